@@ -1,0 +1,217 @@
+//! Many events that travel together: filled by a shard, sealed, stored by a writer, used again.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
+
+/// Most bytes of names in one batch. Keeps a batch of the longest names far below the 16 MiB at which
+/// a MySQL packet is split, and below the 4 MiB `max_allowed_packet` of old servers.
+pub const BATCH_NAME_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(NAME_BYTES_MAX <= BATCH_NAME_BYTES_MAX);
+const _: () = assert!(BATCH_NAME_BYTES_MAX <= u32::MAX as usize);
+
+/// How many events a batch holds when it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchEvents(u32);
+
+impl BatchEvents {
+    /// The fewest and the most that may be asked for.
+    pub const RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
+
+    /// `None` outside [`Self::RANGE`].
+    pub fn new(events: u32) -> Option<Self> {
+        Self::RANGE.contains(&events).then_some(Self(events))
+    }
+
+    /// As an index bound.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One event without its name: the name ends at `name_end` in the arena and starts where the one
+/// before it ends.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    received_at: UnixMillis,
+    value: u32,
+    name_end: u32,
+}
+
+/// Events in the order of their arrival: a vector of fixed-size slots and one arena for all names.
+///
+/// The slots are allocated once; the arena grows to what the traffic needs and keeps its size when
+/// the batch comes back, so that in the steady state an event allocates nothing.
+#[derive(Debug)]
+pub struct Batch {
+    slots: Vec<Slot>,
+    names: String,
+    events_max: BatchEvents,
+    opened_at: Option<Instant>,
+}
+
+impl Batch {
+    /// An empty batch with room for `events_max` events.
+    pub fn new(events_max: BatchEvents) -> Self {
+        Self {
+            slots: Vec::with_capacity(events_max.get()),
+            names: String::new(),
+            events_max,
+            opened_at: None,
+        }
+    }
+
+    /// The most memory a batch of `events_max` ever takes, in bytes.
+    pub fn bytes_max(events_max: BatchEvents) -> usize {
+        events_max.get() * size_of::<Slot>() + BATCH_NAME_BYTES_MAX.next_power_of_two()
+    }
+
+    /// Appends an event, or says that the batch is full by count or by bytes.
+    pub fn push(&mut self, event: Event<'_>) -> Result<(), BatchFull> {
+        let name_end = self.names.len() + event.name.len();
+        if self.slots.len() >= self.events_max.get() || name_end > BATCH_NAME_BYTES_MAX {
+            return Err(BatchFull);
+        }
+        if self.slots.is_empty() {
+            self.opened_at = Some(Instant::now());
+        }
+        if name_end > self.names.capacity() {
+            // By powers of two, so that the bound of the arena is exact.
+            self.names
+                .reserve_exact(name_end.next_power_of_two() - self.names.len());
+        }
+        self.names.push_str(event.name);
+        self.slots.push(Slot {
+            received_at: event.received_at,
+            value: event.value,
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "at most BATCH_NAME_BYTES_MAX"
+            )]
+            name_end: name_end as u32,
+        });
+        Ok(())
+    }
+
+    /// Whether it holds as many events as it may.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.events_max.get()
+    }
+
+    /// When its oldest event was appended; `None` while it is empty.
+    pub fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether it holds no event.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Bytes of all names.
+    pub fn name_bytes(&self) -> usize {
+        self.names.len()
+    }
+
+    /// When its oldest event was received.
+    pub fn oldest_received_at(&self) -> Option<UnixMillis> {
+        self.slots.first().map(|slot| slot.received_at)
+    }
+
+    /// The event at `index`, which must be less than [`Self::len`].
+    pub fn event(&self, index: usize) -> Event<'_> {
+        let slot = self.slots[index];
+        Event {
+            name: &self.names[self.name_end_before(index)..slot.name_end as usize],
+            value: slot.value,
+            received_at: slot.received_at,
+        }
+    }
+
+    /// All events, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        (0..self.len()).map(|index| self.event(index))
+    }
+
+    /// Bytes of the names of a range of events, which must lie within the batch.
+    pub fn name_bytes_of(&self, events: Range<usize>) -> usize {
+        self.name_end_before(events.end) - self.name_end_before(events.start)
+    }
+
+    /// Where the name of the event at `index` starts.
+    fn name_end_before(&self, index: usize) -> usize {
+        index
+            .checked_sub(1)
+            .map_or(0, |before| self.slots[before].name_end as usize)
+    }
+
+    /// Makes it empty and keeps its memory.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.names.clear();
+        self.opened_at = None;
+    }
+}
+
+/// The event was not taken: the batch has reached its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchFull;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &str, value: u32) -> Event<'_> {
+        Event {
+            name,
+            value,
+            received_at: UnixMillis(u64::from(value)),
+        }
+    }
+
+    #[test]
+    fn gives_back_what_was_pushed_in_order() {
+        let mut batch = Batch::new(BatchEvents(3));
+        for (name, value) in [("open", 0), ("購入", 120), ("x", 960)] {
+            assert_eq!(batch.push(event(name, value)), Ok(()));
+        }
+        let stored: Vec<_> = batch
+            .events()
+            .map(|event| (event.name, event.value))
+            .collect();
+        assert_eq!(stored, [("open", 0), ("購入", 120), ("x", 960)]);
+        assert!(batch.is_full());
+        assert_eq!(batch.push(event("more", 1)), Err(BatchFull));
+        assert_eq!(batch.len(), 3);
+    }
+
+    #[test]
+    fn is_full_by_bytes_before_it_is_full_by_count() {
+        let mut batch = Batch::new(BatchEvents(100_000));
+        let name = "n".repeat(NAME_BYTES_MAX);
+        let fits = BATCH_NAME_BYTES_MAX / NAME_BYTES_MAX;
+        for _ in 0..fits {
+            assert_eq!(batch.push(event(&name, 1)), Ok(()));
+        }
+        assert_eq!(batch.push(event(&name, 1)), Err(BatchFull));
+        assert_eq!(batch.len(), fits);
+        assert!(batch.names.capacity() <= BATCH_NAME_BYTES_MAX.next_power_of_two());
+    }
+
+    #[test]
+    fn is_as_new_after_clear() {
+        let mut batch = Batch::new(BatchEvents(2));
+        assert_eq!(batch.push(event("first", 1)), Ok(()));
+        batch.clear();
+        assert!(batch.is_empty() && batch.opened_at().is_none());
+        assert_eq!(batch.push(event("second", 2)), Ok(()));
+        assert_eq!(batch.event(0), event("second", 2));
+    }
+}

@@ -1,0 +1,492 @@
+//! Flags and environment variables, read into one validated [`Config`].
+
+pub mod dsn;
+mod dsn_params;
+mod units;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::batch::BatchEvents;
+use crate::limits;
+use dsn::DataSource;
+
+/// What a 200 promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// The event is in memory and will be stored unless the process or the machine dies first.
+    Received,
+}
+
+impl fmt::Display for Ack {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received => out.write_str("received"),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which I/O driver a shard may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoChoice {
+    /// io_uring, or epoll with a warning where the kernel refuses it.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where rows go.
+    pub datasource: DataSource,
+    /// Where requests come in.
+    pub listen: SocketAddr,
+    /// Number of shards; `None`: as many cores as the process may use.
+    pub cores: Option<usize>,
+    /// What a 200 promises.
+    pub ack: Ack,
+    /// Dead letters.
+    pub data_dir: PathBuf,
+    /// A batch is sealed when it holds this many events …
+    pub batch_events: BatchEvents,
+    /// … or when its oldest event is this old.
+    pub linger: Duration,
+    /// Most connections to the database; `None`: one a shard.
+    pub db_connections: Option<usize>,
+    /// Most HTTP connections open at once; `None`: what the fd limit allows.
+    pub max_connections: Option<usize>,
+    /// Longest time from the signal to the exit.
+    pub drain_timeout: Duration,
+    /// `None`: text on a terminal, else JSON.
+    pub log_format: Option<LogFormat>,
+    /// The filter of log lines, in env_logger's syntax.
+    pub log_filter: String,
+    /// The I/O driver.
+    pub io: IoChoice,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting has a value that it does not take.
+    #[error("{setting}: {value:?} is not accepted; {accepted}")]
+    Value {
+        /// Flag and variable.
+        setting: &'static str,
+        /// As written.
+        value: String,
+        /// What the setting takes.
+        accepted: String,
+    },
+    /// The datasource is wrong. Not quoted: it holds a password.
+    #[error("--datasource (HAKARU_DATASOURCENAME): {0}")]
+    DataSource(#[from] dsn::DsnError),
+    /// The command line itself is wrong, or only asked for help.
+    #[error("{0}")]
+    Arguments(#[from] clap::Error),
+}
+
+/// Collects events over HTTP and stores each one in MySQL or SQLite.
+///
+/// Every flag can be given by the variable named beside it; the flag wins.
+#[derive(Debug, Parser)]
+#[command(name = "hakaru", version, max_term_width = 100)]
+struct Arguments {
+    /// Where rows go: user:pass@tcp(host:port)/db?params, mysql://…, or sqlite:PATH
+    #[arg(
+        long,
+        env = "HAKARU_DATASOURCENAME",
+        value_name = "DSN",
+        hide_env_values = true
+    )]
+    #[arg(default_value = "sqlite:hakaru-data/eventlog.db")]
+    datasource: String,
+
+    /// Address and port to take requests on
+    #[arg(
+        long,
+        env = "HAKARU_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "0.0.0.0:8081"
+    )]
+    listen: String,
+
+    /// Number of pinned event loops [default: all cores the process may use]
+    #[arg(
+        long,
+        env = "HAKARU_CORES",
+        value_name = "N",
+        default_value = "",
+        hide_default_value = true
+    )]
+    cores: String,
+
+    /// What a 200 promises: received (the event is in memory)
+    #[arg(
+        long,
+        env = "HAKARU_ACK",
+        value_name = "PROMISE",
+        default_value = "received"
+    )]
+    ack: String,
+
+    /// Directory for dead letters
+    #[arg(
+        long,
+        env = "HAKARU_DATA_DIR",
+        value_name = "DIR",
+        default_value = "hakaru-data"
+    )]
+    data_dir: OsString,
+
+    /// A batch is handed over when it holds this many events …
+    #[arg(
+        long,
+        env = "HAKARU_BATCH_EVENTS",
+        value_name = "N",
+        default_value = "5000"
+    )]
+    batch_events: String,
+
+    /// … or when its oldest event is this old
+    #[arg(
+        long,
+        env = "HAKARU_LINGER",
+        value_name = "DURATION",
+        default_value = "1s"
+    )]
+    linger: String,
+
+    /// Most connections ever open to the database [default: one a core]
+    #[arg(
+        long,
+        env = "HAKARU_DB_CONNECTIONS",
+        value_name = "N",
+        default_value = "",
+        hide_default_value = true
+    )]
+    db_connections: String,
+
+    /// HTTP connections open at once [default: from the limit of open files]
+    #[arg(
+        long,
+        env = "HAKARU_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "",
+        hide_default_value = true
+    )]
+    max_connections: String,
+
+    /// Longest time from SIGTERM to the exit
+    #[arg(
+        long,
+        env = "HAKARU_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s"
+    )]
+    drain_timeout: String,
+
+    /// Log lines as text or json [default: text on a terminal, else json]
+    #[arg(
+        long,
+        env = "HAKARU_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    log_format: String,
+
+    /// I/O driver: auto, io_uring, epoll
+    #[arg(long, env = "HAKARU_IO", value_name = "DRIVER", default_value = "auto")]
+    io: String,
+}
+
+impl Config {
+    /// Reads the process's own flags and variables.
+    pub fn from_process() -> Result<Self, ConfigError> {
+        let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
+        Self::read(Arguments::try_parse()?, log_filter)
+    }
+
+    fn read(given: Arguments, log_filter: String) -> Result<Self, ConfigError> {
+        let default_filter = if log_filter.is_empty() {
+            "info".to_owned()
+        } else {
+            log_filter
+        };
+        if let Err(fault) = env_filter::Builder::new().try_parse(&default_filter) {
+            let accepted =
+                format!("accepted: a level or target=level, as env_logger reads it ({fault})");
+            return Err(ConfigError::Value {
+                setting: "HAKARU_LOG",
+                value: default_filter,
+                accepted,
+            });
+        }
+        Ok(Self {
+            datasource: or_default("datasource", &given.datasource).parse()?,
+            listen: listen(&or_default("listen", &given.listen))?,
+            cores: optional_count("--cores (HAKARU_CORES)", &given.cores, 1024)?,
+            ack: ack(&or_default("ack", &given.ack))?,
+            data_dir: match given.data_dir {
+                empty if empty.is_empty() => default_of("data_dir").into(),
+                path => path.into(),
+            },
+            batch_events: batch_events(&or_default("batch_events", &given.batch_events))?,
+            linger: duration(
+                "--linger (HAKARU_LINGER)",
+                &or_default("linger", &given.linger),
+                Duration::from_millis(1)..=Duration::from_secs(3600),
+                "accepted: a duration such as 500ms or 1s, 1ms to 1h",
+            )?,
+            db_connections: optional_count(
+                "--db-connections (HAKARU_DB_CONNECTIONS)",
+                &given.db_connections,
+                10_000,
+            )?,
+            max_connections: optional_count(
+                "--max-connections (HAKARU_MAX_CONNECTIONS)",
+                &given.max_connections,
+                limits::CONNECTIONS_MAX,
+            )?,
+            drain_timeout: duration(
+                "--drain-timeout (HAKARU_DRAIN_TIMEOUT)",
+                &or_default("drain_timeout", &given.drain_timeout),
+                Duration::from_millis(1)..=Duration::from_secs(3600),
+                "accepted: a duration such as 500ms or 30s, 1ms to 1h",
+            )?,
+            log_format: log_format(&given.log_format)?,
+            log_filter: default_filter,
+            io: io(&or_default("io", &given.io))?,
+        })
+    }
+}
+
+/// An empty variable, as deployment files leave them, is as good as none.
+fn or_default(argument: &'static str, given: &str) -> String {
+    if given.is_empty() {
+        default_of(argument)
+    } else {
+        given.to_owned()
+    }
+}
+
+/// The default in the table of arguments.
+fn default_of(argument: &str) -> String {
+    let command = <Arguments as clap::CommandFactory>::command();
+    let found = command
+        .get_arguments()
+        .find(|known| known.get_id() == argument);
+    let value = found.and_then(|argument| argument.get_default_values().first());
+    value
+        .map(|value| value.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn refused(setting: &'static str, value: &str, accepted: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        setting,
+        value: value.to_owned(),
+        accepted: accepted.into(),
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    const SETTING: &str = "--listen (HAKARU_LISTEN)";
+    // Go programs write `:8081` for every address.
+    let whole = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.to_owned()
+    };
+    match whole
+        .to_socket_addrs()
+        .map(|mut addresses| addresses.next())
+    {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(refused(SETTING, text, "the name has no address")),
+        Err(fault) => {
+            let accepted = format!("accepted: ADDRESS:PORT, such as 0.0.0.0:8081 ({fault})");
+            Err(refused(SETTING, text, accepted))
+        }
+    }
+}
+
+fn optional_count(
+    setting: &'static str,
+    text: &str,
+    most: usize,
+) -> Result<Option<usize>, ConfigError> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(count) if (1..=most).contains(&count) => Ok(Some(count)),
+        _ => Err(refused(
+            setting,
+            text,
+            format!("accepted: a number, 1 to {most}"),
+        )),
+    }
+}
+
+fn batch_events(text: &str) -> Result<BatchEvents, ConfigError> {
+    text.parse().ok().and_then(BatchEvents::new).ok_or_else(|| {
+        let (least, most) = BatchEvents::RANGE.into_inner();
+        let accepted = format!("accepted: a number, {least} to {most}");
+        refused("--batch-events (HAKARU_BATCH_EVENTS)", text, accepted)
+    })
+}
+
+fn duration(
+    setting: &'static str,
+    text: &str,
+    range: std::ops::RangeInclusive<Duration>,
+    accepted: &'static str,
+) -> Result<Duration, ConfigError> {
+    match units::duration(text) {
+        Some(duration) if range.contains(&duration) => Ok(duration),
+        _ => Err(refused(setting, text, accepted)),
+    }
+}
+
+fn ack(text: &str) -> Result<Ack, ConfigError> {
+    match text {
+        "received" => Ok(Ack::Received),
+        _ => Err(refused("--ack (HAKARU_ACK)", text, "accepted: received")),
+    }
+}
+
+fn log_format(text: &str) -> Result<Option<LogFormat>, ConfigError> {
+    match text {
+        "" => Ok(None),
+        "text" => Ok(Some(LogFormat::Text)),
+        "json" => Ok(Some(LogFormat::Json)),
+        _ => Err(refused(
+            "--log-format (HAKARU_LOG_FORMAT)",
+            text,
+            "accepted: text, json",
+        )),
+    }
+}
+
+fn io(text: &str) -> Result<IoChoice, ConfigError> {
+    match text {
+        "auto" => Ok(IoChoice::Auto),
+        "io_uring" => Ok(IoChoice::IoUring),
+        "epoll" => Ok(IoChoice::Epoll),
+        _ => Err(refused(
+            "--io (HAKARU_IO)",
+            text,
+            "accepted: auto, io_uring, epoll",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = std::iter::once("hakaru").chain(arguments.iter().copied());
+        Config::read(Arguments::try_parse_from(arguments)?, String::new())
+    }
+
+    #[test]
+    fn defaults_are_the_contract() {
+        let config = read(&[]).unwrap();
+        assert_eq!(
+            config.datasource.to_string(),
+            "sqlite:hakaru-data/eventlog.db"
+        );
+        assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
+        assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
+        assert_eq!(
+            (config.cores, config.db_connections, config.max_connections),
+            (None, None, None)
+        );
+        assert_eq!(
+            (config.linger, config.drain_timeout),
+            (Duration::from_secs(1), Duration::from_secs(30))
+        );
+        assert_eq!((config.io, config.log_format), (IoChoice::Auto, None));
+        assert_eq!(config.log_filter, "info");
+        assert!((1000..=10_000).contains(&config.batch_events.get()));
+    }
+
+    #[test]
+    fn an_empty_value_is_the_default() {
+        let config = read(&[
+            "--listen=",
+            "--linger=",
+            "--data-dir=",
+            "--datasource=",
+            "--cores=",
+        ])
+        .unwrap();
+        assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
+        assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
+        assert_eq!(config.linger, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_wrong_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
+        for (argument, setting, accepted) in [
+            ("--listen=nowhere", "HAKARU_LISTEN", "0.0.0.0:8081"),
+            ("--cores=0", "HAKARU_CORES", "1 to"),
+            ("--cores=x", "HAKARU_CORES", "1 to"),
+            ("--ack=journaled", "HAKARU_ACK", "received"),
+            (
+                "--batch-events=100001",
+                "HAKARU_BATCH_EVENTS",
+                "1 to 100000",
+            ),
+            ("--linger=0s", "HAKARU_LINGER", "1ms to 1h"),
+            ("--linger=5", "HAKARU_LINGER", "500ms"),
+            ("--db-connections=-1", "HAKARU_DB_CONNECTIONS", "1 to"),
+            ("--max-connections=many", "HAKARU_MAX_CONNECTIONS", "1 to"),
+            ("--drain-timeout=2h", "HAKARU_DRAIN_TIMEOUT", "1ms to 1h"),
+            ("--log-format=xml", "HAKARU_LOG_FORMAT", "text, json"),
+            ("--io=kqueue", "HAKARU_IO", "auto, io_uring, epoll"),
+        ] {
+            let error = read(&[argument]).unwrap_err().to_string();
+            let (flag, value) = argument.split_once('=').unwrap();
+            for part in [flag, setting, value, accepted] {
+                assert!(error.contains(part), "{argument}: {error}");
+            }
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_refused() {
+        let arguments = Arguments::try_parse_from(["hakaru"]).unwrap();
+        let error = Config::read(arguments, "hakaru=loud".to_owned())
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("HAKARU_LOG: \"hakaru=loud\""), "{error}");
+    }
+
+    #[test]
+    fn a_go_style_listen_address_is_every_address() {
+        assert_eq!(
+            read(&["--listen=:9000"]).unwrap().listen.to_string(),
+            "0.0.0.0:9000"
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! The parameters of a DSN: every one that the Go driver documents is accepted or refused by name.
+
+use std::time::Duration;
+
+use super::dsn::{DsnError, MySqlTarget, Tls};
+use super::units;
+
+/// Longest timeout that may be asked for.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// The smallest packet bound that holds the largest statement of a batch.
+const PACKET_BYTES_MIN: u32 = 4 * 1024 * 1024;
+
+/// System variables that may be set for a session, as the Go driver sets every parameter it does not
+/// know. Named here so that a misspelt parameter is refused at the start.
+const SESSION_VARIABLES: [&str; 10] = [
+    "innodb_lock_wait_timeout",
+    "lock_wait_timeout",
+    "max_execution_time",
+    "max_statement_time",
+    "net_read_timeout",
+    "net_write_timeout",
+    "sql_mode",
+    "time_zone",
+    "transaction_isolation",
+    "tx_isolation",
+];
+
+/// What a parameter does to the target.
+type Apply = fn(Value<'_>, &mut MySqlTarget) -> Result<(), DsnError>;
+
+/// The documented parameters, in the order of the documentation.
+const PARAMETERS: [(&str, Apply); 24] = [
+    // Rows go by prepared inserts: no file is read, whatever this says.
+    ("allowAllFiles", |value, _| value.boolean().map(drop)),
+    ("allowCleartextPasswords", |value, target| {
+        target.cleartext_password = value.boolean()?;
+        Ok(())
+    }),
+    ("allowFallbackToPlaintext", |value, target| {
+        if value.boolean()? {
+            target.tls = match target.tls {
+                Tls::Verified => Tls::VerifiedIfOffered,
+                Tls::Unverified => Tls::Preferred,
+                tls => tls,
+            };
+        }
+        Ok(())
+    }),
+    ("allowNativePasswords", |value, _| {
+        match value.boolean()? {
+            true => Ok(()),
+            false => Err(value.refused("native passwords cannot be switched off; accepted: true")),
+        }
+    }),
+    ("allowOldPasswords", |value, _| match value.boolean()? {
+        false => Ok(()),
+        true => {
+            Err(value.refused("passwords of before MySQL 4.1 are not supported; accepted: false"))
+        }
+    }),
+    ("charset", charset),
+    ("checkConnLiveness", |value, _| value.boolean().map(drop)),
+    ("clientFoundRows", |value, _| value.boolean().map(drop)),
+    ("collation", |value, target| {
+        let name = value.text;
+        let is_utf8 = ["utf8_", "utf8mb3_", "utf8mb4_", "uca1400_"]
+            .iter()
+            .any(|set| name.starts_with(set));
+        if !is_utf8
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(value.refused("accepted: a collation of utf8mb4, utf8mb3 or utf8"));
+        }
+        target.collation = Some(name.to_owned());
+        Ok(())
+    }),
+    ("columnsWithAlias", |value, _| value.boolean().map(drop)),
+    ("compress", |value, target| {
+        target.compress = value.boolean()?;
+        Ok(())
+    }),
+    ("connectionAttributes", |value, target| {
+        for pair in value.text.split(',').filter(|pair| !pair.is_empty()) {
+            let Some((name, attribute)) = pair.split_once(':') else {
+                return Err(value.refused("accepted: name:value,name:value"));
+            };
+            target
+                .attributes
+                .push((name.to_owned(), attribute.to_owned()));
+        }
+        Ok(())
+    }),
+    ("interpolateParams", |value, _| value.boolean().map(drop)),
+    // The time zone of times the client reads or writes. hakaru sends no times: `at` is made in the
+    // session's time zone, by the server.
+    ("loc", |_, _| Ok(())),
+    ("maxAllowedPacket", |value, target| {
+        target.packet_bytes_max = match value.text.parse() {
+            Ok(0) => None,
+            Ok(bytes) if bytes >= PACKET_BYTES_MIN => Some(bytes),
+            _ => {
+                return Err(
+                    value.refused("accepted: 0 (ask the server), or at least 4194304 bytes")
+                );
+            }
+        };
+        Ok(())
+    }),
+    ("multiStatements", |value, _| value.boolean().map(drop)),
+    ("parseTime", |value, _| value.boolean().map(drop)),
+    ("readTimeout", |value, target| {
+        value.timeout_into(&mut target.read_timeout)
+    }),
+    // A lost or read-only server is always reconnected to.
+    ("rejectReadOnly", |value, _| value.boolean().map(drop)),
+    ("serverPubKey", |value, _| {
+        Err(value.refused("keys registered by a Go program are not known here; leave it out"))
+    }),
+    ("timeTruncate", |value, _| {
+        value.timeout_into(&mut Duration::default())
+    }),
+    ("timeout", |value, target| {
+        value.timeout_into(&mut target.connect_timeout)
+    }),
+    ("tls", |value, target| {
+        target.tls = match value.text {
+            "skip-verify" => Tls::Unverified,
+            "preferred" => Tls::Preferred,
+            _ => match value.boolean() {
+                Ok(true) => Tls::Verified,
+                Ok(false) => Tls::Off,
+                Err(_) => {
+                    return Err(value.refused("accepted: true, skip-verify, preferred, false"));
+                }
+            },
+        };
+        Ok(())
+    }),
+    ("writeTimeout", |value, target| {
+        value.timeout_into(&mut target.write_timeout)
+    }),
+];
+
+/// Applies `params`, the part of a DSN behind its question mark, to `target`.
+pub(super) fn apply(params: &str, target: &mut MySqlTarget) -> Result<(), DsnError> {
+    let mut pairs: Vec<(String, String)> = url::form_urlencoded::parse(params.as_bytes())
+        .into_owned()
+        .collect();
+    // This one changes what another says, wherever it stands.
+    pairs.sort_by_key(|(name, _)| name == "allowFallbackToPlaintext");
+    for (name, text) in &pairs {
+        if let Some((name, apply)) = PARAMETERS.iter().find(|(known, _)| known == name) {
+            apply(Value { name, text }, target)?;
+        } else if let Some(variable) = SESSION_VARIABLES.iter().find(|known| *known == name) {
+            if text.is_empty() || text.contains(';') {
+                return Err(Value {
+                    name: variable,
+                    text,
+                }
+                .refused("accepted: one SQL value"));
+            }
+            target.session.push((variable, text.clone()));
+        } else if name == "autocommit" {
+            return Err(Value {
+                name: "autocommit",
+                text,
+            }
+            .refused("a batch is always one transaction"));
+        } else {
+            let known = PARAMETERS
+                .iter()
+                .map(|(known, _)| *known)
+                .chain(SESSION_VARIABLES);
+            let accepted = known.collect::<Vec<_>>().join(", ");
+            // A DSN that was misread may have its password here: show nothing but a plain name.
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+            let name = if is_name {
+                name.clone()
+            } else {
+                "***".to_owned()
+            };
+            return Err(DsnError::UnknownParameter { name, accepted });
+        }
+    }
+    Ok(())
+}
+
+/// Names travel as UTF-8, so only its names are taken; the Go driver takes the first it knows of a list.
+fn charset(value: Value<'_>, _: &mut MySqlTarget) -> Result<(), DsnError> {
+    match value
+        .text
+        .split(',')
+        .all(|set| matches!(set, "utf8mb4" | "utf8mb3" | "utf8"))
+    {
+        true => Ok(()),
+        false => Err(value.refused("names are sent as UTF-8; accepted: utf8mb4, utf8mb3, utf8")),
+    }
+}
+
+/// A parameter as written.
+#[derive(Clone, Copy)]
+struct Value<'a> {
+    name: &'static str,
+    text: &'a str,
+}
+
+impl Value<'_> {
+    fn refused(self, accepted: &'static str) -> DsnError {
+        DsnError::ParameterValue {
+            name: self.name,
+            value: self.text.to_owned(),
+            accepted,
+        }
+    }
+
+    fn boolean(self) -> Result<bool, DsnError> {
+        match self.text {
+            "1" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "false" | "FALSE" | "False" => Ok(false),
+            _ => Err(self.refused("accepted: true, false")),
+        }
+    }
+
+    /// Go's `0` means to wait for ever, which nothing here does: it keeps the default.
+    fn timeout_into(self, timeout: &mut Duration) -> Result<(), DsnError> {
+        match units::duration(self.text) {
+            Some(Duration::ZERO) => Ok(()),
+            Some(duration) if duration <= TIMEOUT_MAX => {
+                *timeout = duration;
+                Ok(())
+            }
+            _ => Err(self.refused("accepted: a duration such as 500ms or 5s, at most 1h")),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Durations as settings write them.
+
+use std::time::Duration;
+
+/// Reads `500ms`, `1s`, `1.5s`, `1m30s`: numbers with units, no sign. `None` for anything else.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+    if !text.bytes().all(plain) || !text.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let signed: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(signed).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations() {
+        for (text, millis) in [
+            ("0", 0),
+            ("0s", 0),
+            ("500ms", 500),
+            ("1s", 1_000),
+            ("1.5s", 1_500),
+            ("2m", 120_000),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in ["", "5", "s", "-1s", "1 s", "P1D", "1x", "PT1S", "1s ago"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+}

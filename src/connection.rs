@@ -1,0 +1,249 @@
+//! One connection: reads, lets the conversation answer, writes.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use monoio::buf::IoBufMut;
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+
+use crate::deadlines::{ConnectionId, Phase};
+use crate::http::HEAD_BYTES_MAX;
+use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
+use crate::listener::Slot;
+use crate::shard::Shard;
+
+/// Input buffer of a connection that has nothing to say; what an idle one costs.
+const INPUT_BYTES_MIN: usize = 1024;
+
+/// Input buffer of a connection that pipelines, or sends the largest head.
+const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// Task, table entry and socket state of a connection in this process, generously.
+const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
+
+/// The most memory a connection takes in this process, in bytes.
+pub const CONNECTION_BYTES_MAX: usize =
+    INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + CONNECTION_OVERHEAD_BYTES;
+
+/// Most bytes a peer may still send after its last answer, before it is cut off.
+const LEAVING_BYTES_MAX: usize = 256 * 1024;
+
+/// Serves a connection to its end and gives its slot back.
+pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: Slot) {
+    let id = shard.deadlines.borrow_mut().watch(stream.as_raw_fd());
+    let mut connection = Connection {
+        stream: &mut stream,
+        shard: &shard,
+        id,
+    };
+    if let Err(fault) = connection.converse().await {
+        // The peer is gone, which is its right.
+        log::trace!("connection ended: {fault}");
+    }
+    shard.deadlines.borrow_mut().forget(id);
+    // Not dropped: that would queue two more operations on the ring.
+    if let Err(fault) = nix::unistd::close(stream) {
+        log::debug!("close of a connection: {fault}");
+    }
+    drop(slot);
+}
+
+struct Connection<'a> {
+    stream: &'a mut TcpStream,
+    shard: &'a Shard,
+    id: ConnectionId,
+}
+
+impl Connection<'_> {
+    async fn converse(&mut self) -> io::Result<()> {
+        let mut conversation = Conversation::new();
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        let mut length = 0;
+        loop {
+            make_room(&mut input, length);
+            length = self.read(&mut input).await?;
+            if length == 0 {
+                return self.end_of_input(&conversation, &input).await;
+            }
+            loop {
+                let (next, unsent) = self.turn(&mut conversation, &mut input)?;
+                if !unsent.is_empty() {
+                    self.write(unsent, next).await?;
+                }
+                match next {
+                    Next::Write => {}
+                    Next::Read(_) => break,
+                    Next::Close if input.is_empty() => return Ok(()),
+                    Next::Close | Next::CloseAfterSender => return self.leave(input).await,
+                }
+            }
+        }
+    }
+
+    /// Appends what arrives to `input`; 0 is the end.
+    async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        let start = input.len();
+        let room = std::mem::take(input).slice_mut(start..);
+        let (result, room) = self.stream.read(room).await;
+        *input = room.into_inner();
+        result
+    }
+
+    /// One turn: everything that arrived is answered and sent, without waiting. Gives back what the
+    /// socket did not take.
+    fn turn(
+        &mut self,
+        conversation: &mut Conversation,
+        input: &mut BytesMut,
+    ) -> io::Result<(Next, Vec<u8>)> {
+        let mut out = self.shard.out.borrow_mut();
+        out.clear();
+        let mut desk = self.shard.desk.borrow_mut();
+        desk.read_clock();
+        let mut decoded = self.shard.decoded.borrow_mut();
+        let next = conversation.turn(input, &mut out, &mut decoded, &mut *desk);
+        let unsent = self.send(&out)?;
+        let mut deadlines = self.shard.deadlines.borrow_mut();
+        match phase(next) {
+            _ if !unsent.is_empty() => deadlines.begin(self.id, Phase::Answer),
+            // Without an answer it is still the same request.
+            Phase::Request if out.is_empty() => deadlines.stay(self.id, Phase::Request),
+            phase => deadlines.begin(self.id, phase),
+        }
+        Ok((next, unsent))
+    }
+
+    /// Sends without waiting; gives back a copy of what the socket did not take.
+    fn send(&self, out: &[u8]) -> io::Result<Vec<u8>> {
+        let sent = send_now(self.stream.as_raw_fd(), out)?;
+        Ok(out[sent..].to_vec())
+    }
+
+    /// Sends, and waits for the socket to take it all.
+    async fn write(&mut self, bytes: Vec<u8>, next: Next) -> io::Result<()> {
+        let (result, _) = self.stream.write_all(bytes).await;
+        result?;
+        self.shard
+            .deadlines
+            .borrow_mut()
+            .begin(self.id, phase(next));
+        Ok(())
+    }
+
+    /// The peer sends no more, or took too long: in the middle of a request it is told so.
+    async fn end_of_input(
+        &mut self,
+        conversation: &Conversation,
+        input: &BytesMut,
+    ) -> io::Result<()> {
+        let is_late = self.shard.deadlines.borrow().is_late(self.id);
+        if !is_late || conversation.is_idle(input) {
+            return Ok(());
+        }
+        let unsent = {
+            let mut out = self.shard.out.borrow_mut();
+            out.clear();
+            conversation.late(input, &mut out, &*self.shard.desk.borrow());
+            self.send(&out)?
+        };
+        // What a socket does not take at once from a peer this slow is not waited for.
+        log::trace!("{} bytes of a 408 were not sent", unsent.len());
+        Ok(())
+    }
+
+    /// Lets the peer finish before the socket is closed, within bounds: closing with unread input
+    /// resets the connection and may take the last answer from the peer (RFC 9112 section 9.6).
+    async fn leave(&mut self, input: BytesMut) -> io::Result<()> {
+        self.shard
+            .deadlines
+            .borrow_mut()
+            .begin(self.id, Phase::Leaving);
+        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
+        let mut input = input;
+        let mut passed = 0;
+        while passed < LEAVING_BYTES_MAX {
+            input.clear();
+            make_room(&mut input, 0);
+            match self.read(&mut input).await? {
+                0 => break,
+                length => passed += length,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a connection does when its answers are out.
+fn phase(next: Next) -> Phase {
+    match next {
+        Next::Read(Awaited::Request) => Phase::Idle,
+        Next::Read(Awaited::Head | Awaited::Body) | Next::Write => Phase::Request,
+        Next::Close | Next::CloseAfterSender => Phase::Leaving,
+    }
+}
+
+/// Sends what the socket takes at once and says how much that was. On the ring a send would end a
+/// wait of its own: one system call here is cheaper.
+fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    match send(fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Ok(sent) => Ok(sent),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Makes room for a read, given the length of the last one: doubles while reads fill the buffer,
+/// goes back to the least when they are small again.
+fn make_room(input: &mut BytesMut, last: usize) {
+    if !input.is_empty() {
+        if input.len() == input.capacity() {
+            input.reserve(input.len().min(INPUT_BYTES_MAX));
+        }
+        return;
+    }
+    // Moves the empty view back to the front of its buffer, without allocating.
+    input.reserve(INPUT_BYTES_MIN);
+    let capacity = input.capacity();
+    if last >= capacity && capacity < INPUT_BYTES_MAX {
+        input.reserve(capacity * 2);
+    } else if capacity > INPUT_BYTES_MIN * 2 && last <= INPUT_BYTES_MIN {
+        *input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_grows_with_what_arrives_and_shrinks_again() {
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        for _ in 0..10 {
+            let full = input.capacity();
+            make_room(&mut input, full);
+            assert!(input.capacity() <= INPUT_BYTES_MAX, "{}", input.capacity());
+        }
+        assert_eq!(input.capacity(), INPUT_BYTES_MAX);
+        make_room(&mut input, 80);
+        assert_eq!(input.capacity(), INPUT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_full_buffer_with_an_incomplete_head_gets_more_room() {
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        while input.len() < HEAD_BYTES_MAX {
+            let room = input.capacity() - input.len();
+            input.extend_from_slice(&vec![b'x'; room]);
+            make_room(&mut input, room);
+        }
+        assert!((HEAD_BYTES_MAX..=INPUT_BYTES_MAX).contains(&input.capacity()));
+    }
+}

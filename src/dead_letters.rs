@@ -1,0 +1,155 @@
+//! Events that the database refuses, one JSON object a line: kept for people, with the database's words.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde_json::json;
+
+use crate::event::{Event, UnixMillis};
+use crate::sink::Fault;
+
+/// Its name in the data directory.
+pub const FILE_NAME: &str = "dead-letters.ndjson";
+
+/// The dead-letter file, shared by all writers. Opened when the first letter is written.
+#[derive(Debug)]
+pub struct DeadLetters {
+    path: PathBuf,
+    file: Mutex<Option<File>>,
+}
+
+/// The file could not be written; the letters are kept by the caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct DeadLetterError {
+    path: PathBuf,
+    fault: io::Error,
+}
+
+impl DeadLetters {
+    /// The file in `data_dir`.
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            path: data_dir.join(FILE_NAME),
+            file: Mutex::new(None),
+        }
+    }
+
+    /// Appends a line for each event and returns when they are on the disk.
+    pub fn write<'a>(
+        &self,
+        letters: impl Iterator<Item = (Event<'a>, &'a Fault)>,
+    ) -> Result<(), DeadLetterError> {
+        let mut lines = String::new();
+        for (event, fault) in letters {
+            lines.push_str(&line(&event, fault));
+            lines.push('\n');
+        }
+        // A writer that panicked in here left whole lines or none: what it guarded is still good.
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let written = self.append(&mut file, lines.as_bytes());
+        written.map_err(|fault| {
+            // The next attempt opens it anew: a descriptor that failed once is not trusted.
+            *file = None;
+            DeadLetterError {
+                path: self.path.clone(),
+                fault,
+            }
+        })
+    }
+
+    fn append(&self, file: &mut Option<File>, lines: &[u8]) -> io::Result<()> {
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(self.open()?),
+        };
+        let length = file.metadata()?.len();
+        let written = file.write_all(lines).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // Half a line would make the next one unreadable too.
+            file.set_len(length)?;
+        }
+        written
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?;
+        if let Some(directory) = self.path.parent() {
+            // The name must be as durable as the lines.
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(file)
+    }
+}
+
+fn line(event: &Event<'_>, fault: &Fault) -> String {
+    json!({
+        "received_at": rfc3339(event.received_at),
+        "name": event.name,
+        "value": event.value,
+        "code": fault.code,
+        "error": fault.text,
+    })
+    .to_string()
+}
+
+/// UTC, with milliseconds.
+fn rfc3339(at: UnixMillis) -> Option<String> {
+    let millis = i64::try_from(at.0).ok()?;
+    let timestamp = jiff::Timestamp::from_millisecond(millis).ok()?;
+    Some(format!("{timestamp:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_one_line_whatever_the_name_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(directory.path());
+        let fault = Fault {
+            code: Some(1366),
+            text: "Incorrect string value: '\\xF0'".to_owned(),
+        };
+        let received_at = UnixMillis(1_700_000_000_123);
+        for name in ["a\nb", "\"😀\""] {
+            let event = Event {
+                name,
+                value: 7,
+                received_at,
+            };
+            letters.write([(event, &fault)].into_iter()).unwrap();
+        }
+        let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["name"], "a\nb");
+        assert_eq!(lines[1]["received_at"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            (&lines[1]["code"], &lines[1]["value"]),
+            (&json!(1366), &json!(7))
+        );
+    }
+
+    #[test]
+    fn an_unwritable_file_is_said() {
+        let letters = DeadLetters::new(Path::new("/proc/nowhere"));
+        let error = letters.write(std::iter::empty()).unwrap_err().to_string();
+        assert!(
+            error.contains("/proc/nowhere/dead-letters.ndjson"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! One measurement, as a shard receives it, and the rule for what may be promised.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Most characters a name may have, whatever the column would take.
+pub const NAME_CHARS_MAX: u16 = 255;
+
+/// Most bytes a valid name takes in UTF-8.
+pub const NAME_BYTES_MAX: usize = NAME_CHARS_MAX as usize * 4;
+
+/// Milliseconds since the Unix epoch, by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// The present moment. A clock set before 1970 reads as 1970.
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whole seconds since the epoch: the resolution of the `at` column.
+    pub fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+}
+
+/// What happened: a name that the column takes, a value, and when the server learned of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// 1 to 255 characters.
+    pub name: &'a str,
+    /// The whole range of `int unsigned`.
+    pub value: u32,
+    /// When the request that carried it was read.
+    pub received_at: UnixMillis,
+}
+
+/// Which characters the `name` column can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Repertoire {
+    /// Every Unicode character: `utf8mb4` and the UTF-16 and UTF-32 sets, and SQLite.
+    Unicode = 0,
+    /// Up to U+FFFF: `utf8` (`utf8mb3`) and `ucs2`. Others are refused by the server (error 1366).
+    Bmp = 1,
+    /// Up to U+007F: `ascii`.
+    Ascii = 2,
+}
+
+impl Repertoire {
+    /// Whether the column holds every character of `text`.
+    fn holds(self, text: &str) -> bool {
+        match self {
+            Self::Unicode => true,
+            // In UTF-8 exactly the characters above U+FFFF start with a byte of 0xF0 or more.
+            Self::Bmp => text.bytes().all(|byte| byte < 0xF0),
+            Self::Ascii => text.is_ascii(),
+        }
+    }
+}
+
+/// What the `name` column takes: an event is promised only when it keeps to this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameRule {
+    /// Most characters, 1 to [`NAME_CHARS_MAX`].
+    pub chars_max: u16,
+    /// Which characters.
+    pub repertoire: Repertoire,
+}
+
+/// How a name breaks the [`NameRule`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameFault {
+    /// It has no character.
+    Empty,
+    /// It has more characters than the column takes.
+    TooLong,
+    /// It has a character outside the column's repertoire.
+    NotStorable,
+}
+
+impl NameRule {
+    /// The strictest table in use, assumed until the database has been asked: `varchar(255)` in `utf8mb3`.
+    pub const DEPLOYED: Self = Self {
+        chars_max: NAME_CHARS_MAX,
+        repertoire: Repertoire::Bmp,
+    };
+
+    /// What SQLite takes: the contract's length, every character.
+    pub const SQLITE: Self = Self {
+        chars_max: NAME_CHARS_MAX,
+        repertoire: Repertoire::Unicode,
+    };
+
+    /// Says whether `name` can be stored.
+    pub fn check(self, name: &str) -> Result<(), NameFault> {
+        if name.is_empty() {
+            return Err(NameFault::Empty);
+        }
+        // A name of few bytes cannot have many characters: counting is for the rare long one.
+        if name.len() > usize::from(self.chars_max)
+            && name.chars().count() > usize::from(self.chars_max)
+        {
+            return Err(NameFault::TooLong);
+        }
+        if !self.repertoire.holds(name) {
+            return Err(NameFault::NotStorable);
+        }
+        Ok(())
+    }
+}
+
+/// The rule in force: written by a writer when it has read the column, read by every shard.
+#[derive(Debug)]
+pub struct SharedNameRule(AtomicU32);
+
+impl SharedNameRule {
+    /// Starts with `rule`.
+    pub fn new(rule: NameRule) -> Self {
+        Self(AtomicU32::new(Self::pack(rule)))
+    }
+
+    /// Puts `rule` in force for the requests that follow.
+    pub fn set(&self, rule: NameRule) {
+        self.0.store(Self::pack(rule), Ordering::Relaxed);
+    }
+
+    /// The rule in force.
+    pub fn get(&self) -> NameRule {
+        let packed = self.0.load(Ordering::Relaxed);
+        let [low, high, repertoire, _] = packed.to_le_bytes();
+        NameRule {
+            chars_max: u16::from_le_bytes([low, high]),
+            repertoire: match repertoire {
+                0 => Repertoire::Unicode,
+                1 => Repertoire::Bmp,
+                _ => Repertoire::Ascii,
+            },
+        }
+    }
+
+    fn pack(rule: NameRule) -> u32 {
+        let [low, high] = rule.chars_max.to_le_bytes();
+        u32::from_le_bytes([low, high, rule.repertoire as u8, 0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        let rule = NameRule::SQLITE;
+        assert_eq!(rule.check(&"計".repeat(255)), Ok(()));
+        assert_eq!(rule.check(&"計".repeat(256)), Err(NameFault::TooLong));
+        assert_eq!(rule.check(&"x".repeat(256)), Err(NameFault::TooLong));
+        assert_eq!(rule.check(""), Err(NameFault::Empty));
+    }
+
+    #[test]
+    fn a_utf8mb3_column_takes_nothing_above_the_basic_plane() {
+        assert_eq!(NameRule::DEPLOYED.check("\u{FFFF}"), Ok(()));
+        assert_eq!(
+            NameRule::DEPLOYED.check("\u{10000}"),
+            Err(NameFault::NotStorable)
+        );
+        assert_eq!(NameRule::SQLITE.check("\u{1F600}"), Ok(()));
+    }
+
+    #[test]
+    fn a_rule_survives_being_shared() {
+        for repertoire in [Repertoire::Unicode, Repertoire::Bmp, Repertoire::Ascii] {
+            for chars_max in [1, 64, 255] {
+                let rule = NameRule {
+                    chars_max,
+                    repertoire,
+                };
+                assert_eq!(SharedNameRule::new(rule).get(), rule);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Passing over a request body: nothing here reads one, but the next request starts behind it.
+
+use super::BODY_BYTES_MAX;
+
+/// Most bytes of chunk sizes, extensions and trailers around a chunked body.
+const CHUNK_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
+
+/// How a request's body is framed (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes, more than none.
+    Length(u64),
+    /// Chunks, the last one empty.
+    Chunked,
+}
+
+/// Why the rest of a body cannot be passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFault {
+    /// More than [`BODY_BYTES_MAX`].
+    TooLarge,
+    /// Not chunks (RFC 9112 section 7.1).
+    Malformed,
+}
+
+/// Where in a body the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skip {
+    place: Place,
+    payload: u64,
+    overhead: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Inside a body of known length; so many bytes are left.
+    Length(u64),
+    /// In a chunk size; `None` before its first digit.
+    Size(Option<u64>),
+    /// Behind the size, before the end of its line.
+    Extension(u64),
+    /// At the line feed that ends the size line.
+    SizeEnd(u64),
+    /// Inside a chunk; so many bytes are left.
+    Data(u64),
+    /// At the carriage return, then the line feed, behind a chunk.
+    DataReturn,
+    DataFeed,
+    /// In the trailer section; whether its present line is empty so far.
+    Trailer {
+        line_empty: bool,
+    },
+    /// Behind the last byte.
+    Done,
+}
+
+impl Skip {
+    /// At the first byte of a body. Refuses a length past the bound at once.
+    pub fn start(framing: Framing) -> Result<Self, BodyFault> {
+        let place = match framing {
+            Framing::Empty => Place::Done,
+            Framing::Length(length) if length > BODY_BYTES_MAX => return Err(BodyFault::TooLarge),
+            Framing::Length(length) => Place::Length(length),
+            Framing::Chunked => Place::Size(None),
+        };
+        Ok(Self {
+            place,
+            payload: 0,
+            overhead: 0,
+        })
+    }
+
+    /// Whether the whole body has been passed over.
+    pub fn is_done(&self) -> bool {
+        self.place == Place::Done
+    }
+
+    /// Passes over as much of `input` as belongs to the body and says how much that was.
+    pub fn advance(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
+        let mut used = 0;
+        while used < input.len() && !self.is_done() {
+            match self.place {
+                Place::Length(left) | Place::Data(left) => {
+                    let here = left.min((input.len() - used) as u64);
+                    #[expect(clippy::cast_possible_truncation, reason = "at most input.len()")]
+                    {
+                        used += here as usize;
+                    }
+                    self.place = match (self.place, left - here) {
+                        (Place::Length(_), 0) => Place::Done,
+                        (Place::Length(_), left) => Place::Length(left),
+                        (_, 0) => Place::DataReturn,
+                        (_, left) => Place::Data(left),
+                    };
+                }
+                _ => {
+                    self.overhead += 1;
+                    if self.overhead > CHUNK_OVERHEAD_BYTES_MAX {
+                        return Err(BodyFault::TooLarge);
+                    }
+                    self.place = self.after(input[used])?;
+                    used += 1;
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    /// The place behind one byte of chunk framing.
+    fn after(&mut self, byte: u8) -> Result<Place, BodyFault> {
+        Ok(match (self.place, byte) {
+            (Place::Size(size), digit) if digit.is_ascii_hexdigit() => {
+                let digit = char::from(digit).to_digit(16).unwrap_or(0);
+                let size = size.unwrap_or(0).saturating_mul(16) + u64::from(digit);
+                if self.payload + size > BODY_BYTES_MAX {
+                    return Err(BodyFault::TooLarge);
+                }
+                Place::Size(Some(size))
+            }
+            (Place::Size(Some(size)), b'\r') | (Place::Extension(size), b'\r') => {
+                Place::SizeEnd(size)
+            }
+            (Place::Size(Some(size)), b';' | b' ' | b'\t') => Place::Extension(size),
+            (Place::Extension(size), byte) if byte != b'\n' => Place::Extension(size),
+            (Place::SizeEnd(0), b'\n') => Place::Trailer { line_empty: true },
+            (Place::SizeEnd(size), b'\n') => {
+                self.payload += size;
+                Place::Data(size)
+            }
+            (Place::DataReturn, b'\r') => Place::DataFeed,
+            (Place::DataFeed, b'\n') => Place::Size(None),
+            (Place::Trailer { line_empty: true }, b'\n') => Place::Done,
+            (Place::Trailer { .. }, b'\n') => Place::Trailer { line_empty: true },
+            (Place::Trailer { line_empty }, b'\r') => Place::Trailer { line_empty },
+            (Place::Trailer { .. }, _) => Place::Trailer { line_empty: false },
+            _ => return Err(BodyFault::Malformed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Passes over `input` in pieces of `piece` bytes; says how many bytes were the body's.
+    fn skip(framing: Framing, input: &[u8], piece: usize) -> Result<Option<usize>, BodyFault> {
+        let mut skip = Skip::start(framing)?;
+        let mut used = 0;
+        while used < input.len() && !skip.is_done() {
+            let end = input.len().min(used + piece);
+            used += skip.advance(&input[used..end])?;
+        }
+        Ok(skip.is_done().then_some(used))
+    }
+
+    #[test]
+    fn finds_the_end_however_the_reads_fall() {
+        let chunked = b"5\r\nhello\r\n0a;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\nGET /";
+        for piece in 1..chunked.len() {
+            assert_eq!(
+                skip(Framing::Chunked, chunked, piece),
+                Ok(Some(chunked.len() - 5))
+            );
+            assert_eq!(skip(Framing::Length(7), chunked, piece), Ok(Some(7)));
+        }
+        assert_eq!(skip(Framing::Chunked, b"5\r\nhel", 3), Ok(None));
+        assert_eq!(skip(Framing::Empty, b"GET /", 5), Ok(Some(0)));
+    }
+
+    #[test]
+    fn refuses_what_is_no_chunk() {
+        for input in [
+            &b"x\r\n"[..],
+            b"\r\n",
+            b"5\r\nhelloo\r\n",
+            b"5\nhello",
+            b"5;a\nhello",
+            b"-1\r\n",
+        ] {
+            assert_eq!(
+                skip(Framing::Chunked, input, 1),
+                Err(BodyFault::Malformed),
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn is_bounded() {
+        assert_eq!(
+            Skip::start(Framing::Length(BODY_BYTES_MAX + 1)),
+            Err(BodyFault::TooLarge)
+        );
+        assert!(Skip::start(Framing::Length(BODY_BYTES_MAX)).is_ok());
+        let too_large = Err(BodyFault::TooLarge);
+        assert_eq!(skip(Framing::Chunked, b"10001\r\n", 9), too_large);
+        assert_eq!(
+            skip(Framing::Chunked, b"ffffffffffffffffffffffff\r\n", 9),
+            too_large
+        );
+        let extension = [b"1;".to_vec(), vec![b'a'; 70_000]].concat();
+        assert_eq!(skip(Framing::Chunked, &extension, 100), too_large);
+        let mut chunks = Vec::new();
+        for _ in 0..5 {
+            chunks.extend(b"4000\r\n");
+            chunks.extend(vec![0; 0x4000]);
+            chunks.extend(b"\r\n");
+        }
+        assert_eq!(skip(Framing::Chunked, &chunks, 1000), too_large);
+    }
+}

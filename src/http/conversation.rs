@@ -1,0 +1,342 @@
+//! The whole protocol of one connection: bytes that arrived go in, answers come out.
+
+use bytes::{Buf, BytesMut};
+
+use super::body::{BodyFault, Framing, Skip};
+use super::query::{self, Rejection};
+use super::request::{self, Method, Refusal, Request};
+use super::response::{Answer, Answers, CONTINUE, Cors, Persistence, Status};
+use super::{EVENT_PATH, HEAD_BYTES_MAX, LIVENESS_PATH};
+use crate::event::NameRule;
+
+/// Methods of the event path, as `Allow` lists them.
+const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// Methods of the liveness path.
+const LIVENESS_METHODS: &str = "GET, HEAD";
+
+/// Answers of one turn after which no other request is begun before they are written.
+const OUTPUT_BYTES_TURN: usize = 16 * 1024;
+
+/// Most bytes of answers that a turn leaves: one more than the turn's worth, which may echo an
+/// origin as large as a head.
+pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
+
+/// The event was not taken: there is no room left that a bound allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed;
+
+/// What a conversation needs of the shard it takes place in.
+pub trait Site {
+    /// What the `name` column takes at present.
+    fn name_rule(&self) -> NameRule;
+
+    /// Takes an event, as safe as the promise says.
+    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed>;
+
+    /// Counts an event that was refused.
+    fn count_rejection(&mut self, rejection: Rejection);
+
+    /// Whether connections are to end with their next answer.
+    fn is_draining(&self) -> bool;
+
+    /// The formatter of answers.
+    fn answers(&self) -> &Answers;
+}
+
+/// What the connection does when the answers are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Write what there is, then take another turn: complete requests are left in the input.
+    Write,
+    /// Read on.
+    Read(Awaited),
+    /// Close: the last answer said so.
+    Close,
+    /// Close, but let the sender finish first: it may be in the middle of a request, and a reset
+    /// would take the answer from it (RFC 9112 section 9.6).
+    CloseAfterSender,
+}
+
+/// What the next bytes belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// A request of which nothing has arrived.
+    Request,
+    /// A head that has begun.
+    Head,
+    /// A body that has begun, or is to.
+    Body,
+}
+
+/// Where a connection stands between two reads.
+#[derive(Debug)]
+enum Place {
+    /// At a head. What has arrived of it is at the front of the input.
+    Head,
+    /// Behind a complete head that stays at the front of the input, `head` bytes long, until its
+    /// body has been passed over.
+    Body { head: usize, skip: Skip },
+}
+
+/// One connection's protocol state.
+#[derive(Debug)]
+pub struct Conversation {
+    place: Place,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Conversation {
+    /// At the first request.
+    pub fn new() -> Self {
+        Self { place: Place::Head }
+    }
+
+    /// Answers every request that is complete in `input`, in order, and takes those off its front.
+    ///
+    /// `decoded` is scratch for unescaped names. `out` comes empty and holds at most
+    /// [`OUTPUT_BYTES_MAX`] afterwards.
+    pub fn turn(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+        site: &mut impl Site,
+    ) -> Next {
+        loop {
+            if out.len() >= OUTPUT_BYTES_TURN {
+                return Next::Write;
+            }
+            let next = match &mut self.place {
+                Place::Head => self.at_head(input, out, decoded, site),
+                Place::Body { head, skip } => {
+                    let head = *head;
+                    match skip.advance(&input[head..]) {
+                        Err(fault) => Some(refuse(fault.into(), input, out, site)),
+                        Ok(used) if skip.is_done() => {
+                            self.place = Place::Head;
+                            behind_body(head, used, input, out, decoded, site)
+                        }
+                        Ok(_) => {
+                            input.truncate(head);
+                            Some(Next::Read(Awaited::Body))
+                        }
+                    }
+                }
+            };
+            if let Some(next) = next {
+                return next;
+            }
+        }
+    }
+
+    /// Whether no request has begun.
+    pub fn is_idle(&self, input: &[u8]) -> bool {
+        matches!(self.place, Place::Head) && input.is_empty()
+    }
+
+    /// The answer to a sender that took too long over the request it had begun.
+    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, site: &impl Site) {
+        let refusal = match self.place {
+            Place::Head => Refusal::HeadLate,
+            Place::Body { .. } => Refusal::BodyLate,
+        };
+        refuse(refusal, input, out, site);
+    }
+
+    /// Handles one head, if it is complete. `None`: go on with what is behind it.
+    fn at_head(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+        site: &mut impl Site,
+    ) -> Option<Next> {
+        // RFC 9112 section 2.2: empty lines before a request line are passed over.
+        let blank = input
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        input.advance(blank);
+        if input.is_empty() {
+            return Some(Next::Read(Awaited::Request));
+        }
+        let (request, head) = match request::parse(input) {
+            Ok(Some(complete)) => complete,
+            Ok(None) => return Some(Next::Read(Awaited::Head)),
+            Err(refusal) => return Some(refuse(refusal, input, out, site)),
+        };
+        if request.body == Framing::Empty {
+            let persistence = answer(&request, input.len() == head, out, decoded, site);
+            input.advance(head);
+            return (persistence == Persistence::Close).then_some(Next::Close);
+        }
+        match Skip::start(request.body) {
+            Ok(skip) => {
+                if request.expects_continue && input.len() == head {
+                    out.extend_from_slice(CONTINUE);
+                }
+                self.place = Place::Body { head, skip };
+                None
+            }
+            Err(fault) => Some(refuse(fault.into(), input, out, site)),
+        }
+    }
+}
+
+/// Answers the request whose `head` is at the front of the input and whose body of `body` bytes
+/// follows it.
+fn behind_body(
+    head: usize,
+    body: usize,
+    input: &mut BytesMut,
+    out: &mut Vec<u8>,
+    decoded: &mut Vec<u8>,
+    site: &mut impl Site,
+) -> Option<Next> {
+    let is_last = input.len() == head + body;
+    let persistence = match request::parse(&input[..head]) {
+        Ok(Some((request, _))) => answer(&request, is_last, out, decoded, site),
+        // The same bytes were a complete head before: they cannot have become another thing.
+        Ok(None) => unreachable!("a head that was complete is not"),
+        Err(refusal) => return Some(refuse(refusal, input, out, site)),
+    };
+    input.advance(head + body);
+    (persistence == Persistence::Close).then_some(Next::Close)
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::BodyTooLarge,
+            BodyFault::Malformed => Self::Malformed("request body: malformed chunk"),
+        }
+    }
+}
+
+/// Answers a request that is refused before it is understood.
+fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, site: &impl Site) -> Next {
+    let (is_event, origin) = request::sniff(input);
+    site.answers().write(
+        out,
+        &Answer {
+            status: refusal.status(),
+            cors: if is_event { cors(origin) } else { Cors::Absent },
+            persistence: Persistence::Close,
+            allow: None,
+            reason: Some(refusal.reason()),
+            head_only: false,
+        },
+    );
+    Next::CloseAfterSender
+}
+
+fn cors(origin: Option<&[u8]>) -> Cors<'_> {
+    origin.map_or(Cors::AnyOrigin, Cors::Origin)
+}
+
+/// Answers a complete request and says what becomes of the connection. `is_last`: nothing has
+/// arrived behind it.
+fn answer(
+    request: &Request<'_>,
+    is_last: bool,
+    out: &mut Vec<u8>,
+    decoded: &mut Vec<u8>,
+    site: &mut impl Site,
+) -> Persistence {
+    // While draining, what was pipelined before is still answered; the last answer says close.
+    let persistence = if site.is_draining() && is_last {
+        Persistence::Close
+    } else {
+        request.persistence
+    };
+    let plain = Answer {
+        status: Status::Ok,
+        cors: Cors::Absent,
+        persistence,
+        allow: None,
+        reason: None,
+        head_only: request.method == Method::Head,
+    };
+    let event = Answer {
+        cors: cors(request.origin),
+        ..plain
+    };
+    let answer = match (request.path, request.method) {
+        (EVENT_PATH, Method::Get | Method::Head) => {
+            take_event(request, &event, out, decoded, site);
+            return persistence;
+        }
+        (EVENT_PATH, Method::Options) => Answer {
+            status: Status::NoContent,
+            allow: Some(EVENT_METHODS),
+            ..event
+        },
+        (EVENT_PATH, Method::Other) => Answer {
+            status: Status::MethodNotAllowed,
+            allow: Some(EVENT_METHODS),
+            reason: Some("method: not allowed; accepted: GET, HEAD, OPTIONS"),
+            ..event
+        },
+        (LIVENESS_PATH, Method::Get | Method::Head) => plain,
+        (LIVENESS_PATH, _) => Answer {
+            status: Status::MethodNotAllowed,
+            allow: Some(LIVENESS_METHODS),
+            reason: Some("method: not allowed; accepted: GET, HEAD"),
+            ..plain
+        },
+        _ => Answer {
+            status: Status::NotFound,
+            reason: Some("path: not found; accepted: /hakaru and /ok"),
+            ..plain
+        },
+    };
+    site.answers().write(out, &answer);
+    persistence
+}
+
+/// Answers a `GET` or `HEAD` of the event path; a `GET` that can be promised becomes an event.
+fn take_event(
+    request: &Request<'_>,
+    taken: &Answer<'_>,
+    out: &mut Vec<u8>,
+    decoded: &mut Vec<u8>,
+    site: &mut impl Site,
+) {
+    let rule = site.name_rule();
+    let is_event = request.method == Method::Get;
+    match query::measurement(request.query.as_bytes(), rule, decoded) {
+        Ok((name, value)) => {
+            if is_event && site.take(name, value).is_err() {
+                let shed = Answer {
+                    status: Status::ServiceUnavailable,
+                    reason: Some("overloaded: the event was not taken; try again in 1 second"),
+                    ..*taken
+                };
+                return site.answers().write(out, &shed);
+            }
+            site.answers()
+                .write_event_taken(out, taken.cors, taken.persistence);
+        }
+        Err(rejection) => {
+            if is_event {
+                site.count_rejection(rejection);
+            }
+            let reason = rejection.reason(rule).to_string();
+            let refused = Answer {
+                status: Status::BadRequest,
+                reason: Some(&reason),
+                ..*taken
+            };
+            site.answers().write(out, &refused);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

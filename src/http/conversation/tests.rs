@@ -1,0 +1,304 @@
+//! Whole conversations, cut into reads at every place.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A shard that keeps what it took and has room for `room` more events.
+struct Fake {
+    answers: Answers,
+    taken: Vec<(String, u32)>,
+    rejected: Vec<Rejection>,
+    room: usize,
+    draining: bool,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            answers: Answers::new(784_111_777),
+            taken: Vec::new(),
+            rejected: Vec::new(),
+            room: usize::MAX,
+            draining: false,
+        }
+    }
+}
+
+impl Site for Fake {
+    fn name_rule(&self) -> NameRule {
+        NameRule::DEPLOYED
+    }
+
+    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
+        if self.taken.len() >= self.room {
+            return Err(Shed);
+        }
+        self.taken.push((name.to_owned(), value));
+        Ok(())
+    }
+
+    fn count_rejection(&mut self, rejection: Rejection) {
+        self.rejected.push(rejection);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+}
+
+/// Feeds `input` in reads that end at `cuts`; gives all answers and what was to come next.
+fn talk(site: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
+    let mut conversation = Conversation::new();
+    let (mut buffer, mut out, mut decoded) = (BytesMut::new(), Vec::new(), Vec::new());
+    let mut answers = Vec::new();
+    let mut ends: Vec<usize> = cuts.iter().map(|&cut| cut.min(input.len())).collect();
+    ends.push(input.len());
+    ends.sort_unstable();
+    let (mut start, mut next) = (0, Next::Read(Awaited::Request));
+    for end in ends {
+        buffer.extend_from_slice(&input[start..end]);
+        start = end;
+        next = Next::Write;
+        while next == Next::Write {
+            next = conversation.turn(&mut buffer, &mut out, &mut decoded, site);
+            assert!(out.len() <= OUTPUT_BYTES_MAX);
+            answers.append(&mut out);
+        }
+        if !matches!(next, Next::Read(_)) {
+            break;
+        }
+    }
+    (String::from_utf8(answers).unwrap(), next)
+}
+
+fn ask(input: &str) -> (String, Next) {
+    talk(&mut Fake::new(), input.as_bytes(), &[])
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    let after = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| &answer[..3]);
+    after
+        .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect()
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+#[test]
+fn every_row_of_the_table_of_requests() {
+    let listed = "Allow: GET, HEAD, OPTIONS\r\n";
+    for (method, target, status, holds) in [
+        (
+            "GET",
+            "/hakaru?name=a&value=1",
+            "200",
+            "Content-Length: 0\r\n",
+        ),
+        (
+            "HEAD",
+            "/hakaru?name=a&value=1",
+            "200",
+            "Content-Length: 0\r\n",
+        ),
+        ("GET", "/ok", "200", "Content-Length: 0\r\n"),
+        ("HEAD", "/ok", "200", "Content-Length: 0\r\n"),
+        ("OPTIONS", "/hakaru", "204", listed),
+        (
+            "OPTIONS",
+            "/hakaru",
+            "204",
+            "Access-Control-Max-Age: 86400\r\n",
+        ),
+        ("POST", "/hakaru", "405", listed),
+        (
+            "DELETE",
+            "/hakaru",
+            "405",
+            "{\"error\":\"method: not allowed",
+        ),
+        ("POST", "/ok", "405", "Allow: GET, HEAD\r\n"),
+        ("GET", "/", "404", "{\"error\":\"path: not found"),
+        ("GET", "/hakaru/", "404", ""),
+        ("POST", "/elsewhere", "404", ""),
+    ] {
+        let (answer, next) = ask(&format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(statuses(&answer), [status], "{method} {target}");
+        assert!(answer.contains(holds), "{method} {target}: {answer}");
+        assert_eq!(next, Next::Read(Awaited::Request));
+        let cors = answer.contains("Access-Control-Allow-Origin: *\r\n");
+        assert_eq!(
+            cors,
+            target.starts_with("/hakaru") && status != "404",
+            "{method} {target}"
+        );
+    }
+}
+
+#[test]
+fn head_makes_no_event_and_counts_no_rejection() {
+    let mut site = Fake::new();
+    let head = |target: &str| format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let input = head("/hakaru?name=a&value=1") + &head("/hakaru?name=a&value=x");
+    let (answers, _) = talk(&mut site, input.as_bytes(), &[]);
+    assert_eq!(statuses(&answers), ["200", "400"]);
+    assert!(answers.ends_with("\r\n\r\n"), "no body: {answers}");
+    assert!(site.taken.is_empty() && site.rejected.is_empty());
+}
+
+#[test]
+fn a_rejected_event_says_why_twice_and_is_counted() {
+    let mut site = Fake::new();
+    let input =
+        "GET /hakaru?name=a&value=4294967296 HTTP/1.1\r\nHost: h\r\nOrigin: https://o\r\n\r\n";
+    let (answer, next) = talk(&mut site, input.as_bytes(), &[]);
+    let reason = "value: too large; accepted: decimal digits, 0 to 4294967295";
+    assert!(answer.contains(&format!("\r\nX-Hakaru-Reason: {reason}\r\n")));
+    assert!(answer.ends_with(&format!("\r\n\r\n{{\"error\":\"{reason}\"}}")));
+    assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://o\r\n"));
+    assert_eq!(site.rejected, [Rejection::ValueTooLarge]);
+    assert_eq!(next, Next::Read(Awaited::Request));
+}
+
+#[test]
+fn refusals_carry_cors_on_the_event_path_and_close() {
+    let (answer, next) = ask("GET /hakaru?name=a HTTP/1.1\r\nOrigin: https://o\r\n\r\n");
+    assert_eq!(statuses(&answer), ["400"]);
+    assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://o\r\n"));
+    assert!(answer.contains("\r\nConnection: close\r\n"));
+    assert_eq!(next, Next::CloseAfterSender);
+    assert!(!ask("GET /ok HTTP/1.1\r\n\r\n").0.contains("Access-Control"));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_up_to_a_close() {
+    let mut site = Fake::new();
+    let input = get("/hakaru?name=a&value=1")
+        + "\r\n"
+        + &get("/nowhere")
+        + "GET /hakaru?name=b&value=2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        + &get("/hakaru?name=c&value=3");
+    let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+    assert_eq!(statuses(&answers), ["200", "404", "200"]);
+    assert_eq!(next, Next::Close);
+    assert_eq!(site.taken, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+}
+
+#[test]
+fn answers_of_one_turn_are_bounded_and_none_is_left_out() {
+    let origin = "o".repeat(7_000);
+    let large = format!("GET /hakaru HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n\r\n").repeat(20);
+    assert_eq!(statuses(&ask(&large).0).len(), 20);
+    assert_eq!(
+        statuses(&ask(&get("/nowhere").repeat(1_000)).0).len(),
+        1_000
+    );
+}
+
+#[test]
+fn a_body_is_passed_over_and_the_next_request_found() {
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n",
+    ] {
+        let mut site = Fake::new();
+        let input =
+            format!("GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n{body}") + &get("/ok");
+        let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+        assert_eq!(statuses(&answers), ["200", "200"], "{body:?}");
+        assert_eq!(next, Next::Read(Awaited::Request));
+        assert_eq!(site.taken.len(), 1);
+    }
+}
+
+#[test]
+fn a_sender_that_waits_is_told_to_continue_and_one_that_does_not_is_not() {
+    let head =
+        "POST /hakaru HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let input = format!("{head}ab");
+    let (answers, _) = talk(&mut Fake::new(), input.as_bytes(), &[head.len()]);
+    assert_eq!(statuses(&answers), ["100", "405"]);
+    let (answers, _) = ask(&input);
+    assert_eq!(statuses(&answers), ["405"]);
+}
+
+#[test]
+fn a_body_past_its_bound_is_refused_at_the_head() {
+    let (answer, next) = ask("GET /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n");
+    assert_eq!(
+        (statuses(&answer), next),
+        (vec!["413"], Next::CloseAfterSender)
+    );
+}
+
+#[test]
+fn without_room_an_event_is_shed_with_retry_after() {
+    let mut site = Fake::new();
+    site.room = 1;
+    let input = get("/hakaru?name=a&value=1").repeat(2);
+    let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+    assert_eq!(statuses(&answers), ["200", "503"]);
+    assert!(answers.contains("\r\nRetry-After: 1\r\n"));
+    assert_eq!(next, Next::Read(Awaited::Request));
+}
+
+#[test]
+fn draining_answers_all_that_was_pipelined_and_closes_with_the_last() {
+    let mut site = Fake::new();
+    site.draining = true;
+    let (answers, next) = talk(&mut site, get("/ok").repeat(3).as_bytes(), &[]);
+    assert_eq!(statuses(&answers), ["200", "200", "200"]);
+    assert_eq!(answers.matches("Connection: close").count(), 1);
+    assert_eq!(next, Next::Close);
+}
+
+#[test]
+fn says_what_it_waits_for() {
+    for (input, awaited) in [
+        ("", Awaited::Request),
+        ("\r\n\r\n", Awaited::Request),
+        ("GET /ok HT", Awaited::Head),
+        (
+            "GET /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n12",
+            Awaited::Body,
+        ),
+    ] {
+        assert_eq!(ask(input).1, Next::Read(awaited), "{input:?}");
+    }
+}
+
+/// One request of every kind, to be put in any order and cut anywhere.
+const KINDS: [&str; 6] = [
+    "GET /hakaru?name=a%20b&value=7 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /hakaru?name=a&value=-7 HTTP/1.1\r\nHost: h\r\nOrigin: o\r\n\r\n",
+    "POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nGET / HTT",
+    "GET /hakaru?name=c&value=1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nab\r\n0\r\n\r\n",
+    "GET /ok HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "BREW / HTTP/3.1\r\n\r\n",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// How the reads fall changes neither the answers nor the events.
+    #[test]
+    fn cuts_change_nothing(
+        kinds in proptest::collection::vec(0..KINDS.len(), 1..6),
+        cuts in proptest::collection::vec(0..600usize, 0..12),
+    ) {
+        let input: String = kinds.iter().map(|&kind| KINDS[kind]).collect();
+        let (mut whole, mut pieces) = (Fake::new(), Fake::new());
+        let once = talk(&mut whole, input.as_bytes(), &[]);
+        prop_assert_eq!(talk(&mut pieces, input.as_bytes(), &cuts), once);
+        prop_assert_eq!(pieces.taken, whole.taken);
+        prop_assert_eq!(pieces.rejected, whole.rejected);
+    }
+}

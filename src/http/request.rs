@@ -1,0 +1,306 @@
+//! A request head, out of the bytes at the front of a connection's input.
+
+use std::mem::MaybeUninit;
+
+use super::body::Framing;
+use super::response::{Persistence, Status};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX};
+
+/// What is asked of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`: as `GET`, but no body comes back and no event is made.
+    Head,
+    /// `OPTIONS`: a browser's preflight.
+    Options,
+    /// Any other token.
+    Other,
+}
+
+/// A complete head. Borrows from the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// The path of the target, as sent: no escape is decoded.
+    pub path: &'a str,
+    /// What follows the first `?` of the target; empty without one.
+    pub query: &'a str,
+    /// What the sender asked to become of the connection after the answer.
+    pub persistence: Persistence,
+    /// The `Origin` field, for CORS.
+    pub origin: Option<&'a [u8]>,
+    /// How the body behind the head is framed.
+    pub body: Framing,
+    /// Whether the sender waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+}
+
+/// A request that is refused before it is understood. The connection closes behind the answer:
+/// where the next request starts is in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not HTTP; the words say what is wrong.
+    Malformed(&'static str),
+    /// The request line does not end within [`HEAD_BYTES_MAX`].
+    TargetTooLong,
+    /// The head does not end within [`HEAD_BYTES_MAX`].
+    HeadTooLarge,
+    /// More than [`HEADERS_MAX`] fields.
+    TooManyHeaders,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    Version,
+    /// A transfer coding other than `chunked`.
+    Coding,
+    /// A body above its bound.
+    BodyTooLarge,
+    /// The head was not complete in time.
+    HeadLate,
+    /// The body was not complete in time.
+    BodyLate,
+}
+
+impl Refusal {
+    /// The status that says so.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Malformed(_) => Status::BadRequest,
+            Self::TargetTooLong => Status::UriTooLong,
+            Self::HeadTooLarge | Self::TooManyHeaders => Status::HeaderFieldsTooLarge,
+            Self::Version => Status::VersionNotSupported,
+            Self::Coding => Status::NotImplemented,
+            Self::BodyTooLarge => Status::ContentTooLarge,
+            Self::HeadLate | Self::BodyLate => Status::RequestTimeout,
+        }
+    }
+
+    /// The words a sender is told. ASCII, one line.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed(reason) => reason,
+            Self::TargetTooLong => {
+                "request target: too long; accepted: a head of at most 8192 bytes"
+            }
+            Self::HeadTooLarge => "request head: too large; accepted: at most 8192 bytes",
+            Self::TooManyHeaders => "request head: too many fields; accepted: at most 64",
+            Self::Version => "HTTP version: not supported; accepted: HTTP/1.1 and HTTP/1.0",
+            Self::Coding => "Transfer-Encoding: not supported; accepted: chunked",
+            Self::BodyTooLarge => "request body: too large; accepted: at most 65536 bytes",
+            Self::HeadLate => "request head: not complete within 10 seconds",
+            Self::BodyLate => "request body: not complete within 10 seconds",
+        }
+    }
+}
+
+/// Reads the head at the front of `input`: the request and the length of its head, or `None` while
+/// it is not complete.
+pub fn parse(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
+    // The bound must not depend on how the reads fell: look at no more than it allows.
+    let window = &input[..input.len().min(HEAD_BYTES_MAX)];
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(window, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => Ok(Some((interpret(&head)?, length))),
+        Ok(httparse::Status::Partial) if window.len() < HEAD_BYTES_MAX => Ok(None),
+        Ok(httparse::Status::Partial) if request_line(window).is_none() => {
+            Err(Refusal::TargetTooLong)
+        }
+        Ok(httparse::Status::Partial) => Err(Refusal::HeadTooLarge),
+        Err(fault) => Err(refusal(fault, window)),
+    }
+}
+
+fn refusal(fault: httparse::Error, window: &[u8]) -> Refusal {
+    match fault {
+        httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
+        httparse::Error::Version if names_other_version(window) => Refusal::Version,
+        httparse::Error::HeaderName => Refusal::Malformed("request head: malformed field name"),
+        httparse::Error::HeaderValue => Refusal::Malformed("request head: malformed field value"),
+        _ => Refusal::Malformed("request line: malformed; accepted: METHOD TARGET HTTP/1.1"),
+    }
+}
+
+/// The first line that is not empty, without its end; `None` while it has none.
+fn request_line(window: &[u8]) -> Option<&[u8]> {
+    let start = window
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let end = window[start..].iter().position(|&byte| byte == b'\n')?;
+    Some(window[start..start + end].trim_ascii_end())
+}
+
+/// Whether the request line ends in `HTTP/` and a digit: another version rather than garbage.
+fn names_other_version(window: &[u8]) -> bool {
+    let line = request_line(window).unwrap_or(window);
+    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    matches!(version.strip_prefix(b"HTTP/"), Some([digit, ..]) if digit.is_ascii_digit())
+}
+
+fn interpret<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusal> {
+    let fields = Fields::read(head.headers)?;
+    let is_1_1 = head.version == Some(1);
+    match (is_1_1, fields.hosts) {
+        (_, 1) | (false, 0) => {}
+        // RFC 9112 section 3.2
+        (_, 0) => {
+            return Err(Refusal::Malformed(
+                "Host: missing; HTTP/1.1 needs exactly one",
+            ));
+        }
+        _ => {
+            return Err(Refusal::Malformed(
+                "Host: repeated; HTTP/1.1 needs exactly one",
+            ));
+        }
+    }
+    let target = head.path.unwrap_or_default();
+    let (path, query) = split(target);
+    Ok(Request {
+        method: match head.method.unwrap_or_default() {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            _ => Method::Other,
+        },
+        path,
+        query,
+        persistence: match (is_1_1, fields.close, fields.keep_alive) {
+            (_, true, _) | (false, _, false) => Persistence::Close,
+            (true, false, _) => Persistence::Keep,
+            (false, false, true) => Persistence::KeepAndSay,
+        },
+        origin: fields.origin,
+        body: framing(&fields, is_1_1)?,
+        expects_continue: fields.expects_continue && is_1_1,
+    })
+}
+
+/// Path and query of a target. Of the absolute form (RFC 9112 section 3.2.2) scheme and authority are dropped.
+fn split(target: &str) -> (&str, &str) {
+    let local = match target
+        .strip_prefix("http://")
+        .or_else(|| target.strip_prefix("https://"))
+    {
+        Some(rest) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
+        None => target,
+    };
+    local.split_once('?').unwrap_or((local, ""))
+}
+
+/// RFC 9112 section 6.3, read strictly: whatever two parties could frame differently is refused.
+fn framing(fields: &Fields<'_>, is_1_1: bool) -> Result<Framing, Refusal> {
+    match (fields.length, fields.coding) {
+        (Some(_), Some(_)) => Err(Refusal::Malformed(
+            "Content-Length and Transfer-Encoding: both given",
+        )),
+        (None, None) => Ok(Framing::Empty),
+        (Some(length), None) => match decimal(length) {
+            Some(0) => Ok(Framing::Empty),
+            Some(length) => Ok(Framing::Length(length)),
+            None => Err(Refusal::Malformed("Content-Length: not a decimal number")),
+        },
+        (None, Some(_)) if !is_1_1 => Err(Refusal::Malformed(
+            "Transfer-Encoding: not known to HTTP/1.0",
+        )),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (None, Some(_)) => Err(Refusal::Coding),
+    }
+}
+
+/// Digits only; a number past `u64` counts as its largest, which every bound refuses.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0u64, |number, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    }))
+}
+
+/// The fields that matter, picked out in one pass.
+#[derive(Default)]
+struct Fields<'a> {
+    hosts: usize,
+    origin: Option<&'a [u8]>,
+    length: Option<&'a [u8]>,
+    coding: Option<&'a [u8]>,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
+        let mut fields = Self::default();
+        for header in headers {
+            // The length decides most of them before a letter is compared.
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            match header.name.len() {
+                4 if is("host") => {
+                    if !is_host(header.value) {
+                        return Err(Refusal::Malformed("Host: malformed"));
+                    }
+                    fields.hosts += 1;
+                }
+                6 if is("origin") => fields.origin = fields.origin.or(Some(header.value)),
+                6 if is("expect") => {
+                    fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                10 if is("connection") => {
+                    for option in header.value.split(|&byte| byte == b',') {
+                        let option = option.trim_ascii();
+                        fields.close |= option.eq_ignore_ascii_case(b"close");
+                        fields.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                14 if is("content-length") => {
+                    if fields.length.is_some() {
+                        return Err(Refusal::Malformed("Content-Length: repeated"));
+                    }
+                    fields.length = Some(header.value);
+                }
+                17 if is("transfer-encoding") => {
+                    if fields.coding.is_some() {
+                        return Err(Refusal::Malformed("Transfer-Encoding: repeated"));
+                    }
+                    fields.coding = Some(header.value);
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Whether it could be `host[:port]`; empty is allowed (RFC 9110 section 7.2).
+fn is_host(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() && !b"/?#@,\\<>\"{}|^`".contains(byte))
+}
+
+/// What can be told of a head that was refused: whether its target is the event path, and its origin.
+/// For the CORS fields of the refusal alone.
+pub fn sniff(input: &[u8]) -> (bool, Option<&[u8]>) {
+    let window = &input[..input.len().min(HEAD_BYTES_MAX)];
+    let line = request_line(window).unwrap_or(window);
+    let target = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+    let path = std::str::from_utf8(target).map_or("", |target| split(target).0);
+    let origin = window
+        .split(|&byte| byte == b'\n')
+        .skip(1)
+        .find_map(|line| {
+            let (name, value) = line.split_at_checked(7)?;
+            let value = value.trim_ascii();
+            (name.eq_ignore_ascii_case(b"origin:") && value.iter().all(u8::is_ascii_graphic))
+                .then_some(value)
+        });
+    (path == super::EVENT_PATH, origin)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! Answers: preformatted bytes for the common one, plain formatting for the rest.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+/// The status of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The promise is given, or the process lives.
+    Ok,
+    /// The answer to a preflight.
+    NoContent,
+    /// Not HTTP, or an event that cannot be stored.
+    BadRequest,
+    /// No such path.
+    NotFound,
+    /// The path takes other methods.
+    MethodNotAllowed,
+    /// A head or body that did not arrive in time.
+    RequestTimeout,
+    /// A body above its bound.
+    ContentTooLarge,
+    /// A target above its bound.
+    UriTooLong,
+    /// A head above its bounds.
+    HeaderFieldsTooLarge,
+    /// A transfer coding that is not known here.
+    NotImplemented,
+    /// Shed: everything that may wait for the database is full.
+    ServiceUnavailable,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Code and reason phrase.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::NoContent => "204 No Content",
+            Self::BadRequest => "400 Bad Request",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::UriTooLong => "414 URI Too Long",
+            Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// It stays open, as HTTP/1.1 expects.
+    Keep,
+    /// It stays open, which HTTP/1.0 must be told.
+    KeepAndSay,
+    /// It is closed, and the answer says so.
+    Close,
+}
+
+/// Which CORS fields an answer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cors<'a> {
+    /// None: the path is not for browsers.
+    Absent,
+    /// `*`: the request named no origin.
+    AnyOrigin,
+    /// The origin that the request named.
+    Origin(&'a [u8]),
+}
+
+/// One answer, before it is bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: Status,
+    /// Its CORS fields.
+    pub cors: Cors<'a>,
+    /// What it says of the connection.
+    pub persistence: Persistence,
+    /// The methods of the path, on 405 and to `OPTIONS`.
+    pub allow: Option<&'static str>,
+    /// Why not: the JSON body and `X-Hakaru-Reason`. ASCII, one line.
+    pub reason: Option<&'a str>,
+    /// Whether the body is left out, as `HEAD` asks; its length is still named.
+    pub head_only: bool,
+}
+
+/// The interim answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How long a browser may remember a preflight, in seconds. Browsers cap it themselves.
+const PREFLIGHT_SECONDS: &str = "86400";
+
+/// Answers as bytes. Remakes what holds the date when the second has changed.
+#[derive(Debug)]
+pub struct Answers {
+    unix_seconds: u64,
+    date: String,
+    event_taken: Vec<u8>,
+}
+
+impl Answers {
+    /// Ready for the second that starts `unix_seconds` after the epoch.
+    pub fn new(unix_seconds: u64) -> Self {
+        let mut answers = Self {
+            unix_seconds,
+            date: String::new(),
+            event_taken: Vec::new(),
+        };
+        answers.remake(unix_seconds);
+        answers
+    }
+
+    /// Moves on to the present second.
+    pub fn set_second(&mut self, unix_seconds: u64) {
+        if unix_seconds != self.unix_seconds {
+            self.remake(unix_seconds);
+        }
+    }
+
+    fn remake(&mut self, unix_seconds: u64) {
+        self.unix_seconds = unix_seconds;
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds);
+        self.date = httpdate::fmt_http_date(now);
+        let mut bytes = std::mem::take(&mut self.event_taken);
+        bytes.clear();
+        self.write(
+            &mut bytes,
+            &Answer::event_taken(Cors::AnyOrigin, Persistence::Keep),
+        );
+        self.event_taken = bytes;
+    }
+
+    /// Appends the answer to an event that was taken.
+    pub fn write_event_taken(&self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence) {
+        if cors == Cors::AnyOrigin && persistence == Persistence::Keep {
+            out.extend_from_slice(&self.event_taken);
+        } else {
+            self.write(out, &Answer::event_taken(cors, persistence));
+        }
+    }
+
+    /// Appends any answer.
+    pub fn write(&self, out: &mut Vec<u8>, answer: &Answer<'_>) {
+        let mut line = |parts: &[&[u8]]| {
+            for part in parts {
+                out.extend_from_slice(part);
+            }
+            out.extend_from_slice(b"\r\n");
+        };
+        line(&[b"HTTP/1.1 ", answer.status.line().as_bytes()]);
+        line(&[b"Date: ", self.date.as_bytes()]);
+        if let Some(allow) = answer.allow {
+            line(&[b"Allow: ", allow.as_bytes()]);
+        }
+        if answer.status == Status::ServiceUnavailable {
+            line(&[b"Retry-After: 1"]);
+        }
+        match answer.cors {
+            Cors::Absent => {}
+            Cors::AnyOrigin => line(&[b"Access-Control-Allow-Origin: *"]),
+            Cors::Origin(origin) => {
+                line(&[b"Access-Control-Allow-Origin: ", origin]);
+                line(&[b"Access-Control-Allow-Credentials: true"]);
+                line(&[b"Vary: Origin"]);
+            }
+        }
+        if answer.cors != Cors::Absent {
+            line(&[b"Access-Control-Allow-Headers: Content-Type"]);
+            line(&[b"Access-Control-Allow-Methods: GET"]);
+            if answer.status == Status::NoContent {
+                line(&[b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS.as_bytes()]);
+            }
+        }
+        match answer.persistence {
+            Persistence::Keep => {}
+            Persistence::KeepAndSay => line(&[b"Connection: keep-alive"]),
+            Persistence::Close => line(&[b"Connection: close"]),
+        }
+        write_end(out, answer);
+    }
+}
+
+/// Content fields, the empty line and the body.
+fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
+    let Some(reason) = answer.reason else {
+        // RFC 9110 section 8.6: a 204 carries no Content-Length.
+        if answer.status != Status::NoContent {
+            out.extend_from_slice(b"Content-Length: 0\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        return;
+    };
+    let body = serde_json::json!({ "error": reason }).to_string();
+    let written = write!(
+        out,
+        "X-Hakaru-Reason: {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+        body.len(),
+        if answer.head_only { "" } else { &body },
+    );
+    debug_assert!(written.is_ok(), "a vector takes every write");
+}
+
+impl<'a> Answer<'a> {
+    /// The promise is given.
+    pub fn event_taken(cors: Cors<'a>, persistence: Persistence) -> Self {
+        Self {
+            status: Status::Ok,
+            cors,
+            persistence,
+            allow: None,
+            reason: None,
+            head_only: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(answer: &Answer<'_>) -> String {
+        let mut out = Vec::new();
+        Answers::new(784_111_777).write(&mut out, answer);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_prepared_answer_is_the_formatted_one_and_follows_the_clock() {
+        let mut answers = Answers::new(784_111_776);
+        answers.set_second(784_111_777);
+        let mut prepared = Vec::new();
+        answers.write_event_taken(&mut prepared, Cors::AnyOrigin, Persistence::Keep);
+        let formatted = text(&Answer::event_taken(Cors::AnyOrigin, Persistence::Keep));
+        assert_eq!(String::from_utf8(prepared).unwrap(), formatted);
+        assert_eq!(
+            formatted,
+            "HTTP/1.1 200 OK\r\n\
+             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Access-Control-Allow-Origin: *\r\n\
+             Access-Control-Allow-Headers: Content-Type\r\n\
+             Access-Control-Allow-Methods: GET\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_origin_is_echoed_with_credentials() {
+        let cors = Cors::Origin(b"https://shop.example");
+        let answer = text(&Answer::event_taken(cors, Persistence::KeepAndSay));
+        assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://shop.example\r\n"));
+        assert!(answer.contains("\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"));
+        assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
+    }
+
+    #[test]
+    fn head_names_the_length_of_the_body_it_leaves_out() {
+        let answer = Answer {
+            status: Status::BadRequest,
+            reason: Some("name: missing"),
+            head_only: true,
+            ..Answer::event_taken(Cors::Absent, Persistence::Close)
+        };
+        let head = text(&answer);
+        let whole = text(&Answer {
+            head_only: false,
+            ..answer
+        });
+        assert_eq!(whole, format!("{head}{{\"error\":\"name: missing\"}}"));
+        assert!(head.ends_with("Content-Length: 25\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_content_has_no_length() {
+        let answer = text(&Answer {
+            status: Status::NoContent,
+            ..Answer::event_taken(Cors::AnyOrigin, Persistence::Keep)
+        });
+        assert!(answer.contains("\r\nAccess-Control-Max-Age: 86400\r\n"));
+        assert!(!answer.contains("Content-Length"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Which I/O driver the shards run on: io_uring with the flags that suit it, or epoll.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use crate::config::IoChoice;
+
+/// Submission entries of a shard's ring: what one turn of the loop may queue without a system call.
+const RING_ENTRIES: u32 = 1024;
+
+/// Completion entries: a burst of connections must not overflow into the kernel's slow list.
+const RING_COMPLETIONS: u32 = 16 * 1024;
+
+/// The driver of every shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoDriver {
+    /// io_uring.
+    IoUring(RingFlags),
+    /// epoll.
+    Epoll,
+}
+
+/// How a ring is set up, best first. Which of them works depends on the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingFlags {
+    /// Completions are worked off when the loop asks for them, by its one thread (Linux 6.1).
+    DeferTaskrun,
+    /// Completions never interrupt the loop (Linux 5.19).
+    CoopTaskrun,
+    /// What every kernel with io_uring knows.
+    Plain,
+}
+
+impl RingFlags {
+    const BEST_FIRST: [Self; 3] = [Self::DeferTaskrun, Self::CoopTaskrun, Self::Plain];
+
+    fn builder(self) -> io_uring::Builder {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(RING_COMPLETIONS);
+        match self {
+            Self::DeferTaskrun => builder.setup_single_issuer().setup_defer_taskrun(),
+            Self::CoopTaskrun => builder.setup_coop_taskrun(),
+            Self::Plain => &mut builder,
+        };
+        builder
+    }
+}
+
+impl fmt::Display for IoDriver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IoUring(_) => out.write_str("io_uring"),
+            Self::Epoll => out.write_str("epoll"),
+        }
+    }
+}
+
+/// The driver that was asked for cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("--io (HAKARU_IO): io_uring cannot be used: {0}; --io epoll works without it")]
+pub struct IoUringRefused(String);
+
+/// Chooses the driver. With `auto` a refusal of io_uring is one warning, and epoll is taken.
+pub fn choose(choice: IoChoice) -> Result<IoDriver, IoUringRefused> {
+    match (choice, choice != IoChoice::Epoll) {
+        (_, false) => Ok(IoDriver::Epoll),
+        (_, true) => match (probe(), choice) {
+            (Ok(flags), _) => Ok(IoDriver::IoUring(flags)),
+            (Err(reason), IoChoice::Auto) => {
+                log::warn!("io_uring cannot be used, epoll takes its place: {reason}");
+                Ok(IoDriver::Epoll)
+            }
+            (Err(reason), _) => Err(IoUringRefused(reason)),
+        },
+    }
+}
+
+/// Sets a ring up as a shard would, and looks for the operations that a shard needs.
+fn probe() -> Result<RingFlags, String> {
+    let mut refused = None;
+    for flags in RingFlags::BEST_FIRST {
+        match flags.builder().build(RING_ENTRIES) {
+            Ok(ring) => return operations(&ring).map(|()| flags),
+            Err(fault) => refused = Some(fault),
+        }
+    }
+    Err(refused.map(explain).unwrap_or_default())
+}
+
+fn operations(ring: &IoUring) -> Result<(), String> {
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(explain)?;
+    let needed = [
+        (opcode::Accept::CODE, "ACCEPT"),
+        (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+        (opcode::Recv::CODE, "RECV"),
+        (opcode::Send::CODE, "SEND"),
+        (opcode::Timeout::CODE, "TIMEOUT"),
+    ];
+    match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        None => Ok(()),
+        Some((_, name)) => Err(format!("the kernel lacks the operation {name}")),
+    }
+}
+
+fn explain(fault: io::Error) -> String {
+    let hint = match fault.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => {
+            " (denied by sysctl kernel.io_uring_disabled, or by a seccomp profile such as Docker's)"
+        }
+        Some(nix::errno::Errno::ENOSYS) => " (not in this kernel, or hidden by a seccomp profile)",
+        Some(nix::errno::Errno::ENOMEM) => " (raise the locked-memory limit: ulimit -l)",
+        _ => "",
+    };
+    format!("{fault}{hint}")
+}
+
+impl IoDriver {
+    /// Runs `shard` to its end on the calling thread, which must be the one that built it.
+    pub fn block_on(self, shard: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        match self {
+            Self::IoUring(flags) => RuntimeBuilder::<IoUringDriver>::new()
+                .uring_builder(flags.builder())
+                .with_entries(RING_ENTRIES)
+                .enable_timer()
+                .build()?
+                .block_on(shard),
+            Self::Epoll => RuntimeBuilder::<LegacyDriver>::new()
+                .enable_timer()
+                .build()?
+                .block_on(shard),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! hakaru collects events over HTTP and stores each one in MySQL.
+//!
+//! The life of an event, in the order of the modules: [`config`] says where events come in and where
+//! rows go. [`server`] starts one [`shard`] a core and the writers. A shard's [`listener`] accepts a
+//! [`connection`]; what it reads goes through [`http`], where the query of `GET /hakaru` becomes an
+//! [`event`]. The event is appended to the shard's open [`batch`], and the answer goes out. When the
+//! batch is full or old it is sealed and takes the [`handoff`] to a [`writer`], which stores it in a
+//! [`sink`] as one transaction and sends its memory back. What the database refuses ends in the
+//! [`dead_letters`].
+
+// What is set, and what the process may use.
+pub mod config;
+
+pub mod command_line;
+
+pub mod limits;
+
+pub mod logging;
+
+// The whole: starts the parts and drains them.
+pub mod server;
+
+// One core: from the socket to the open batch.
+pub mod io_driver;
+
+pub mod shard;
+
+pub mod listener;
+
+pub mod connection;
+
+pub mod deadlines;
+
+pub mod http;
+
+// What travels.
+pub mod event;
+
+pub mod batch;
+
+pub mod handoff;
+
+// From the handoff to the row.
+pub mod writer;
+
+pub mod sink;
+
+pub mod dead_letters;
+
+// What is counted on the way.
+pub mod metrics;

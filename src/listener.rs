@@ -1,0 +1,229 @@
+//! From a listening socket to connections.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use monoio::io::{CancelHandle, Canceller};
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::connection;
+use crate::shard::Shard;
+
+/// Connections that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// How long accepting pauses when there is no file descriptor or no connection slot left.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often such a pause is logged at most.
+const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The bound on open connections, of all shards together.
+#[derive(Debug)]
+pub struct ConnectionSlots {
+    open: AtomicUsize,
+    max: usize,
+}
+
+impl ConnectionSlots {
+    /// Room for `max` connections.
+    pub fn new(max: usize) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// Takes a slot, if one is free. It is free again when the value is dropped.
+    fn take(self: &Arc<Self>) -> Option<Slot> {
+        let more = |open| (open < self.max).then_some(open + 1);
+        let taken = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Slot(Arc::clone(self)))
+    }
+}
+
+/// The right to one open connection.
+#[derive(Debug)]
+pub struct Slot(Arc<ConnectionSlots>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Binds one listening socket a shard to `address`. With port 0 all get the port that the first is given.
+///
+/// `SO_REUSEPORT` would let a second server bind beside a running one and take half of its requests;
+/// a bind without it is tried first and fails where somebody listens.
+pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
+    drop(TcpListener::bind(address)?);
+    let mut listeners = Vec::with_capacity(shards);
+    let mut address = address;
+    for _ in 0..shards {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        // Inherited by accepted sockets: answers go out at once, without a system call a connection.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A shard that accepts connections.
+pub struct Accepting {
+    canceller: Canceller,
+    ended: Rc<Cell<bool>>,
+}
+
+impl Accepting {
+    /// Accepts what is already in the queue and no more; the socket no longer listens afterwards.
+    pub fn stop(self) -> Stopping {
+        self.canceller.cancel();
+        Stopping { ended: self.ended }
+    }
+}
+
+/// A shard that accepts what is left in its queue.
+#[derive(Debug)]
+pub struct Stopping {
+    ended: Rc<Cell<bool>>,
+}
+
+impl Stopping {
+    /// Whether all of it has been accepted.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// Starts to accept connections.
+pub fn start(
+    listener: TcpListener,
+    shard: Rc<Shard>,
+    slots: Arc<ConnectionSlots>,
+) -> io::Result<Accepting> {
+    let is_epoll = monoio::utils::is_legacy();
+    // The ring waits on a blocking socket; epoll needs one that never blocks.
+    listener.set_nonblocking(is_epoll)?;
+    let queue = listener.try_clone()?;
+    let listener = monoio::net::TcpListener::from_std(listener)?;
+    let canceller = Canceller::new();
+    let cancel = canceller.handle();
+    let ended = Rc::new(Cell::new(false));
+    let has_ended = Rc::clone(&ended);
+    monoio::spawn(async move {
+        let mut acceptor = Acceptor {
+            shard,
+            slots,
+            pause_logged_at: None,
+        };
+        acceptor.accept_until_cancelled(&listener, cancel).await;
+        acceptor.take_queue(&queue, is_epoll).await;
+        has_ended.set(true);
+    });
+    Ok(Accepting { canceller, ended })
+}
+
+struct Acceptor {
+    shard: Rc<Shard>,
+    slots: Arc<ConnectionSlots>,
+    pause_logged_at: Option<Instant>,
+}
+
+impl Acceptor {
+    async fn accept_until_cancelled(
+        &mut self,
+        listener: &monoio::net::TcpListener,
+        cancel: CancelHandle,
+    ) {
+        loop {
+            match listener.cancelable_accept(cancel.clone()).await {
+                Ok((stream, _)) => self.serve(stream).await,
+                Err(fault) => match Errno::from_raw(fault.raw_os_error().unwrap_or(0)) {
+                    Errno::ECANCELED => return,
+                    // The peer has gone again, or there was nothing.
+                    Errno::ECONNABORTED | Errno::EINTR | Errno::EAGAIN | Errno::EPROTO => {}
+                    // Out of descriptors or memory: the queue holds, and something may be closed soon.
+                    _ => self.pause(&fault).await,
+                },
+            }
+        }
+    }
+
+    /// Serves a connection when there is a slot for it; until then no other is accepted.
+    async fn serve(&mut self, stream: monoio::net::TcpStream) {
+        let slot = loop {
+            match self.slots.take() {
+                Some(slot) => break slot,
+                None => {
+                    let fault =
+                        format!("{} connections are open, the most allowed", self.slots.max);
+                    self.pause(&fault).await;
+                }
+            }
+        };
+        monoio::spawn(connection::serve(stream, Rc::clone(&self.shard), slot));
+    }
+
+    async fn pause(&mut self, fault: &dyn std::fmt::Display) {
+        let is_due = self
+            .pause_logged_at
+            .is_none_or(|at| at.elapsed() >= PAUSE_LOG_EVERY);
+        if is_due {
+            self.pause_logged_at = Some(Instant::now());
+            log::warn!(
+                "accepting pauses: {fault}; open connections are served, it goes on by itself"
+            );
+        }
+        monoio::time::sleep(PAUSE).await;
+    }
+
+    /// Serves what the kernel has accepted for us, then lets nothing more in.
+    async fn take_queue(&mut self, queue: &TcpListener, is_epoll: bool) {
+        let mut taken = queue.set_nonblocking(true);
+        while taken.is_ok() {
+            taken = match queue.accept() {
+                Err(fault) => Err(fault),
+                Ok((stream, _)) => match self.adopt(stream, is_epoll) {
+                    Ok(stream) => {
+                        self.serve(stream).await;
+                        Ok(())
+                    }
+                    Err(fault) => Err(fault),
+                },
+            };
+        }
+        if let Err(fault) = shutdown(queue.as_raw_fd(), Shutdown::Both) {
+            log::debug!("shutdown of a listener: {fault}");
+        }
+    }
+
+    fn adopt(
+        &self,
+        stream: std::net::TcpStream,
+        is_epoll: bool,
+    ) -> io::Result<monoio::net::TcpStream> {
+        stream.set_nonblocking(is_epoll)?;
+        monoio::net::TcpStream::from_std(stream)
+    }
+}

@@ -1,0 +1,177 @@
+//! Counters: each is added to by one thread and may be read by any.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::http::query::Rejection;
+
+/// A count with one owner: adding is a load and a store, not a locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `more`. Only the counter's owner calls this.
+    pub fn add(&self, more: u64) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + more, Ordering::Release);
+    }
+
+    /// The count at some present moment.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What one shard counts. Aligned so that shards share no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Events taken: each was answered 200.
+    pub received: Counter,
+    /// Events answered 503.
+    pub shed: Counter,
+    rejected: [Counter; Rejection::ALL.len()],
+}
+
+impl ShardCounters {
+    /// The counter of one reason.
+    pub fn rejected(&self, rejection: Rejection) -> &Counter {
+        &self.rejected[rejection as usize]
+    }
+}
+
+/// What one writer counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WriterCounters {
+    /// Events committed in the database.
+    pub stored: Counter,
+    /// Events that the database refused, kept in the dead-letter file.
+    pub dead_lettered: Counter,
+}
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    shards: Vec<Arc<ShardCounters>>,
+    writers: Vec<Arc<WriterCounters>>,
+}
+
+impl Metrics {
+    /// Zeros for so many shards and writers.
+    pub fn new(shards: usize, writers: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            writers: (0..writers).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// The counters of the shard at `index`.
+    pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
+        Arc::clone(&self.shards[index])
+    }
+
+    /// The counters of the writer at `index`.
+    pub fn writer(&self, index: usize) -> Arc<WriterCounters> {
+        Arc::clone(&self.writers[index])
+    }
+
+    /// Sums over all threads.
+    pub fn totals(&self) -> Totals {
+        // What ends is read before what begins: no event is seen stored and not yet received.
+        let stored = self.writers.iter().map(|writer| writer.stored.get()).sum();
+        let dead_lettered = self
+            .writers
+            .iter()
+            .map(|writer| writer.dead_lettered.get())
+            .sum();
+        let count =
+            |pick: fn(&ShardCounters) -> u64| self.shards.iter().map(|shard| pick(shard)).sum();
+        Totals {
+            stored,
+            dead_lettered,
+            received: count(|shard| shard.received.get()),
+            shed: count(|shard| shard.shed.get()),
+            rejected: Rejection::ALL.map(|rejection| {
+                self.shards
+                    .iter()
+                    .map(|shard| shard.rejected(rejection).get())
+                    .sum()
+            }),
+        }
+    }
+}
+
+/// The identity: `received = stored + dead_lettered + pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Events taken.
+    pub received: u64,
+    /// Events in the database.
+    pub stored: u64,
+    /// Events in the dead-letter file.
+    pub dead_lettered: u64,
+    /// Events that were refused with 400, by reason, in the order of [`Rejection::ALL`].
+    pub rejected: [u64; Rejection::ALL.len()],
+    /// Events that were refused with 503.
+    pub shed: u64,
+}
+
+impl Totals {
+    /// Events taken and neither stored nor dead-lettered yet.
+    pub fn pending(&self) -> u64 {
+        self.received
+            .saturating_sub(self.stored + self.dead_lettered)
+    }
+
+    /// Rejections by reason, those that happened.
+    pub fn rejected_by_reason(&self) -> RejectedByReason<'_> {
+        RejectedByReason(self)
+    }
+}
+
+/// Displays `reason=count` for each reason that occurred, or `none`.
+#[derive(Debug)]
+pub struct RejectedByReason<'a>(&'a Totals);
+
+impl fmt::Display for RejectedByReason<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = Rejection::ALL
+            .iter()
+            .zip(self.0.rejected)
+            .filter(|(_, count)| *count > 0);
+        let mut separator = "";
+        for (rejection, count) in counted {
+            write!(out, "{separator}{}={count}", rejection.label())?;
+            separator = " ";
+        }
+        if separator.is_empty() {
+            out.write_str("none")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_threads_and_keeps_the_identity() {
+        let metrics = Metrics::new(2, 1);
+        metrics.shard(0).received.add(5);
+        metrics.shard(1).received.add(7);
+        metrics.shard(1).rejected(Rejection::ValueTooLarge).add(3);
+        metrics.writer(0).stored.add(8);
+        metrics.writer(0).dead_lettered.add(1);
+        let totals = metrics.totals();
+        assert_eq!((totals.received, totals.pending()), (12, 3));
+        assert_eq!(totals.rejected_by_reason().to_string(), "value_too_large=3");
+        assert_eq!(
+            Metrics::new(1, 1).totals().rejected_by_reason().to_string(),
+            "none"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Where batches end: one small trait, and what can go wrong, by what the writer does next.
+
+pub mod mysql;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::event::NameRule;
+
+/// A destination of batches. One writer thread owns each; every call may block.
+///
+/// A batch is one transaction: `insert` opens it and leaves it open, `commit` ends it. After an error
+/// of either, `abandon` ends it without a trace, and the batch may be tried again.
+pub trait Sink: Send {
+    /// Makes sure there is a connection and a table; cheap while both are there.
+    fn open(&mut self) -> Result<NameRule, SinkError>;
+
+    /// Inserts every event of `batch` that is not in `refused`. Events that the database refuses are
+    /// found, left out, and added to `refused`.
+    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError>;
+
+    /// Makes what was inserted durable and visible.
+    fn commit(&mut self) -> Result<(), SinkError>;
+
+    /// Undoes what was inserted and not committed; gives a connection up that cannot be trusted.
+    fn abandon(&mut self, fault: &SinkError);
+}
+
+/// Where the time of an insert went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InsertTimes {
+    /// Preparing statements.
+    pub prepare: Duration,
+    /// Sending rows and waiting for the answers.
+    pub execute: Duration,
+}
+
+/// Events of one batch that the database refuses, by their index, with its words.
+pub type Refused = BTreeMap<usize, Fault>;
+
+/// What a database said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its error number, where it gave one.
+    pub code: Option<i32>,
+    /// Its words.
+    pub text: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.code {
+            Some(code) => write!(out, "error {code}: {}", self.text),
+            None => out.write_str(&self.text),
+        }
+    }
+}
+
+/// Why a batch is not stored, by what is done next. Each is tried again; none loses the batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The transaction lost against another: again, on the same connection.
+    #[error("{0}")]
+    Retry(Fault),
+    /// The connection is of no use: again, on a new one.
+    #[error("{0}")]
+    Reconnect(Fault),
+    /// The connection was lost during COMMIT, which may or may not have happened: again, on a new one.
+    #[error("{0}")]
+    OutcomeUnknown(Fault),
+    /// Somebody must act: again, but slowly, and it is said.
+    #[error("{0}")]
+    Stop(Fault),
+}
+
+impl SinkError {
+    /// What the database said.
+    pub fn fault(&self) -> &Fault {
+        match self {
+            Self::Retry(fault)
+            | Self::Reconnect(fault)
+            | Self::OutcomeUnknown(fault)
+            | Self::Stop(fault) => fault,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! MySQL, and what speaks its protocol: prepared multi-value inserts, one transaction a batch.
+
+mod classify;
+mod connect;
+mod ladder;
+
+use std::ops::Range;
+use std::time::Instant;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, Params, Statement, Value};
+
+use self::classify::{Verdict, sink_error, verdict};
+use self::ladder::{Rung, Rungs};
+use super::{Fault, InsertTimes, Refused, Sink, SinkError};
+use crate::batch::{Batch, BatchEvents};
+use crate::config::dsn::MySqlTarget;
+use crate::event::NameRule;
+
+/// Placeholders of one row.
+const PLACEHOLDERS_PER_ROW: usize = 3;
+
+/// Bytes of a row in an EXECUTE beside its name: two integers of 8, three types of 2, the length of
+/// the name, and its part of the NULL bitmap.
+const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
+
+/// Rows of a statement, as one placeholder group each. The server turns the time into the session's
+/// time zone, as `NOW()` would have.
+const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
+
+/// One connection to a MySQL server.
+pub struct MySqlSink {
+    target: MySqlTarget,
+    events_max: BatchEvents,
+    session: Option<Session>,
+}
+
+/// A connection that has been set up, and what was learned and prepared on it.
+struct Session {
+    connection: Conn,
+    name_rule: NameRule,
+    rungs: Rungs,
+    statements: Vec<Option<Statement>>,
+    packet_bytes_max: usize,
+}
+
+impl MySqlSink {
+    /// The server of `target`, for batches of up to `events_max`. Does not connect yet.
+    pub fn new(target: MySqlTarget, events_max: BatchEvents) -> Self {
+        Self {
+            target,
+            events_max,
+            session: None,
+        }
+    }
+
+    fn session(&mut self) -> Result<&mut Session, SinkError> {
+        self.session.as_mut().ok_or_else(|| {
+            SinkError::Reconnect(Fault {
+                code: None,
+                text: "not connected".to_owned(),
+            })
+        })
+    }
+}
+
+impl Sink for MySqlSink {
+    fn open(&mut self) -> Result<NameRule, SinkError> {
+        if let Some(session) = &self.session {
+            return Ok(session.name_rule);
+        }
+        let mut connection = connect::connect(&self.target)?;
+        let name_rule = connect::find_table(&mut connection)?;
+        let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
+        let rungs = Rungs::new(self.events_max);
+        let statements = vec![None; rungs.len()];
+        let session = Session {
+            connection,
+            name_rule,
+            rungs,
+            statements,
+            packet_bytes_max,
+        };
+        self.session = Some(session);
+        Ok(name_rule)
+    }
+
+    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError> {
+        let session = self.session()?;
+        let mut times = InsertTimes::default();
+        session
+            .connection
+            .query_drop("START TRANSACTION")
+            .map_err(sink_error)?;
+        for rows in gaps(batch.len(), refused) {
+            session.insert_rows(batch, rows, refused, &mut times)?;
+        }
+        Ok(times)
+    }
+
+    fn commit(&mut self) -> Result<(), SinkError> {
+        let committed = self.session()?.connection.query_drop("COMMIT");
+        committed.map_err(|fault| match sink_error(fault) {
+            // The server was reached and then was not: nobody knows how far it came.
+            SinkError::Reconnect(fault) => SinkError::OutcomeUnknown(fault),
+            known => known,
+        })
+    }
+
+    fn abandon(&mut self, fault: &SinkError) {
+        let rolled_back = match (&mut self.session, fault) {
+            (Some(session), SinkError::Retry(_)) => {
+                // 1615 asks for it, and the others are rare enough.
+                session.statements.fill(None);
+                session.connection.query_drop("ROLLBACK").is_ok()
+            }
+            _ => false,
+        };
+        if !rolled_back {
+            self.session = None;
+        }
+    }
+}
+
+impl Session {
+    /// Inserts `rows`; where the server refuses one, halves until it is found.
+    fn insert_rows(
+        &mut self,
+        batch: &Batch,
+        rows: Range<usize>,
+        refused: &mut Refused,
+        times: &mut InsertTimes,
+    ) -> Result<(), SinkError> {
+        // Ranges still to be inserted, the next one last. A statement that fails over a row leaves the
+        // transaction as it was before it, so that its halves may be tried.
+        let mut to_do = vec![rows];
+        while let Some(rows) = to_do.pop() {
+            if rows.is_empty() {
+                continue;
+            }
+            let rung = self.rung_for(batch, &rows);
+            let now = rows.start..rows.start + rung.rows();
+            to_do.push(now.end..rows.end);
+            match self.execute(batch, now.clone(), rung, times) {
+                Ok(()) => {}
+                Err(Verdict::RefusesRow(fault)) if rung.rows() == 1 => {
+                    refused.insert(now.start, fault);
+                }
+                Err(Verdict::RefusesRow(_)) => {
+                    let middle = now.start + rung.rows() / 2;
+                    to_do.push(middle..now.end);
+                    to_do.push(now.start..middle);
+                }
+                Err(Verdict::Ends(fault)) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest statement that `rows` fill and that fits into a packet.
+    fn rung_for(&self, batch: &Batch, rows: &Range<usize>) -> Rung {
+        let mut rung = self.rungs.fitting(rows.len());
+        while rung.rows() > 1 {
+            let bytes = batch.name_bytes_of(rows.start..rows.start + rung.rows());
+            if bytes + rung.rows() * ROW_BYTES <= self.packet_bytes_max {
+                break;
+            }
+            rung = self.rungs.below(rung);
+        }
+        rung
+    }
+
+    fn execute(
+        &mut self,
+        batch: &Batch,
+        rows: Range<usize>,
+        rung: Rung,
+        times: &mut InsertTimes,
+    ) -> Result<(), Verdict> {
+        let start = Instant::now();
+        let statement = self.prepared(rung)?;
+        times.prepare += start.elapsed();
+
+        let start = Instant::now();
+        let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
+        for event in rows.clone().map(|index| batch.event(index)) {
+            values.push(Value::UInt(event.received_at.seconds()));
+            values.push(Value::Bytes(event.name.as_bytes().to_vec()));
+            values.push(Value::UInt(u64::from(event.value)));
+        }
+        let executed = self
+            .connection
+            .exec_drop(&statement, Params::Positional(values));
+        times.execute += start.elapsed();
+        executed.map_err(verdict)?;
+        self.check_rows(rows.len())
+    }
+
+    /// Every row must be there, and none changed on its way in.
+    fn check_rows(&mut self, rows: usize) -> Result<(), Verdict> {
+        if self.connection.warnings() > 0 {
+            let found: Vec<(String, i32, String)> =
+                self.connection.query("SHOW WARNINGS").map_err(verdict)?;
+            let altered = found.into_iter().find(|(level, code, _)| {
+                level != "Note" && u16::try_from(*code).is_ok_and(classify::is_about_a_row)
+            });
+            if let Some((_, code, text)) = altered {
+                // Under the strict mode of the session such a row is refused; this is for a trigger
+                // or a proxy that leaves it.
+                let text = format!("the server would alter a row: {text}");
+                return Err(Verdict::Ends(SinkError::Stop(Fault {
+                    code: Some(code),
+                    text,
+                })));
+            }
+        }
+        let affected = self.connection.affected_rows();
+        if affected == rows as u64 {
+            return Ok(());
+        }
+        let text = format!("{rows} rows were inserted, and the server says {affected}");
+        Err(Verdict::Ends(SinkError::Stop(Fault { code: None, text })))
+    }
+
+    fn prepared(&mut self, rung: Rung) -> Result<Statement, Verdict> {
+        if let Some(statement) = &self.statements[rung.index()] {
+            return Ok(statement.clone());
+        }
+        let rows = vec![ROW; rung.rows()].join(",");
+        let text = format!("INSERT INTO eventlog (at, name, value) VALUES {rows}");
+        let statement = self.connection.prep(text).map_err(verdict)?;
+        self.statements[rung.index()] = Some(statement.clone());
+        Ok(statement)
+    }
+}
+
+/// The ranges of `0..len` between the rows already refused.
+fn gaps(len: usize, refused: &Refused) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let mut gaps = Vec::with_capacity(refused.len() + 1);
+    for &index in refused.keys().chain([&len]) {
+        gaps.push(start..index);
+        start = index + 1;
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_leave_out_what_was_refused() {
+        let fault = || Fault {
+            code: None,
+            text: String::new(),
+        };
+        let refused = |rows: &[usize]| rows.iter().map(|&row| (row, fault())).collect();
+        assert_eq!(gaps(4, &refused(&[])), vec![0..4]);
+        assert_eq!(gaps(4, &refused(&[0, 2])), [0..0, 1..2, 3..4]);
+        assert_eq!(gaps(4, &refused(&[3])), [0..3, 4..4]);
+    }
+}

@@ -1,0 +1,167 @@
+//! What an error of the server or the driver means for the batch.
+//!
+//! Numbers are of the MySQL and MariaDB server error references.
+
+use crate::sink::{Fault, SinkError};
+
+/// What a failed statement says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A row of it cannot be stored; others can.
+    RefusesRow(Fault),
+    /// The attempt is over.
+    Ends(SinkError),
+}
+
+/// The transaction lost against another, or a statement must be prepared again.
+fn is_retry(code: u16) -> bool {
+    matches!(
+        code,
+        1205 // lock wait timeout
+        | 1213 // deadlock
+        | 1615 // prepared statement needs to be re-prepared
+        | 3572 // NOWAIT and a lock held
+    )
+}
+
+/// The connection, or the server at its end, will not do; a new one may.
+fn is_reconnect(code: u16) -> bool {
+    matches!(
+        code,
+        1040 // too many connections
+        | 1047 // Galera: node not ready
+        | 1053 // shutdown in progress
+        | 1077 | 1079 | 1080 // shutdown
+        | 1153 // packet larger than the server takes; learned anew on connecting
+        | 1152 | 1158
+            ..=1161 | 1184 // connection aborted, network errors
+        | 1203 // user has too many connections
+        | 1226 // user has exceeded a resource
+        | 1243 // unknown prepared statement: a proxy moved us
+        | 1290 | 1792 | 1836 // read only, as after a failover
+        | 1317 // query interrupted
+        | 1927 // connection was killed
+        | 1969 | 3024 // statement took longer than its limit
+        | 4031 // disconnected for inactivity
+    )
+}
+
+/// A value does not fit its column, or a constraint or trigger refuses the row.
+pub(super) fn is_about_a_row(code: u16) -> bool {
+    matches!(
+        code,
+        1048 // column cannot be null
+        | 1062 // duplicate entry
+        | 1264 // out of range
+        | 1265 // data truncated
+        | 1292 // incorrect value
+        | 1366 // incorrect string or integer value
+        | 1406 // data too long
+        | 1452 // foreign key
+        | 1526 // no partition for the value
+        | 1644 // a trigger's SIGNAL
+        | 1690 // out of range in an expression
+        | 3819 | 4025 // check constraint
+    )
+}
+
+/// Sorts the error of an INSERT.
+pub(super) fn verdict(error: mysql::Error) -> Verdict {
+    match &error {
+        mysql::Error::MySqlError(said) if is_about_a_row(said.code) => {
+            Verdict::RefusesRow(server_fault(said))
+        }
+        _ => Verdict::Ends(sink_error(error)),
+    }
+}
+
+/// Sorts the error of any other statement.
+pub(super) fn sink_error(error: mysql::Error) -> SinkError {
+    match &error {
+        mysql::Error::MySqlError(said) if is_retry(said.code) => {
+            SinkError::Retry(server_fault(said))
+        }
+        mysql::Error::MySqlError(said) if is_reconnect(said.code) => {
+            SinkError::Reconnect(server_fault(said))
+        }
+        // Rights, tables, disks: somebody must act.
+        mysql::Error::MySqlError(said) => SinkError::Stop(server_fault(said)),
+        mysql::Error::DriverError(mysql::DriverError::TlsNotSupported) => SinkError::Stop(
+            driver_fault("the server offers no TLS, and tls is asked for"),
+        ),
+        mysql::Error::TlsError(fault) => SinkError::Stop(driver_fault(&format!("TLS: {fault}"))),
+        mysql::Error::IoError(fault) => SinkError::Reconnect(Fault {
+            code: fault.raw_os_error(),
+            text: fault.to_string(),
+        }),
+        other => SinkError::Reconnect(driver_fault(&other.to_string())),
+    }
+}
+
+fn server_fault(said: &mysql::MySqlError) -> Fault {
+    Fault {
+        code: Some(i32::from(said.code)),
+        text: said.message.clone(),
+    }
+}
+
+fn driver_fault(text: &str) -> Fault {
+    Fault {
+        code: None,
+        text: text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16) -> mysql::Error {
+        mysql::Error::MySqlError(mysql::MySqlError {
+            state: "HY000".to_owned(),
+            message: "words".to_owned(),
+            code,
+        })
+    }
+
+    fn fault(code: i32) -> Fault {
+        Fault {
+            code: Some(code),
+            text: "words".to_owned(),
+        }
+    }
+
+    #[test]
+    fn errors_are_sorted_by_what_comes_next() {
+        for code in [1205, 1213, 1615] {
+            assert_eq!(
+                sink_error(server(code)),
+                SinkError::Retry(fault(code.into()))
+            );
+        }
+        for code in [1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927] {
+            assert_eq!(
+                sink_error(server(code)),
+                SinkError::Reconnect(fault(code.into()))
+            );
+        }
+        for code in [1044, 1045, 1142, 1146, 1021, 1114] {
+            assert_eq!(
+                sink_error(server(code)),
+                SinkError::Stop(fault(code.into()))
+            );
+        }
+        for code in [1048, 1264, 1292, 1366, 1406] {
+            assert_eq!(
+                verdict(server(code)),
+                Verdict::RefusesRow(fault(code.into()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_given_up() {
+        let broken = mysql::Error::IoError(std::io::ErrorKind::BrokenPipe.into());
+        assert!(matches!(sink_error(broken), SinkError::Reconnect(_)));
+    }
+}

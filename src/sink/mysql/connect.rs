@@ -1,0 +1,160 @@
+//! A connection with every bound set, a strict session, and the table found or made.
+
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Compression, Conn, OptsBuilder, SslOpts};
+
+use super::classify::sink_error;
+use crate::config::dsn::{Address, MySqlTarget, Tls};
+use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
+use crate::sink::{Fault, SinkError};
+
+/// The deployed table, made where it is missing and never altered.
+const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
+  id    bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  at    datetime DEFAULT NULL,
+  name  varchar(255) NOT NULL,
+  value int unsigned
+) ENGINE=InnoDB DEFAULT CHARSET=utf8 COLLATE=utf8_unicode_ci";
+
+/// What the `name` column holds. Answered to whoever may insert into the table.
+const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
+    FROM information_schema.columns WHERE table_schema = DATABASE() \
+    AND table_name = 'eventlog' AND column_name = 'name'";
+
+/// A row that does not fit must be an error, never be altered to fit.
+const STRICT: &str =
+    "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
+
+/// Idle time after which the kernel asks whether the server still lives.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Bytes kept free in a packet for its head.
+const PACKET_HEAD_BYTES: usize = 1024;
+
+/// Above it the driver sends every string as a packet of its own.
+const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Connects as `target` says.
+pub(super) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
+    let encrypted = match target.tls {
+        Tls::Off => None,
+        Tls::Unverified | Tls::Preferred => Some(
+            SslOpts::default()
+                .with_danger_accept_invalid_certs(true)
+                .with_danger_skip_domain_validation(true),
+        ),
+        // Beside the roots that are built in, those of the machine: RDS has its own.
+        Tls::Verified | Tls::VerifiedIfOffered => {
+            let roots = openssl_probe::probe().cert_file;
+            Some(SslOpts::default().with_root_cert_path(roots))
+        }
+    };
+    let may_be_plain = matches!(target.tls, Tls::Preferred | Tls::VerifiedIfOffered);
+    let options = options(target);
+    let connected = match Conn::new(options.clone().ssl_opts(encrypted)) {
+        Err(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)) if may_be_plain => {
+            Conn::new(options)
+        }
+        outcome => outcome,
+    };
+    connected.map_err(sink_error)
+}
+
+fn options(target: &MySqlTarget) -> OptsBuilder {
+    let mut init = vec![STRICT.to_owned()];
+    for (variable, value) in &target.session {
+        match *variable {
+            "sql_mode" => init.insert(0, format!("SET SESSION sql_mode = {value}")),
+            _ => init.push(format!("SET SESSION {variable} = {value}")),
+        }
+    }
+    if let Some(collation) = &target.collation {
+        init.push(format!("SET SESSION collation_connection = '{collation}'"));
+    }
+    let keepalive_ms = u32::try_from(KEEPALIVE.as_millis()).ok();
+    let options = OptsBuilder::new()
+        .user(Some(&target.user))
+        .pass(Some(target.password.reveal()).filter(|password| !password.is_empty()))
+        .db_name(Some(&target.database))
+        // Else a loopback address would silently become the server's Unix socket.
+        .prefer_socket(false)
+        .tcp_connect_timeout(Some(target.connect_timeout))
+        .read_timeout(Some(target.read_timeout))
+        .write_timeout(Some(target.write_timeout))
+        .tcp_keepalive_time_ms(keepalive_ms)
+        .max_allowed_packet(target.packet_bytes_max.map(|bytes| bytes as usize))
+        .compress(target.compress.then(Compression::default))
+        .enable_cleartext_plugin(target.cleartext_password)
+        .connect_attrs(Some(target.attributes.iter().cloned().collect()))
+        // The sink keeps its statements itself.
+        .stmt_cache_size(0)
+        .init(init);
+    match &target.address {
+        Address::Tcp { host, port } => options.ip_or_hostname(Some(host)).tcp_port(*port),
+        Address::Unix(path) => options.socket(Some(path.to_string_lossy())),
+    }
+}
+
+/// Finds `eventlog`, or makes it, and says what its `name` column takes.
+pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
+    if let Some(rule) = name_rule(connection)? {
+        return Ok(rule);
+    }
+    connection
+        .query_drop(CREATE_TABLE)
+        .map_err(|error| match sink_error(error) {
+            SinkError::Stop(fault) => {
+                let text = format!(
+                    "{}; the table eventlog is missing and cannot be made",
+                    fault.text
+                );
+                SinkError::Stop(Fault { text, ..fault })
+            }
+            other => other,
+        })?;
+    name_rule(connection)?.ok_or_else(|| {
+        let text = "the table eventlog has no column `name`".to_owned();
+        SinkError::Stop(Fault { code: None, text })
+    })
+}
+
+fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
+    let column: Option<(Option<u64>, Option<String>)> =
+        connection.query_first(NAME_COLUMN).map_err(sink_error)?;
+    let Some((length, character_set)) = column else {
+        return Ok(None);
+    };
+    let length = length
+        .and_then(|length| u16::try_from(length).ok())
+        .unwrap_or(u16::MAX);
+    Ok(Some(NameRule {
+        chars_max: length.clamp(1, NAME_CHARS_MAX),
+        repertoire: match character_set.as_deref() {
+            Some("ascii") => Repertoire::Ascii,
+            // A binary column holds any bytes.
+            Some("utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" | "binary") | None => {
+                Repertoire::Unicode
+            }
+            // utf8mb3 and ucs2; of other sets the rows that do not fit become dead letters.
+            Some(_) => Repertoire::Bmp,
+        },
+    }))
+}
+
+/// The largest EXECUTE to send, in bytes.
+pub(super) fn packet_bytes_max(
+    connection: &mut Conn,
+    target: &MySqlTarget,
+) -> Result<usize, SinkError> {
+    let server: Option<usize> = connection
+        .query_first("SELECT @@max_allowed_packet")
+        .map_err(sink_error)?;
+    let asked = target.packet_bytes_max.map(|bytes| bytes as usize);
+    let smallest = [server, asked]
+        .into_iter()
+        .flatten()
+        .fold(PACKET_BYTES_MAX, usize::min);
+    Ok(smallest.saturating_sub(PACKET_HEAD_BYTES))
+}

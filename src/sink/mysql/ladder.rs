@@ -1,0 +1,102 @@
+//! Statement sizes: a few prepared texts serve batches of every size.
+
+use crate::batch::BatchEvents;
+
+/// Rows of the prepared statements below the one for a full batch. With steps of four a batch of
+/// any size takes a dozen or two statements at most.
+const SIZES: [usize; 6] = [1024, 256, 64, 16, 4, 1];
+
+/// Most rows that one statement may have: 65,535 placeholders, three a row.
+const ROWS_MAX: usize = 65_535 / super::PLACEHOLDERS_PER_ROW;
+
+/// One statement size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rung {
+    index: usize,
+    rows: usize,
+}
+
+impl Rung {
+    /// Rows of its statement, at least one.
+    pub(super) fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Its place on the ladder, from 0 for the largest.
+    pub(super) fn index(self) -> usize {
+        self.index
+    }
+}
+
+/// The statement sizes of a session, largest first, the last of one row.
+#[derive(Debug)]
+pub(super) struct Rungs(Vec<usize>);
+
+impl Rungs {
+    /// The ladder whose top is a full batch, so that the common batch is one statement.
+    pub(super) fn new(events_max: BatchEvents) -> Self {
+        let top = events_max.get().min(ROWS_MAX);
+        let mut rows = vec![top];
+        rows.extend(SIZES.into_iter().filter(|&size| size < top));
+        Self(rows)
+    }
+
+    /// Number of sizes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The largest size that `rows`, at least one, fill.
+    pub(super) fn fitting(&self, rows: usize) -> Rung {
+        self.from(
+            self.0
+                .iter()
+                .position(|&size| size <= rows)
+                .unwrap_or(self.0.len() - 1),
+        )
+    }
+
+    /// The next smaller size; the smallest stays.
+    pub(super) fn below(&self, rung: Rung) -> Rung {
+        self.from((rung.index + 1).min(self.0.len() - 1))
+    }
+
+    fn from(&self, index: usize) -> Rung {
+        Rung {
+            index,
+            rows: self.0[index],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rungs(events: u32) -> Rungs {
+        Rungs::new(BatchEvents::new(events).unwrap())
+    }
+
+    #[test]
+    fn ends_at_one_row_and_never_passes_the_placeholder_limit() {
+        for events in [1, 2, 4, 5, 1024, 5000, 21_845, 100_000] {
+            let rungs = rungs(events);
+            assert_eq!(rungs.0.last(), Some(&1), "{events}");
+            assert!(
+                rungs.0.is_sorted_by(|larger, smaller| larger > smaller),
+                "{rungs:?}"
+            );
+            assert!(rungs.0[0] * super::super::PLACEHOLDERS_PER_ROW <= 65_535);
+        }
+    }
+
+    #[test]
+    fn takes_the_largest_that_is_filled() {
+        let rungs = rungs(5000);
+        for (rows, taken) in [(5000, 5000), (4999, 1024), (1023, 256), (3, 1), (1, 1)] {
+            assert_eq!(rungs.fitting(rows).rows(), taken, "{rows}");
+        }
+        assert_eq!(rungs.below(rungs.fitting(5000)).rows(), 1024);
+        assert_eq!(rungs.below(rungs.fitting(1)).rows(), 1);
+    }
+}

@@ -1,0 +1,223 @@
+//! The embedded default: a file, in WAL mode, one transaction a batch.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, params};
+
+use super::{Fault, InsertTimes, Refused, Sink, SinkError};
+use crate::batch::Batch;
+use crate::event::NameRule;
+
+/// How long another process may hold the file before a batch is tried again.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// WAL, so that readers never wait; FULL, so that a commit is on the disk when it returns.
+const SET_UP: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    CREATE TABLE IF NOT EXISTS eventlog (
+      id    integer PRIMARY KEY AUTOINCREMENT,
+      at    datetime DEFAULT NULL,
+      name  varchar(255) NOT NULL,
+      value int unsigned
+    );";
+
+const INSERT: &str =
+    "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
+
+/// A SQLite file.
+#[derive(Debug)]
+pub struct SqliteSink {
+    path: PathBuf,
+    connection: Option<Connection>,
+}
+
+impl SqliteSink {
+    /// The file at `path`; it is made when first opened.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            connection: None,
+        }
+    }
+
+    fn connection(&self) -> Result<&Connection, SinkError> {
+        self.connection.as_ref().ok_or_else(|| {
+            SinkError::Reconnect(Fault {
+                code: None,
+                text: "the file is not open".to_owned(),
+            })
+        })
+    }
+
+    fn connect(&self) -> Result<Connection, SinkError> {
+        if let Some(directory) = self
+            .path
+            .parent()
+            .filter(|path| !path.as_os_str().is_empty())
+            && let Err(fault) = std::fs::create_dir_all(directory)
+        {
+            let text = format!("{}: {fault}", directory.display());
+            return Err(SinkError::Stop(Fault {
+                code: fault.raw_os_error(),
+                text,
+            }));
+        }
+        let connection = Connection::open(&self.path).map_err(classify)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
+        connection.execute_batch(SET_UP).map_err(classify)?;
+        Ok(connection)
+    }
+}
+
+impl Sink for SqliteSink {
+    fn open(&mut self) -> Result<NameRule, SinkError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        Ok(NameRule::SQLITE)
+    }
+
+    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError> {
+        let connection = self.connection()?;
+        let start = Instant::now();
+        connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(classify)?;
+        let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
+        let prepare = start.elapsed();
+        for (index, event) in batch.events().enumerate() {
+            if refused.contains_key(&index) {
+                continue;
+            }
+            // SQLite's integers are signed; a time past 2^63 is none.
+            let seconds = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);
+            match statement.execute(params![seconds, event.name, event.value]) {
+                Ok(_) => {}
+                Err(fault) if is_about_the_row(&fault) => {
+                    refused.insert(index, describe(&fault));
+                }
+                Err(fault) => return Err(classify(fault)),
+            }
+        }
+        Ok(InsertTimes {
+            prepare,
+            execute: start.elapsed().saturating_sub(prepare),
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), SinkError> {
+        // SQLite says for sure whether a COMMIT happened: after an error the transaction is still open.
+        self.connection()?.execute_batch("COMMIT").map_err(classify)
+    }
+
+    fn abandon(&mut self, fault: &SinkError) {
+        let rolled_back = match &self.connection {
+            Some(connection) if !connection.is_autocommit() => connection.execute_batch("ROLLBACK"),
+            _ => Ok(()),
+        };
+        // Closing the file undoes what a ROLLBACK could not.
+        if rolled_back.is_err() || !matches!(fault, SinkError::Retry(_)) {
+            self.connection = None;
+        }
+    }
+}
+
+fn describe(fault: &rusqlite::Error) -> Fault {
+    Fault {
+        code: fault.sqlite_error().map(|error| error.extended_code),
+        text: fault.to_string(),
+    }
+}
+
+/// Whether another row could be stored where this one could not.
+fn is_about_the_row(fault: &rusqlite::Error) -> bool {
+    matches!(
+        fault.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+    )
+}
+
+fn classify(fault: rusqlite::Error) -> SinkError {
+    let described = describe(&fault);
+    match fault.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SinkError::Retry(described),
+        _ => SinkError::Stop(described),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchEvents;
+    use crate::event::{Event, UnixMillis};
+
+    fn batch(names: &[&str]) -> Batch {
+        let mut batch = Batch::new(BatchEvents::new(100).unwrap());
+        for (value, name) in (0..).zip(names) {
+            let received_at = UnixMillis(1_700_000_000_123);
+            batch
+                .push(Event {
+                    name,
+                    value,
+                    received_at,
+                })
+                .unwrap();
+        }
+        batch
+    }
+
+    fn rows(connection: &Connection) -> Vec<(String, String, u32)> {
+        let mut statement = connection
+            .prepare("SELECT at, name, value FROM eventlog ORDER BY id")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn stores_a_batch_and_abandons_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/er/eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        assert_eq!(sink.open(), Ok(NameRule::SQLITE));
+        sink.insert(&batch(&["open", "😀"]), &mut Refused::new())
+            .unwrap();
+        sink.commit().unwrap();
+        sink.insert(&batch(&["lost"]), &mut Refused::new()).unwrap();
+        sink.abandon(&SinkError::Stop(Fault {
+            code: None,
+            text: String::new(),
+        }));
+        let stored = rows(&Connection::open(&path).unwrap());
+        let at = "2023-11-14 22:13:20".to_owned();
+        assert_eq!(
+            stored,
+            [(at.clone(), "open".to_owned(), 0), (at, "😀".to_owned(), 1)]
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_refused_does_not_keep_the_others_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        let other = Connection::open(&path).unwrap();
+        other
+            .execute_batch(
+                "CREATE TRIGGER poison BEFORE INSERT ON eventlog WHEN NEW.name = 'bad'
+                 BEGIN SELECT RAISE(ABORT, 'no bad names'); END",
+            )
+            .unwrap();
+        let mut refused = Refused::new();
+        sink.insert(&batch(&["a", "bad", "b"]), &mut refused)
+            .unwrap();
+        sink.commit().unwrap();
+        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1]);
+        assert!(refused[&1].text.contains("no bad names"), "{refused:?}");
+        let names: Vec<_> = rows(&other).into_iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}
