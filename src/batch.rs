@@ -152,6 +152,17 @@ impl Batch {
             .map_or(0, |before| self.slots[before].name_end as usize)
     }
 
+    /// Takes the events with their memory and leaves an empty batch without any.
+    pub fn take(&mut self) -> Self {
+        let empty = Self {
+            slots: Vec::new(),
+            names: String::new(),
+            events_max: self.events_max,
+            opened_at: None,
+        };
+        std::mem::replace(self, empty)
+    }
+
     /// Makes it empty and keeps its memory.
     pub fn clear(&mut self) {
         self.slots.clear();

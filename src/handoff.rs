@@ -34,14 +34,15 @@ impl Sealed {
 /// A shard's end.
 #[derive(Debug)]
 pub struct Handoff {
-    to_writer: SyncSender<Sealed>,
+    /// `None` once closed.
+    to_writer: Option<SyncSender<Sealed>>,
     returned: Receiver<Batch>,
     home: SyncSender<Batch>,
     made: usize,
     events_max: BatchEvents,
 }
 
-/// The writer has ended: nothing can be handed over any more. Holds the batch.
+/// The writer has ended, or the handoff is closed: nothing is handed over any more. Holds the batch.
 #[derive(Debug)]
 pub struct WriterGone(pub Batch);
 
@@ -55,7 +56,7 @@ impl Handoff {
     pub fn new(to_writer: SyncSender<Sealed>, events_max: BatchEvents) -> Self {
         let (home, returned) = sync_channel(BATCHES_PER_SHARD);
         Self {
-            to_writer,
+            to_writer: Some(to_writer),
             returned,
             home,
             made: 0,
@@ -76,16 +77,24 @@ impl Handoff {
 
     /// Hands a batch over. Never waits: there is room for every batch that exists.
     pub fn send(&mut self, batch: Batch) -> Result<(), WriterGone> {
+        let Some(to_writer) = &self.to_writer else {
+            return Err(WriterGone(batch));
+        };
         let sealed = Sealed {
             batch,
             sealed_at: Instant::now(),
             home: self.home.clone(),
         };
-        match self.to_writer.try_send(sealed) {
+        match to_writer.try_send(sealed) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(sealed)) => Err(WriterGone(sealed.batch)),
             Err(TrySendError::Full(_)) => unreachable!("the queue has room for every batch"),
         }
+    }
+
+    /// Tells the writer that nothing more comes from this shard.
+    pub fn close(&mut self) {
+        self.to_writer = None;
     }
 }
 

@@ -83,7 +83,8 @@ impl Shard {
         shard
             .wait_for_connections(&accepting.stop(), parts.drain)
             .await;
-        shard.desk.borrow_mut().seal();
+        // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
+        shard.desk.borrow_mut().close();
         Ok(())
     }
 
@@ -182,6 +183,17 @@ impl Desk {
             Err(_) => UnixMillis::now(),
         };
         self.answers.set_second(self.now.seconds());
+    }
+
+    /// Hands the last batch over.
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            // Not `seal`: that needs an empty batch in its place, and every other may be under way.
+            if let Err(WriterGone(last)) = self.handoff.send(self.open.take()) {
+                self.open = last;
+            }
+        }
+        self.handoff.close();
     }
 
     /// Hands the open batch over and opens an empty one. `false`: every batch is under way.
