@@ -2,6 +2,10 @@
 //!
 //! Numbers are of the MySQL and MariaDB server error references.
 
+use std::io;
+
+use mysql_common::proto::codec::error::PacketCodecError;
+
 use crate::sink::{Fault, SinkError};
 
 /// What a failed statement says.
@@ -90,6 +94,12 @@ pub(super) fn sink_error(error: mysql::Error) -> SinkError {
             driver_fault("the server offers no TLS, and tls is asked for"),
         ),
         mysql::Error::TlsError(fault) => SinkError::Stop(driver_fault(&format!("TLS: {fault}"))),
+        // How rustls refuses a peer in the middle of its handshake.
+        mysql::Error::CodecError(PacketCodecError::Io(fault))
+            if fault.kind() == io::ErrorKind::InvalidData =>
+        {
+            SinkError::Stop(driver_fault(&format!("TLS: {fault}")))
+        }
         mysql::Error::IoError(fault) => SinkError::Reconnect(Fault {
             code: fault.raw_os_error(),
             text: fault.to_string(),

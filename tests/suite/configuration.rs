@@ -1,0 +1,132 @@
+//! What is wrong at the start is one line that says what to do, and the right exit code.
+
+use std::net::TcpListener;
+
+use crate::support::{Hakaru, MariaDb, Settings};
+
+/// Starts it, waits for the end, and gives the exit code and what it said.
+fn outcome(settings: Settings) -> (Option<i32>, String) {
+    let mut hakaru: Hakaru = settings.spawn();
+    let code = hakaru.wait().code();
+    (code, hakaru.log())
+}
+
+#[test]
+fn a_wrong_setting_is_one_line_and_exit_code_2() {
+    for (settings, words) in [
+        (
+            Settings::sqlite().flag("--linger=soon"),
+            "--linger (HAKARU_LINGER): \"soon\"",
+        ),
+        (
+            Settings::sqlite().variable("HAKARU_CORES", "0"),
+            "--cores (HAKARU_CORES): \"0\"",
+        ),
+        (
+            Settings::sqlite().flag("--cores=999"),
+            "--cores (HAKARU_CORES): 999",
+        ),
+        (
+            Settings::sqlite().flag("--ack=journaled"),
+            "accepted: received",
+        ),
+        (Settings::sqlite().flag("--no-such-flag"), "--no-such-flag"),
+        (
+            Settings::sqlite().variable("HAKARU_LOG", "hakaru=loud"),
+            "HAKARU_LOG",
+        ),
+        (
+            Settings::datasource("root:s3cret@tcp(h:3306"),
+            "HAKARU_DATASOURCENAME",
+        ),
+        (
+            Settings::datasource("root:s3cret@/d?tls=custom"),
+            "parameter `tls`: `custom`",
+        ),
+    ] {
+        let (code, said) = outcome(settings);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains(words) && said.lines().count() == 1,
+            "{words}: {said}"
+        );
+        assert!(
+            said.starts_with("hakaru: ") && !said.contains("s3cret"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_the_system_refuses_is_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let quiet = || Settings::sqlite().variable("HAKARU_LOG", "off");
+    for (settings, words) in [
+        (quiet().flag(&format!("--listen={address}")), "in use"),
+        (
+            quiet().flag("--data-dir=/proc/nowhere"),
+            "--data-dir (HAKARU_DATA_DIR): /proc/nowhere",
+        ),
+    ] {
+        let (code, said) = outcome(settings);
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_port_is_refused() {
+    let first = Settings::sqlite().start();
+    let (code, said) = outcome(Settings::sqlite().flag(&format!("--listen={}", first.address)));
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains(&format!("--listen (HAKARU_LISTEN): {}", first.address)),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
+    let database = MariaDb::start();
+    let dsn = format!("root:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
+    database.run("ALTER USER root@localhost IDENTIFIED BY ''");
+    let hakaru = Settings::datasource(&dsn).flag("--cores=1").start();
+    let line = hakaru.wait_for_line("listening on");
+    let said = line["message"].as_str().unwrap();
+    for words in [
+        hakaru.address.to_string(),
+        "1 shard, io_uring".to_owned(),
+        format!(
+            "rows go to mysql://root@127.0.0.1:{}/hakaru",
+            database.port()
+        ),
+        "a 200 promises `received`".to_owned(),
+    ] {
+        assert!(said.contains(&words), "{words}: {said}");
+    }
+    let bounds = hakaru.wait_for_line("bounds");
+    let count = |name: &str| bounds[name].as_u64().unwrap();
+    assert_eq!(
+        count("memory_bytes_max"),
+        count("batches_bytes_max") + count("connections_bytes_max")
+    );
+    assert!(!hakaru.log().contains("s3cret"));
+}
+
+#[test]
+fn a_password_given_as_a_flag_is_not_in_the_process_list() {
+    let database = MariaDb::start();
+    database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
+    let hakaru = Settings::sqlite().flag("--datasource").flag(&dsn).start();
+    let title = std::fs::read_to_string(format!("/proc/{}/cmdline", hakaru.pid())).unwrap();
+    assert!(title.contains("app:******@tcp("), "{title}");
+    let stored = {
+        let mut client = crate::support::Client::connect(hakaru.address);
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        hakaru.stop().stored
+    };
+    assert_eq!((stored, database.count()), (1, 1));
+}

@@ -1,0 +1,70 @@
+//! One row that the database refuses neither blocks nor loses the others.
+
+use serde_json::Value;
+
+use crate::support::{Client, MariaDb, Settings, wait_until};
+
+#[test]
+fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
+    let database = MariaDb::start();
+    let hakaru = Settings::mysql(&database).flag("--linger=500ms").start();
+    wait_until("there is a table", || {
+        !database
+            .query::<String>("SHOW TABLES LIKE 'eventlog'")
+            .is_empty()
+    });
+    // What validation cannot know: a constraint that came after the start.
+    database.run("ALTER TABLE eventlog ADD CONSTRAINT small CHECK (value < 1000)");
+    let mut client = Client::connect(hakaru.address);
+    for value in 0..300 {
+        let value = if value % 100 == 50 {
+            value + 1_000
+        } else {
+            value
+        };
+        assert_eq!(
+            client
+                .get(&format!("/hakaru?name=%22n%0A&value={value}"))
+                .status,
+            200
+        );
+    }
+    let file = hakaru.path("hakaru-data/dead-letters.ndjson");
+    let lines = || {
+        std::fs::read_to_string(&file)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    wait_until("the dead letters are written", || lines() == 3);
+    wait_until("the others are stored", || database.count() == 297);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let identity = hakaru.stop();
+    assert_eq!(
+        (identity.received, identity.stored, identity.dead_lettered),
+        (300, 297, 3)
+    );
+    let letters: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut values: Vec<u64> = letters
+        .iter()
+        .map(|letter| letter["value"].as_u64().unwrap())
+        .collect();
+    values.sort_unstable();
+    assert_eq!(values, [1_050, 1_150, 1_250]);
+    for letter in &letters {
+        assert_eq!(letter["name"], "\"n\n");
+        assert_eq!(letter["code"], 4025);
+        assert!(
+            letter["error"].as_str().unwrap().contains("small"),
+            "{letter}"
+        );
+        assert!(
+            letter["received_at"].as_str().unwrap().ends_with('Z'),
+            "{letter}"
+        );
+    }
+    assert_eq!(database.count(), 297);
+}

@@ -1,0 +1,112 @@
+//! SIGTERM: what was taken is stored, connections are told, and the process ends in time.
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Client, MariaDb, Settings, wait_until};
+
+#[test]
+fn what_was_taken_is_stored_before_the_end() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let database = MariaDb::start();
+        let mut hakaru = Settings::mysql(&database).flag("--linger=1h").start();
+        let mut client = Client::connect(hakaru.address);
+        for value in 0..123 {
+            assert_eq!(
+                client.get(&format!("/hakaru?name=a&value={value}")).status,
+                200
+            );
+        }
+        assert_eq!(
+            database.count(),
+            0,
+            "nothing is handed over before its time"
+        );
+        hakaru.signal(signal);
+        hakaru.wait_for_line("draining");
+        // A request that was on its way is answered, with the news that the connection ends.
+        if let Some(last) = client.try_get("/hakaru?name=a&value=123") {
+            assert_eq!(
+                (last.status, last.field("Connection")),
+                (200, Some("close"))
+            );
+        }
+        assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+        let identity = hakaru.identity();
+        assert!(identity.received >= 123);
+        assert_eq!((identity.stored, identity.pending), (identity.received, 0));
+        assert_eq!(database.count(), identity.received);
+    }
+}
+
+#[test]
+fn no_connection_is_accepted_while_the_last_ones_end() {
+    let mut hakaru = Settings::sqlite().flag("--drain-timeout=20s").start();
+    let mut busy = Client::connect(hakaru.address);
+    busy.send(b"GET /ok HTTP/1.1\r\nHost: h\r\n");
+    let mut idle = Client::connect(hakaru.address);
+    assert_eq!(idle.get("/ok").status, 200);
+    hakaru.signal(Signal::SIGTERM);
+    wait_until("it listens no more", || {
+        Client::try_connect(hakaru.address).is_err()
+    });
+    assert!(
+        idle.is_closed(),
+        "an idle connection is closed without a word"
+    );
+    busy.send(b"\r\n");
+    let last = busy.answer();
+    assert_eq!(
+        (last.status, last.field("Connection")),
+        (200, Some("close"))
+    );
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+}
+
+#[test]
+fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
+    let mut database = MariaDb::start();
+    let mut hakaru = Settings::mysql(&database)
+        .flag("--drain-timeout=2s")
+        .start();
+    database.stop();
+    assert_eq!(
+        Client::connect(hakaru.address)
+            .get("/hakaru?name=a&value=1")
+            .status,
+        200
+    );
+    hakaru.signal(Signal::SIGTERM);
+    assert_eq!(hakaru.wait().code(), Some(1));
+    let identity = hakaru.identity();
+    assert_eq!(
+        (identity.received, identity.stored, identity.pending),
+        (1, 0, 1)
+    );
+    assert!(
+        hakaru
+            .log()
+            .contains("not drained within 2s: 1 events are lost"),
+        "{}",
+        hakaru.log()
+    );
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut database = MariaDb::start();
+    let mut hakaru = Settings::mysql(&database)
+        .flag("--drain-timeout=1h")
+        .start();
+    database.stop();
+    assert_eq!(
+        Client::connect(hakaru.address)
+            .get("/hakaru?name=a&value=1")
+            .status,
+        200
+    );
+    hakaru.signal(Signal::SIGTERM);
+    hakaru.wait_for_line("draining");
+    hakaru.signal(Signal::SIGTERM);
+    assert_eq!(hakaru.wait().code(), Some(1));
+    assert_eq!(hakaru.identity().pending, 1);
+}

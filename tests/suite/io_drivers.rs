@@ -1,0 +1,103 @@
+//! The same server on epoll: where it is asked for, and where the kernel denies io_uring.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+use crate::support::{Client, Hakaru, Settings};
+
+/// Serves events, keeps a connection, refuses garbage, drains.
+fn serves(hakaru: Hakaru) {
+    let mut client = Client::connect(hakaru.address);
+    for value in 0..200 {
+        assert_eq!(
+            client.get(&format!("/hakaru?name=a&value={value}")).status,
+            200
+        );
+    }
+    client.send(b"GET /ok HTTP/1.1\r\nHost: h\r\n");
+    client.send(b"\r\nGET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((client.answer().status, client.answer().status), (200, 404));
+    let mut many: Vec<_> = (0..100).map(|_| Client::connect(hakaru.address)).collect();
+    assert!(
+        many.iter_mut()
+            .all(|client| client.get("/ok").status == 200)
+    );
+    drop((client, many));
+    assert_eq!(hakaru.stop().stored, 200);
+}
+
+/// Starts it where `io_uring_setup` fails with EPERM, as Docker's seccomp profile has it.
+fn start_without_io_uring(settings: Settings) -> Hakaru {
+    let deny = SeccompFilter::new(
+        BTreeMap::from([(nix::libc::SYS_io_uring_setup, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(nix::libc::EPERM as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter: BpfProgram = deny.unwrap().try_into().unwrap();
+    // A filter holds for the thread that applies it and for what it starts.
+    thread::scope(|scope| {
+        let started = scope.spawn(move || {
+            apply_filter(&filter).unwrap();
+            settings.spawn()
+        });
+        started.join().unwrap()
+    })
+}
+
+#[test]
+fn epoll_where_it_is_asked_for() {
+    let hakaru = Settings::sqlite().flag("--io=epoll").start();
+    assert!(
+        hakaru.wait_for_line("listening on")["message"]
+            .as_str()
+            .unwrap()
+            .contains("epoll")
+    );
+    serves(hakaru);
+}
+
+#[test]
+fn io_uring_where_it_is_asked_for() {
+    let hakaru = Settings::sqlite().flag("--io=io_uring").start();
+    assert!(
+        hakaru.wait_for_line("listening on")["message"]
+            .as_str()
+            .unwrap()
+            .contains("io_uring")
+    );
+    serves(hakaru);
+}
+
+#[test]
+fn auto_falls_back_with_one_warning_that_says_why() {
+    let hakaru = start_without_io_uring(Settings::sqlite()).listening();
+    let warnings = hakaru.lines("io_uring cannot be used");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0]["message"].as_str().unwrap().contains("seccomp"),
+        "{warnings:?}"
+    );
+    assert!(
+        hakaru.wait_for_line("listening on")["message"]
+            .as_str()
+            .unwrap()
+            .contains("epoll")
+    );
+    serves(hakaru);
+}
+
+#[test]
+fn io_uring_that_is_asked_for_and_denied_is_said() {
+    let mut hakaru = start_without_io_uring(Settings::sqlite().flag("--io=io_uring"));
+    assert_eq!(hakaru.wait().code(), Some(1));
+    assert!(
+        hakaru
+            .log()
+            .contains("--io (HAKARU_IO): io_uring cannot be used"),
+        "{}",
+        hakaru.log()
+    );
+}

@@ -1,0 +1,27 @@
+//! Drives the built binary with real sockets against real databases, which the tests start themselves.
+//!
+//! A module is one behaviour and opens with its story. Everything runs in parallel: each test has its
+//! own directory, ports and processes, and ends them when it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that cannot go on fails; these are tests"
+)]
+
+mod support;
+
+mod clients;
+mod configuration;
+mod connections;
+mod dead_letters;
+mod drain;
+mod http_bounds;
+mod http_contract;
+mod io_drivers;
+mod outage;
+mod rows;
+mod tls;

@@ -1,0 +1,147 @@
+//! The database goes away and comes back: answers go on, and no promised event is missing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::support::{Client, MariaDb, Settings, wait_until};
+
+/// Sends events until told to stop; counts the 200s and fails on anything but 200 and 503.
+fn send_until(stop: &AtomicBool, answered: &AtomicU64, address: std::net::SocketAddr) {
+    let mut client = Client::connect(address);
+    while !stop.load(Ordering::Relaxed) {
+        match client.get("/hakaru?name=open&value=1").status {
+            200 => drop(answered.fetch_add(1, Ordering::Relaxed)),
+            503 => {}
+            status => panic!("status {status}"),
+        }
+    }
+}
+
+#[test]
+fn a_database_that_is_stopped_and_started_under_load_gets_every_promised_event() {
+    let mut database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--batch-events=500")
+        .flag("--linger=100ms")
+        .start();
+    let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| send_until(&stop, &answered, hakaru.address));
+        }
+        for round in 0..3 {
+            let rows = database.count();
+            wait_until("rows are stored", || database.count() > rows);
+            if round == 1 {
+                database.crash()
+            } else {
+                database.stop()
+            }
+            let before = answered.load(Ordering::Relaxed);
+            wait_until("answers go on", || {
+                answered.load(Ordering::Relaxed) > before + 500
+            });
+            wait_until("the loss is noticed", || {
+                hakaru.lines("not stored, tried again").len() > round
+            });
+            database.resume();
+        }
+        let rows = database.count();
+        wait_until("rows are stored again", || database.count() > rows);
+        stop.store(true, Ordering::Relaxed);
+    });
+    // A COMMIT whose answer was lost is stored again: said in the log, and the only way to a double.
+    let unknown = hakaru.lines("stored twice").len() as u64;
+    let identity = hakaru.stop();
+    let answered = answered.load(Ordering::Relaxed);
+    assert_eq!(
+        (identity.received, identity.stored, identity.pending),
+        (answered, answered, 0)
+    );
+    let rows = database.count();
+    assert!(rows >= answered, "{rows} rows, {answered} answered");
+    assert!(
+        rows <= answered + unknown * 500,
+        "{rows} rows, {answered} answered, {unknown} unknown"
+    );
+}
+
+#[test]
+fn a_database_that_is_down_at_the_start_is_waited_for() {
+    let mut database = MariaDb::start();
+    database.stop();
+    let hakaru = Settings::mysql(&database).start();
+    assert_eq!(
+        hakaru.wait_for_line("not stored, tried again")["level"],
+        "warn"
+    );
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/ok").status, 200);
+    for value in 0..100 {
+        assert_eq!(
+            client
+                .get(&format!("/hakaru?name=early&value={value}"))
+                .status,
+            200
+        );
+    }
+    database.resume();
+    wait_until("all is stored", || database.count() == 100);
+    hakaru.wait_for_line("stores again");
+    assert_eq!(hakaru.stop().stored, 100);
+}
+
+#[test]
+fn a_missing_right_is_said_and_waited_for() {
+    let database = MariaDb::start();
+    database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
+    let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
+    let hakaru = Settings::datasource(&dsn).start();
+    let line = hakaru.wait_for_line("nothing can be stored until this is put right");
+    assert_eq!(line["level"], "error");
+    assert!(
+        line["message"].as_str().unwrap().contains("error 1044"),
+        "{line}"
+    );
+    assert_eq!(
+        Client::connect(hakaru.address)
+            .get("/hakaru?name=a&value=1")
+            .status,
+        200
+    );
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    wait_until("it is stored", || database.count() == 1);
+    assert!(!hakaru.log().contains("s3cret"));
+    hakaru.stop();
+}
+
+#[test]
+fn with_every_batch_full_events_are_shed_and_what_was_promised_is_kept() {
+    let mut database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--batch-events=2")
+        .start();
+    database.stop();
+    let mut client = Client::connect(hakaru.address);
+    let mut answered = 0;
+    let shed = loop {
+        let answer = client.get("/hakaru?name=a&value=1");
+        match answer.status {
+            200 => answered += 1,
+            _ => break answer,
+        }
+        assert!(answered < 10_000, "memory is not bounded");
+    };
+    assert_eq!((shed.status, shed.field("Retry-After")), (503, Some("1")));
+    assert!(shed.field("X-Hakaru-Reason").is_some());
+    assert_eq!(client.get("/ok").status, 200);
+    database.resume();
+    wait_until("what was promised is stored", || {
+        database.count() == answered
+    });
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.pending), (answered + 1, 0));
+    assert!(identity.shed >= 1);
+}

@@ -1,0 +1,234 @@
+//! The built binary: started with settings, watched through its log, ended by signal.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{MariaDb, wait_until};
+
+/// How to start hakaru.
+pub struct Settings {
+    flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    shell_before: String,
+}
+
+impl Settings {
+    pub fn mysql(database: &MariaDb) -> Self {
+        Self::datasource(&database.dsn())
+    }
+
+    pub fn datasource(dsn: &str) -> Self {
+        let settings = Self {
+            flags: Vec::new(),
+            variables: Vec::new(),
+            shell_before: String::new(),
+        };
+        settings
+            .variable("HAKARU_DATASOURCENAME", dsn)
+            .variable("HAKARU_LOG", "hakaru=debug")
+    }
+
+    /// SQLite in the test's own directory.
+    pub fn sqlite() -> Self {
+        Self::datasource("sqlite:eventlog.db")
+    }
+
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A shell command that comes before hakaru takes the shell's place, such as `ulimit`.
+    pub fn shell_before(mut self, command: &str) -> Self {
+        self.shell_before = command.to_owned();
+        self
+    }
+
+    fn command(&self, directory: &TempDir) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "sh", "-c"])
+            .arg(format!("{}\nexec \"$0\" \"$@\"", self.shell_before))
+            .arg(env!("CARGO_BIN_EXE_hakaru"))
+            .env("HAKARU_LISTEN", "127.0.0.1:0")
+            .env("HAKARU_LOG_FORMAT", "json")
+            .args(&self.flags)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Hakaru {
+        self.spawn().listening()
+    }
+
+    /// Starts it, whatever becomes of it.
+    pub fn spawn(self) -> Hakaru {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = self.command(&directory).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::clone(&log);
+        let reader = thread::spawn(move || {
+            for line in stderr.lines() {
+                lines.lock().unwrap().push(line.unwrap());
+            }
+        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Hakaru {
+            directory,
+            child,
+            address,
+            log,
+            reader: Some(reader),
+        }
+    }
+}
+
+/// A hakaru that was started.
+pub struct Hakaru {
+    directory: TempDir,
+    child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Hakaru {
+    /// Waits until it listens, and learns where.
+    pub fn listening(mut self) -> Self {
+        let line = self.wait_for_line("listening on ");
+        let words = line["message"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("listening on ")
+            .unwrap();
+        self.address = words.split(' ').next().unwrap().parse().unwrap();
+        self
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A path in the directory it was started in.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Everything it wrote to standard error so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Log lines whose message holds `text`.
+    pub fn lines(&self, text: &str) -> Vec<Value> {
+        let log = self.log.lock().unwrap();
+        let parsed = log
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed
+            .filter(|line| {
+                line["message"]
+                    .as_str()
+                    .is_some_and(|said| said.contains(text))
+            })
+            .collect()
+    }
+
+    /// The first log line whose message holds `text`, when it comes.
+    pub fn wait_for_line(&self, text: &str) -> Value {
+        wait_until(
+            &format!("hakaru logs {text:?}; it logged:\n{}", self.log()),
+            || !self.lines(text).is_empty(),
+        );
+        self.lines(text).remove(0)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Waits for the end; all it wrote has been read then.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("hakaru ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status.unwrap()
+    }
+
+    /// Ends it as a deployment does and checks that it drained; gives the identity line.
+    pub fn stop(mut self) -> Identity {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+        self.identity()
+    }
+
+    /// The line that says what became of every event.
+    pub fn identity(&self) -> Identity {
+        let line = self.lines("ended").pop().expect("the identity line");
+        let count = |name: &str| line[name].as_u64().unwrap();
+        let identity = Identity {
+            received: count("received"),
+            stored: count("stored"),
+            dead_lettered: count("dead_lettered"),
+            pending: count("pending"),
+            rejected: count("rejected"),
+            shed: count("shed"),
+            rejected_by_reason: line["rejected_by_reason"].as_str().unwrap().to_owned(),
+        };
+        let ends = identity.stored + identity.dead_lettered + identity.pending;
+        assert_eq!(identity.received, ends, "{line}");
+        identity
+    }
+
+    /// Number of files it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Drop for Hakaru {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What became of every event.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub received: u64,
+    pub stored: u64,
+    pub dead_lettered: u64,
+    pub pending: u64,
+    pub rejected: u64,
+    pub shed: u64,
+    pub rejected_by_reason: String,
+}

@@ -1,0 +1,197 @@
+//! A private MariaDB: its own data directory, a free port, ended by its pid.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use mysql::prelude::{FromRow, Queryable};
+use mysql::{Conn, OptsBuilder};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+use tempfile::TempDir;
+
+use super::wait_until;
+
+/// The database that tests use.
+pub const DATABASE: &str = "hakaru";
+
+pub struct MariaDb {
+    directory: TempDir,
+    port: u16,
+    server: Option<Child>,
+    options: Vec<String>,
+}
+
+impl MariaDb {
+    /// Starts a server with an empty database.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with options of its own.
+    pub fn start_with(options: &[String]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Its own: servers that share one stumble over each other's temporary tables.
+        let temporary = format!("--tmpdir={}", directory.path().display());
+        let installed = Command::new("mariadb-install-db")
+            .args([
+                "--no-defaults",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ])
+            .arg("--innodb-log-file-size=16M")
+            .arg(temporary)
+            .arg(format!("--user={}", user()))
+            .arg(format!(
+                "--datadir={}",
+                directory.path().join("data").display()
+            ))
+            .output()
+            .expect("mariadb-install-db, from Debian's mariadb-server");
+        assert!(installed.status.success(), "{installed:?}");
+        let mut server = Self {
+            directory,
+            port: 0,
+            server: None,
+            options: options.to_vec(),
+        };
+        while server.server.is_none() {
+            server.port = free_port();
+            server.resume();
+        }
+        server.query_drop_in("", &format!("CREATE DATABASE {DATABASE}"));
+        server
+    }
+
+    /// Starts the server again on the same data and port; it stays down if the port is taken.
+    pub fn resume(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("mariadb.log"))
+            .unwrap();
+        let directory = self.directory.path().display();
+        // The server ends with the test, however that ends.
+        let mut server = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "mariadbd",
+                "--no-defaults",
+                "--bind-address=127.0.0.1",
+            ])
+            .args([
+                "--max-connections=66",
+                "--skip-name-resolve",
+                "--innodb-log-file-size=16M",
+            ])
+            .args(["--innodb-buffer-pool-size=64M", "--performance-schema=off"])
+            .arg(format!("--user={}", user()))
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--datadir={directory}/data"))
+            .arg(format!("--tmpdir={directory}"))
+            .arg(format!("--socket={directory}/mariadb.sock"))
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("mariadbd, from Debian's mariadb-server");
+        let mut ended = false;
+        wait_until("MariaDB answers", || {
+            ended = server.try_wait().unwrap().is_some();
+            ended || self.connect("").is_some()
+        });
+        self.server = (!ended).then_some(server);
+    }
+
+    /// Ends the server as an operator would and waits until it has ended.
+    pub fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Ends the server as a crash would.
+    pub fn crash(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut server) = self.server.take() {
+            kill(Pid::from_raw(server.id() as i32), signal).unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where hakaru finds it.
+    pub fn dsn(&self) -> String {
+        format!("root@tcp(127.0.0.1:{})/{DATABASE}", self.port)
+    }
+
+    pub fn query<T: FromRow>(&self, sql: &str) -> Vec<T> {
+        self.connect(DATABASE)
+            .expect("MariaDB answers")
+            .query(sql)
+            .unwrap()
+    }
+
+    pub fn query_one<T: FromRow>(&self, sql: &str) -> T {
+        self.query(sql).pop().expect("a row")
+    }
+
+    pub fn run(&self, sql: &str) {
+        self.query_drop_in(DATABASE, sql);
+    }
+
+    /// Rows in `eventlog`; none while there is no such table.
+    pub fn count(&self) -> u64 {
+        let connection = self.connect(DATABASE);
+        let count = connection.and_then(|mut connection| {
+            connection
+                .query_first("SELECT COUNT(*) FROM eventlog")
+                .ok()
+                .flatten()
+        });
+        count.unwrap_or(0)
+    }
+
+    fn query_drop_in(&self, database: &str, sql: &str) {
+        self.connect(database)
+            .expect("MariaDB answers")
+            .query_drop(sql)
+            .unwrap();
+    }
+
+    pub fn connect(&self, database: &str) -> Option<Conn> {
+        let options = OptsBuilder::new()
+            .ip_or_hostname(Some("127.0.0.1"))
+            .tcp_port(self.port)
+            .user(Some("root"))
+            .db_name(Some(database).filter(|name| !name.is_empty()))
+            .prefer_socket(false);
+        Conn::new(options).ok()
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+fn user() -> String {
+    User::from_uid(geteuid()).unwrap().unwrap().name
+}
+
+/// A port that nobody listens on, below the range from which the kernel takes clients' ports: a
+/// server that is started again finds it free.
+pub fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
