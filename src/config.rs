@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::batch::BatchEvents;
 use crate::limits;
@@ -98,9 +99,12 @@ pub enum ConfigError {
     /// The datasource is wrong. Not quoted: it holds a password.
     #[error("--datasource (HAKARU_DATASOURCENAME): {0}")]
     DataSource(#[from] dsn::DsnError),
-    /// The command line itself is wrong, or only asked for help.
+    /// The command line itself is wrong.
+    #[error("{0}; see hakaru --help")]
+    Arguments(String),
+    /// Help or the version was asked for.
     #[error("{0}")]
-    Arguments(#[from] clap::Error),
+    Help(clap::Error),
 }
 
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
@@ -279,6 +283,22 @@ impl Config {
     }
 }
 
+impl From<clap::Error> for ConfigError {
+    /// What clap says in many lines, in one, and without any value: it could be a password.
+    fn from(fault: clap::Error) -> Self {
+        if !fault.use_stderr() {
+            return Self::Help(fault);
+        }
+        let argument = match fault.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) if argument.starts_with("--") => {
+                argument.split(['=', ' ']).next().unwrap_or_default()
+            }
+            _ => "what stands without a flag",
+        };
+        Self::Arguments(format!("{argument}: {}", fault.kind()))
+    }
+}
+
 /// An empty variable, as deployment files leave them, is as good as none.
 fn or_default(argument: &'static str, given: &str) -> String {
     if given.is_empty() {
@@ -301,6 +321,8 @@ fn default_of(argument: &str) -> String {
 }
 
 fn refused(setting: &'static str, value: &str, accepted: impl Into<String>) -> ConfigError {
+    // A DSN in the wrong place has a password in it.
+    let value = if value.contains('@') { "***" } else { value };
     ConfigError::Value {
         setting,
         value: value.to_owned(),

@@ -1,8 +1,11 @@
 //! One connection: reads, lets the conversation answer, writes.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use monoio::buf::IoBufMut;
@@ -33,6 +36,16 @@ pub const CONNECTION_BYTES_MAX: usize =
 /// Most bytes a peer may still send after its last answer, before it is cut off.
 const LEAVING_BYTES_MAX: usize = 256 * 1024;
 
+/// Reads in a row that may end without waiting. On epoll a read of a socket that has more never
+/// returns to the loop by itself: one busy peer would keep timers and all others out.
+const READS_UNBROKEN_MAX: u32 = 32;
+
+/// The pause after so many. A timer, since only a wait lets the loop look at timers.
+const READ_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a peer that was too slow may take to read that it was.
+const LATE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Serves a connection to its end and gives its slot back.
 pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: Slot) {
     let id = shard.deadlines.borrow_mut().watch(stream.as_raw_fd());
@@ -40,6 +53,7 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: Slot) {
         stream: &mut stream,
         shard: &shard,
         id,
+        unbroken: 0,
     };
     if let Err(fault) = connection.converse().await {
         // The peer is gone, which is its right.
@@ -57,6 +71,8 @@ struct Connection<'a> {
     stream: &'a mut TcpStream,
     shard: &'a Shard,
     id: ConnectionId,
+    /// Reads since the last one that waited.
+    unbroken: u32,
 }
 
 impl Connection<'_> {
@@ -68,7 +84,7 @@ impl Connection<'_> {
             make_room(&mut input, length);
             length = self.read(&mut input).await?;
             if length == 0 {
-                return self.end_of_input(&conversation, &input).await;
+                return self.end_of_input(&conversation, input).await;
             }
             loop {
                 let (next, unsent) = self.turn(&mut conversation, &mut input)?;
@@ -89,8 +105,22 @@ impl Connection<'_> {
     async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         let start = input.len();
         let room = std::mem::take(input).slice_mut(start..);
-        let (result, room) = self.stream.read(room).await;
+        let mut waited = false;
+        let (result, room) = {
+            let mut read = pin!(self.stream.read(room));
+            poll_fn(|context| {
+                let polled = read.as_mut().poll(context);
+                waited |= polled.is_pending();
+                polled
+            })
+            .await
+        };
         *input = room.into_inner();
+        self.unbroken = if waited { 0 } else { self.unbroken + 1 };
+        if self.unbroken >= READS_UNBROKEN_MAX {
+            self.unbroken = 0;
+            monoio::time::sleep(READ_PAUSE).await;
+        }
         result
     }
 
@@ -111,8 +141,8 @@ impl Connection<'_> {
         let mut deadlines = self.shard.deadlines.borrow_mut();
         match phase(next) {
             _ if !unsent.is_empty() => deadlines.begin(self.id, Phase::Answer),
-            // Without an answer it is still the same request.
-            Phase::Request if out.is_empty() => deadlines.stay(self.id, Phase::Request),
+            // Without an answer it is still the same request, or the same silence.
+            phase if out.is_empty() => deadlines.stay(self.id, phase),
             phase => deadlines.begin(self.id, phase),
         }
         Ok((next, unsent))
@@ -139,21 +169,23 @@ impl Connection<'_> {
     async fn end_of_input(
         &mut self,
         conversation: &Conversation,
-        input: &BytesMut,
+        input: BytesMut,
     ) -> io::Result<()> {
         let is_late = self.shard.deadlines.borrow().is_late(self.id);
-        if !is_late || conversation.is_idle(input) {
+        if !is_late || conversation.is_idle(&input) {
             return Ok(());
         }
         let unsent = {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
-            conversation.late(input, &mut out, &*self.shard.desk.borrow());
+            conversation.late(&input, &mut out, &*self.shard.desk.borrow());
             self.send(&out)?
         };
         // What a socket does not take at once from a peer this slow is not waited for.
         log::trace!("{} bytes of a 408 were not sent", unsent.len());
-        Ok(())
+        // Its input is shut, so that the end of what it sends cannot be waited for.
+        monoio::time::sleep(LATE_PATIENCE).await;
+        self.leave(input).await
     }
 
     /// Lets the peer finish before the socket is closed, within bounds: closing with unread input

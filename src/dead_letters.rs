@@ -68,13 +68,15 @@ impl DeadLetters {
             Some(file) => file,
             None => file.insert(self.open()?),
         };
+        // Another hakaru may write to the same file: what is cut below must be our own.
+        file.lock()?;
         let length = file.metadata()?.len();
-        let written = file.write_all(lines).and_then(|()| file.sync_data());
+        let mut written = file.write_all(lines).and_then(|()| file.sync_data());
         if written.is_err() {
             // Half a line would make the next one unreadable too.
-            file.set_len(length)?;
+            written = file.set_len(length).and(written);
         }
-        written
+        file.unlock().and(written)
     }
 
     fn open(&self) -> io::Result<File> {

@@ -49,6 +49,8 @@ pub enum Repertoire {
     Bmp = 1,
     /// Up to U+007F: `ascii`.
     Ascii = 2,
+    /// Windows-1252, which the servers call `latin1`.
+    Latin1 = 3,
 }
 
 impl Repertoire {
@@ -59,7 +61,19 @@ impl Repertoire {
             // In UTF-8 exactly the characters above U+FFFF start with a byte of 0xF0 or more.
             Self::Bmp => text.bytes().all(|byte| byte < 0xF0),
             Self::Ascii => text.is_ascii(),
+            Self::Latin1 => text.chars().all(is_latin1),
         }
+    }
+}
+
+/// Whether the servers' `latin1` has the character: ISO 8859-1, with Windows-1252's own 27 in place
+/// of all but five controls.
+fn is_latin1(character: char) -> bool {
+    const WINDOWS: &str = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ";
+    match character {
+        '\u{0}'..='\u{7F}' | '\u{A0}'..='\u{FF}' => true,
+        '\u{81}' | '\u{8D}' | '\u{8F}' | '\u{90}' | '\u{9D}' => true,
+        other => WINDOWS.contains(other),
     }
 }
 
@@ -138,7 +152,8 @@ impl SharedNameRule {
             repertoire: match repertoire {
                 0 => Repertoire::Unicode,
                 1 => Repertoire::Bmp,
-                _ => Repertoire::Ascii,
+                2 => Repertoire::Ascii,
+                _ => Repertoire::Latin1,
             },
         }
     }
@@ -173,8 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn latin1_is_what_the_servers_call_so() {
+        let rule = NameRule {
+            chars_max: 255,
+            repertoire: Repertoire::Latin1,
+        };
+        assert_eq!(rule.check("é€\u{8D}"), Ok(()));
+        assert_eq!(rule.check("\u{80}"), Err(NameFault::NotStorable));
+        assert_eq!(rule.check("計"), Err(NameFault::NotStorable));
+    }
+
+    #[test]
     fn a_rule_survives_being_shared() {
-        for repertoire in [Repertoire::Unicode, Repertoire::Bmp, Repertoire::Ascii] {
+        for repertoire in [
+            Repertoire::Unicode,
+            Repertoire::Bmp,
+            Repertoire::Ascii,
+            Repertoire::Latin1,
+        ] {
             for chars_max in [1, 64, 255] {
                 let rule = NameRule {
                     chars_max,

@@ -38,7 +38,12 @@ pub struct Handoff {
     to_writer: Option<SyncSender<Sealed>>,
     returned: Receiver<Batch>,
     home: SyncSender<Batch>,
+    /// Empty batches that are back.
+    empty: Vec<Batch>,
+    /// Batches that exist, wherever they are.
     made: usize,
+    /// Batches handed over and not back yet.
+    under_way: usize,
     events_max: BatchEvents,
 }
 
@@ -59,20 +64,36 @@ impl Handoff {
             to_writer: Some(to_writer),
             returned,
             home,
+            empty: Vec::with_capacity(BATCHES_PER_SHARD),
             made: 0,
+            under_way: 0,
             events_max,
         }
     }
 
     /// A batch to fill, or `None` while all are under way.
     pub fn empty_batch(&mut self) -> Option<Batch> {
-        if let Ok(batch) = self.returned.try_recv() {
+        self.take_back();
+        if let Some(batch) = self.empty.pop() {
             return Some(batch);
         }
         (self.made < BATCHES_PER_SHARD).then(|| {
             self.made += 1;
             Batch::new(self.events_max)
         })
+    }
+
+    /// Batches that wait for the writer or are being stored.
+    pub fn under_way(&mut self) -> usize {
+        self.take_back();
+        self.under_way
+    }
+
+    fn take_back(&mut self) {
+        while let Ok(batch) = self.returned.try_recv() {
+            self.under_way -= 1;
+            self.empty.push(batch);
+        }
     }
 
     /// Hands a batch over. Never waits: there is room for every batch that exists.
@@ -86,7 +107,10 @@ impl Handoff {
             home: self.home.clone(),
         };
         match to_writer.try_send(sealed) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.under_way += 1;
+                Ok(())
+            }
             Err(TrySendError::Disconnected(sealed)) => Err(WriterGone(sealed.batch)),
             Err(TrySendError::Full(_)) => unreachable!("the queue has room for every batch"),
         }

@@ -110,22 +110,27 @@ pub fn connections_that_fit(open_files: usize, shards: usize) -> usize {
 pub struct MemoryBound {
     /// All batches of all shards, full of the longest names.
     pub batches: usize,
+    /// All writers, each binding and sending the largest statement.
+    pub writers: usize,
     /// All connections, each in the middle of the largest head.
     pub connections: usize,
 }
 
 impl MemoryBound {
-    /// The bound of `shards` shards that hold up to `connections` connections together.
-    pub fn new(shards: usize, connections: usize, events: BatchEvents) -> Self {
+    /// The bound of so many shards and writers, and `connections` connections of all shards together.
+    pub fn new(shards: usize, writers: usize, connections: usize, events: BatchEvents) -> Self {
         Self {
             batches: shards * BATCHES_PER_SHARD * Batch::bytes_max(events),
+            writers: writers * crate::sink::mysql::statement_bytes_max(events),
             connections: connections.saturating_mul(CONNECTION_BYTES_MAX),
         }
     }
 
     /// All of it.
     pub fn sum(self) -> usize {
-        self.batches.saturating_add(self.connections)
+        self.batches
+            .saturating_add(self.writers)
+            .saturating_add(self.connections)
     }
 }
 

@@ -202,16 +202,15 @@ impl Acceptor {
     async fn take_queue(&mut self, queue: &TcpListener, is_epoll: bool) {
         let mut taken = queue.set_nonblocking(true);
         while taken.is_ok() {
-            taken = match queue.accept() {
-                Err(fault) => Err(fault),
-                Ok((stream, _)) => match self.adopt(stream, is_epoll) {
-                    Ok(stream) => {
-                        self.serve(stream).await;
-                        Ok(())
-                    }
-                    Err(fault) => Err(fault),
-                },
-            };
+            let accepted = queue
+                .accept()
+                .and_then(|(stream, _)| self.adopt(stream, is_epoll));
+            match accepted {
+                Ok(stream) => self.serve(stream).await,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => taken = Err(fault),
+                // Out of descriptors: those in the queue wait until a connection ends.
+                Err(fault) => self.pause(&fault).await,
+            }
         }
         if let Err(fault) = shutdown(queue.as_raw_fd(), Shutdown::Both) {
             log::debug!("shutdown of a listener: {fault}");

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -78,9 +79,15 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether a setting is to blame.
+    /// Whether a setting is to blame: nothing was served yet, and another value is needed.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Limit(LimitError::TooFewCores { .. }))
+        matches!(
+            self,
+            Self::DataDir { .. }
+                | Self::Listen { .. }
+                | Self::IoUring(_)
+                | Self::Limit(LimitError::TooFewCores { .. })
+        )
     }
 }
 
@@ -105,14 +112,16 @@ struct Server {
 pub fn run(config: &Config) -> Result<(), ServerError> {
     let mut server = Server::start(config)?;
     let ended = server.wait();
-    let drained = server.drain(config.drain_timeout);
+    // Where a fault began the drain, no signal has come yet.
+    let signals_allowed = usize::from(ended.is_err());
+    let drained = server.drain(config.drain_timeout, signals_allowed);
     server.log_identity();
     ended.and(drained)
 }
 
 impl Server {
     fn start(config: &Config) -> Result<Self, ServerError> {
-        fs::create_dir_all(&config.data_dir).map_err(|fault| ServerError::DataDir {
+        make_data_dir(&config.data_dir).map_err(|fault| ServerError::DataDir {
             path: config.data_dir.display().to_string(),
             fault,
         })?;
@@ -191,13 +200,16 @@ impl Server {
     }
 
     /// Lets shards end, then writers; returns when both have, or the time is over.
-    fn drain(&mut self, timeout: Duration) -> Result<(), ServerError> {
+    /// A signal beyond `signals_allowed` ends it at once.
+    fn drain(&mut self, timeout: Duration, signals_allowed: usize) -> Result<(), ServerError> {
         let deadline = Instant::now() + timeout;
+        let mut signals_left = signals_allowed;
         self.controls.clear();
         let mut outcome = Ok(());
         while self.shards_running > 0 || self.writers_running > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
+                Ok(Notice::Signal) if signals_left > 0 => signals_left -= 1,
                 Ok(Notice::Signal) => {
                     return Err(ServerError::Aborted {
                         pending: self.metrics.totals().pending(),
@@ -241,6 +253,15 @@ fn thread_ended(what: &str, outcome: Result<(), String>) -> ServerError {
         .err()
         .unwrap_or_else(|| "without a reason".to_owned());
     ServerError::ThreadEnded(format!("{what} ended: {how}"))
+}
+
+/// Makes the directory where it is missing, and tries whether files can be made in it: a dead letter
+/// must find no surprise.
+fn make_data_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    let trial = path.join(format!("trial-{}", std::process::id()));
+    fs::write(&trial, b"")?;
+    fs::remove_file(&trial)
 }
 
 /// One writer a shard, within the bound on connections. SQLite has one writer at a time whatever is tried.
@@ -356,13 +377,14 @@ fn watch_signals(notify: Sender<Notice>) -> io::Result<()> {
 }
 
 fn log_bounds(config: &Config, cores: &[Core], writers: usize, connections: usize) {
-    let bound = MemoryBound::new(cores.len(), connections, config.batch_events);
+    let bound = MemoryBound::new(cores.len(), writers, connections, config.batch_events);
     log::info!(
         connections_max = connections,
         database_connections_max = writers,
         batches_max = cores.len() * handoff::BATCHES_PER_SHARD,
         batch_events_max = config.batch_events.get(),
         batches_bytes_max = bound.batches,
+        writers_bytes_max = bound.writers,
         connections_bytes_max = bound.connections,
         memory_bytes_max = bound.sum();
         "bounds"

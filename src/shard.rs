@@ -26,6 +26,12 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How often a drain looks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
+/// Batches under way with which a writer has enough to do: one being stored, one to follow.
+const BATCHES_AHEAD: usize = 2;
+
+/// How often it is looked whether the writer has less to do.
+const BUSY_POLL: Duration = Duration::from_millis(50);
+
 /// What a shard is given.
 #[derive(Debug)]
 pub struct ShardParts {
@@ -129,10 +135,11 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
             None => linger,
         };
         if wait.is_zero() {
-            shard.desk.borrow_mut().seal();
-            // Not handed over: every batch is under way. Look again when one may be back.
-            if shard.desk.borrow().open.opened_at().is_some() {
-                monoio::time::sleep(linger).await;
+            // With batches waiting, another one would not be stored sooner: let it fill instead, so
+            // that an outage is held by full batches and not by many that are nearly empty.
+            let is_busy = shard.desk.borrow_mut().handoff.under_way() >= BATCHES_AHEAD;
+            if is_busy || !shard.desk.borrow_mut().seal() {
+                monoio::time::sleep(linger.min(BUSY_POLL)).await;
             }
         } else {
             monoio::time::sleep(wait).await;

@@ -18,7 +18,7 @@ pub trait Sink: Send {
     fn open(&mut self) -> Result<NameRule, SinkError>;
 
     /// Inserts every event of `batch` that is not in `refused`. Events that the database refuses are
-    /// found, left out, and added to `refused`.
+    /// found, left out, and added to `refused`, where they stay even if the insert then fails.
     fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError>;
 
     /// Makes what was inserted durable and visible.

@@ -17,6 +17,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// … to this, each drawn at random up to its bound, so that many nodes do not come back in step.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Where somebody must act, they begin with this.
+const BACKOFF_STOP_MIN: Duration = Duration::from_secs(1);
+
 /// The same trouble is logged this often at most.
 const TROUBLE_LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -74,7 +77,7 @@ impl Writer {
                 Err(fault) => {
                     trouble.happened(&fault, events);
                     self.sink.abandon(&fault);
-                    thread::sleep(trouble.backoff());
+                    thread::sleep(trouble.backoff(&fault));
                 }
             }
         }
@@ -86,7 +89,7 @@ impl Writer {
     fn attempt(&mut self, sealed: &Sealed, dead: &mut Refused) -> Result<StoreTimes, SinkError> {
         self.open()?;
         let mut refused = dead.clone();
-        let insert = self.sink.insert(&sealed.batch, &mut refused)?;
+        let inserted = self.sink.insert(&sealed.batch, &mut refused);
         let letters = refused
             .iter()
             .filter(|(index, _)| !dead.contains_key(index));
@@ -110,6 +113,7 @@ impl Writer {
                 })?;
             *dead = refused;
         }
+        let insert = inserted?;
         let start = Instant::now();
         self.sink.commit()?;
         Ok(StoreTimes {
@@ -219,8 +223,11 @@ impl Trouble {
         }
     }
 
-    /// The wait before the next attempt.
-    fn backoff(&mut self) -> Duration {
+    /// The wait before the next attempt; slow from the first where somebody must act.
+    fn backoff(&mut self, fault: &SinkError) -> Duration {
+        if matches!(fault, SinkError::Stop(_)) {
+            self.backoff = self.backoff.max(BACKOFF_STOP_MIN);
+        }
         let wait = self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
         wait

@@ -88,8 +88,6 @@ pub struct MySqlTarget {
     pub read_timeout: Duration,
     /// Longest wait for the server to take what is sent.
     pub write_timeout: Duration,
-    /// The collation of the session, where one was asked for.
-    pub collation: Option<String>,
     /// System variables to set in each session, name and SQL value.
     pub session: Vec<(&'static str, String)>,
     /// Attributes the server shows for the connection.
@@ -145,7 +143,6 @@ impl MySqlTarget {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            collation: None,
             session: Vec::new(),
             attributes: Vec::new(),
             compress: false,

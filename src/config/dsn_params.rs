@@ -62,7 +62,8 @@ const PARAMETERS: [(&str, Apply); 24] = [
     ("charset", charset),
     ("checkConnLiveness", |value, _| value.boolean().map(drop)),
     ("clientFoundRows", |value, _| value.boolean().map(drop)),
-    ("collation", |value, target| {
+    // Rules comparisons, of which an INSERT has none; but it must not ask for another character set.
+    ("collation", |value, _| {
         let name = value.text;
         let is_utf8 = ["utf8_", "utf8mb3_", "utf8mb4_", "uca1400_"]
             .iter()
@@ -74,7 +75,6 @@ const PARAMETERS: [(&str, Apply); 24] = [
         {
             return Err(value.refused("accepted: a collation of utf8mb4, utf8mb3 or utf8"));
         }
-        target.collation = Some(name.to_owned());
         Ok(())
     }),
     ("columnsWithAlias", |value, _| value.boolean().map(drop)),

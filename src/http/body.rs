@@ -39,19 +39,28 @@ enum Place {
     Length(u64),
     /// In a chunk size; `None` before its first digit.
     Size(Option<u64>),
-    /// Behind the size, before the end of its line.
+    /// Behind the digits, in blanks before an extension.
+    SizeBlank(u64),
+    /// In a chunk extension, which means nothing here.
     Extension(u64),
     /// At the line feed that ends the size line.
     SizeEnd(u64),
     /// Inside a chunk; so many bytes are left.
     Data(u64),
-    /// At the carriage return, then the line feed, behind a chunk.
+    /// At the carriage return behind a chunk.
     DataReturn,
+    /// At the line feed behind it.
     DataFeed,
-    /// In the trailer section; whether its present line is empty so far.
-    Trailer {
-        line_empty: bool,
-    },
+    /// At the start of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    /// In the name of a trailer field.
+    TrailerName,
+    /// In its value.
+    TrailerValue,
+    /// At the line feed that ends it.
+    TrailerEnd,
+    /// At the line feed of the empty line.
+    LastFeed,
     /// Behind the last byte.
     Done,
 }
@@ -119,25 +128,40 @@ impl Skip {
                 }
                 Place::Size(Some(size))
             }
-            (Place::Size(Some(size)), b'\r') | (Place::Extension(size), b'\r') => {
+            (Place::Size(Some(size)) | Place::SizeBlank(size) | Place::Extension(size), b'\r') => {
                 Place::SizeEnd(size)
             }
-            (Place::Size(Some(size)), b';' | b' ' | b'\t') => Place::Extension(size),
-            (Place::Extension(size), byte) if byte != b'\n' => Place::Extension(size),
-            (Place::SizeEnd(0), b'\n') => Place::Trailer { line_empty: true },
+            (Place::Size(Some(size)) | Place::SizeBlank(size), b' ' | b'\t') => {
+                Place::SizeBlank(size)
+            }
+            (Place::Size(Some(size)) | Place::SizeBlank(size), b';') => Place::Extension(size),
+            (Place::Extension(size), byte) if is_text(byte) => Place::Extension(size),
+            (Place::SizeEnd(0), b'\n') => Place::TrailerStart,
             (Place::SizeEnd(size), b'\n') => {
                 self.payload += size;
                 Place::Data(size)
             }
             (Place::DataReturn, b'\r') => Place::DataFeed,
             (Place::DataFeed, b'\n') => Place::Size(None),
-            (Place::Trailer { line_empty: true }, b'\n') => Place::Done,
-            (Place::Trailer { .. }, b'\n') => Place::Trailer { line_empty: true },
-            (Place::Trailer { line_empty }, b'\r') => Place::Trailer { line_empty },
-            (Place::Trailer { .. }, _) => Place::Trailer { line_empty: false },
+            (Place::TrailerStart, b'\r') => Place::LastFeed,
+            (Place::LastFeed, b'\n') => Place::Done,
+            (Place::TrailerName, b':') => Place::TrailerValue,
+            (Place::TrailerStart | Place::TrailerName, byte)
+                if byte.is_ascii_graphic() && byte != b':' =>
+            {
+                Place::TrailerName
+            }
+            (Place::TrailerValue, b'\r') => Place::TrailerEnd,
+            (Place::TrailerValue, byte) if is_text(byte) => Place::TrailerValue,
+            (Place::TrailerEnd, b'\n') => Place::TrailerStart,
             _ => return Err(BodyFault::Malformed),
         })
     }
+}
+
+/// What a field value may hold (RFC 9110 section 5.5).
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= 0x20 && byte != 0x7F)
 }
 
 #[cfg(test)]
@@ -178,6 +202,12 @@ mod tests {
             b"5\nhello",
             b"5;a\nhello",
             b"-1\r\n",
+            b"2 9\r\n",
+            b"1;\0\r\n",
+            b"0\r\n\n",
+            b"0\r\n\r\r",
+            b"0\r\nno colon\r\n",
+            b"0\r\nname: value\n",
         ] {
             assert_eq!(
                 skip(Framing::Chunked, input, 1),

@@ -51,7 +51,7 @@ pub enum Next {
     Write,
     /// Read on.
     Read(Awaited),
-    /// Close: the last answer said so.
+    /// Close: the sender asked for it and sends no more.
     Close,
     /// Close, but let the sender finish first: it may be in the middle of a request, and a reset
     /// would take the answer from it (RFC 9112 section 9.6).
@@ -172,9 +172,9 @@ impl Conversation {
             Err(refusal) => return Some(refuse(refusal, input, out, site)),
         };
         if request.body == Framing::Empty {
-            let persistence = answer(&request, input.len() == head, out, decoded, site);
+            let next = answer(&request, input.len() == head, out, decoded, site);
             input.advance(head);
-            return (persistence == Persistence::Close).then_some(Next::Close);
+            return next;
         }
         match Skip::start(request.body) {
             Ok(skip) => {
@@ -200,14 +200,14 @@ fn behind_body(
     site: &mut impl Site,
 ) -> Option<Next> {
     let is_last = input.len() == head + body;
-    let persistence = match request::parse(&input[..head]) {
+    let next = match request::parse(&input[..head]) {
         Ok(Some((request, _))) => answer(&request, is_last, out, decoded, site),
         // The same bytes were a complete head before: they cannot have become another thing.
         Ok(None) => unreachable!("a head that was complete is not"),
         Err(refusal) => return Some(refuse(refusal, input, out, site)),
     };
     input.advance(head + body);
-    (persistence == Persistence::Close).then_some(Next::Close)
+    next
 }
 
 impl From<BodyFault> for Refusal {
@@ -240,7 +240,7 @@ fn cors(origin: Option<&[u8]>) -> Cors<'_> {
     origin.map_or(Cors::AnyOrigin, Cors::Origin)
 }
 
-/// Answers a complete request and says what becomes of the connection. `is_last`: nothing has
+/// Answers a complete request; says how the connection ends, if it does. `is_last`: nothing has
 /// arrived behind it.
 fn answer(
     request: &Request<'_>,
@@ -248,12 +248,12 @@ fn answer(
     out: &mut Vec<u8>,
     decoded: &mut Vec<u8>,
     site: &mut impl Site,
-) -> Persistence {
+) -> Option<Next> {
     // While draining, what was pipelined before is still answered; the last answer says close.
-    let persistence = if site.is_draining() && is_last {
-        Persistence::Close
-    } else {
-        request.persistence
+    let (persistence, next) = match request.persistence {
+        Persistence::Close => (Persistence::Close, Some(Next::Close)),
+        _ if site.is_draining() && is_last => (Persistence::Close, Some(Next::CloseAfterSender)),
+        kept => (kept, None),
     };
     let plain = Answer {
         status: Status::Ok,
@@ -270,7 +270,7 @@ fn answer(
     let answer = match (request.path, request.method) {
         (EVENT_PATH, Method::Get | Method::Head) => {
             take_event(request, &event, out, decoded, site);
-            return persistence;
+            return next;
         }
         (EVENT_PATH, Method::Options) => Answer {
             status: Status::NoContent,
@@ -297,7 +297,7 @@ fn answer(
         },
     };
     site.answers().write(out, &answer);
-    persistence
+    next
 }
 
 /// Answers a `GET` or `HEAD` of the event path; a `GET` that can be promised becomes an event.

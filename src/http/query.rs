@@ -102,6 +102,7 @@ impl fmt::Display for Reason {
             crate::event::Repertoire::Unicode => Ok(()),
             crate::event::Repertoire::Bmp => write!(out, ", none above U+FFFF"),
             crate::event::Repertoire::Ascii => write!(out, ", none above U+007F"),
+            crate::event::Repertoire::Latin1 => write!(out, ", none outside Windows-1252"),
         }
     }
 }

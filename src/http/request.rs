@@ -88,8 +88,8 @@ impl Refusal {
             Self::Version => "HTTP version: not supported; accepted: HTTP/1.1 and HTTP/1.0",
             Self::Coding => "Transfer-Encoding: not supported; accepted: chunked",
             Self::BodyTooLarge => "request body: too large; accepted: at most 65536 bytes",
-            Self::HeadLate => "request head: not complete within 10 seconds",
-            Self::BodyLate => "request body: not complete within 10 seconds",
+            Self::HeadLate => "request head: not complete in time; accepted: 10 seconds",
+            Self::BodyLate => "request body: not complete in time; accepted: 10 seconds",
         }
     }
 }
@@ -179,10 +179,11 @@ fn interpret<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusa
 
 /// Path and query of a target. Of the absolute form (RFC 9112 section 3.2.2) scheme and authority are dropped.
 fn split(target: &str) -> (&str, &str) {
-    let local = match target
-        .strip_prefix("http://")
-        .or_else(|| target.strip_prefix("https://"))
-    {
+    let authority_and_rest = ["http://", "https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let local = match authority_and_rest {
         Some(rest) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
         None => target,
     };
@@ -246,7 +247,9 @@ impl<'a> Fields<'a> {
                     }
                     fields.hosts += 1;
                 }
-                6 if is("origin") => fields.origin = fields.origin.or(Some(header.value)),
+                6 if is("origin") && is_origin(header.value) => {
+                    fields.origin = fields.origin.or(Some(header.value));
+                }
                 6 if is("expect") => {
                     fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
                 }
@@ -283,23 +286,35 @@ fn is_host(value: &[u8]) -> bool {
         .all(|byte| byte.is_ascii_graphic() && !b"/?#@,\\<>\"{}|^`".contains(byte))
 }
 
+/// Whether it can be echoed: not empty, no blank and no control.
+fn is_origin(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(u8::is_ascii_graphic)
+}
+
 /// What can be told of a head that was refused: whether its target is the event path, and its origin.
 /// For the CORS fields of the refusal alone.
 pub fn sniff(input: &[u8]) -> (bool, Option<&[u8]>) {
     let window = &input[..input.len().min(HEAD_BYTES_MAX)];
     let line = request_line(window).unwrap_or(window);
     let target = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-    let path = std::str::from_utf8(target).map_or("", |target| split(target).0);
-    let origin = window
+    let end = target.iter().position(|&byte| byte == b'?');
+    let path = std::str::from_utf8(&target[..end.unwrap_or(target.len())]).unwrap_or_default();
+    let lines = window
         .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
+    let fields = lines
+        .skip_while(|line| line.is_empty())
         .skip(1)
-        .find_map(|line| {
-            let (name, value) = line.split_at_checked(7)?;
-            let value = value.trim_ascii();
-            (name.eq_ignore_ascii_case(b"origin:") && value.iter().all(u8::is_ascii_graphic))
-                .then_some(value)
-        });
-    (path == super::EVENT_PATH, origin)
+        .take_while(|line| !line.is_empty());
+    let mut origins = fields.filter_map(|line| {
+        let (name, value) = line.split_at_checked(b"origin:".len())?;
+        name.eq_ignore_ascii_case(b"origin:")
+            .then(|| value.trim_ascii())
+    });
+    (
+        split(path).0 == super::EVENT_PATH,
+        origins.find(|value| is_origin(value)),
+    )
 }
 
 #[cfg(test)]

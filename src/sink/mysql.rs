@@ -13,7 +13,7 @@ use mysql::{Conn, Params, Statement, Value};
 use self::classify::{Verdict, sink_error, verdict};
 use self::ladder::{Rung, Rungs};
 use super::{Fault, InsertTimes, Refused, Sink, SinkError};
-use crate::batch::{Batch, BatchEvents};
+use crate::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
 use crate::config::dsn::MySqlTarget;
 use crate::event::NameRule;
 
@@ -27,6 +27,16 @@ const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
 /// Rows of a statement, as one placeholder group each. The server turns the time into the session's
 /// time zone, as `NOW()` would have.
 const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
+
+/// The most memory that binding and sending one statement takes, in bytes: a value for each
+/// placeholder, a copy of each name with what its allocation adds, and the packet, which may be
+/// held twice while it grows.
+pub fn statement_bytes_max(events: BatchEvents) -> usize {
+    const ALLOCATION_BYTES: usize = 32;
+    let rows = events.get().min(ladder::ROWS_MAX);
+    let values = rows * (PLACEHOLDERS_PER_ROW * size_of::<Value>() + ALLOCATION_BYTES);
+    values + 5 * BATCH_NAME_BYTES_MAX + 4 * rows * ROW_BYTES
+}
 
 /// One connection to a MySQL server.
 pub struct MySqlSink {
@@ -100,18 +110,12 @@ impl Sink for MySqlSink {
 
     fn commit(&mut self) -> Result<(), SinkError> {
         let committed = self.session()?.connection.query_drop("COMMIT");
-        committed.map_err(|fault| match sink_error(fault) {
-            // The server was reached and then was not: nobody knows how far it came.
-            SinkError::Reconnect(fault) => SinkError::OutcomeUnknown(fault),
-            known => known,
-        })
+        committed.map_err(classify::commit_error)
     }
 
     fn abandon(&mut self, fault: &SinkError) {
         let rolled_back = match (&mut self.session, fault) {
             (Some(session), SinkError::Retry(_)) => {
-                // 1615 asks for it, and the others are rare enough.
-                session.statements.fill(None);
                 session.connection.query_drop("ROLLBACK").is_ok()
             }
             _ => false,
@@ -198,6 +202,8 @@ impl Session {
 
     /// Every row must be there, and none changed on its way in.
     fn check_rows(&mut self, rows: usize) -> Result<(), Verdict> {
+        // Asked first: the next query overwrites it.
+        let affected = self.connection.affected_rows();
         if self.connection.warnings() > 0 {
             let found: Vec<(String, i32, String)> =
                 self.connection.query("SHOW WARNINGS").map_err(verdict)?;
@@ -214,7 +220,6 @@ impl Session {
                 })));
             }
         }
-        let affected = self.connection.affected_rows();
         if affected == rows as u64 {
             return Ok(());
         }

@@ -96,7 +96,12 @@ impl Sink for SqliteSink {
             match statement.execute(params![seconds, event.name, event.value]) {
                 Ok(_) => {}
                 Err(fault) if is_about_the_row(&fault) => {
-                    refused.insert(index, describe(&fault));
+                    let fault = describe(&fault);
+                    refused.insert(index, fault.clone());
+                    // A trigger may roll everything back: what follows would be outside a transaction.
+                    if connection.is_autocommit() {
+                        return Err(SinkError::Retry(fault));
+                    }
                 }
                 Err(fault) => return Err(classify(fault)),
             }

@@ -40,6 +40,14 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "HAKARU_DATASOURCENAME",
         ),
         (
+            Settings::sqlite().flag("root:s3cret@tcp(h:3306)/d"),
+            "see hakaru --help",
+        ),
+        (
+            Settings::sqlite().flag("--cores=root:s3cret@tcp(h:3306)/d"),
+            "--cores (HAKARU_CORES)",
+        ),
+        (
             Settings::datasource("root:s3cret@/d?tls=custom"),
             "parameter `tls`: `custom`",
         ),
@@ -58,7 +66,7 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn what_the_system_refuses_is_one_line_and_exit_code_1() {
+fn what_the_system_refuses_is_one_line_and_exit_code_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let quiet = || Settings::sqlite().variable("HAKARU_LOG", "off");
@@ -70,7 +78,7 @@ fn what_the_system_refuses_is_one_line_and_exit_code_1() {
         ),
     ] {
         let (code, said) = outcome(settings);
-        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
         assert!(said.contains(words), "{words}: {said}");
     }
 }
@@ -79,7 +87,7 @@ fn what_the_system_refuses_is_one_line_and_exit_code_1() {
 fn a_second_server_on_the_same_port_is_refused() {
     let first = Settings::sqlite().start();
     let (code, said) = outcome(Settings::sqlite().flag(&format!("--listen={}", first.address)));
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(
         said.contains(&format!("--listen (HAKARU_LISTEN): {}", first.address)),
         "{said}"
@@ -109,7 +117,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
     let count = |name: &str| bounds[name].as_u64().unwrap();
     assert_eq!(
         count("memory_bytes_max"),
-        count("batches_bytes_max") + count("connections_bytes_max")
+        count("batches_bytes_max") + count("writers_bytes_max") + count("connections_bytes_max")
     );
     assert!(!hakaru.log().contains("s3cret"));
 }

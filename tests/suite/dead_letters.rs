@@ -5,6 +5,63 @@ use serde_json::Value;
 use crate::support::{Client, MariaDb, Settings, wait_until};
 
 #[test]
+fn whatever_a_trigger_says_of_one_row_the_others_are_stored() {
+    let database = MariaDb::start_with(&[
+        "--log-bin=log".to_owned(),
+        "--binlog-format=STATEMENT".to_owned(),
+    ]);
+    let hakaru = Settings::mysql(&database).flag("--linger=300ms").start();
+    wait_until("there is a table", || {
+        !database
+            .query::<String>("SHOW TABLES LIKE 'eventlog'")
+            .is_empty()
+    });
+    // Every insert brings a note (1592, unsafe for statement-based replication); one row is refused
+    // with a code of the trigger's own.
+    database.run("CREATE TABLE copies (id int AUTO_INCREMENT PRIMARY KEY, name varchar(255))");
+    database.run(
+        "CREATE TRIGGER picky AFTER INSERT ON eventlog FOR EACH ROW BEGIN \
+           INSERT INTO copies (name) VALUES (NEW.name); \
+           IF NEW.name = 'bad' THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 30001; END IF; \
+         END",
+    );
+    let mut client = Client::connect(hakaru.address);
+    for name in ["a", "bad", "b", "c"] {
+        assert_eq!(
+            client.get(&format!("/hakaru?name={name}&value=1")).status,
+            200
+        );
+    }
+    wait_until("the others are stored", || database.count() == 3);
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.dead_lettered), (3, 1));
+}
+
+#[test]
+fn a_table_without_transactions_is_refused_with_what_to_do() {
+    let database = MariaDb::start();
+    database.run(
+        "CREATE TABLE eventlog (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+         at datetime, name varchar(255) NOT NULL, value int unsigned) ENGINE=MyISAM",
+    );
+    let hakaru = Settings::mysql(&database).start();
+    let line = hakaru.wait_for_line("nothing can be stored until this is put right");
+    assert!(
+        line["message"].as_str().unwrap().contains("ENGINE=InnoDB"),
+        "{line}"
+    );
+    assert_eq!(
+        Client::connect(hakaru.address)
+            .get("/hakaru?name=a&value=1")
+            .status,
+        200
+    );
+    database.run("ALTER TABLE eventlog ENGINE=InnoDB");
+    wait_until("it is stored", || database.count() == 1);
+    hakaru.stop();
+}
+
+#[test]
 fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database).flag("--linger=500ms").start();

@@ -39,6 +39,26 @@ fn what_was_taken_is_stored_before_the_end() {
 }
 
 #[test]
+fn all_answers_arrive_even_when_the_sender_goes_on() {
+    let mut hakaru = Settings::sqlite().start();
+    let mut client = Client::connect(hakaru.address);
+    let request = "GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+    client.send(request.repeat(300).as_bytes());
+    assert_eq!(client.answer().status, 200);
+    hakaru.signal(Signal::SIGTERM);
+    hakaru.wait_for_line("draining");
+    let mut sender = client.try_clone();
+    sender.send(request.as_bytes());
+    let mut answers = 1;
+    while let Some(answer) = client.try_answer() {
+        assert_eq!(answer.status, 200);
+        answers += 1;
+    }
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+    assert_eq!(hakaru.identity().received, answers);
+}
+
+#[test]
 fn no_connection_is_accepted_while_the_last_ones_end() {
     let mut hakaru = Settings::sqlite().flag("--drain-timeout=20s").start();
     let mut busy = Client::connect(hakaru.address);

@@ -1,6 +1,7 @@
 //! The same server on epoll: where it is asked for, and where the kernel denies io_uring.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -45,6 +46,48 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
         });
         started.join().unwrap()
     })
+}
+
+/// One sender that never stops must not keep timers and other senders out.
+fn is_fair(hakaru: Hakaru) {
+    let flood = "GET /hakaru?name=flood HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
+    let flood = format!("{flood}{}", "x".repeat(60_000));
+    let stop = AtomicBool::new(false);
+    let (stop, flood) = (&stop, &flood);
+    thread::scope(|scope| {
+        let mut busy = Client::connect(hakaru.address);
+        let mut answers = busy.try_clone();
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                busy.send(flood.as_bytes());
+            }
+            busy.shutdown_write();
+        });
+        scope.spawn(move || while answers.try_answer().is_some() {});
+        let mut calm = Client::connect(hakaru.address);
+        for value in 0..20 {
+            assert_eq!(
+                calm.get(&format!("/hakaru?name=a&value={value}")).status,
+                200
+            );
+        }
+        hakaru.wait_for_line("batch stored");
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(hakaru.stop().stored, 20);
+}
+
+#[test]
+fn one_busy_sender_keeps_nobody_out() {
+    for driver in ["--io=epoll", "--io=io_uring"] {
+        is_fair(
+            Settings::sqlite()
+                .flag(driver)
+                .flag("--cores=1")
+                .flag("--linger=100ms")
+                .start(),
+        );
+    }
 }
 
 #[test]
@@ -92,7 +135,7 @@ fn auto_falls_back_with_one_warning_that_says_why() {
 #[test]
 fn io_uring_that_is_asked_for_and_denied_is_said() {
     let mut hakaru = start_without_io_uring(Settings::sqlite().flag("--io=io_uring"));
-    assert_eq!(hakaru.wait().code(), Some(1));
+    assert_eq!(hakaru.wait().code(), Some(2));
     assert!(
         hakaru
             .log()

@@ -92,6 +92,27 @@ fn a_database_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[test]
+fn a_long_outage_is_held_by_full_batches() {
+    let mut database = MariaDb::start();
+    let settings = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--batch-events=100");
+    let hakaru = settings.flag("--linger=1ms").start();
+    database.stop();
+    let mut client = Client::connect(hakaru.address);
+    // Each is old long before the next comes: without care each would fill a batch of its own.
+    for value in 0..1_000 {
+        assert_eq!(
+            client.get(&format!("/hakaru?name=a&value={value}")).status,
+            200
+        );
+    }
+    database.resume();
+    assert_eq!(hakaru.stop().stored, 1_000);
+    assert_eq!(database.count(), 1_000);
+}
+
+#[test]
 fn a_missing_right_is_said_and_waited_for() {
     let database = MariaDb::start();
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");

@@ -257,7 +257,7 @@ fn draining_answers_all_that_was_pipelined_and_closes_with_the_last() {
     let (answers, next) = talk(&mut site, get("/ok").repeat(3).as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "200", "200"]);
     assert_eq!(answers.matches("Connection: close").count(), 1);
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Next::CloseAfterSender);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn splits_the_target() {
         ("/a?b?c", "/a", "b?c"),
         ("http://host:8081/hakaru?x", "/hakaru", "x"),
         ("https://host", "/", ""),
+        ("HTTP://host/ok", "/ok", ""),
         ("http://host?x", "", "x"),
         ("*", "*", ""),
     ] {
@@ -194,6 +195,10 @@ fn a_refused_head_still_tells_path_and_origin() {
         (false, None)
     );
     assert_eq!(sniff(b"\x16\x03\x01"), (false, None));
+    let raw = b"GET /hakaru?name=\xff HTTP/1.1\r\nOrigin: https://o\r\n\r\n";
+    assert_eq!(sniff(raw), (true, Some(&b"https://o"[..])));
+    let body = b"GET /hakaru HTTP/1.1\r\nHost: h\r\n\r\nOrigin: https://evil\r\n";
+    assert_eq!(sniff(body), (true, None));
 }
 
 proptest! {

@@ -23,7 +23,6 @@ fn is_retry(code: u16) -> bool {
         code,
         1205 // lock wait timeout
         | 1213 // deadlock
-        | 1615 // prepared statement needs to be re-prepared
         | 3572 // NOWAIT and a lock held
     )
 }
@@ -44,10 +43,20 @@ fn is_reconnect(code: u16) -> bool {
         | 1243 // unknown prepared statement: a proxy moved us
         | 1290 | 1792 | 1836 // read only, as after a failover
         | 1317 // query interrupted
+        | 1615 // prepared statement needs to be re-prepared; a new connection prepares anew
         | 1927 // connection was killed
         | 1969 | 3024 // statement took longer than its limit
         | 4031 // disconnected for inactivity
     )
+}
+
+/// Whether an INSERT failed over a row: by SQLSTATE a data exception, a broken constraint or a
+/// SIGNAL without a class of its own, or by one of the codes that the servers leave in `HY000`.
+fn refuses_row(said: &mysql::MySqlError) -> bool {
+    ["22", "23", "45"]
+        .iter()
+        .any(|class| said.state.starts_with(class))
+        || is_about_a_row(said.code)
 }
 
 /// A value does not fit its column, or a constraint or trigger refuses the row.
@@ -66,13 +75,14 @@ pub(super) fn is_about_a_row(code: u16) -> bool {
         | 1644 // a trigger's SIGNAL
         | 1690 // out of range in an expression
         | 3819 | 4025 // check constraint
+        | 3988 // no such character in the column's set
     )
 }
 
 /// Sorts the error of an INSERT.
 pub(super) fn verdict(error: mysql::Error) -> Verdict {
     match &error {
-        mysql::Error::MySqlError(said) if is_about_a_row(said.code) => {
+        mysql::Error::MySqlError(said) if refuses_row(said) => {
             Verdict::RefusesRow(server_fault(said))
         }
         _ => Verdict::Ends(sink_error(error)),
@@ -105,6 +115,19 @@ pub(super) fn sink_error(error: mysql::Error) -> SinkError {
             text: fault.to_string(),
         }),
         other => SinkError::Reconnect(driver_fault(&other.to_string())),
+    }
+}
+
+/// Sorts the error of a COMMIT: only where the server itself says that it failed, it failed.
+pub(super) fn commit_error(error: mysql::Error) -> SinkError {
+    let is_said = matches!(&error, mysql::Error::MySqlError(said) if !is_reconnect(said.code));
+    match sink_error(error) {
+        SinkError::Retry(fault) | SinkError::Reconnect(fault) | SinkError::Stop(fault)
+            if !is_said =>
+        {
+            SinkError::OutcomeUnknown(fault)
+        }
+        known => known,
     }
 }
 
@@ -143,13 +166,13 @@ mod tests {
 
     #[test]
     fn errors_are_sorted_by_what_comes_next() {
-        for code in [1205, 1213, 1615] {
+        for code in [1205, 1213] {
             assert_eq!(
                 sink_error(server(code)),
                 SinkError::Retry(fault(code.into()))
             );
         }
-        for code in [1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927] {
+        for code in [1040, 1047, 1053, 1203, 1226, 1290, 1615, 1792, 1836, 1927] {
             assert_eq!(
                 sink_error(server(code)),
                 SinkError::Reconnect(fault(code.into()))
@@ -167,6 +190,34 @@ mod tests {
                 Verdict::RefusesRow(fault(code.into()))
             );
         }
+    }
+
+    #[test]
+    fn a_state_says_what_an_unknown_code_means() {
+        let signal = |state: &str| {
+            mysql::Error::MySqlError(mysql::MySqlError {
+                state: state.to_owned(),
+                message: "words".to_owned(),
+                code: 30_001,
+            })
+        };
+        assert_eq!(verdict(signal("45000")), Verdict::RefusesRow(fault(30_001)));
+        assert_eq!(
+            verdict(signal("HY000")),
+            Verdict::Ends(SinkError::Stop(fault(30_001)))
+        );
+    }
+
+    #[test]
+    fn only_the_server_can_say_that_a_commit_failed() {
+        assert_eq!(commit_error(server(1213)), SinkError::Retry(fault(1213)));
+        assert_eq!(commit_error(server(1021)), SinkError::Stop(fault(1021)));
+        assert_eq!(
+            commit_error(server(1053)),
+            SinkError::OutcomeUnknown(fault(1053))
+        );
+        let broken = mysql::Error::IoError(io::ErrorKind::TimedOut.into());
+        assert!(matches!(commit_error(broken), SinkError::OutcomeUnknown(_)));
     }
 
     #[test]

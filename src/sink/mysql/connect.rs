@@ -23,6 +23,11 @@ const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'name'";
 
+/// What keeps the table, and whether it has transactions.
+const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM information_schema.tables \
+    LEFT JOIN information_schema.engines ON engines.engine = tables.engine \
+    WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND tables.engine IS NOT NULL";
+
 /// A row that does not fit must be an error, never be altered to fit.
 const STRICT: &str =
     "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
@@ -63,15 +68,13 @@ pub(super) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
 }
 
 fn options(target: &MySqlTarget) -> OptsBuilder {
-    let mut init = vec![STRICT.to_owned()];
+    // UTF-8 of four bytes, whatever the server would choose: any other set alters names on the way.
+    let mut init = vec!["SET NAMES utf8mb4".to_owned(), STRICT.to_owned()];
     for (variable, value) in &target.session {
         match *variable {
             "sql_mode" => init.insert(0, format!("SET SESSION sql_mode = {value}")),
             _ => init.push(format!("SET SESSION {variable} = {value}")),
         }
-    }
-    if let Some(collation) = &target.collation {
-        init.push(format!("SET SESSION collation_connection = '{collation}'"));
     }
     let keepalive_ms = u32::try_from(KEEPALIVE.as_millis()).ok();
     let options = OptsBuilder::new()
@@ -100,7 +103,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
 /// Finds `eventlog`, or makes it, and says what its `name` column takes.
 pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
     if let Some(rule) = name_rule(connection)? {
-        return Ok(rule);
+        return has_transactions(connection).map(|()| rule);
     }
     connection
         .query_drop(CREATE_TABLE)
@@ -120,6 +123,22 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
     })
 }
 
+/// A batch that fails half-way must leave no row: a table without transactions is refused.
+fn has_transactions(connection: &mut Conn) -> Result<(), SinkError> {
+    let engine: Option<(String, Option<String>)> =
+        connection.query_first(ENGINE).map_err(sink_error)?;
+    match engine {
+        Some((engine, Some(transactions))) if transactions != "YES" => {
+            let text = format!(
+                "the table eventlog is kept by {engine}, which has no transactions: a batch could be \
+                 stored by half; put it right with ALTER TABLE eventlog ENGINE=InnoDB"
+            );
+            Err(SinkError::Stop(Fault { code: None, text }))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
     let column: Option<(Option<u64>, Option<String>)> =
         connection.query_first(NAME_COLUMN).map_err(sink_error)?;
@@ -133,6 +152,7 @@ fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
         chars_max: length.clamp(1, NAME_CHARS_MAX),
         repertoire: match character_set.as_deref() {
             Some("ascii") => Repertoire::Ascii,
+            Some("latin1") => Repertoire::Latin1,
             // A binary column holds any bytes.
             Some("utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" | "binary") | None => {
                 Repertoire::Unicode

@@ -7,7 +7,7 @@ use crate::batch::BatchEvents;
 const SIZES: [usize; 6] = [1024, 256, 64, 16, 4, 1];
 
 /// Most rows that one statement may have: 65,535 placeholders, three a row.
-const ROWS_MAX: usize = 65_535 / super::PLACEHOLDERS_PER_ROW;
+pub(super) const ROWS_MAX: usize = 65_535 / super::PLACEHOLDERS_PER_ROW;
 
 /// One statement size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
