@@ -48,6 +48,15 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
     })
 }
 
+/// Ends the senders also when the test fails in their midst.
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One sender that never stops must not keep timers and other senders out.
 fn is_fair(hakaru: Hakaru) {
     let flood = "GET /hakaru?name=flood HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
@@ -55,15 +64,18 @@ fn is_fair(hakaru: Hakaru) {
     let stop = AtomicBool::new(false);
     let (stop, flood) = (&stop, &flood);
     thread::scope(|scope| {
-        let mut busy = Client::connect(hakaru.address);
-        let mut answers = busy.try_clone();
-        scope.spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                busy.send(flood.as_bytes());
-            }
-            busy.shutdown_write();
-        });
-        scope.spawn(move || while answers.try_answer().is_some() {});
+        for _ in 0..4 {
+            let mut busy = Client::connect(hakaru.address);
+            let mut answers = busy.try_clone();
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    busy.send(flood.as_bytes());
+                }
+                busy.shutdown_write();
+            });
+            scope.spawn(move || while answers.try_answer().is_some() {});
+        }
+        let _stopped = StopWhenDropped(stop);
         let mut calm = Client::connect(hakaru.address);
         for value in 0..20 {
             assert_eq!(
@@ -72,7 +84,6 @@ fn is_fair(hakaru: Hakaru) {
             );
         }
         hakaru.wait_for_line("batch stored");
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(hakaru.stop().stored, 20);
 }

@@ -36,6 +36,7 @@ impl Client {
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
