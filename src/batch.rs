@@ -152,6 +152,17 @@ impl Batch {
             .map_or(0, |before| self.slots[before].name_end as usize)
     }
 
+    /// Drops the events behind the first `events`.
+    pub fn truncate(&mut self, events: usize) {
+        if events < self.slots.len() {
+            self.names.truncate(self.name_end_before(events));
+            self.slots.truncate(events);
+            if events == 0 {
+                self.opened_at = None;
+            }
+        }
+    }
+
     /// Takes the events with their memory and leaves an empty batch without any.
     pub fn take(&mut self) -> Self {
         let empty = Self {

@@ -22,12 +22,18 @@ use dsn::DataSource;
 pub enum Ack {
     /// The event is in memory and will be stored unless the process or the machine dies first.
     Received,
+    /// The event is on disk, written and synced.
+    Journaled,
+    /// The event is committed in the database.
+    Stored,
 }
 
 impl fmt::Display for Ack {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received => out.write_str("received"),
+            Self::Journaled => out.write_str("journaled"),
+            Self::Stored => out.write_str("stored"),
         }
     }
 }
@@ -63,8 +69,12 @@ pub struct Config {
     pub cores: Option<usize>,
     /// What a 200 promises.
     pub ack: Ack,
-    /// Dead letters.
+    /// Journal and dead letters.
     pub data_dir: PathBuf,
+    /// Most bytes of disk that events which are not stored may take, of all shards together.
+    pub journal_limit: u64,
+    /// How long segments are kept after their events were stored.
+    pub journal_keep: Duration,
     /// A batch is sealed when it holds this many events …
     pub batch_events: BatchEvents,
     /// … or when its oldest event is this old.
@@ -111,7 +121,15 @@ pub enum ConfigError {
 ///
 /// Every flag can be given by the variable named beside it; the flag wins.
 #[derive(Debug, Parser)]
-#[command(name = "hakaru", version, max_term_width = 100)]
+#[command(
+    name = "hakaru",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
+#[command(
+    after_help = "HAKARU_LOG filters log lines, as env_logger reads it: info, debug, hakaru::writer=debug, off"
+)]
 struct Arguments {
     /// Where rows go: user:pass@tcp(host:port)/db?params, mysql://…, or sqlite:PATH
     #[arg(
@@ -142,16 +160,17 @@ struct Arguments {
     )]
     cores: String,
 
-    /// What a 200 promises: received (the event is in memory)
+    /// What a 200 promises: received (the event is in memory), journaled (on disk), stored (in the
+    /// database)
     #[arg(
         long,
         env = "HAKARU_ACK",
         value_name = "PROMISE",
-        default_value = "received"
+        default_value = "journaled"
     )]
     ack: String,
 
-    /// Directory for dead letters
+    /// Directory for the journal and dead letters
     #[arg(
         long,
         env = "HAKARU_DATA_DIR",
@@ -159,6 +178,24 @@ struct Arguments {
         default_value = "hakaru-data"
     )]
     data_dir: OsString,
+
+    /// Disk that events which are not stored may take before 503
+    #[arg(
+        long,
+        env = "HAKARU_JOURNAL_LIMIT",
+        value_name = "SIZE",
+        default_value = "4GiB"
+    )]
+    journal_limit: String,
+
+    /// How long journal segments are kept after their events were stored
+    #[arg(
+        long,
+        env = "HAKARU_JOURNAL_KEEP",
+        value_name = "DURATION",
+        default_value = "10min"
+    )]
+    journal_keep: String,
 
     /// A batch is handed over when it holds this many events …
     #[arg(
@@ -218,7 +255,14 @@ struct Arguments {
     log_format: String,
 
     /// I/O driver: auto, io_uring, epoll
-    #[arg(long, env = "HAKARU_IO", value_name = "DRIVER", default_value = "auto")]
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        hide_env_values = true,
+        env = "HAKARU_IO",
+        value_name = "DRIVER",
+        default_value = "auto"
+    )]
     io: String,
 }
 
@@ -245,7 +289,8 @@ impl Config {
             });
         }
         Ok(Self {
-            datasource: or_default("datasource", &given.datasource).parse()?,
+            // Not the default: a secret that was not set must not send rows to a local file.
+            datasource: given.datasource.parse()?,
             listen: listen(&or_default("listen", &given.listen))?,
             cores: optional_count("--cores (HAKARU_CORES)", &given.cores, 1024)?,
             ack: ack(&or_default("ack", &given.ack))?,
@@ -254,6 +299,16 @@ impl Config {
                 path => path.into(),
             },
             batch_events: batch_events(&or_default("batch_events", &given.batch_events))?,
+            journal_limit: size(
+                "--journal-limit (HAKARU_JOURNAL_LIMIT)",
+                &or_default("journal_limit", &given.journal_limit),
+            )?,
+            journal_keep: duration(
+                "--journal-keep (HAKARU_JOURNAL_KEEP)",
+                &or_default("journal_keep", &given.journal_keep),
+                Duration::ZERO..=Duration::from_secs(365 * 24 * 3600),
+                "accepted: a duration such as 10min or 1h, 0 to 8760h",
+            )?,
             linger: duration(
                 "--linger (HAKARU_LINGER)",
                 &or_default("linger", &given.linger),
@@ -387,10 +442,30 @@ fn duration(
     }
 }
 
+/// Least bytes of a journal: one segment is taken at once.
+const JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
+
+fn size(setting: &'static str, text: &str) -> Result<u64, ConfigError> {
+    match units::size(text) {
+        Some(bytes) if bytes >= JOURNAL_BYTES_MIN => Ok(bytes),
+        _ => Err(refused(
+            setting,
+            text,
+            "accepted: a size such as 64MiB or 4GiB, at least 1MiB",
+        )),
+    }
+}
+
 fn ack(text: &str) -> Result<Ack, ConfigError> {
     match text {
         "received" => Ok(Ack::Received),
-        _ => Err(refused("--ack (HAKARU_ACK)", text, "accepted: received")),
+        "journaled" => Ok(Ack::Journaled),
+        "stored" => Ok(Ack::Stored),
+        _ => Err(refused(
+            "--ack (HAKARU_ACK)",
+            text,
+            "accepted: received, journaled, stored",
+        )),
     }
 }
 
@@ -437,6 +512,11 @@ mod tests {
             "sqlite:hakaru-data/eventlog.db"
         );
         assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
+        assert_eq!(
+            (config.ack, config.journal_limit),
+            (Ack::Journaled, 4 << 30)
+        );
+        assert_eq!(config.journal_keep, Duration::from_secs(600));
         assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
         assert_eq!(
             (config.cores, config.db_connections, config.max_connections),
@@ -453,14 +533,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_the_default() {
-        let config = read(&[
-            "--listen=",
-            "--linger=",
-            "--data-dir=",
-            "--datasource=",
-            "--cores=",
-        ])
-        .unwrap();
+        let config = read(&["--listen=", "--linger=", "--data-dir=", "--cores="]).unwrap();
         assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
         assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
         assert_eq!(config.linger, Duration::from_secs(1));
@@ -472,7 +545,13 @@ mod tests {
             ("--listen=nowhere", "HAKARU_LISTEN", "0.0.0.0:8081"),
             ("--cores=0", "HAKARU_CORES", "1 to"),
             ("--cores=x", "HAKARU_CORES", "1 to"),
-            ("--ack=journaled", "HAKARU_ACK", "received"),
+            (
+                "--ack=committed",
+                "HAKARU_ACK",
+                "received, journaled, stored",
+            ),
+            ("--journal-limit=4", "HAKARU_JOURNAL_LIMIT", "64MiB"),
+            ("--journal-keep=long", "HAKARU_JOURNAL_KEEP", "10min"),
             (
                 "--batch-events=100001",
                 "HAKARU_BATCH_EVENTS",

@@ -17,6 +17,8 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use crate::deadlines::{ConnectionId, Phase};
 use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
+use crate::http::response;
+use crate::keeping::{self, Broken, Promise};
 use crate::listener::Slot;
 use crate::shard::Shard;
 
@@ -87,7 +89,11 @@ impl Connection<'_> {
                 return self.end_of_input(&conversation, input).await;
             }
             loop {
-                let (next, unsent) = self.turn(&mut conversation, &mut input)?;
+                let (next, promise) = self.turn(&mut conversation, &mut input);
+                let (next, unsent) = match promise {
+                    None => (next, self.send(&self.shard.out.borrow())?),
+                    Some(promise) => self.send_when_kept(promise, next).await?,
+                };
                 if !unsent.is_empty() {
                     self.write(unsent, next).await?;
                 }
@@ -124,33 +130,73 @@ impl Connection<'_> {
         result
     }
 
-    /// One turn: everything that arrived is answered and sent, without waiting. Gives back what the
-    /// socket did not take.
+    /// One turn: everything that arrived is answered. The answers are in the shard's scratch; they may
+    /// go out when the promise, if there is one, is kept.
     fn turn(
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
-    ) -> io::Result<(Next, Vec<u8>)> {
+    ) -> (Next, Option<Promise>) {
         let mut out = self.shard.out.borrow_mut();
         out.clear();
         let mut desk = self.shard.desk.borrow_mut();
         desk.read_clock();
+        let before = desk.keeping.taken();
         let mut decoded = self.shard.decoded.borrow_mut();
         let next = conversation.turn(input, &mut out, &mut decoded, &mut *desk);
-        let unsent = self.send(&out)?;
+        desk.keeping.commit();
+        let promise = (desk.keeping.taken() != before)
+            .then(|| desk.keeping.promise())
+            .flatten();
         let mut deadlines = self.shard.deadlines.borrow_mut();
         match phase(next) {
-            _ if !unsent.is_empty() => deadlines.begin(self.id, Phase::Answer),
             // Without an answer it is still the same request, or the same silence.
             phase if out.is_empty() => deadlines.stay(self.id, phase),
             phase => deadlines.begin(self.id, phase),
         }
-        Ok((next, unsent))
+        (next, promise)
+    }
+
+    /// Sends the answers of this turn when what they say is so. Where it never will be, the first of
+    /// them that says so becomes a 503, and the connection ends behind it.
+    async fn send_when_kept(
+        &mut self,
+        promise: Promise,
+        next: Next,
+    ) -> io::Result<(Next, Vec<u8>)> {
+        let mut answers = self.shard.take_answers();
+        self.shard
+            .deadlines
+            .borrow_mut()
+            .begin(self.id, Phase::Promise);
+        let shard = self.shard;
+        let outcome =
+            keeping::kept(|look| look(&mut shard.desk.borrow_mut().keeping), promise).await;
+        let next = match outcome {
+            Ok(()) => next,
+            Err(Broken) => {
+                response::break_first_promise(&mut answers);
+                Next::CloseAfterSender
+            }
+        };
+        self.shard
+            .deadlines
+            .borrow_mut()
+            .begin(self.id, phase(next));
+        let unsent = self.send(&answers);
+        self.shard.give_back(answers);
+        Ok((next, unsent?))
     }
 
     /// Sends without waiting; gives back a copy of what the socket did not take.
     fn send(&self, out: &[u8]) -> io::Result<Vec<u8>> {
         let sent = send_now(self.stream.as_raw_fd(), out)?;
+        if sent < out.len() {
+            self.shard
+                .deadlines
+                .borrow_mut()
+                .begin(self.id, Phase::Answer);
+        }
         Ok(out[sent..].to_vec())
     }
 

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use serde_json::json;
 
 use crate::event::{Event, UnixMillis};
+use crate::journal::record::{LaneId, Position};
 use crate::sink::Fault;
 
 /// Its name in the data directory.
@@ -37,14 +38,16 @@ impl DeadLetters {
         }
     }
 
-    /// Appends a line for each event and returns when they are on the disk.
+    /// Appends a line for each event and returns when they are on the disk. A crash before the
+    /// checkpoint passes an event writes its line again: lane and position tell that it is the same.
     pub fn write<'a>(
         &self,
-        letters: impl Iterator<Item = (Event<'a>, &'a Fault)>,
+        lane: LaneId,
+        letters: impl Iterator<Item = (Event<'a>, Position, &'a Fault)>,
     ) -> Result<(), DeadLetterError> {
         let mut lines = String::new();
-        for (event, fault) in letters {
-            lines.push_str(&line(&event, fault));
+        for (event, position, fault) in letters {
+            lines.push_str(&line(&event, lane, position, fault));
             lines.push('\n');
         }
         // A writer that panicked in here left whole lines or none: what it guarded is still good.
@@ -92,13 +95,15 @@ impl DeadLetters {
     }
 }
 
-fn line(event: &Event<'_>, fault: &Fault) -> String {
+fn line(event: &Event<'_>, lane: LaneId, position: Position, fault: &Fault) -> String {
     json!({
         "received_at": rfc3339(event.received_at),
         "name": event.name,
         "value": event.value,
         "code": fault.code,
         "error": fault.text,
+        "lane": lane.to_string(),
+        "position": position.0,
     })
     .to_string()
 }
@@ -129,7 +134,9 @@ mod tests {
                 value: 7,
                 received_at,
             };
-            letters.write([(event, &fault)].into_iter()).unwrap();
+            letters
+                .write(LaneId::random(), [(event, Position(5), &fault)].into_iter())
+                .unwrap();
         }
         let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
         let lines: Vec<serde_json::Value> = text
@@ -148,7 +155,10 @@ mod tests {
     #[test]
     fn an_unwritable_file_is_said() {
         let letters = DeadLetters::new(Path::new("/proc/nowhere"));
-        let error = letters.write(std::iter::empty()).unwrap_err().to_string();
+        let error = letters
+            .write(LaneId::random(), std::iter::empty())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("/proc/nowhere/dead-letters.ndjson"),
             "{error}"

@@ -12,6 +12,8 @@ pub enum Phase {
     Idle,
     /// In the middle of a head or a body.
     Request,
+    /// Waiting for what was promised to be so. Takes as long as disk or database do.
+    Promise,
     /// Waiting for the peer to take answers.
     Answer,
     /// Waiting for the peer to finish, after the last answer.
@@ -25,6 +27,7 @@ impl Phase {
             // Above the 60 s after which a load balancer closes idle connections itself.
             Self::Idle => 75,
             Self::Request | Self::Answer => 10,
+            Self::Promise => u32::MAX,
             Self::Leaving => 2,
         }
     }
@@ -127,7 +130,7 @@ impl Deadlines {
             let how = match watched.phase {
                 // Only the input: a 408 may still go out, and a request that arrived is still read.
                 Phase::Idle | Phase::Request => Shutdown::Read,
-                Phase::Answer | Phase::Leaving => Shutdown::Both,
+                Phase::Promise | Phase::Answer | Phase::Leaving => Shutdown::Both,
             };
             watched.late = true;
             if let Err(fault) = shutdown(watched.fd, how) {

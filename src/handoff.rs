@@ -1,9 +1,12 @@
 //! The bounded way from a shard to its writer, and of empty batches back.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use crate::batch::{Batch, BatchEvents};
+use crate::journal::commit::LaneHandle;
+use crate::journal::record::Position;
 
 /// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
 /// Made when first needed and used for ever. With all of them full of events the shard sheds.
@@ -14,6 +17,10 @@ pub const BATCHES_PER_SHARD: usize = 64;
 pub struct Sealed {
     /// Its events; at least one.
     pub batch: Batch,
+    /// The lane whose positions they have.
+    pub lane: Arc<LaneHandle>,
+    /// Position of the first.
+    pub first: Position,
     /// When it was sealed.
     pub sealed_at: Instant,
     home: SyncSender<Batch>,
@@ -31,11 +38,80 @@ impl Sealed {
     }
 }
 
+/// Events that are to be read back from their lane.
+#[derive(Debug)]
+pub struct Span {
+    /// The lane.
+    pub lane: Arc<LaneHandle>,
+    /// The first event.
+    pub from: Position,
+    /// Behind the last event.
+    pub to: Position,
+}
+
+/// What a writer is given to store. In the queue the positions of a lane follow each other.
+#[derive(Debug)]
+pub enum Work {
+    /// Events in memory.
+    Batch(Sealed),
+    /// Events on disk alone.
+    Span(Span),
+}
+
+impl Work {
+    /// A batch whose first event has the position `first`; its memory goes back to `home`.
+    pub fn new(
+        batch: Batch,
+        first: Position,
+        lane: Arc<LaneHandle>,
+        home: SyncSender<Batch>,
+    ) -> Self {
+        Self::Batch(Sealed {
+            batch,
+            lane,
+            first,
+            sealed_at: Instant::now(),
+            home,
+        })
+    }
+
+    /// The position behind its last event.
+    pub fn end(&self) -> Position {
+        match self {
+            Self::Batch(sealed) => sealed.first.plus(sealed.batch.len()),
+            Self::Span(span) => span.to,
+        }
+    }
+
+    /// What of it lies before `end`; if nothing does, its empty batch, if it has one.
+    pub fn cut(self, end: Position) -> Result<Self, Option<Batch>> {
+        match self {
+            Self::Batch(mut sealed) => {
+                let left = usize::try_from(end.since(sealed.first)).unwrap_or(usize::MAX);
+                sealed.batch.truncate(left);
+                if sealed.batch.is_empty() {
+                    Err(Some(sealed.batch))
+                } else {
+                    Ok(Self::Batch(sealed))
+                }
+            }
+            Self::Span(mut span) => {
+                span.to = span.to.min(end);
+                if span.from < span.to {
+                    Ok(Self::Span(span))
+                } else {
+                    Err(None)
+                }
+            }
+        }
+    }
+}
+
 /// A shard's end.
 #[derive(Debug)]
 pub struct Handoff {
     /// `None` once closed.
-    to_writer: Option<SyncSender<Sealed>>,
+    to_writer: Option<SyncSender<Work>>,
     returned: Receiver<Batch>,
     home: SyncSender<Batch>,
     /// Empty batches that are back.
@@ -47,18 +123,19 @@ pub struct Handoff {
     events_max: BatchEvents,
 }
 
-/// The writer has ended, or the handoff is closed: nothing is handed over any more. Holds the batch.
+/// The writer has ended, or the handoff is closed: nothing is handed over any more. Holds the work.
 #[derive(Debug)]
-pub struct WriterGone(pub Batch);
+pub struct WriterGone(pub Work);
 
-/// The queue into one writer, with room for every batch of `shards` shards.
-pub fn inbox(shards: usize) -> (SyncSender<Sealed>, Receiver<Sealed>) {
-    sync_channel(shards * BATCHES_PER_SHARD)
+/// The queue into one writer, with room for every batch of `shards` shards, and as many spans: between
+/// two spans of a shard there is always a batch.
+pub fn inbox(shards: usize) -> (SyncSender<Work>, Receiver<Work>) {
+    sync_channel(shards * (2 * BATCHES_PER_SHARD + 2))
 }
 
 impl Handoff {
     /// The end of one of the shards whose batches `to_writer` has room for.
-    pub fn new(to_writer: SyncSender<Sealed>, events_max: BatchEvents) -> Self {
+    pub fn new(to_writer: SyncSender<Work>, events_max: BatchEvents) -> Self {
         let (home, returned) = sync_channel(BATCHES_PER_SHARD);
         Self {
             to_writer: Some(to_writer),
@@ -96,22 +173,28 @@ impl Handoff {
         }
     }
 
-    /// Hands a batch over. Never waits: there is room for every batch that exists.
-    pub fn send(&mut self, batch: Batch) -> Result<(), WriterGone> {
+    /// Where batches of this shard go when they are stored.
+    pub fn home(&self) -> SyncSender<Batch> {
+        self.home.clone()
+    }
+
+    /// Takes an empty batch back that was not handed over after all.
+    pub fn keep(&mut self, batch: Batch) {
+        self.empty.push(batch);
+    }
+
+    /// Hands work over. Never waits: there is room for all that exists.
+    pub fn send(&mut self, work: Work) -> Result<(), WriterGone> {
         let Some(to_writer) = &self.to_writer else {
-            return Err(WriterGone(batch));
+            return Err(WriterGone(work));
         };
-        let sealed = Sealed {
-            batch,
-            sealed_at: Instant::now(),
-            home: self.home.clone(),
-        };
-        match to_writer.try_send(sealed) {
+        let batches = usize::from(matches!(work, Work::Batch(_)));
+        match to_writer.try_send(work) {
             Ok(()) => {
-                self.under_way += 1;
+                self.under_way += batches;
                 Ok(())
             }
-            Err(TrySendError::Disconnected(sealed)) => Err(WriterGone(sealed.batch)),
+            Err(TrySendError::Disconnected(work)) => Err(WriterGone(work)),
             Err(TrySendError::Full(_)) => unreachable!("the queue has room for every batch"),
         }
     }
@@ -127,48 +210,60 @@ mod tests {
     use super::*;
     use crate::event::{Event, UnixMillis};
 
-    fn events(count: u32) -> BatchEvents {
-        BatchEvents::new(count).unwrap()
+    fn work(handoff: &mut Handoff, value: u32) -> Option<Work> {
+        let mut batch = handoff.empty_batch()?;
+        batch
+            .push(Event {
+                name: "n",
+                value,
+                received_at: UnixMillis(0),
+            })
+            .unwrap();
+        let lane = Arc::new(LaneHandle::in_memory());
+        Some(Work::new(
+            batch,
+            Position(value.into()),
+            lane,
+            handoff.home(),
+        ))
+    }
+
+    fn value(work: &Work) -> u32 {
+        match work {
+            Work::Batch(sealed) => sealed.batch.event(0).value,
+            Work::Span(span) => panic!("{span:?}"),
+        }
     }
 
     #[test]
     fn batches_are_bounded_and_come_back_empty() {
         let (to_writer, inbox) = inbox(1);
-        let mut handoff = Handoff::new(to_writer, events(1));
+        let mut handoff = Handoff::new(to_writer, BatchEvents::new(1).unwrap());
         let mut sent = 0;
-        while let Some(mut batch) = handoff.empty_batch() {
-            batch
-                .push(Event {
-                    name: "n",
-                    value: sent,
-                    received_at: UnixMillis(0),
-                })
-                .unwrap();
-            handoff.send(batch).unwrap();
+        while let Some(work) = work(&mut handoff, sent) {
+            handoff.send(work).unwrap();
             sent += 1;
         }
-        assert_eq!(sent as usize, BATCHES_PER_SHARD);
+        assert_eq!(
+            (sent as usize, handoff.under_way()),
+            (BATCHES_PER_SHARD, BATCHES_PER_SHARD)
+        );
         let first = inbox.recv().unwrap();
-        assert_eq!(first.batch.event(0).value, 0);
+        assert_eq!(value(&first), 0);
+        let Work::Batch(first) = first else { panic!() };
         first.give_back();
+        assert_eq!(handoff.under_way(), BATCHES_PER_SHARD - 1);
         assert!(handoff.empty_batch().unwrap().is_empty());
         assert!(handoff.empty_batch().is_none());
     }
 
     #[test]
-    fn a_writer_that_is_gone_gives_the_batch_back() {
+    fn a_writer_that_is_gone_gives_the_work_back() {
         let (to_writer, inbox) = inbox(1);
-        let mut handoff = Handoff::new(to_writer, events(1));
-        let mut batch = handoff.empty_batch().unwrap();
-        batch
-            .push(Event {
-                name: "n",
-                value: 7,
-                received_at: UnixMillis(0),
-            })
-            .unwrap();
+        let mut handoff = Handoff::new(to_writer, BatchEvents::new(1).unwrap());
+        let work = work(&mut handoff, 7).unwrap();
         drop(inbox);
-        let WriterGone(batch) = handoff.send(batch).unwrap_err();
-        assert_eq!(batch.event(0).value, 7);
+        let WriterGone(work) = handoff.send(work).unwrap_err();
+        assert_eq!(value(&work), 7);
     }
 }

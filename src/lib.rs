@@ -29,6 +29,8 @@ pub mod listener;
 
 pub mod connection;
 
+pub mod keeping;
+
 pub mod deadlines;
 
 pub mod http;
@@ -37,6 +39,8 @@ pub mod http;
 pub mod event;
 
 pub mod batch;
+
+pub mod journal;
 
 pub mod handoff;
 

@@ -47,6 +47,8 @@ impl ShardCounters {
 pub struct WriterCounters {
     /// Events committed in the database.
     pub stored: Counter,
+    /// Events of an earlier process, read from a lane that it left.
+    pub recovered: Counter,
     /// Events that the database refused, kept in the dead-letter file.
     pub dead_lettered: Counter,
 }
@@ -86,12 +88,18 @@ impl Metrics {
             .iter()
             .map(|writer| writer.dead_lettered.get())
             .sum();
+        let recovered: u64 = self
+            .writers
+            .iter()
+            .map(|writer| writer.recovered.get())
+            .sum();
         let count =
             |pick: fn(&ShardCounters) -> u64| self.shards.iter().map(|shard| pick(shard)).sum();
         Totals {
             stored,
             dead_lettered,
-            received: count(|shard| shard.received.get()),
+            recovered,
+            received: recovered + count(|shard| shard.received.get()),
             shed: count(|shard| shard.shed.get()),
             rejected: Rejection::ALL.map(|rejection| {
                 self.shards
@@ -106,8 +114,10 @@ impl Metrics {
 /// The identity: `received = stored + dead_lettered + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Events taken.
+    /// Events taken, by this process or by an earlier one whose lane it recovers.
     pub received: u64,
+    /// Those of them that an earlier process took.
+    pub recovered: u64,
     /// Events in the database.
     pub stored: u64,
     /// Events in the dead-letter file.

@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,19 +18,25 @@ use crate::config::dsn::DataSource;
 use crate::config::{Ack, Config};
 use crate::dead_letters::DeadLetters;
 use crate::event::{NameRule, SharedNameRule};
-use crate::handoff::{self, Handoff, Sealed};
+use crate::handoff::{self, Handoff, Work};
 use crate::io_driver::{self, IoDriver, IoUringRefused};
+use crate::journal::commit::{self, Bell, LaneHandle};
+use crate::journal::janitor::Janitor;
+use crate::keeping::Keeping;
 use crate::limits::{self, Core, LimitError, MemoryBound};
 use crate::listener::{self, ConnectionSlots};
 use crate::metrics::Metrics;
 use crate::shard::{Shard, ShardParts};
-use crate::sink::Sink;
 use crate::sink::mysql::MySqlSink;
 use crate::sink::sqlite::SqliteSink;
+use crate::sink::{CREATE_CHECKPOINTS, Sink, SinkError};
 use crate::writer::Writer;
 
 /// How long the start waits to hear what the database takes, before it serves on assumptions.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lanes that were found and not yet taken up by a writer; others are found again.
+const LANES_FOUND_MAX: usize = 1024;
 
 /// Why the server ended otherwise than by draining.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +63,9 @@ pub enum ServerError {
     /// io_uring was asked for and is not to be had.
     #[error(transparent)]
     IoUring(#[from] IoUringRefused),
+    /// The table that makes an event one row is missing and may not be made.
+    #[error("--datasource (HAKARU_DATASOURCENAME): {0}")]
+    Checkpoints(SinkError),
     /// A thread, a pipe or a signal could not be set up.
     #[error("start: {0}")]
     Start(io::Error),
@@ -86,6 +96,7 @@ impl ServerError {
             Self::DataDir { .. }
                 | Self::Listen { .. }
                 | Self::IoUring(_)
+                | Self::Checkpoints(_)
                 | Self::Limit(LimitError::TooFewCores { .. })
         )
     }
@@ -104,6 +115,12 @@ struct Server {
     notices: Receiver<Notice>,
     /// Closed to make the shards drain.
     controls: Vec<UnixStream>,
+    /// Kept open: a bell without another end would be heard as the end.
+    bells: Vec<Bell>,
+    /// Kept open: the janitor ends with the last of these.
+    _opened: Sender<Arc<LaneHandle>>,
+    ack: Ack,
+    draining: Arc<AtomicBool>,
     shards_running: usize,
     writers_running: usize,
 }
@@ -148,12 +165,33 @@ impl Server {
 
         let metrics = Metrics::new(cores.len(), writers);
         let name_rule = Arc::new(SharedNameRule::new(NameRule::DEPLOYED));
-        let inboxes = start_writers(config, writers, &cores, &name_rule, &metrics, &notify)
-            .map_err(ServerError::Start)?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let journal = config.data_dir.join("journal");
+        let (opened, lanes) = channel();
+        let mut recoveries = Vec::with_capacity(writers);
+        let mut found = Vec::with_capacity(writers);
+        for _ in 0..writers {
+            let (to_writer, from_janitor) = sync_channel(LANES_FOUND_MAX);
+            recoveries.push(to_writer);
+            found.push(from_janitor);
+        }
+        let inboxes = start_writers(
+            config, &cores, found, &name_rule, &metrics, &draining, &notify,
+        )?;
+        start_janitor(config, journal.clone(), lanes, recoveries).map_err(|fault| {
+            ServerError::DataDir {
+                path: journal.display().to_string(),
+                fault,
+            }
+        })?;
         let mut server = Self {
             metrics,
             notices,
             controls: Vec::new(),
+            bells: Vec::new(),
+            _opened: opened.clone(),
+            ack: config.ack,
+            draining,
             shards_running: 0,
             writers_running: writers,
         };
@@ -161,9 +199,22 @@ impl Server {
         log_start(config, driver, &listeners, cores.len());
         for (index, (listener, &core)) in listeners.into_iter().zip(&cores).enumerate() {
             let (control, far_end) = UnixStream::pair().map_err(ServerError::Start)?;
+            let (bell, heard) = Bell::new().map_err(ServerError::Start)?;
+            let handoff = Handoff::new(inboxes[index % writers].clone(), config.batch_events);
+            let disk = match config.ack {
+                Ack::Received => None,
+                Ack::Journaled | Ack::Stored => {
+                    let name = format!("disk-{index}");
+                    let thread = commit::start(name, journal.clone(), bell.clone(), opened.clone());
+                    Some(thread.map_err(ServerError::Start)?)
+                }
+            };
+            let bytes_max = config.journal_limit / cores.len() as u64;
+            let counters = server.metrics.shard(index);
             let parts = ShardParts {
                 listener,
-                handoff: Handoff::new(inboxes[index % writers].clone(), config.batch_events),
+                keeping: Keeping::new(config.ack, counters, handoff, disk, bytes_max),
+                bell: heard,
                 counters: server.metrics.shard(index),
                 name_rule: Arc::clone(&name_rule),
                 slots: Arc::clone(&slots),
@@ -172,6 +223,7 @@ impl Server {
                 control: far_end,
             };
             start_shard(index, core, driver, parts, notify.clone()).map_err(ServerError::Start)?;
+            server.bells.push(bell);
             server.controls.push(control);
             server.shards_running += 1;
         }
@@ -204,8 +256,10 @@ impl Server {
     fn drain(&mut self, timeout: Duration, signals_allowed: usize) -> Result<(), ServerError> {
         let deadline = Instant::now() + timeout;
         let mut signals_left = signals_allowed;
+        self.draining.store(true, Ordering::Relaxed);
         self.controls.clear();
         let mut outcome = Ok(());
+        let is_journaled = self.ack != Ack::Received;
         while self.shards_running > 0 || self.writers_running > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
@@ -225,6 +279,9 @@ impl Server {
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let pending = self.metrics.totals().pending();
+                    if pending == 0 || is_journaled {
+                        return outcome;
+                    }
                     return Err(ServerError::NotDrained { timeout, pending });
                 }
             }
@@ -235,8 +292,15 @@ impl Server {
     /// The identity: what became of every event.
     fn log_identity(&self) {
         let totals = self.metrics.totals();
+        if self.ack != Ack::Received && totals.pending() > 0 {
+            log::info!(
+                "{} events stay in the journal for the next start",
+                totals.pending()
+            );
+        }
         log::info!(
             received = totals.received,
+            recovered = totals.recovered,
             stored = totals.stored,
             dead_lettered = totals.dead_lettered,
             pending = totals.pending(),
@@ -281,19 +345,43 @@ fn new_sink(config: &Config) -> Box<dyn Sink> {
     }
 }
 
+/// Starts the thread that looks after the journal, whatever is promised: an earlier process may have
+/// left lanes.
+fn start_janitor(
+    config: &Config,
+    journal: PathBuf,
+    opened: Receiver<Arc<LaneHandle>>,
+    writers: Vec<SyncSender<Arc<LaneHandle>>>,
+) -> io::Result<()> {
+    fs::create_dir_all(&journal)?;
+    fs::File::open(&config.data_dir)?.sync_all()?;
+    let janitor = Janitor {
+        journal,
+        keep: config.journal_keep,
+        opened,
+        writers,
+    };
+    thread::Builder::new()
+        .name("janitor".to_owned())
+        .spawn(move || janitor.run())?;
+    Ok(())
+}
+
 /// Starts the writers; waits a moment for each to have tried the database once.
 fn start_writers(
     config: &Config,
-    writers: usize,
     cores: &[Core],
+    recoveries: Vec<Receiver<Arc<LaneHandle>>>,
     name_rule: &Arc<SharedNameRule>,
     metrics: &Metrics,
+    draining: &Arc<AtomicBool>,
     notify: &Sender<Notice>,
-) -> io::Result<Vec<SyncSender<Sealed>>> {
+) -> Result<Vec<SyncSender<Work>>, ServerError> {
+    let writers = recoveries.len();
     let dead_letters = Arc::new(DeadLetters::new(&config.data_dir));
     let (ready, is_ready) = sync_channel(writers);
     let mut inboxes = Vec::with_capacity(writers);
-    for index in 0..writers {
+    for (index, recoveries) in recoveries.into_iter().enumerate() {
         let (to_writer, inbox) = handoff::inbox(cores.len().div_ceil(writers));
         let writer = Writer {
             index,
@@ -301,6 +389,9 @@ fn start_writers(
             dead_letters: Arc::clone(&dead_letters),
             name_rule: Arc::clone(name_rule),
             counters: metrics.writer(index),
+            batch_events: config.batch_events,
+            recoveries,
+            draining: Arc::clone(draining),
         };
         let ready = ready.clone();
         spawn(
@@ -311,15 +402,22 @@ fn start_writers(
                 writer.run(&inbox, &ready);
                 Ok(())
             },
-        )?;
+        )
+        .map_err(ServerError::Start)?;
         inboxes.push(to_writer);
     }
     let deadline = Instant::now() + DATABASE_PATIENCE;
     for _ in 0..writers {
         let left = deadline.saturating_duration_since(Instant::now());
-        if is_ready.recv_timeout(left).is_err() {
-            log::warn!("the database has not answered yet; events are taken in the meantime");
-            break;
+        match is_ready.recv_timeout(left) {
+            Ok(Err(fault)) if fault.fault().text.contains(CREATE_CHECKPOINTS) => {
+                return Err(ServerError::Checkpoints(fault));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                log::warn!("the database has not answered yet; events are taken in the meantime");
+                break;
+            }
         }
     }
     Ok(inboxes)
@@ -402,6 +500,8 @@ fn log_start(config: &Config, driver: IoDriver, listeners: &[TcpListener], shard
             "the event is in memory and is stored within about {:?}; a crash loses what was not",
             config.linger
         ),
+        Ack::Journaled => "the event is on disk, and will be one row".to_owned(),
+        Ack::Stored => "the event is a row".to_owned(),
     };
     log::info!(
         "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {promise}",

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use monoio::io::AsyncReadRent;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::batch::Batch;
 use crate::deadlines::{Deadlines, Hurry};
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
-use crate::handoff::{Handoff, WriterGone};
 use crate::http::conversation::{Shed, Site};
 use crate::http::query::Rejection;
 use crate::http::response::Answers;
+use crate::keeping::Keeping;
 use crate::listener::{self, ConnectionSlots, Stopping};
 use crate::metrics::ShardCounters;
 
@@ -26,8 +25,8 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How often a drain looks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
-/// Batches under way with which a writer has enough to do: one being stored, one to follow.
-const BATCHES_AHEAD: usize = 2;
+/// How long a shard waits for its first lane before it serves without.
+const LANE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the writer has less to do.
 const BUSY_POLL: Duration = Duration::from_millis(50);
@@ -37,8 +36,10 @@ const BUSY_POLL: Duration = Duration::from_millis(50);
 pub struct ShardParts {
     /// Bound and listening, one of several with `SO_REUSEPORT`.
     pub listener: TcpListener,
-    /// The way to the writer.
-    pub handoff: Handoff,
+    /// What keeps events.
+    pub keeping: Keeping,
+    /// Where disk thread and writer make themselves heard.
+    pub bell: UnixStream,
     /// Its counters.
     pub counters: Arc<ShardCounters>,
     /// What the `name` column takes.
@@ -62,6 +63,8 @@ pub struct Shard {
     pub out: RefCell<Vec<u8>>,
     /// Scratch: the present name, unescaped.
     pub decoded: RefCell<Vec<u8>>,
+    /// Buffers for answers that wait for their promise to be kept.
+    spare_outs: RefCell<Vec<Vec<u8>>>,
     /// All open connections and how long they may take.
     pub deadlines: RefCell<Deadlines>,
     hurry: Cell<Hurry>,
@@ -71,16 +74,23 @@ impl Shard {
     /// Serves until the control stream ends, drains, and hands the last batch over.
     pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         let shard = Rc::new(Self {
-            desk: RefCell::new(Desk::new(parts.handoff, parts.counters, parts.name_rule)),
+            desk: RefCell::new(Desk::new(parts.keeping, parts.counters, parts.name_rule)),
             out: RefCell::default(),
             decoded: RefCell::default(),
+            spare_outs: RefCell::default(),
             deadlines: RefCell::default(),
             hurry: Cell::new(Hurry::No),
         });
         let mut control = monoio::net::UnixStream::from_std(parts.control)?;
-        let accepting = listener::start(parts.listener, Rc::clone(&shard), parts.slots)?;
+        // The ring waits on a blocking socket; epoll needs one that never blocks.
+        parts.bell.set_nonblocking(monoio::utils::is_legacy())?;
+        let bell = monoio::net::UnixStream::from_std(parts.bell)?;
+        monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
         monoio::spawn(sweep_each_second(Rc::clone(&shard)));
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
+
+        shard.wait_for_lane().await;
+        let accepting = listener::start(parts.listener, Rc::clone(&shard), parts.slots)?;
 
         // Nothing is ever sent: the read ends when the other end is closed, by intent or by death.
         let (ended, _) = control.read(vec![0; 1]).await;
@@ -90,14 +100,38 @@ impl Shard {
             .wait_for_connections(&accepting.stop(), parts.drain)
             .await;
         // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
-        shard.desk.borrow_mut().close();
+        shard.desk.borrow_mut().keeping.close();
         Ok(())
+    }
+
+    /// Waits until events can be taken, or it is clear that the disk does not let them: then they are
+    /// answered 503, and `/ok` is answered.
+    async fn wait_for_lane(&self) {
+        let start = Instant::now();
+        while !self.desk.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Takes the answers of this turn out of the scratch, to be sent later.
+    pub fn take_answers(&self) -> Vec<u8> {
+        let spare = self.spare_outs.borrow_mut().pop().unwrap_or_default();
+        std::mem::replace(&mut self.out.borrow_mut(), spare)
+    }
+
+    /// Takes the buffer back when they were sent.
+    pub fn give_back(&self, mut answers: Vec<u8>) {
+        answers.clear();
+        self.spare_outs.borrow_mut().push(answers);
     }
 
     /// Returns when the last connection has ended, or `patience` and a moment have passed.
     async fn wait_for_connections(&self, accepting: &Stopping, patience: Duration) {
         let start = Instant::now();
-        while !(accepting.has_ended() && self.deadlines.borrow().is_empty()) {
+        while !(accepting.has_ended()
+            && self.deadlines.borrow().is_empty()
+            && !self.desk.borrow().keeping.is_committing())
+        {
             let hurry = match start.elapsed() {
                 age if age >= patience => Hurry::All,
                 age if age >= DRAIN_IDLE.min(patience) => Hurry::Idle,
@@ -130,15 +164,17 @@ async fn sweep_each_second(shard: Rc<Shard>) {
 async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     loop {
         // A batch that is opened during a whole `linger` of sleep cannot be older at its end.
-        let wait = match shard.desk.borrow().open.opened_at() {
+        let wait = match shard.desk.borrow().keeping.opened_at() {
             Some(opened_at) => linger.saturating_sub(opened_at.elapsed()),
             None => linger,
         };
         if wait.is_zero() {
-            // With batches waiting, another one would not be stored sooner: let it fill instead, so
-            // that an outage is held by full batches and not by many that are nearly empty.
-            let is_busy = shard.desk.borrow_mut().handoff.under_way() >= BATCHES_AHEAD;
-            if is_busy || !shard.desk.borrow_mut().seal() {
+            let is_busy = {
+                let keeping = &mut shard.desk.borrow_mut().keeping;
+                keeping.seal_when_writer_is_free();
+                keeping.opened_at().is_some()
+            };
+            if is_busy {
                 monoio::time::sleep(linger.min(BUSY_POLL)).await;
             }
         } else {
@@ -147,11 +183,25 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     }
 }
 
-/// Where events are taken: the open batch and what decides over it.
+/// Hears what disk thread and writer have done.
+async fn hear_the_bell(shard: Rc<Shard>, mut bell: monoio::net::UnixStream) {
+    let mut rings = vec![0; 64];
+    loop {
+        let (heard, buffer) = bell.read(rings).await;
+        rings = buffer;
+        match heard {
+            Ok(rung) if rung > 0 => shard.desk.borrow_mut().keeping.hear(),
+            // The other end is held by the disk thread and the lanes: the shard is about to end.
+            ended => return log::debug!("bell: {ended:?}"),
+        }
+    }
+}
+
+/// Where events are taken: what keeps them, and what answers are made of.
 #[derive(Debug)]
 pub struct Desk {
-    open: Batch,
-    handoff: Handoff,
+    /// Batches, journal, promises.
+    pub keeping: Keeping,
     counters: Arc<ShardCounters>,
     name_rule: Arc<SharedNameRule>,
     answers: Answers,
@@ -160,20 +210,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    fn new(
-        mut handoff: Handoff,
-        counters: Arc<ShardCounters>,
-        name_rule: Arc<SharedNameRule>,
-    ) -> Self {
+    fn new(keeping: Keeping, counters: Arc<ShardCounters>, name_rule: Arc<SharedNameRule>) -> Self {
         let now = UnixMillis::now();
-        #[expect(clippy::expect_used, reason = "a new handoff has made no batch yet")]
-        let open = handoff.empty_batch().expect("the first batch of a shard");
+        let answers = Answers::new(now.seconds());
         Self {
-            open,
-            handoff,
+            keeping,
             counters,
             name_rule,
-            answers: Answers::new(now.seconds()),
+            answers,
             now,
             draining: false,
         }
@@ -191,34 +235,6 @@ impl Desk {
         };
         self.answers.set_second(self.now.seconds());
     }
-
-    /// Hands the last batch over.
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            // Not `seal`: that needs an empty batch in its place, and every other may be under way.
-            if let Err(WriterGone(last)) = self.handoff.send(self.open.take()) {
-                self.open = last;
-            }
-        }
-        self.handoff.close();
-    }
-
-    /// Hands the open batch over and opens an empty one. `false`: every batch is under way.
-    fn seal(&mut self) -> bool {
-        if self.open.is_empty() {
-            return true;
-        }
-        let Some(empty) = self.handoff.empty_batch() else {
-            return false;
-        };
-        let full = std::mem::replace(&mut self.open, empty);
-        if let Err(WriterGone(full)) = self.handoff.send(full) {
-            // The process is about to end because of it; until then what was taken stays pending.
-            self.open = full;
-            return false;
-        }
-        true
-    }
 }
 
 impl Site for Desk {
@@ -227,25 +243,11 @@ impl Site for Desk {
     }
 
     fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        let event = Event {
+        self.keeping.take(Event {
             name,
             value,
             received_at: self.now,
-        };
-        let taken = match self.open.push(event) {
-            Ok(()) => true,
-            Err(_) => self.seal() && self.open.push(event).is_ok(),
-        };
-        if !taken {
-            self.counters.shed.add(1);
-            return Err(Shed);
-        }
-        self.counters.received.add(1);
-        if self.open.is_full() {
-            // Where it fails, the next event tries again.
-            self.seal();
-        }
-        Ok(())
+        })
     }
 
     fn count_rejection(&mut self, rejection: Rejection) {

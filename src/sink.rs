@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::event::NameRule;
+use crate::journal::record::{LaneId, Position};
 
 /// A destination of batches. One writer thread owns each; every call may block.
 ///
@@ -17,16 +18,69 @@ pub trait Sink: Send {
     /// Makes sure there is a connection and a table; cheap while both are there.
     fn open(&mut self) -> Result<NameRule, SinkError>;
 
-    /// Inserts every event of `batch` that is not in `refused`. Events that the database refuses are
+    /// Makes the process the owner of a lane: its epoch goes up by one, which fences every earlier owner.
+    /// A lane that the database does not know begins at position 0.
+    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError>;
+
+    /// Moves the lane's checkpoint as `step` says, first of all; then inserts every event of `batch` that is not in `refused`. Events that the database refuses are
     /// found, left out, and added to `refused`, where they stay even if the insert then fails.
-    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError>;
+    fn insert(
+        &mut self,
+        batch: &Batch,
+        step: Step,
+        refused: &mut Refused,
+    ) -> Result<Inserted, SinkError>;
 
     /// Makes what was inserted durable and visible.
     fn commit(&mut self) -> Result<(), SinkError>;
 
+    /// Uses the connection, so that it is not taken for orphaned.
+    fn ping(&mut self) -> Result<(), SinkError>;
+
     /// Undoes what was inserted and not committed; gives a connection up that cannot be trusted.
     fn abandon(&mut self, fault: &SinkError);
 }
+
+/// Counts the owners of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// How far a lane is stored, and which of its owners may store on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The owner.
+    pub epoch: Epoch,
+    /// The stored prefix.
+    pub position: Position,
+}
+
+/// A compare-and-set of a checkpoint: what makes a batch stored once, whatever fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The lane.
+    pub lane: LaneId,
+    /// Its owner.
+    pub epoch: Epoch,
+    /// Where the checkpoint must be …
+    pub old: Position,
+    /// … to be moved here.
+    pub new: Position,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy)]
+pub enum Inserted {
+    /// The transaction is open, the rows are in it.
+    Open(InsertTimes),
+    /// The checkpoint was not where the step begins, and nothing was done. What there is; `None`: the
+    /// database does not know the lane.
+    Elsewhere(Option<Checkpoint>),
+}
+
+/// The statement that makes the table of checkpoints, for whoever may.
+pub const CREATE_CHECKPOINTS: &str = "CREATE TABLE IF NOT EXISTS hakaru_checkpoint (\
+    lane char(32) CHARACTER SET ascii NOT NULL PRIMARY KEY, epoch bigint unsigned NOT NULL, \
+    position bigint unsigned NOT NULL) ENGINE=InnoDB";
 
 /// Where the time of an insert went.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,7 +121,8 @@ pub enum SinkError {
     /// The connection is of no use: again, on a new one.
     #[error("{0}")]
     Reconnect(Fault),
-    /// The connection was lost during COMMIT, which may or may not have happened: again, on a new one.
+    /// The connection was lost during COMMIT, which may or may not have happened: again, on a new one,
+    /// where the step says what is so.
     #[error("{0}")]
     OutcomeUnknown(Fault),
     /// Somebody must act: again, but slowly, and it is said.

@@ -183,6 +183,9 @@ impl std::str::FromStr for DataSource {
             if path.is_empty() {
                 return Err(DsnError::Form("sqlite: without a path"));
             }
+            if path == ":memory:" {
+                return Err(DsnError::Form("rows in memory would be lost"));
+            }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         let target = if text.starts_with("mysql://") {

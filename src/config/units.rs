@@ -15,9 +15,50 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from(signed).ok()
 }
 
+/// Reads `64MiB`, `4GiB`, `512KiB`: a whole number with a binary unit. `None` for anything else.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_sizes() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("512KiB", 512 << 10),
+            ("64MiB", 64 << 20),
+            ("4GiB", 4 << 30),
+        ] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "4",
+            "4G",
+            "4GB",
+            "GiB",
+            "-4GiB",
+            "4.5GiB",
+            "99999999999TiB",
+        ] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn reads_durations() {

@@ -12,10 +12,11 @@ use mysql::{Conn, Params, Statement, Value};
 
 use self::classify::{Verdict, sink_error, verdict};
 use self::ladder::{Rung, Rungs};
-use super::{Fault, InsertTimes, Refused, Sink, SinkError};
+use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
 use crate::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
 use crate::config::dsn::MySqlTarget;
 use crate::event::NameRule;
+use crate::journal::record::{LaneId, Position};
 
 /// Placeholders of one row.
 const PLACEHOLDERS_PER_ROW: usize = 3;
@@ -81,6 +82,7 @@ impl Sink for MySqlSink {
         }
         let mut connection = connect::connect(&self.target)?;
         let name_rule = connect::find_table(&mut connection)?;
+        connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
         let rungs = Rungs::new(self.events_max);
         let statements = vec![None; rungs.len()];
@@ -95,22 +97,56 @@ impl Sink for MySqlSink {
         Ok(name_rule)
     }
 
-    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError> {
+    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
+        let connection = &mut self.session()?.connection;
+        let adopt = format!(
+            "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, 0) \
+             ON DUPLICATE KEY UPDATE epoch = epoch + 1"
+        );
+        // Each is a transaction of its own. Repeated after a lost answer it goes up twice: no harm.
+        connection.query_drop(adopt).map_err(sink_error)?;
+        read_checkpoint(connection, lane)?.ok_or_else(|| {
+            let text = format!("the checkpoint of lane {lane} is gone as soon as it was made");
+            SinkError::Stop(Fault { code: None, text })
+        })
+    }
+
+    fn insert(
+        &mut self,
+        batch: &Batch,
+        step: Step,
+        refused: &mut Refused,
+    ) -> Result<Inserted, SinkError> {
         let session = self.session()?;
         let mut times = InsertTimes::default();
         session
             .connection
             .query_drop("START TRANSACTION")
             .map_err(sink_error)?;
+        if !session.take_step(step)? {
+            let found = read_checkpoint(&mut session.connection, step.lane)?;
+            session
+                .connection
+                .query_drop("ROLLBACK")
+                .map_err(sink_error)?;
+            return Ok(Inserted::Elsewhere(found));
+        }
         for rows in gaps(batch.len(), refused) {
             session.insert_rows(batch, rows, refused, &mut times)?;
         }
-        Ok(times)
+        Ok(Inserted::Open(times))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
         let committed = self.session()?.connection.query_drop("COMMIT");
         committed.map_err(classify::commit_error)
+    }
+
+    fn ping(&mut self) -> Result<(), SinkError> {
+        self.session()?
+            .connection
+            .query_drop("DO 1")
+            .map_err(sink_error)
     }
 
     fn abandon(&mut self, fault: &SinkError) {
@@ -126,7 +162,35 @@ impl Sink for MySqlSink {
     }
 }
 
+/// Locks the row too: a plain read would see the state before a COMMIT that is still under way.
+fn read_checkpoint(connection: &mut Conn, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
+    let query =
+        format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}' FOR UPDATE");
+    let found: Option<(u64, u64)> = connection.query_first(query).map_err(sink_error)?;
+    Ok(found.map(|(epoch, position)| Checkpoint {
+        epoch: Epoch(epoch),
+        position: Position(position),
+    }))
+}
+
 impl Session {
+    /// The compare-and-set. Its row lock waits for a session that was lost during COMMIT.
+    fn take_step(&mut self, step: Step) -> Result<bool, SinkError> {
+        let Step {
+            lane,
+            epoch,
+            old,
+            new,
+        } = step;
+        let update = format!(
+            "UPDATE hakaru_checkpoint SET position = {} \
+             WHERE lane = '{lane}' AND epoch = {} AND position = {}",
+            new.0, epoch.0, old.0
+        );
+        self.connection.query_drop(update).map_err(sink_error)?;
+        Ok(self.connection.affected_rows() == 1)
+    }
+
     /// Inserts `rows`; where the server refuses one, halves until it is found.
     fn insert_rows(
         &mut self,

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::{Fault, InsertTimes, Refused, Sink, SinkError};
+use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
 use crate::batch::Batch;
 use crate::event::NameRule;
+use crate::journal::record::{LaneId, Position};
 
 /// How long another process may hold the file before a batch is tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +22,21 @@ const SET_UP: &str = "
       at    datetime DEFAULT NULL,
       name  varchar(255) NOT NULL,
       value int unsigned
+    );
+    CREATE TABLE IF NOT EXISTS hakaru_checkpoint (
+      lane     char(32) NOT NULL PRIMARY KEY,
+      epoch    bigint unsigned NOT NULL,
+      position bigint unsigned NOT NULL
     );";
+
+const ADOPT: &str = "
+    INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, 0)
+    ON CONFLICT (lane) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, position";
+
+const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = ?1";
+
+const STEP: &str = "
+    UPDATE hakaru_checkpoint SET position = ?1 WHERE lane = ?2 AND epoch = ?3 AND position = ?4";
 
 const INSERT: &str =
     "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
@@ -79,20 +94,46 @@ impl Sink for SqliteSink {
         Ok(NameRule::SQLITE)
     }
 
-    fn insert(&mut self, batch: &Batch, refused: &mut Refused) -> Result<InsertTimes, SinkError> {
+    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
+        let lane = lane.to_string();
+        let adopted = self
+            .connection()?
+            .query_row(ADOPT, params![lane], read_checkpoint);
+        adopted.map_err(classify)
+    }
+
+    fn insert(
+        &mut self,
+        batch: &Batch,
+        step: Step,
+        refused: &mut Refused,
+    ) -> Result<Inserted, SinkError> {
         let connection = self.connection()?;
         let start = Instant::now();
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(classify)?;
+        let lane = step.lane.to_string();
+        let moved = connection
+            .prepare_cached(STEP)
+            .and_then(|mut statement| {
+                let (old, new) = (signed(step.old.0), signed(step.new.0));
+                statement.execute(params![new, lane, signed(step.epoch.0), old])
+            })
+            .map_err(classify)?;
+        if moved != 1 {
+            let found = connection.query_row(CHECKPOINT, params![lane], read_checkpoint);
+            let found = found.optional().map_err(classify)?;
+            connection.execute_batch("ROLLBACK").map_err(classify)?;
+            return Ok(Inserted::Elsewhere(found));
+        }
         let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
         let prepare = start.elapsed();
         for (index, event) in batch.events().enumerate() {
             if refused.contains_key(&index) {
                 continue;
             }
-            // SQLite's integers are signed; a time past 2^63 is none.
-            let seconds = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);
+            let seconds = signed(event.received_at.seconds());
             match statement.execute(params![seconds, event.name, event.value]) {
                 Ok(_) => {}
                 Err(fault) if is_about_the_row(&fault) => {
@@ -106,15 +147,19 @@ impl Sink for SqliteSink {
                 Err(fault) => return Err(classify(fault)),
             }
         }
-        Ok(InsertTimes {
+        Ok(Inserted::Open(InsertTimes {
             prepare,
             execute: start.elapsed().saturating_sub(prepare),
-        })
+        }))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
         // SQLite says for sure whether a COMMIT happened: after an error the transaction is still open.
         self.connection()?.execute_batch("COMMIT").map_err(classify)
+    }
+
+    fn ping(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn abandon(&mut self, fault: &SinkError) {
@@ -127,6 +172,19 @@ impl Sink for SqliteSink {
             self.connection = None;
         }
     }
+}
+
+/// SQLite's integers are signed; no time, epoch or position comes near 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
+    let number = |index: usize| row.get::<_, i64>(index).map(|number| number.unsigned_abs());
+    Ok(Checkpoint {
+        epoch: Epoch(number(0)?),
+        position: Position(number(1)?),
+    })
 }
 
 fn describe(fault: &rusqlite::Error) -> Fault {
@@ -173,6 +231,89 @@ mod tests {
         batch
     }
 
+    /// Inserts a batch of a lane of its own.
+    fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
+        let lane = LaneId::random();
+        let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+        let step = Step {
+            lane,
+            epoch,
+            old: position,
+            new: position.plus(batch.len()),
+        };
+        assert!(matches!(
+            sink.insert(batch, step, refused),
+            Ok(Inserted::Open(_))
+        ));
+    }
+
+    #[test]
+    fn a_step_is_taken_once_and_only_by_the_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
+        sink.open().unwrap();
+        let lane = LaneId::random();
+        let first = sink.adopt(lane).unwrap();
+        assert_eq!(
+            first,
+            Checkpoint {
+                epoch: Epoch(1),
+                position: Position::START
+            }
+        );
+        let step = Step {
+            lane,
+            epoch: first.epoch,
+            old: Position(0),
+            new: Position(1),
+        };
+        let store = |sink: &mut SqliteSink, step| {
+            let inserted = sink
+                .insert(&batch(&["a"]), step, &mut Refused::new())
+                .unwrap();
+            if let Inserted::Open(_) = inserted {
+                sink.commit().unwrap();
+                return None;
+            }
+            Some(inserted)
+        };
+        assert!(store(&mut sink, step).is_none());
+        let Some(Inserted::Elsewhere(Some(found))) = store(&mut sink, step) else {
+            panic!()
+        };
+        assert_eq!(
+            found,
+            Checkpoint {
+                epoch: Epoch(1),
+                position: Position(1)
+            }
+        );
+        let second = sink.adopt(lane).unwrap();
+        assert_eq!(
+            second,
+            Checkpoint {
+                epoch: Epoch(2),
+                position: Position(1)
+            }
+        );
+        let old_owner = Step {
+            old: Position(1),
+            new: Position(2),
+            ..step
+        };
+        assert!(store(&mut sink, old_owner).is_some());
+        assert!(
+            store(
+                &mut sink,
+                Step {
+                    epoch: second.epoch,
+                    ..old_owner
+                }
+            )
+            .is_none()
+        );
+    }
+
     fn rows(connection: &Connection) -> Vec<(String, String, u32)> {
         let mut statement = connection
             .prepare("SELECT at, name, value FROM eventlog ORDER BY id")
@@ -187,10 +328,9 @@ mod tests {
         let path = directory.path().join("deep/er/eventlog.db");
         let mut sink = SqliteSink::new(path.clone());
         assert_eq!(sink.open(), Ok(NameRule::SQLITE));
-        sink.insert(&batch(&["open", "😀"]), &mut Refused::new())
-            .unwrap();
+        insert(&mut sink, &batch(&["open", "😀"]), &mut Refused::new());
         sink.commit().unwrap();
-        sink.insert(&batch(&["lost"]), &mut Refused::new()).unwrap();
+        insert(&mut sink, &batch(&["lost"]), &mut Refused::new());
         sink.abandon(&SinkError::Stop(Fault {
             code: None,
             text: String::new(),
@@ -217,8 +357,7 @@ mod tests {
             )
             .unwrap();
         let mut refused = Refused::new();
-        sink.insert(&batch(&["a", "bad", "b"]), &mut refused)
-            .unwrap();
+        insert(&mut sink, &batch(&["a", "bad", "b"]), &mut refused);
         sink.commit().unwrap();
         assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1]);
         assert!(refused[&1].text.contains("no bad names"), "{refused:?}");

@@ -27,8 +27,8 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "--cores (HAKARU_CORES): 999",
         ),
         (
-            Settings::sqlite().flag("--ack=journaled"),
-            "accepted: received",
+            Settings::sqlite().flag("--ack=committed"),
+            "accepted: received, journaled, stored",
         ),
         (Settings::sqlite().flag("--no-such-flag"), "--no-such-flag"),
         (
@@ -109,7 +109,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
             "rows go to mysql://root@127.0.0.1:{}/hakaru",
             database.port()
         ),
-        "a 200 promises `received`".to_owned(),
+        "a 200 promises `journaled`".to_owned(),
     ] {
         assert!(said.contains(&words), "{words}: {said}");
     }

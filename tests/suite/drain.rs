@@ -86,6 +86,7 @@ fn no_connection_is_accepted_while_the_last_ones_end() {
 fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
+        .flag("--ack=received")
         .flag("--drain-timeout=2s")
         .start();
     database.stop();
@@ -115,6 +116,7 @@ fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
 fn a_second_signal_ends_at_once() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
+        .flag("--ack=received")
         .flag("--drain-timeout=1h")
         .start();
     database.stop();

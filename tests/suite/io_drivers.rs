@@ -42,7 +42,7 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
     thread::scope(|scope| {
         let started = scope.spawn(move || {
             apply_filter(&filter).unwrap();
-            settings.spawn()
+            settings.outlives_its_thread().spawn()
         });
         started.join().unwrap()
     })

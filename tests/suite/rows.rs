@@ -77,6 +77,22 @@ fn the_table_is_made_as_it_is_deployed() {
 }
 
 #[test]
+fn session_variables_of_either_server_are_understood() {
+    let database = MariaDb::start();
+    for parameter in ["transaction_isolation", "tx_isolation"] {
+        let dsn = format!("{}?{parameter}=%27READ-COMMITTED%27", database.dsn());
+        let hakaru = Settings::datasource(&dsn).start();
+        assert_eq!(
+            Client::connect(hakaru.address)
+                .get("/hakaru?name=a&value=1")
+                .status,
+            200
+        );
+        assert_eq!(hakaru.stop().stored, 1);
+    }
+}
+
+#[test]
 fn the_time_is_when_it_was_received_in_the_time_zone_of_the_session() {
     let database = MariaDb::start();
     database.run("SET GLOBAL time_zone = '+00:00'");
@@ -138,7 +154,7 @@ fn an_emoji_is_refused_before_it_is_promised_to_a_utf8mb3_column() {
 
 #[test]
 fn without_settings_rows_go_to_sqlite() {
-    let hakaru = Settings::datasource("").start();
+    let hakaru = Settings::default().start();
     assert_eq!(
         Client::connect(hakaru.address)
             .get("/hakaru?name=a+b&value=7")

@@ -114,6 +114,7 @@ pub(super) fn sink_error(error: mysql::Error) -> SinkError {
             code: fault.raw_os_error(),
             text: fault.to_string(),
         }),
+        mysql::Error::DriverError(fault) => SinkError::Reconnect(driver_fault(&fault.to_string())),
         other => SinkError::Reconnect(driver_fault(&other.to_string())),
     }
 }

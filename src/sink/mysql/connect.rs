@@ -8,7 +8,7 @@ use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 use super::classify::sink_error;
 use crate::config::dsn::{Address, MySqlTarget, Tls};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
-use crate::sink::{Fault, SinkError};
+use crate::sink::{CREATE_CHECKPOINTS, Fault, SinkError};
 
 /// The deployed table, made where it is missing and never altered.
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
@@ -23,6 +23,10 @@ const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'name'";
 
+/// Whether there is a table of checkpoints.
+const CHECKPOINTS: &str = "SELECT table_name FROM information_schema.tables \
+    WHERE table_schema = DATABASE() AND table_name = 'hakaru_checkpoint'";
+
 /// What keeps the table, and whether it has transactions.
 const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM information_schema.tables \
     LEFT JOIN information_schema.engines ON engines.engine = tables.engine \
@@ -31,6 +35,9 @@ const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM informatio
 /// A row that does not fit must be an error, never be altered to fit.
 const STRICT: &str =
     "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
+
+/// A session that lost us gives its locks up soon; a lock that is held is asked for again soon.
+const SHORT: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
 
 /// Idle time after which the kernel asks whether the server still lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -69,10 +76,19 @@ pub(super) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
 
 fn options(target: &MySqlTarget) -> OptsBuilder {
     // UTF-8 of four bytes, whatever the server would choose: any other set alters names on the way.
-    let mut init = vec!["SET NAMES utf8mb4".to_owned(), STRICT.to_owned()];
+    let mut init = vec![
+        "SET NAMES utf8mb4".to_owned(),
+        STRICT.to_owned(),
+        SHORT.to_owned(),
+    ];
     for (variable, value) in &target.session {
         match *variable {
             "sql_mode" => init.insert(0, format!("SET SESSION sql_mode = {value}")),
+            // MySQL and MariaDB have different names for it, and one statement.
+            "transaction_isolation" | "tx_isolation" => {
+                let level = value.trim_matches(['\'', '"']).replace('-', " ");
+                init.push(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"));
+            }
             _ => init.push(format!("SET SESSION {variable} = {value}")),
         }
     }
@@ -120,6 +136,25 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
     name_rule(connection)?.ok_or_else(|| {
         let text = "the table eventlog has no column `name`".to_owned();
         SinkError::Stop(Fault { code: None, text })
+    })
+}
+
+/// Finds the table of checkpoints, or makes it.
+pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
+    let found: Option<String> = connection.query_first(CHECKPOINTS).map_err(sink_error)?;
+    if found.is_some() {
+        return Ok(());
+    }
+    connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match sink_error(error) {
+        SinkError::Stop(fault) => {
+            let text = format!(
+                "{}; without checkpoints an event could be stored twice. Let somebody who may run: \
+                 {CREATE_CHECKPOINTS}",
+                fault.text
+            );
+            SinkError::Stop(Fault { text, ..fault })
+        }
+        other => other,
     })
 }
 

@@ -19,6 +19,20 @@ pub struct Settings {
     flags: Vec<String>,
     variables: Vec<(String, String)>,
     shell_before: String,
+    death_signal: &'static str,
+}
+
+/// Without a datasource: its default.
+impl Default for Settings {
+    fn default() -> Self {
+        let settings = Self {
+            flags: Vec::new(),
+            variables: Vec::new(),
+            shell_before: String::new(),
+            death_signal: "KILL",
+        };
+        settings.variable("HAKARU_LOG", "hakaru=debug")
+    }
 }
 
 impl Settings {
@@ -27,14 +41,7 @@ impl Settings {
     }
 
     pub fn datasource(dsn: &str) -> Self {
-        let settings = Self {
-            flags: Vec::new(),
-            variables: Vec::new(),
-            shell_before: String::new(),
-        };
-        settings
-            .variable("HAKARU_DATASOURCENAME", dsn)
-            .variable("HAKARU_LOG", "hakaru=debug")
+        Self::default().variable("HAKARU_DATASOURCENAME", dsn)
     }
 
     /// SQLite in the test's own directory.
@@ -58,10 +65,16 @@ impl Settings {
         self
     }
 
+    /// For a thread that ends before the server does, which is else killed with it.
+    pub fn outlives_its_thread(mut self) -> Self {
+        self.death_signal = "clear";
+        self
+    }
+
     fn command(&self, directory: &TempDir) -> Command {
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "sh", "-c"])
+            .args(["--pdeathsig", self.death_signal, "sh", "-c"])
             .arg(format!("{}\nexec \"$0\" \"$@\"", self.shell_before))
             .arg(env!("CARGO_BIN_EXE_hakaru"))
             .env("HAKARU_LISTEN", "127.0.0.1:0")

@@ -1,0 +1,348 @@
+//! The bytes of the journal: segment heads, records and the events in them. No I/O.
+//!
+//! `docs/journal-format.md` describes the format for whoever writes another reader.
+
+use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
+
+/// Names a lane. Drawn at random once; outlives the process that opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(u128);
+
+impl LaneId {
+    /// A new one, unlike any other.
+    pub fn random() -> Self {
+        Self(fastrand::u128(1..))
+    }
+}
+
+impl std::fmt::Display for LaneId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:032x}", self.0)
+    }
+}
+
+impl std::str::FromStr for LaneId {
+    type Err = NotALaneId;
+
+    fn from_str(text: &str) -> Result<Self, NotALaneId> {
+        let is_hex = text.len() == 32
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let number = if is_hex {
+            u128::from_str_radix(text, 16).ok()
+        } else {
+            None
+        };
+        number.map(Self).ok_or(NotALaneId)
+    }
+}
+
+/// The text is not 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a lane is named by 32 lower-case hexadecimal digits")]
+pub struct NotALaneId;
+
+/// Events since the lane began: the place of an event in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The first event of a lane.
+    pub const START: Self = Self(0);
+
+    /// So many events further on.
+    pub fn plus(self, events: usize) -> Self {
+        Self(self.0 + events as u64)
+    }
+
+    /// Events from `earlier` to here; none where it is not earlier.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Numbers the segments of a lane, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentNumber(pub u64);
+
+/// Which segment of which lane: part of every head, so that no block of another file, or of an
+/// earlier use of the same blocks, is ever taken for a record of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentId {
+    /// The lane.
+    pub lane: LaneId,
+    /// The segment.
+    pub number: SegmentNumber,
+}
+
+/// First bytes of a segment: the name and version of the format.
+const SEGMENT_MAGIC: [u8; 8] = *b"hakaruJ1";
+
+/// First bytes of a record.
+const RECORD_MAGIC: [u8; 4] = *b"hRec";
+
+/// Bytes of a segment head.
+pub const SEGMENT_HEAD_BYTES: usize = 48;
+
+/// Bytes of a record head.
+pub const RECORD_HEAD_BYTES: usize = 48;
+
+/// Records start at multiples of this.
+pub const RECORD_ALIGNMENT: usize = 8;
+
+/// Bytes of an event beside its name.
+const EVENT_HEAD_BYTES: usize = 8 + 4 + 2;
+
+/// Most bytes that one event takes.
+pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX;
+
+/// Most bytes of events in one record.
+pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The head of a segment, as bytes.
+pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] {
+    let mut head = [0; SEGMENT_HEAD_BYTES];
+    head[0..8].copy_from_slice(&SEGMENT_MAGIC);
+    head[8..24].copy_from_slice(&id.lane.0.to_le_bytes());
+    head[24..32].copy_from_slice(&id.number.0.to_le_bytes());
+    head[32..40].copy_from_slice(&start.0.to_le_bytes());
+    let crc = crc32c::crc32c(&head[..40]);
+    head[40..44].copy_from_slice(&crc.to_le_bytes());
+    head
+}
+
+/// Reads a segment head; `None` where the bytes are not one of `id`.
+pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> Option<Position> {
+    let head: &[u8; SEGMENT_HEAD_BYTES] = bytes.first_chunk()?;
+    let start = Position(u64_at(head, 32));
+    (segment_head(id, start) == *head).then_some(start)
+}
+
+/// What the head of a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHead {
+    /// Place of its first event.
+    pub position: Position,
+    /// Number of its events, at least one.
+    pub events: u32,
+    /// Bytes of its events.
+    pub payload_bytes: usize,
+}
+
+impl RecordHead {
+    /// Bytes from its start to the start of the next record.
+    pub fn stride(self) -> usize {
+        (RECORD_HEAD_BYTES + self.payload_bytes).next_multiple_of(RECORD_ALIGNMENT)
+    }
+
+    /// The position behind its last event.
+    pub fn end(self) -> Position {
+        self.position.plus(self.events as usize)
+    }
+}
+
+/// Begins a record in an empty buffer: room for the head, which [`finish_record`] fills in.
+pub fn begin_record(record: &mut Vec<u8>) {
+    record.clear();
+    record.resize(RECORD_HEAD_BYTES, 0);
+}
+
+/// Appends an event to a record.
+pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
+    debug_assert!(
+        event.name.len() <= NAME_BYTES_MAX,
+        "names are checked before"
+    );
+    #[expect(clippy::cast_possible_truncation, reason = "at most NAME_BYTES_MAX")]
+    let length = event.name.len() as u16;
+    record.extend_from_slice(&event.received_at.0.to_le_bytes());
+    record.extend_from_slice(&event.value.to_le_bytes());
+    record.extend_from_slice(&length.to_le_bytes());
+    record.extend_from_slice(event.name.as_bytes());
+}
+
+/// Fills in the head of a record of `events` events and pads it to the alignment.
+pub fn finish_record(record: &mut Vec<u8>, id: SegmentId, position: Position, events: u32) {
+    let payload_bytes = record.len() - RECORD_HEAD_BYTES;
+    debug_assert!(payload_bytes <= PAYLOAD_BYTES_MAX);
+    record[0..4].copy_from_slice(&RECORD_MAGIC);
+    #[expect(clippy::cast_possible_truncation, reason = "at most PAYLOAD_BYTES_MAX")]
+    record[8..12].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    record[12..16].copy_from_slice(&events.to_le_bytes());
+    record[16..32].copy_from_slice(&id.lane.0.to_le_bytes());
+    record[32..40].copy_from_slice(&id.number.0.to_le_bytes());
+    record[40..48].copy_from_slice(&position.0.to_le_bytes());
+    let crc = crc32c::crc32c(&record[8..]);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
+    record.resize(record.len().next_multiple_of(RECORD_ALIGNMENT), 0);
+}
+
+/// What stands where a record could start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A record, whole and of this segment.
+    Record(RecordHead, &'a [u8]),
+    /// The start of what could be one, that needs so many bytes to be judged.
+    Needs(usize),
+    /// Nothing of this segment.
+    Nothing,
+}
+
+/// Judges the bytes at a place where a record could start.
+pub fn find_record(bytes: &[u8], id: SegmentId) -> Found<'_> {
+    let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>() else {
+        return Found::Needs(RECORD_HEAD_BYTES);
+    };
+    let payload_bytes = u32_at(head, 8) as usize;
+    let events = u32_at(head, 12);
+    let is_ours = head[0..4] == RECORD_MAGIC
+        && head[16..32] == id.lane.0.to_le_bytes()
+        && head[32..40] == id.number.0.to_le_bytes()
+        && payload_bytes <= PAYLOAD_BYTES_MAX
+        && events > 0;
+    if !is_ours {
+        return Found::Nothing;
+    }
+    let end = RECORD_HEAD_BYTES + payload_bytes;
+    let Some(record) = bytes.get(..end) else {
+        return Found::Needs(end);
+    };
+    if crc32c::crc32c(&record[8..]) != u32_at(head, 4) {
+        return Found::Nothing;
+    }
+    let position = Position(u64_at(head, 40));
+    Found::Record(
+        RecordHead {
+            position,
+            events,
+            payload_bytes,
+        },
+        &record[RECORD_HEAD_BYTES..],
+    )
+}
+
+/// The events of a record, in order. Ends early where the bytes are not events, which the checksum
+/// rules out for records that were read by [`find_record`].
+pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
+    let mut rest = payload;
+    std::iter::from_fn(move || {
+        let head = rest.first_chunk::<EVENT_HEAD_BYTES>()?;
+        let length = usize::from(u16::from_le_bytes([head[12], head[13]]));
+        let name = rest.get(EVENT_HEAD_BYTES..EVENT_HEAD_BYTES + length)?;
+        let event = Event {
+            name: std::str::from_utf8(name).ok()?,
+            value: u32_at(head, 8),
+            received_at: UnixMillis(u64_at(head, 0)),
+        };
+        rest = &rest[EVENT_HEAD_BYTES + length..];
+        Some(event)
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..]
+        .first_chunk()
+        .map_or(0, |chunk| u32::from_le_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..]
+        .first_chunk()
+        .map_or(0, |chunk| u64::from_le_bytes(*chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id(number: u64) -> SegmentId {
+        SegmentId {
+            lane: LaneId(7),
+            number: SegmentNumber(number),
+        }
+    }
+
+    fn record(names: &[String], position: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        begin_record(&mut bytes);
+        for (value, name) in (0..).zip(names) {
+            append_event(
+                &mut bytes,
+                Event {
+                    name,
+                    value,
+                    received_at: UnixMillis(9),
+                },
+            );
+        }
+        finish_record(
+            &mut bytes,
+            id(3),
+            Position(position),
+            u32::try_from(names.len()).unwrap(),
+        );
+        bytes
+    }
+
+    #[test]
+    fn a_lane_id_is_its_text() {
+        let lane = LaneId::random();
+        assert_eq!(lane.to_string().parse(), Ok(lane));
+        for text in [
+            "",
+            "7",
+            &"g".repeat(32),
+            &"A".repeat(32),
+            "+0000000000000000000000000000001",
+        ] {
+            assert_eq!(text.parse::<LaneId>(), Err(NotALaneId), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_segment_head_is_of_one_segment() {
+        let head = segment_head(id(3), Position(12));
+        assert_eq!(read_segment_head(&head, id(3)), Some(Position(12)));
+        assert_eq!(read_segment_head(&head, id(4)), None);
+        for at in 0..44 {
+            let mut damaged = head;
+            damaged[at] ^= 1;
+            assert_eq!(read_segment_head(&damaged, id(3)), None, "byte {at}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_written_is_read(names in proptest::collection::vec("\\PC{1,40}", 1..20), position: u32) {
+            let bytes = record(&names, u64::from(position));
+            prop_assert_eq!(bytes.len() % RECORD_ALIGNMENT, 0);
+            let Found::Record(head, payload) = find_record(&bytes, id(3)) else { panic!() };
+            prop_assert_eq!((head.position, head.events as usize), (Position(position.into()), names.len()));
+            prop_assert_eq!(head.stride(), bytes.len());
+            let read: Vec<_> = events(payload).map(|event| (event.name.to_owned(), event.value)).collect();
+            let written: Vec<_> = names.iter().cloned().zip(0..).collect();
+            prop_assert_eq!(read, written);
+            prop_assert_eq!(find_record(&bytes, id(4)), Found::Nothing);
+        }
+
+        #[test]
+        fn no_changed_bit_goes_unseen(names in proptest::collection::vec("[a-z]{1,40}", 1..5), bit: usize) {
+            let mut bytes = record(&names, 5);
+            let Found::Record(head, _) = find_record(&bytes, id(3)) else { panic!() };
+            let bit = bit % ((RECORD_HEAD_BYTES + head.payload_bytes) * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(!matches!(find_record(&bytes, id(3)), Found::Record(..)));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            find_record(&bytes, id(3));
+            read_segment_head(&bytes, id(3));
+            events(&bytes).for_each(drop);
+        }
+    }
+}

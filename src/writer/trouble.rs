@@ -1,0 +1,81 @@
+//! How a writer waits and what it says while nothing can be stored.
+
+use std::time::{Duration, Instant};
+
+use crate::sink::SinkError;
+
+/// Waits between attempts grow from this …
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// … to this, each drawn at random up to its bound, so that many nodes do not come back in step.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Where somebody must act, they begin with this.
+const BACKOFF_STOP_MIN: Duration = Duration::from_secs(1);
+
+/// The same trouble is logged this often at most.
+const TROUBLE_LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// A time in which nothing is stored: how long to wait, and how often to say so.
+pub(super) struct Trouble {
+    writer: usize,
+    since: Option<Instant>,
+    logged: Option<(Instant, SinkError)>,
+    backoff: Duration,
+}
+
+impl Trouble {
+    pub(super) fn new(writer: usize) -> Self {
+        Self {
+            writer,
+            since: None,
+            logged: None,
+            backoff: BACKOFF_MIN,
+        }
+    }
+
+    /// Logs what happened, unless the same was logged a moment ago.
+    pub(super) fn happened(&mut self, fault: &SinkError) {
+        self.since.get_or_insert_with(Instant::now);
+        let is_known = self
+            .logged
+            .as_ref()
+            .is_some_and(|(at, logged)| logged == fault && at.elapsed() < TROUBLE_LOG_EVERY);
+        if is_known {
+            return;
+        }
+        let writer = self.writer;
+        match fault {
+            SinkError::Stop(said) => {
+                log::error!(
+                    "writer {writer}: nothing can be stored until this is put right: {said}"
+                );
+            }
+            SinkError::OutcomeUnknown(said) => log::warn!(
+                "writer {writer}: the connection was lost during COMMIT ({said}); the checkpoint will \
+                 tell what became of the batch"
+            ),
+            _ => log::warn!("writer {writer}: not stored, tried again: {fault}"),
+        }
+        self.logged = Some((Instant::now(), fault.clone()));
+    }
+
+    pub(super) fn is_over(&mut self) {
+        if let Some(since) = self.since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            log::info!("writer {}: stores again, after {seconds:.1} s", self.writer);
+            self.logged = None;
+            self.backoff = BACKOFF_MIN;
+        }
+    }
+
+    /// The wait before the next attempt; slow from the first where somebody must act.
+    pub(super) fn backoff(&mut self, fault: &SinkError) -> Duration {
+        if matches!(fault, SinkError::Stop(_)) {
+            self.backoff = self.backoff.max(BACKOFF_STOP_MIN);
+        }
+        let wait = self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        wait
+    }
+}
