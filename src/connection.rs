@@ -144,7 +144,7 @@ impl Connection<'_> {
         let before = desk.keeping.taken();
         let mut decoded = self.shard.decoded.borrow_mut();
         let next = conversation.turn(input, &mut out, &mut decoded, &mut *desk);
-        desk.keeping.commit();
+        desk.keeping.commit_soon();
         let promise = (desk.keeping.taken() != before)
             .then(|| desk.keeping.promise())
             .flatten();

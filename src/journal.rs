@@ -4,9 +4,12 @@
 //! lock. [`record`] has its bytes, [`reader`] reads it back, [`commit`] is the thread
 //! that writes it for a shard, [`janitor`] finds lanes without an owner and removes old ones, [`storage`] is the disk below.
 
+mod bugs;
 pub mod commit;
 pub mod janitor;
 pub mod lane;
 pub mod reader;
 pub mod record;
+#[cfg(test)]
+mod simulation;
 pub mod storage;

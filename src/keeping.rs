@@ -59,6 +59,8 @@ pub struct Keeping {
     durable: Position,
     journal: Option<Journal>,
     waiters: Vec<Waker>,
+    /// The task that sends groups to the disk, while it has nothing to do.
+    committer: Option<Waker>,
 }
 
 /// A shard's journal: the disk thread and the group that gathers.
@@ -149,6 +151,7 @@ impl Keeping {
             durable: Position::START,
             journal,
             waiters: Vec::new(),
+            committer: None,
         }
     }
 
@@ -272,7 +275,24 @@ impl Keeping {
         }
     }
 
-    /// Sends what has gathered to the disk, unless a group is there already. Called behind each turn.
+    /// Whether events have gathered and the disk is free for them.
+    fn can_commit(&self) -> bool {
+        self.journal
+            .as_ref()
+            .is_some_and(|journal| journal.gathered > 0 && journal.spare.is_some())
+    }
+
+    /// Sees to it that what has gathered goes to the disk, behind everything that is ready to run now:
+    /// what arrives in the same turn of the loop shares one sync.
+    pub fn commit_soon(&mut self) {
+        if self.can_commit()
+            && let Some(committer) = self.committer.take()
+        {
+            committer.wake();
+        }
+    }
+
+    /// Sends what has gathered to the disk, unless a group is there already.
     pub fn commit(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -306,7 +326,7 @@ impl Keeping {
             self.take_report(report);
         }
         self.hand_over();
-        self.commit();
+        self.commit_soon();
         // Nothing is gained by waiting for more where an answer waits for the row.
         if self.ack == Ack::Stored || self.is_spilling() {
             self.seal_when_writer_is_free();
@@ -361,6 +381,9 @@ impl Keeping {
                 Err(Some(batch)) => self.handoff.keep(batch),
                 Err(None) => {}
             }
+        }
+        if let Some(lane) = &lane {
+            lane.set_closed(self.durable);
         }
         // What is durable of the open batch, and behind it, is read back from the disk.
         let spilled_from = self.spilled_from.take().unwrap_or(self.next);
@@ -456,6 +479,22 @@ impl Keeping {
         self.handoff.close();
         self.journal = None;
     }
+}
+
+/// Waits until a group can be committed.
+pub async fn group(keeping: impl Fn(&mut dyn FnMut(&mut Keeping))) {
+    poll_fn(|context| {
+        let mut state = Poll::Pending;
+        keeping(&mut |keeping| {
+            if keeping.can_commit() {
+                state = Poll::Ready(());
+            } else {
+                keeping.committer = Some(context.waker().clone());
+            }
+        });
+        state
+    })
+    .await
 }
 
 /// Waits until a promise is kept or broken.

@@ -15,7 +15,7 @@ use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
 use crate::http::conversation::{Shed, Site};
 use crate::http::query::Rejection;
 use crate::http::response::Answers;
-use crate::keeping::Keeping;
+use crate::keeping::{self, Keeping};
 use crate::listener::{self, ConnectionSlots, Stopping};
 use crate::metrics::ShardCounters;
 
@@ -85,6 +85,7 @@ impl Shard {
         // The ring waits on a blocking socket; epoll needs one that never blocks.
         parts.bell.set_nonblocking(monoio::utils::is_legacy())?;
         let bell = monoio::net::UnixStream::from_std(parts.bell)?;
+        monoio::spawn(commit_groups(Rc::clone(&shard)));
         monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
         monoio::spawn(sweep_each_second(Rc::clone(&shard)));
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
@@ -180,6 +181,14 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
         } else {
             monoio::time::sleep(wait).await;
         }
+    }
+}
+
+/// Sends groups of events to the disk.
+async fn commit_groups(shard: Rc<Shard>) {
+    loop {
+        keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        shard.desk.borrow_mut().keeping.commit();
     }
 }
 

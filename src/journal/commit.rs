@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use super::lane::{Lane, SEGMENT_BYTES};
+use super::lane::{Lane, SEGMENT_BYTES, make_directory};
 use super::record::{LaneId, Position};
 use super::storage::{Disk, Storage};
 
@@ -32,6 +32,8 @@ pub struct LaneHandle {
     pub directory: Option<PathBuf>,
     stored: AtomicU64,
     is_recovered: AtomicBool,
+    /// Where a lane that failed ends; what may follow on the disk was never promised.
+    closed: OnceLock<Position>,
     /// Rung when more is stored.
     bell: Option<Bell>,
     /// Keeps other processes out as long as it is open.
@@ -46,6 +48,7 @@ impl LaneHandle {
             directory: None,
             stored: AtomicU64::new(0),
             is_recovered: AtomicBool::new(false),
+            closed: OnceLock::new(),
             bell: None,
             _lock: None,
         }
@@ -64,6 +67,7 @@ impl LaneHandle {
                 directory: Some(directory),
                 stored: AtomicU64::new(0),
                 is_recovered: AtomicBool::new(false),
+                closed: OnceLock::new(),
                 bell: None,
                 _lock: Some(lock),
             })),
@@ -85,12 +89,25 @@ impl LaneHandle {
         }
     }
 
-    /// Whether every event of a lane that was adopted is stored.
-    pub fn is_recovered(&self) -> bool {
-        self.is_recovered.load(Ordering::Acquire)
+    /// Whether the lane is written no more and every event of it is stored.
+    pub fn is_done(&self) -> bool {
+        let is_closed = self.closed.get().is_some_and(|end| self.stored() >= *end);
+        is_closed || self.is_recovered.load(Ordering::Acquire)
     }
 
-    /// Says so. Only its writer calls this.
+    /// Where a lane that failed ends.
+    pub fn closed(&self) -> Option<Position> {
+        self.closed.get().copied()
+    }
+
+    /// Says that the lane is written no more and ends at `end`. Only its shard calls this, once.
+    pub fn set_closed(&self, end: Position) {
+        if self.closed.set(end).is_err() {
+            log::error!("lane {} was closed twice", self.id);
+        }
+    }
+
+    /// Says that every event of an adopted lane is stored. Only its writer calls this.
     pub fn set_recovered(&self) {
         self.is_recovered.store(true, Ordering::Release);
     }
@@ -219,13 +236,11 @@ fn work(
 /// A new lane in a directory of its own, locked before it has a segment.
 fn open(storage: Disk, journal: &Path) -> io::Result<(Lane<Disk>, LaneHandle)> {
     let id = LaneId::random();
-    let directory = journal.join(id.to_string());
-    storage.make_dir(&directory)?;
+    let directory = make_directory(&storage, journal, id)?;
     let Some(handle) = LaneHandle::lock(id, directory.clone())? else {
         // Another process found it in this very moment and has it now; it is empty.
         return Err(io::ErrorKind::WouldBlock.into());
     };
-    storage.sync_dir(journal)?;
     let lane = Lane::create(storage, &directory, id, SEGMENT_BYTES)?;
     Ok((lane, handle))
 }

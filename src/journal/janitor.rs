@@ -59,6 +59,7 @@ impl Janitor {
                     log::debug!("lane {}: {fault}", lane.id);
                 }
             }
+            known.retain(|lane| !self.is_over(lane));
             adopted.retain(|lane| !self.is_over(lane));
         }
     }
@@ -101,8 +102,8 @@ impl Janitor {
                 continue;
             };
             let path = directory.join(segment_name(*number));
-            let is_stored = segment_start(&Disk, directory, lane.id, *next)?
-                .is_some_and(|end| end <= lane.stored());
+            let end = segment_start(&Disk, directory, lane.id, *next)?.or(lane.closed());
+            let is_stored = end.is_some_and(|end| end <= lane.stored());
             if !is_stored || !self.is_old(&path)? {
                 return Ok(());
             }
@@ -111,9 +112,9 @@ impl Janitor {
         Ok(())
     }
 
-    /// Removes a lane that was recovered long enough ago; says whether it is gone.
+    /// Removes a lane that was done with long enough ago; says whether it is gone.
     fn is_over(&self, lane: &LaneHandle) -> bool {
-        let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_recovered()) else {
+        let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_done()) else {
             return false;
         };
         let remove = || -> io::Result<bool> {

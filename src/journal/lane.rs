@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::bugs::{Bug, planted};
 use super::record::{
     LaneId, Position, SEGMENT_HEAD_BYTES, SegmentId, SegmentNumber, finish_record, segment_head,
 };
@@ -35,6 +36,14 @@ pub fn segments(storage: &impl Storage, directory: &Path) -> io::Result<Vec<Segm
         .collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Makes the directory of a new lane, and its name durable.
+pub fn make_directory(storage: &impl Storage, journal: &Path, id: LaneId) -> io::Result<PathBuf> {
+    let directory = journal.join(id.to_string());
+    storage.make_dir(&directory)?;
+    storage.sync_dir(journal)?;
+    Ok(directory)
 }
 
 /// A lane that is written. After a failed operation it is gone: what a file holds after a failed
@@ -104,7 +113,9 @@ impl<S: Storage> Lane<S> {
         }
         finish_record(record, self.segment.id, self.position, events);
         self.segment.file.write_at(record, self.segment.offset)?;
-        self.segment.file.sync()?;
+        if !planted(Bug::AnswerBeforeSync) {
+            self.segment.file.sync()?;
+        }
         self.segment.offset += record.len() as u64;
         self.position = self.position.plus(events as usize);
         Ok(self)
@@ -116,6 +127,20 @@ impl<S: Storage> Lane<S> {
     }
 }
 
+/// Takes room for a segment, or for less where the disk is small.
+fn allocate(file: &impl StorageFile, bytes: u64) -> io::Result<()> {
+    let mut taken = file.allocate(bytes);
+    for smaller in [bytes / 4, bytes / 16] {
+        match taken {
+            Err(fault) if fault.kind() == io::ErrorKind::StorageFull => {
+                taken = file.allocate(smaller);
+            }
+            outcome => return outcome,
+        }
+    }
+    taken
+}
+
 /// Makes a segment whose room, head and name are durable.
 fn new_segment<S: Storage>(
     storage: &S,
@@ -125,10 +150,12 @@ fn new_segment<S: Storage>(
     bytes: u64,
 ) -> io::Result<Segment<S::File>> {
     let file = storage.create(&directory.join(segment_name(id.number)))?;
-    file.allocate(bytes)?;
+    allocate(&file, bytes)?;
     file.write_at(&segment_head(id, start), 0)?;
     file.sync()?;
-    storage.sync_dir(directory)?;
+    if !planted(Bug::DirectoryNotSynced) {
+        storage.sync_dir(directory)?;
+    }
     Ok(Segment {
         file,
         id,

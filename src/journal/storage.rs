@@ -23,8 +23,6 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// The names in a directory, in no order.
     fn names(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// Removes a file.
-    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// An open file.
@@ -72,10 +70,6 @@ impl Storage for Disk {
         names
             .filter_map(|name| name.map(|name| name.into_string().ok()).transpose())
             .collect()
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
     }
 }
 

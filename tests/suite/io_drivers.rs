@@ -6,7 +6,7 @@ use std::thread;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-use crate::support::{Client, Hakaru, Settings};
+use crate::support::{Client, Hakaru, Settings, StopWhenDropped};
 
 /// Serves events, keeps a connection, refuses garbage, drains.
 fn serves(hakaru: Hakaru) {
@@ -46,15 +46,6 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
         });
         started.join().unwrap()
     })
-}
-
-/// Ends the senders also when the test fails in their midst.
-struct StopWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// One sender that never stops must not keep timers and other senders out.

@@ -22,6 +22,8 @@ mod drain;
 mod http_bounds;
 mod http_contract;
 mod io_drivers;
+mod journal;
 mod outage;
 mod rows;
 mod tls;
+mod torture;

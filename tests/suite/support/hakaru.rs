@@ -2,17 +2,18 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{MariaDb, wait_until};
+use super::{DEADLINE, MariaDb, wait_until};
 
 /// How to start hakaru.
 pub struct Settings {
@@ -20,6 +21,7 @@ pub struct Settings {
     variables: Vec<(String, String)>,
     shell_before: String,
     death_signal: &'static str,
+    directory: Option<PathBuf>,
 }
 
 /// Without a datasource: its default.
@@ -30,6 +32,7 @@ impl Default for Settings {
             variables: Vec::new(),
             shell_before: String::new(),
             death_signal: "KILL",
+            directory: None,
         };
         settings.variable("HAKARU_LOG", "hakaru=debug")
     }
@@ -71,7 +74,13 @@ impl Settings {
         self
     }
 
-    fn command(&self, directory: &TempDir) -> Command {
+    /// Starts it in a directory that outlives it.
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    fn command(&self, directory: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", self.death_signal, "sh", "-c"])
@@ -81,7 +90,7 @@ impl Settings {
             .env("HAKARU_LOG_FORMAT", "json")
             .args(&self.flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .current_dir(directory.path())
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -95,7 +104,14 @@ impl Settings {
 
     /// Starts it, whatever becomes of it.
     pub fn spawn(self) -> Hakaru {
-        let directory = tempfile::tempdir().unwrap();
+        let temporary = self
+            .directory
+            .is_none()
+            .then(|| tempfile::tempdir().unwrap());
+        let directory = temporary
+            .as_ref()
+            .map(|directory| directory.path().to_owned());
+        let directory = directory.or_else(|| self.directory.clone()).unwrap();
         let mut child = self.command(&directory).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -108,6 +124,7 @@ impl Settings {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         Hakaru {
             directory,
+            _temporary: temporary,
             child,
             address,
             log,
@@ -118,7 +135,8 @@ impl Settings {
 
 /// A hakaru that was started.
 pub struct Hakaru {
-    directory: TempDir,
+    directory: PathBuf,
+    _temporary: Option<TempDir>,
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
@@ -144,7 +162,7 @@ impl Hakaru {
 
     /// A path in the directory it was started in.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     /// Everything it wrote to standard error so far.
@@ -169,11 +187,38 @@ impl Hakaru {
 
     /// The first log line whose message holds `text`, when it comes.
     pub fn wait_for_line(&self, text: &str) -> Value {
-        wait_until(
-            &format!("hakaru logs {text:?}; it logged:\n{}", self.log()),
-            || !self.lines(text).is_empty(),
-        );
+        let start = Instant::now();
+        while self.lines(text).is_empty() {
+            let log = self.log();
+            assert!(
+                start.elapsed() < DEADLINE,
+                "{text:?} was not logged, but:\n{log}"
+            );
+            thread::park_timeout(Duration::from_millis(10));
+        }
         self.lines(text).remove(0)
+    }
+
+    /// Ends it as a crash does.
+    pub fn crash(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// Peak memory so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 
     pub fn signal(&self, signal: Signal) {

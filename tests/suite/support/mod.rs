@@ -3,11 +3,14 @@
 mod hakaru;
 mod http;
 mod mariadb;
+mod proxy;
 
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Client, exchange};
 pub use mariadb::{MariaDb, free_port};
+pub use proxy::{Mischief, Proxy};
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine. Only a failing test ever waits this long.
@@ -19,6 +22,15 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(start.elapsed() < DEADLINE, "waited in vain until {what}");
         std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Ends the senders also when the test fails in their midst.
+pub struct StopWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

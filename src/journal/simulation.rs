@@ -1,0 +1,215 @@
+//! The journal on a disk that fails: deterministic by seed, thousands of crashes a run.
+//!
+//! The disk keeps what was synced. Of what was not, a crash keeps any sectors of any writes in any
+//! order, and any names. Writes, syncs, allocations and new files may fail, and what a failed sync
+//! should have kept may be gone although the file still reads as if it were there.
+
+mod disk;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use self::disk::{Faults, SimulatedDisk};
+use super::bugs::{Bug, plant};
+use super::lane::{Lane, make_directory};
+use super::reader::{Filled, LaneReader, ReadError};
+use super::record::{LaneId, Position, append_event, begin_record};
+use super::storage::Storage;
+use crate::batch::{Batch, BatchEvents};
+use crate::event::{Event, UnixMillis};
+
+/// Small, so that a run of a few dozen records fills several.
+const SEGMENT_BYTES: u64 = 2048;
+
+/// Crashes a test goes through.
+const SEEDS: u64 = 4_000;
+
+/// A lane and how far the database has stored it.
+struct Written {
+    id: LaneId,
+    directory: PathBuf,
+    stored: Position,
+}
+
+/// What happened up to the crash. Events are told apart by their values.
+#[derive(Default)]
+struct History {
+    next_value: u32,
+    attempted: BTreeSet<u32>,
+    promised: BTreeSet<u32>,
+    /// Rows of the database.
+    rows: Vec<u32>,
+    lanes: Vec<Written>,
+}
+
+/// Writes lane after lane until the disk crashes; a failed lane is left for good. `checkpoint_first`
+/// is a planted bug of the writer: it moves the checkpoint, and the crash comes before the rows.
+fn write_until_crash(
+    disk: &SimulatedDisk,
+    random: &mut fastrand::Rng,
+    checkpoint_first: bool,
+) -> History {
+    let journal = Path::new("journal");
+    let mut history = History::default();
+    while !disk.has_crashed() {
+        let id = LaneId::random();
+        let opened = make_directory(disk, journal, id).and_then(|directory| {
+            let lane = Lane::create(disk.clone(), &directory, id, SEGMENT_BYTES)?;
+            Ok((lane, directory))
+        });
+        let Ok((mut lane, directory)) = opened else {
+            continue;
+        };
+        history.lanes.push(Written {
+            id,
+            directory,
+            stored: Position::START,
+        });
+        let mut unstored = Vec::new();
+        let mut record = Vec::new();
+        loop {
+            let events = random.u32(1..5);
+            begin_record(&mut record);
+            let values: Vec<u32> = (history.next_value..history.next_value + events).collect();
+            history.next_value += events;
+            let name = "n".repeat(random.usize(1..120));
+            for &value in &values {
+                append_event(
+                    &mut record,
+                    Event {
+                        name: &name,
+                        value,
+                        received_at: UnixMillis(1),
+                    },
+                );
+                history.attempted.insert(value);
+            }
+            lane = match lane.append(&mut record, events) {
+                Ok(lane) => lane,
+                Err(_) => break,
+            };
+            history.promised.extend(&values);
+            unstored.extend(values);
+            if random.u8(0..4) == 0 {
+                // The writer: rows and checkpoint in one transaction, far from this disk.
+                let stored = &mut history.lanes.last_mut().unwrap().stored;
+                *stored = stored.plus(unstored.len());
+                if checkpoint_first && disk.is_about_to_crash() {
+                    break;
+                }
+                history.rows.append(&mut unstored);
+            }
+        }
+    }
+    history
+}
+
+/// Reads every lane that survived from its checkpoint on, as a new process does.
+fn recover(disk: &SimulatedDisk, history: &mut History) -> Result<(), String> {
+    for lane in &history.lanes {
+        if disk.names(&lane.directory).is_err() {
+            continue;
+        }
+        let mut reader = LaneReader::new(disk.clone(), &lane.directory, lane.id, lane.stored);
+        let mut batch = Batch::new(BatchEvents::new(7).unwrap());
+        loop {
+            batch.clear();
+            let filled = reader.fill(&mut batch, None);
+            history.rows.extend(batch.events().map(|event| event.value));
+            match filled {
+                Ok(Filled::More) => {}
+                Ok(Filled::End { .. }) => break,
+                Err(ReadError::Damage(damage)) => return Err(format!("damage: {damage}")),
+                Err(fault) => return Err(format!("unreadable: {fault}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One life, one crash, one recovery: what is wrong with it, if anything is.
+fn live_and_recover(seed: u64, faults: Faults, checkpoint_first: bool) -> Result<(), String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let disk = SimulatedDisk::new(seed, random.usize(1..120), faults);
+    let mut history = write_until_crash(&disk, &mut random, checkpoint_first);
+    let survivor = disk.after_crash();
+    recover(&survivor, &mut history)?;
+    let rows: BTreeSet<u32> = history.rows.iter().copied().collect();
+    if rows.len() != history.rows.len() {
+        return Err("an event was stored twice".to_owned());
+    }
+    if let Some(lost) = history.promised.difference(&rows).next() {
+        return Err(format!("event {lost} was promised and is lost"));
+    }
+    if let Some(invented) = rows.difference(&history.attempted).next() {
+        return Err(format!("event {invented} was invented"));
+    }
+    Ok(())
+}
+
+fn survives(faults: Faults) {
+    for seed in 0..SEEDS {
+        if let Err(wrong) = live_and_recover(seed, faults, false) {
+            panic!("seed {seed}, {faults:?}: {wrong}");
+        }
+    }
+}
+
+/// Some seed must find the bug.
+fn is_caught(bug: Option<Bug>, checkpoint_first: bool) {
+    plant(bug);
+    let caught =
+        (0..SEEDS).find_map(|seed| live_and_recover(seed, Faults::None, checkpoint_first).err());
+    plant(None);
+    assert!(caught.is_some(), "{bug:?} goes unseen");
+}
+
+#[test]
+fn a_crash_at_any_moment_loses_doubles_and_invents_nothing() {
+    survives(Faults::None);
+}
+
+#[test]
+fn nor_do_failing_writes_syncs_and_allocations() {
+    survives(Faults::Some);
+}
+
+#[test]
+fn nor_does_a_disk_that_fills_up() {
+    survives(Faults::DiskFull);
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    is_caught(Some(Bug::AnswerBeforeSync), false);
+    is_caught(Some(Bug::DirectoryNotSynced), false);
+    is_caught(Some(Bug::ChecksumIgnored), false);
+    is_caught(None, true);
+}
+
+/// A block that held a record of an earlier segment, in a file that is used again.
+#[test]
+fn a_record_of_another_segment_is_caught_where_it_is_accepted() {
+    use super::record::{Found, SegmentId, SegmentNumber, find_record, finish_record};
+    let lane = LaneId::random();
+    let id = |number| SegmentId {
+        lane,
+        number: SegmentNumber(number),
+    };
+    let mut record = Vec::new();
+    begin_record(&mut record);
+    append_event(
+        &mut record,
+        Event {
+            name: "n",
+            value: 1,
+            received_at: UnixMillis(1),
+        },
+    );
+    finish_record(&mut record, id(1), Position(5), 1);
+    assert_eq!(find_record(&record, id(2)), Found::Nothing);
+    plant(Some(Bug::OtherSegmentAccepted));
+    let is_accepted = matches!(find_record(&record, id(2)), Found::Record(..));
+    plant(None);
+    assert!(is_accepted);
+}

@@ -1,0 +1,298 @@
+//! What a 200 promises with a journal: on disk before the answer, stored once, whatever ends meanwhile.
+
+use std::path::Path;
+use std::thread;
+
+use crate::support::{Client, MariaDb, Settings, run, wait_until};
+
+fn send(address: std::net::SocketAddr, from: u32, to: u32) {
+    let mut client = Client::connect(address);
+    for value in from..to {
+        assert_eq!(
+            client.get(&format!("/hakaru?name=a&value={value}")).status,
+            200
+        );
+    }
+}
+
+fn values(database: &MariaDb) -> Vec<u32> {
+    database.query("SELECT value FROM eventlog ORDER BY value")
+}
+
+#[test]
+fn what_was_answered_survives_a_kill_and_a_database_that_is_away() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Settings::mysql(&database)
+            .directory(directory.path())
+            .flag("--ack=journaled")
+            .start()
+    };
+    let first = start();
+    database.stop();
+    send(first.address, 0, 500);
+    first.crash();
+    // Another life, and another death, before the database is back.
+    let settings = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--ack=journaled");
+    let second = settings.flag("--cores=1").start();
+    send(second.address, 500, 600);
+    second.crash();
+    database.resume();
+    let third = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--ack=journaled")
+        .start();
+    send(third.address, 600, 700);
+    wait_until("all of three lives is stored", || database.count() == 700);
+    assert_eq!(values(&database), (0..700).collect::<Vec<_>>());
+    let identity = third.stop();
+    assert_eq!(
+        (identity.received, identity.stored, identity.pending),
+        (700, 700, 0)
+    );
+}
+
+#[test]
+fn the_same_with_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Settings::sqlite()
+            .directory(directory.path())
+            .flag("--ack=journaled")
+            .start()
+    };
+    let first = Settings::sqlite()
+        .directory(directory.path())
+        .flag("--ack=journaled")
+        .flag("--linger=1h")
+        .start();
+    send(first.address, 0, 300);
+    first.crash();
+    let second = start();
+    second.wait_for_line("recovered, ");
+    second.stop();
+    let rows = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                print(c.execute('select count(*), count(distinct value) from eventlog').fetchone())";
+    let file = directory.path().join("eventlog.db");
+    assert_eq!(
+        run("python3", &["-c", rows, file.to_str().unwrap()]),
+        "(300, 300)\n"
+    );
+}
+
+#[test]
+fn stored_means_that_the_row_is_there() {
+    let database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--ack=stored")
+        .flag("--linger=1h")
+        .start();
+    let mut client = Client::connect(hakaru.address);
+    for value in 0..50 {
+        assert_eq!(
+            client.get(&format!("/hakaru?name=a&value={value}")).status,
+            200
+        );
+        let rows: u32 = database.query_one(&format!(
+            "SELECT COUNT(*) FROM eventlog WHERE value = {value}"
+        ));
+        assert_eq!(rows, 1);
+    }
+    assert_eq!(hakaru.stop().stored, 50);
+}
+
+#[test]
+fn more_than_memory_holds_is_read_back_from_disk_in_order() {
+    let mut database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--ack=journaled")
+        .flag("--cores=1")
+        .flag("--batch-events=5")
+        .start();
+    database.stop();
+    // 64 batches of 5: far less than this.
+    send(hakaru.address, 0, 3_000);
+    database.resume();
+    send(hakaru.address, 3_000, 3_100);
+    wait_until("all is stored", || database.count() == 3_100);
+    hakaru.wait_for_line("events back");
+    let in_order: Vec<u32> = database.query("SELECT value FROM eventlog ORDER BY id");
+    assert_eq!(in_order, (0..3_100).collect::<Vec<_>>());
+    let identity = hakaru.stop();
+    assert_eq!(
+        (identity.received, identity.stored, identity.shed),
+        (3_100, 3_100, 0)
+    );
+}
+
+#[test]
+fn a_journal_at_its_limit_sheds_and_keeps_what_it_promised() {
+    let mut database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--ack=journaled")
+        .flag("--cores=1")
+        .flag("--journal-limit=1MiB")
+        .start();
+    database.stop();
+    let mut client = Client::connect(hakaru.address);
+    let name = "n".repeat(255);
+    let mut answered = 0;
+    let shed = loop {
+        let answer = client.get(&format!("/hakaru?name={name}&value=1"));
+        if answer.status == 503 {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered < 20_000, "the journal has no limit");
+    };
+    assert_eq!(shed.field("Retry-After"), Some("1"));
+    database.resume();
+    wait_until("what was promised is stored", || {
+        database.count() == answered
+    });
+    wait_until("there is room again", || {
+        client.get(&format!("/hakaru?name={name}&value=1")).status == 200
+    });
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.pending), (answered + 1, 0));
+}
+
+/// A tmpfs, unmounted when dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(path: &'a Path, size: &str) -> Self {
+        let options = format!("size={size}");
+        run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                &options,
+                "tmpfs",
+                path.to_str().unwrap(),
+            ],
+        );
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let umount = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0)
+            .status();
+        assert!(umount.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_full_disk_is_answered_503_and_got_over() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let _disk = SmallDisk::mount(&data, "16m");
+    let hakaru = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--data-dir=data")
+        .flag("--ack=journaled")
+        .flag("--journal-keep=0s")
+        .flag("--cores=1")
+        .start();
+    database.stop();
+    let mut answered = 0;
+    let name = "n".repeat(255);
+    let mut client = Client::connect(hakaru.address);
+    loop {
+        let answer = client.get(&format!("/hakaru?name={name}&value=1"));
+        if answer.status == 503 {
+            assert!(answer.field("Retry-After").is_some());
+            assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
+            break;
+        }
+        answered += 1;
+        assert!(answered < 100_000, "the disk is not full");
+    }
+    hakaru.wait_for_line("the journal cannot be written");
+    database.resume();
+    wait_until("what was promised is stored", || {
+        database.count() >= answered
+    });
+    wait_until("events are taken again", || {
+        let answer = Client::connect(hakaru.address).get("/hakaru?name=after&value=1");
+        answered += u64::from(answer.status == 200);
+        answer.status == 200
+    });
+    wait_until("all is stored", || database.count() >= answered);
+    assert_eq!(hakaru.stop().pending, 0);
+    // An event whose write failed was not promised; it may be a row all the same.
+    assert!(database.count() <= answered + 1);
+}
+
+#[test]
+fn two_processes_share_a_data_directory() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let settings = Settings::mysql(&database).directory(directory.path());
+        settings.flag("--ack=journaled").flag("--linger=1h").start()
+    };
+    let (old, new) = (start(), start());
+    thread::scope(|scope| {
+        scope.spawn(|| send(old.address, 0, 300));
+        scope.spawn(|| send(new.address, 300, 600));
+    });
+    // The younger one takes over what the older leaves behind, without a restart.
+    old.crash();
+    wait_until("the lanes of the dead are stored", || {
+        database.count() >= 300
+    });
+    new.stop();
+    assert_eq!(values(&database), (0..600).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_database_that_lost_its_tail_is_filled_up_again() {
+    let database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--ack=journaled")
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
+    send(hakaru.address, 0, 400);
+    wait_until("all is stored", || database.count() == 400);
+    // What a restore from a backup does: rows and checkpoint as they were at 150.
+    database.run("DELETE FROM eventlog WHERE value >= 150");
+    database.run("UPDATE hakaru_checkpoint SET position = 150 WHERE position = 400");
+    send(hakaru.address, 400, 410);
+    wait_until("the tail is there again", || database.count() == 410);
+    assert_eq!(values(&database), (0..410).collect::<Vec<_>>());
+    assert_eq!(hakaru.lines("the database has lost").len(), 1);
+    let identity = hakaru.stop();
+    assert_eq!((identity.received, identity.stored), (410, 410));
+}
+
+#[test]
+fn without_the_right_to_keep_checkpoints_it_does_not_start() {
+    let database = MariaDb::start();
+    Settings::mysql(&database).start().stop();
+    database.run("DROP TABLE hakaru_checkpoint");
+    database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
+    database.run("GRANT SELECT, INSERT ON hakaru.* TO app@'%'");
+    let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
+    let mut hakaru = Settings::datasource(&dsn).spawn();
+    assert_eq!(hakaru.wait().code(), Some(2));
+    assert!(
+        hakaru
+            .log()
+            .contains("CREATE TABLE IF NOT EXISTS hakaru_checkpoint"),
+        "{}",
+        hakaru.log()
+    );
+}
