@@ -23,6 +23,10 @@ const BACKLOG: i32 = 65_535;
 /// How long accepting pauses when there is no file descriptor or no connection slot left.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a start waits for its address to be free, and how often it looks.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_RETRY: Duration = Duration::from_millis(20);
+
 /// How often such a pause is logged at most.
 const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -67,7 +71,7 @@ impl Drop for Slot {
 /// `SO_REUSEPORT` would let a second server bind beside a running one and take half of its requests;
 /// a bind without it is tried first and fails where somebody listens.
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
-    drop(TcpListener::bind(address)?);
+    wait_until_free(address)?;
     let mut listeners = Vec::with_capacity(shards);
     let mut address = address;
     for _ in 0..shards {
@@ -87,6 +91,23 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> 
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Waits a moment for an address that is taken: the kernel closes the rings of a process that was
+/// killed, and with them its listeners, some time after the process is gone.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(fault)
+                if fault.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_PATIENCE =>
+            {
+                std::thread::sleep(BIND_RETRY);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
 }
 
 /// A shard that accepts connections.
