@@ -166,7 +166,7 @@ struct Arguments {
         long,
         env = "HAKARU_ACK",
         value_name = "PROMISE",
-        default_value = "journaled"
+        default_value = "received"
     )]
     ack: String,
 

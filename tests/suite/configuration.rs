@@ -109,7 +109,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
             "rows go to mysql://root@127.0.0.1:{}/hakaru",
             database.port()
         ),
-        "a 200 promises `journaled`".to_owned(),
+        "a 200 promises `received`".to_owned(),
     ] {
         assert!(said.contains(&words), "{words}: {said}");
     }
