@@ -14,6 +14,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::batch::BatchEvents;
+use crate::journal::inspect::{Inspection, Output};
 use crate::limits;
 use dsn::DataSource;
 
@@ -93,6 +94,42 @@ pub struct Config {
     pub io: IoChoice,
 }
 
+/// What the process is asked to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve.
+    Serve(Box<Config>),
+    /// Look at a journal.
+    Inspect(Inspection, JournalQuestion),
+}
+
+/// What to look at in a journal.
+#[derive(Debug, clap::Subcommand)]
+pub enum JournalQuestion {
+    /// Lists the lanes: who owns them, how much they hold
+    List,
+    /// Writes every event of a lane
+    Dump {
+        /// The lane, as `list` shows it
+        lane: String,
+    },
+    /// Reads everything and says what is damaged (exit code 1)
+    Verify,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Looks at the journal of a data directory; a server may run meanwhile
+    Journal {
+        /// One JSON object a line
+        #[arg(long, global = true)]
+        json: bool,
+
+        #[command(subcommand)]
+        question: JournalQuestion,
+    },
+}
+
 /// Why there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -131,6 +168,9 @@ pub enum ConfigError {
     after_help = "HAKARU_LOG filters log lines, as env_logger reads it: info, debug, hakaru::writer=debug, off"
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Where rows go: user:pass@tcp(host:port)/db?params, mysql://…, or sqlite:PATH
     #[arg(
         long,
@@ -268,9 +308,17 @@ struct Arguments {
 
 impl Config {
     /// Reads the process's own flags and variables.
-    pub fn from_process() -> Result<Self, ConfigError> {
+    pub fn from_process() -> Result<Invocation, ConfigError> {
+        let mut arguments = Arguments::try_parse()?;
+        if let Some(Command::Journal { json, question }) = arguments.command.take() {
+            let output = if json { Output::Json } else { Output::Text };
+            let inspection = Inspection::new(&data_dir(arguments.data_dir), output);
+            return Ok(Invocation::Inspect(inspection, question));
+        }
         let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
-        Self::read(Arguments::try_parse()?, log_filter)
+        Ok(Invocation::Serve(Box::new(Self::read(
+            arguments, log_filter,
+        )?)))
     }
 
     fn read(given: Arguments, log_filter: String) -> Result<Self, ConfigError> {
@@ -294,10 +342,7 @@ impl Config {
             listen: listen(&or_default("listen", &given.listen))?,
             cores: optional_count("--cores (HAKARU_CORES)", &given.cores, 1024)?,
             ack: ack(&or_default("ack", &given.ack))?,
-            data_dir: match given.data_dir {
-                empty if empty.is_empty() => default_of("data_dir").into(),
-                path => path.into(),
-            },
+            data_dir: data_dir(given.data_dir),
             batch_events: batch_events(&or_default("batch_events", &given.batch_events))?,
             journal_limit: size(
                 "--journal-limit (HAKARU_JOURNAL_LIMIT)",
@@ -373,6 +418,14 @@ fn default_of(argument: &str) -> String {
     value
         .map(|value| value.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+fn data_dir(given: OsString) -> PathBuf {
+    if given.is_empty() {
+        default_of("data_dir").into()
+    } else {
+        given.into()
+    }
 }
 
 fn refused(setting: &'static str, value: &str, accepted: impl Into<String>) -> ConfigError {

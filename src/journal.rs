@@ -6,6 +6,7 @@
 
 mod bugs;
 pub mod commit;
+pub mod inspect;
 pub mod janitor;
 pub mod lane;
 pub mod reader;

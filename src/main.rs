@@ -1,54 +1,63 @@
 //! Parses, runs, prints the error, picks the exit code.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
-use hakaru::config::{Config, ConfigError};
+use hakaru::config::{Config, ConfigError, Invocation, JournalQuestion};
+use hakaru::journal::inspect::{InspectError, Inspection};
 use hakaru::{command_line, logging, server};
 
-/// A fault while running, or a resource that could not be had.
+/// A fault while running, or a journal that is damaged.
 const FAULT: u8 = 1;
 
 /// A setting that is not accepted.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match Config::from_process() {
-        Ok(config) => config,
-        Err(ConfigError::Help(asked)) => {
-            return match asked.print() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(FAULT),
-            };
-        }
-        Err(fault) => {
-            complain(&fault.to_string());
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
-    };
+    match Config::from_process() {
+        Ok(Invocation::Serve(config)) => serve(&config),
+        Ok(Invocation::Inspect(inspection, question)) => match inspect(&inspection, &question) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => complain(&fault.to_string(), FAULT),
+        },
+        Err(ConfigError::Help(asked)) => match asked.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(FAULT),
+        },
+        Err(fault) => complain(&fault.to_string(), BAD_CONFIGURATION),
+    }
+}
+
+fn serve(config: &Config) -> ExitCode {
     logging::start(config.log_format, &config.log_filter);
     if let Err(fault) = command_line::hide_passwords() {
         log::warn!("a password given as a flag can be seen in the process list: {fault}");
     }
-    match server::run(&config) {
+    match server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            complain(&fault.to_string());
-            ExitCode::from(if fault.is_configuration() {
-                BAD_CONFIGURATION
-            } else {
-                FAULT
-            })
-        }
+        Err(fault) if fault.is_configuration() => complain(&fault.to_string(), BAD_CONFIGURATION),
+        Err(fault) => complain(&fault.to_string(), FAULT),
     }
 }
 
+fn inspect(inspection: &Inspection, question: &JournalQuestion) -> Result<(), InspectError> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let answered = match question {
+        JournalQuestion::List => inspection.list(&mut out),
+        JournalQuestion::Dump { lane } => inspection.dump(&mut out, lane),
+        JournalQuestion::Verify => inspection.verify(&mut out),
+    };
+    // What was found comes before what is wrong with it.
+    out.flush().map_err(InspectError::Output).and(answered)
+}
+
 /// One line on standard error.
-fn complain(text: &str) {
+fn complain(text: &str, code: u8) -> ExitCode {
     // With standard error closed there is nobody to tell; the exit code still does.
     drop(writeln!(
         std::io::stderr(),
         "hakaru: {}",
         text.replace('\n', " ")
     ));
+    ExitCode::from(code)
 }

@@ -119,6 +119,11 @@ fn more_than_memory_holds_is_read_back_from_disk_in_order() {
     send(hakaru.address, 3_000, 3_100);
     wait_until("all is stored", || database.count() == 3_100);
     hakaru.wait_for_line("events back");
+    assert!(
+        hakaru.peak_memory() < 150 << 20,
+        "{} bytes",
+        hakaru.peak_memory()
+    );
     let in_order: Vec<u32> = database.query("SELECT value FROM eventlog ORDER BY id");
     assert_eq!(in_order, (0..3_100).collect::<Vec<_>>());
     let identity = hakaru.stop();
@@ -294,5 +299,72 @@ fn without_the_right_to_keep_checkpoints_it_does_not_start() {
             .contains("CREATE TABLE IF NOT EXISTS hakaru_checkpoint"),
         "{}",
         hakaru.log()
+    );
+}
+
+/// Runs `hakaru journal` and gives exit code and standard output.
+fn inspect(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hakaru"))
+        .current_dir(directory)
+        .arg("journal")
+        .args(arguments)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn a_person_can_look_into_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = Settings::sqlite()
+        .directory(directory.path())
+        .flag("--ack=journaled")
+        .flag("--cores=1")
+        .flag("--linger=1h")
+        .start();
+    send(hakaru.address, 0, 20);
+    let (code, list) = inspect(directory.path(), &["list", "--json"]);
+    let lane: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(
+        (code, &lane["owned"], &lane["end"]),
+        (Some(0), &true.into(), &20.into())
+    );
+    let lane = lane["lane"].as_str().unwrap().to_owned();
+    hakaru.crash();
+
+    let (code, text) = inspect(directory.path(), &["list"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .starts_with(&format!("{lane}  no ")),
+        "{text}"
+    );
+    let (code, dump) = inspect(directory.path(), &["dump", &lane, "--json"]);
+    assert_eq!((code, dump.lines().count()), (Some(0), 20));
+    let event: serde_json::Value = serde_json::from_str(dump.lines().nth(7).unwrap()).unwrap();
+    assert_eq!(
+        (&event["position"], &event["value"], &event["name"]),
+        (&7.into(), &7.into(), &"a".into())
+    );
+    assert_eq!(inspect(directory.path(), &["verify"]).0, Some(0));
+    assert_eq!(inspect(directory.path(), &["dump", "nonsense"]).0, Some(1));
+
+    // One bit in the middle: said, with place and positions.
+    let segment = directory.path().join(format!(
+        "hakaru-data/journal/{lane}/0000000000000000.segment"
+    ));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[48 + 5 * 64 + 60] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, text) = inspect(directory.path(), &["verify"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("DAMAGED") && text.contains("events are unreadable, positions"),
+        "{text}"
     );
 }
