@@ -151,10 +151,23 @@ impl Shard {
     }
 }
 
-/// Ends late connections.
+/// How often it is said at most that events are shed.
+const SHED_LOG_SECONDS: u64 = 10;
+
+/// Ends late connections; says when events are shed.
 async fn sweep_each_second(shard: Rc<Shard>) {
+    let (mut said, mut quiet) = (0, SHED_LOG_SECONDS);
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
+        quiet += 1;
+        let shed = shard.desk.borrow().counters.shed.get();
+        if shed > said && quiet >= SHED_LOG_SECONDS {
+            log::warn!(
+                "{} events were shed: all that may wait for disk or database is full",
+                shed - said
+            );
+            (said, quiet) = (shed, 0);
+        }
         let mut deadlines = shard.deadlines.borrow_mut();
         deadlines.tick();
         deadlines.sweep(shard.hurry.get());
