@@ -565,10 +565,7 @@ mod tests {
             "sqlite:hakaru-data/eventlog.db"
         );
         assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
-        assert_eq!(
-            (config.ack, config.journal_limit),
-            (Ack::Journaled, 4 << 30)
-        );
+        assert_eq!((config.ack, config.journal_limit), (Ack::Received, 4 << 30));
         assert_eq!(config.journal_keep, Duration::from_secs(600));
         assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
         assert_eq!(
