@@ -13,6 +13,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use hakaru::batch::BatchEvents;
@@ -90,6 +91,9 @@ impl Site for Desk {
 
 const EVENTS: u32 = 1_000;
 
+/// How long the disk may take for a batch.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Sends batch after batch through `desk`; `inbox` is the writer's end. Gives the allocations of this
 /// thread, after the first batches have grown to their size.
 fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
@@ -112,13 +116,16 @@ fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
             desk.keeping.commit();
         }
         // The writer's part: the batch comes back when it is durable.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             desk.keeping.hear();
+            desk.keeping.commit();
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
-                Err(_) => std::thread::yield_now(),
+                Err(_) => assert!(Instant::now() < deadline, "no batch came"),
             }
+            std::thread::yield_now();
         }
     };
     for _ in 0..4 {
@@ -144,7 +151,9 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, events_max);
         let mut keeping = Keeping::new(ack, Arc::default(), handoff, disk, 1 << 30);
+        let deadline = Instant::now() + PATIENCE;
         while !keeping.is_open() {
+            assert!(Instant::now() < deadline, "no lane was opened");
             keeping.hear();
             std::thread::yield_now();
         }
