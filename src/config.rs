@@ -206,7 +206,7 @@ struct Arguments {
         long,
         env = "HAKARU_ACK",
         value_name = "PROMISE",
-        default_value = "received"
+        default_value = "journaled"
     )]
     ack: String,
 
@@ -565,7 +565,10 @@ mod tests {
             "sqlite:hakaru-data/eventlog.db"
         );
         assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
-        assert_eq!((config.ack, config.journal_limit), (Ack::Received, 4 << 30));
+        assert_eq!(
+            (config.ack, config.journal_limit),
+            (Ack::Journaled, 4 << 30)
+        );
         assert_eq!(config.journal_keep, Duration::from_secs(600));
         assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
         assert_eq!(

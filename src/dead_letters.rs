@@ -135,7 +135,10 @@ mod tests {
                 received_at,
             };
             letters
-                .write(LaneId::random(), [(event, Position(5), &fault)].into_iter())
+                .write(
+                    LaneId::random().unwrap(),
+                    [(event, Position(5), &fault)].into_iter(),
+                )
                 .unwrap();
         }
         let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
@@ -156,7 +159,7 @@ mod tests {
     fn an_unwritable_file_is_said() {
         let letters = DeadLetters::new(Path::new("/proc/nowhere"));
         let error = letters
-            .write(LaneId::random(), std::iter::empty())
+            .write(LaneId::random().unwrap(), std::iter::empty())
             .unwrap_err()
             .to_string();
         assert!(

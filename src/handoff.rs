@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use crate::batch::{Batch, BatchEvents};
-use crate::journal::commit::LaneHandle;
+use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
 
 /// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
@@ -123,12 +123,12 @@ pub struct Handoff {
     events_max: BatchEvents,
 }
 
-/// The writer has ended, or the handoff is closed: nothing is handed over any more. Holds the work.
+/// The writer has ended, the handoff is closed, or there is no room now. Holds the work.
 #[derive(Debug)]
-pub struct WriterGone(pub Work);
+pub struct NotSent(pub Work);
 
 /// The queue into one writer, with room for every batch of `shards` shards, and as many spans: between
-/// two spans of a shard there is always a batch.
+/// two spans of a lane there is always a batch.
 pub fn inbox(shards: usize) -> (SyncSender<Work>, Receiver<Work>) {
     sync_channel(shards * (2 * BATCHES_PER_SHARD + 2))
 }
@@ -183,10 +183,11 @@ impl Handoff {
         self.empty.push(batch);
     }
 
-    /// Hands work over. Never waits: there is room for all that exists.
-    pub fn send(&mut self, work: Work) -> Result<(), WriterGone> {
+    /// Hands work over. Never waits: there is room for all batches, and for all spans unless lane
+    /// after lane fails.
+    pub fn send(&mut self, work: Work) -> Result<(), NotSent> {
         let Some(to_writer) = &self.to_writer else {
-            return Err(WriterGone(work));
+            return Err(NotSent(work));
         };
         let batches = usize::from(matches!(work, Work::Batch(_)));
         match to_writer.try_send(work) {
@@ -194,8 +195,7 @@ impl Handoff {
                 self.under_way += batches;
                 Ok(())
             }
-            Err(TrySendError::Disconnected(work)) => Err(WriterGone(work)),
-            Err(TrySendError::Full(_)) => unreachable!("the queue has room for every batch"),
+            Err(TrySendError::Disconnected(work) | TrySendError::Full(work)) => Err(NotSent(work)),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
                 received_at: UnixMillis(0),
             })
             .unwrap();
-        let lane = Arc::new(LaneHandle::in_memory());
+        let lane = Arc::new(LaneHandle::in_memory().unwrap());
         Some(Work::new(
             batch,
             Position(value.into()),
@@ -263,7 +263,7 @@ mod tests {
         let mut handoff = Handoff::new(to_writer, BatchEvents::new(1).unwrap());
         let work = work(&mut handoff, 7).unwrap();
         drop(inbox);
-        let WriterGone(work) = handoff.send(work).unwrap_err();
+        let NotSent(work) = handoff.send(work).unwrap_err();
         assert_eq!(value(&work), 7);
     }
 }

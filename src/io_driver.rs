@@ -102,6 +102,7 @@ fn operations(ring: &IoUring) -> Result<(), String> {
         (opcode::Recv::CODE, "RECV"),
         (opcode::Send::CODE, "SEND"),
         (opcode::Timeout::CODE, "TIMEOUT"),
+        (opcode::Write::CODE, "WRITE"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         None => Ok(()),

@@ -1,16 +1,22 @@
 //! The journal: what makes a 200 survive the process, the machine and the database.
 //!
-//! A [`lane`] is one ordered log, a directory of segments, written by one shard of one process under a
-//! lock. [`record`] has its bytes, [`reader`] reads it back, [`commit`] is the thread
-//! that writes it for a shard, [`janitor`] finds lanes without an owner and removes old ones, [`storage`] is the disk below.
+//! A lane is one ordered log, a directory of [`segment`]s, written by one shard of one process under a
+//! lock. [`record`] has its bytes, [`lane`] and [`blocks`] say what is written where, [`commit`] writes
+//! it, [`handle`] is what all who know a lane share, [`reader`] reads it back, [`janitor`] finds lanes
+//! without an owner and removes old ones, [`inspect`] shows them to people, [`storage`] is the disk below.
 
+pub mod blocks;
 mod bugs;
 pub mod commit;
+pub mod handle;
 pub mod inspect;
 pub mod janitor;
 pub mod lane;
 pub mod reader;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod scribe;
+pub mod segment;
 #[cfg(test)]
 mod simulation;
 pub mod storage;

@@ -2,37 +2,33 @@
 //!
 //! Positions are given here: every event that is taken has its place in the shard's lane.
 
+mod journal;
+mod promises;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::TrySendError;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use self::journal::Journal;
+pub use self::journal::JournalBound;
+use self::promises::Promises;
+pub use self::promises::{Broken, Promise};
 use crate::batch::Batch;
 use crate::config::Ack;
 use crate::event::Event;
 use crate::handoff::{Handoff, Span, Work};
 use crate::http::conversation::Shed;
-use crate::journal::commit::{DiskThread, Group, LaneHandle, Report};
-use crate::journal::record::{
-    EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, Position, RECORD_HEAD_BYTES, append_event, begin_record,
-};
+use crate::journal::blocks::Blocks;
+use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write};
+use crate::journal::handle::LaneHandle;
+use crate::journal::record::Position;
 use crate::metrics::ShardCounters;
 
 /// Batches under way with which a writer has enough to do: one being stored, one to follow.
 const BATCHES_AHEAD: usize = 2;
-
-/// An event's place, and when what a 200 says of it is true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Promise {
-    generation: u64,
-    position: Position,
-}
-
-/// The promise cannot be kept: the lane was closed before the event was on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Broken;
 
 /// Everything a shard keeps.
 #[derive(Debug)]
@@ -49,8 +45,7 @@ pub struct Keeping {
     waiting: VecDeque<Work>,
     /// `None` while there is no lane to write to.
     lane: Option<Arc<LaneHandle>>,
-    /// Counts lanes that were closed, so that their promises are known to be broken.
-    generation: u64,
+    promises: Promises,
     /// Whether it was logged that there is no lane.
     is_closed_said: bool,
     /// Position of the next event.
@@ -58,84 +53,35 @@ pub struct Keeping {
     /// Everything before is on the disk, or has no need to be.
     durable: Position,
     journal: Option<Journal>,
-    waiters: Vec<Waker>,
     /// The task that sends groups to the disk, while it has nothing to do.
     committer: Option<Waker>,
+    /// Whether that task is to let go of the file it wrote last.
+    let_go: bool,
 }
 
-/// A shard's journal: the disk thread and the group that gathers.
+/// Where events are kept until they are stored.
 #[derive(Debug)]
-struct Journal {
-    disk: DiskThread,
-    gathering: Vec<u8>,
-    gathered: u32,
-    /// Events of the group that is at the disk.
-    in_flight: u32,
-    /// The buffer for the next group; `None` while a group is at the disk.
-    spare: Option<Vec<u8>>,
-    bytes_max: u64,
-    bytes_written: u64,
-    /// Bytes written before each position, for the bytes that are not stored.
-    marks: VecDeque<(Position, u64)>,
-    bytes_stored: u64,
-}
-
-/// Bytes between two notes of how much was written: the journal's bound is kept to within this.
-const MARK_BYTES: u64 = 64 * 1024;
-
-impl Journal {
-    /// Notes that everything before `durable` takes the bytes written so far.
-    fn mark(&mut self, durable: Position) {
-        let last = self
-            .marks
-            .back()
-            .map_or(self.bytes_stored, |&(_, bytes)| bytes);
-        if self.bytes_written - last >= MARK_BYTES {
-            self.marks.push_back((durable, self.bytes_written));
-        }
-    }
-
-    fn has_room(&mut self, stored: Position) -> bool {
-        while let Some(&(position, bytes)) = self.marks.front() {
-            if position > stored {
-                break;
-            }
-            self.bytes_stored = bytes;
-            self.marks.pop_front();
-        }
-        let unstored = self.bytes_written - self.bytes_stored;
-        unstored + self.gathering.len() as u64 <= self.bytes_max
-            && self.gathering.len() + EVENT_BYTES_MAX <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX
-    }
+pub enum Medium {
+    /// In memory alone, by positions of this lane.
+    Memory(LaneHandle),
+    /// In memory and in a journal.
+    Journal(DiskThread, JournalBound),
 }
 
 impl Keeping {
-    /// Keeps events in memory, or in the journal of `disk` up to `bytes_max` bytes as well.
+    /// Keeps events in `medium` until they are stored.
     pub fn new(
         ack: Ack,
         counters: Arc<ShardCounters>,
         mut handoff: Handoff,
-        disk: Option<DiskThread>,
-        bytes_max: u64,
+        medium: Medium,
     ) -> Self {
         #[expect(clippy::expect_used, reason = "a new handoff has made no batch yet")]
         let open = handoff.empty_batch().expect("the first batch of a shard");
-        let lane = disk.is_none().then(|| Arc::new(LaneHandle::in_memory()));
-        let journal = disk.map(|disk| {
-            let mut gathering = Vec::new();
-            begin_record(&mut gathering);
-            Journal {
-                disk,
-                gathering,
-                gathered: 0,
-                in_flight: 0,
-                spare: Some(Vec::new()),
-                bytes_max,
-                bytes_written: 0,
-                marks: VecDeque::new(),
-                bytes_stored: 0,
-            }
-        });
+        let (lane, journal) = match medium {
+            Medium::Memory(lane) => (Some(Arc::new(lane)), None),
+            Medium::Journal(disk, bound) => (None, Some(Journal::new(disk, bound))),
+        };
         Self {
             ack,
             counters,
@@ -145,13 +91,13 @@ impl Keeping {
             spilled_from: None,
             waiting: VecDeque::new(),
             lane,
-            generation: 0,
+            promises: Promises::default(),
             is_closed_said: false,
             next: Position::START,
             durable: Position::START,
             journal,
-            waiters: Vec::new(),
             committer: None,
+            let_go: false,
         }
     }
 
@@ -160,10 +106,9 @@ impl Keeping {
         let taken = match (&self.lane, &mut self.journal) {
             (Some(_), None) => self.push(event),
             (Some(lane), Some(journal)) => {
-                let has_room = journal.has_room(lane.stored());
+                let has_room = journal.has_room(lane.stored(), self.durable);
                 if has_room {
-                    append_event(&mut journal.gathering, event);
-                    journal.gathered += 1;
+                    journal.gather(event);
                     if self.spilled_from.is_none() && !self.push(event) {
                         self.spilled_from = Some(self.next);
                     }
@@ -208,18 +153,19 @@ impl Keeping {
         if self.open.is_empty() {
             return;
         }
-        let (Some(lane), Some(empty)) = (&self.lane, self.handoff.empty_batch()) else {
+        let (Some(lane), Some(empty)) = (self.lane.clone(), self.handoff.empty_batch()) else {
             return;
         };
-        let batch = std::mem::replace(&mut self.open, empty);
-        let work = Work::new(
-            batch,
-            self.open_first,
-            Arc::clone(lane),
-            self.handoff.home(),
-        );
-        self.waiting.push_back(work);
+        self.push_open(empty, &lane);
         self.hand_over();
+    }
+
+    /// Queues the open batch, and opens `empty`.
+    fn push_open(&mut self, empty: Batch, lane: &Arc<LaneHandle>) {
+        let batch = std::mem::replace(&mut self.open, empty);
+        let (lane, home) = (Arc::clone(lane), self.handoff.home());
+        let work = Work::new(batch, self.open_first, lane, home);
+        self.waiting.push_back(work);
     }
 
     /// Seals what is due: old, or wanted at once. With work waiting, another batch would not be
@@ -268,148 +214,165 @@ impl Keeping {
                 return;
             };
             if let Err(back) = self.handoff.send(work) {
-                // The writer is gone and the process about to end; what was taken stays pending.
+                // The writer is gone and the process about to end, and what was taken stays pending;
+                // or there is no room, and the bell will be heard again.
                 self.waiting.push_front(back.0);
                 return;
             }
         }
     }
 
-    /// Whether events have gathered and the disk is free for them.
-    fn can_commit(&self) -> bool {
-        self.journal
-            .as_ref()
-            .is_some_and(|journal| journal.gathered > 0 && journal.spare.is_some())
-    }
-
     /// Sees to it that what has gathered goes to the disk, behind everything that is ready to run now:
-    /// what arrives in the same turn of the loop shares one sync.
+    /// what arrives in the same turn of the loop shares one write.
     pub fn commit_soon(&mut self) {
-        if self.can_commit()
+        if self.committer.is_some()
+            && self.journal.as_mut().is_some_and(Journal::is_ready)
             && let Some(committer) = self.committer.take()
         {
             committer.wake();
         }
     }
 
-    /// Sends what has gathered to the disk, unless a group is there already.
-    pub fn commit(&mut self) {
+    /// The group that has gathered, unless another is at the disk. The write must be ended.
+    pub fn begin_write(&mut self) -> Option<Write> {
+        self.journal.as_mut()?.begin_write()
+    }
+
+    /// Has the disk thread write a group, which it reports.
+    pub fn write_by_thread(&self, group: Write) {
+        if let Some(journal) = &self.journal {
+            journal.order(Order::Write(group));
+        }
+    }
+
+    /// Takes in how a write ended.
+    pub fn end_write(&mut self, blocks: Blocks, outcome: io::Result<()>) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        if journal.gathered == 0 {
-            return;
-        }
-        let Some(mut spare) = journal.spare.take() else {
-            return;
-        };
-        begin_record(&mut spare);
-        let record = std::mem::replace(&mut journal.gathering, spare);
-        let events = std::mem::take(&mut journal.gathered);
-        journal.in_flight = events;
-        journal.bytes_written += record.len() as u64;
-        match journal.disk.groups.try_send(Group { record, events }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => unreachable!("one group is at the disk at a time"),
-            // The thread is gone: nothing will be promised any more.
-            Err(TrySendError::Disconnected(_)) => self.close_lane(),
+        let events = journal.end_write(blocks);
+        match outcome {
+            Ok(()) => {
+                self.durable = self.durable.plus(events as usize);
+                journal.mark(self.durable);
+                self.counters.received.add(u64::from(events));
+                self.go_on();
+            }
+            Err(fault) => {
+                self.say_closed(&fault);
+                self.close_lane(REOPEN_AFTER);
+            }
         }
     }
 
     /// Takes in what disk thread and writer have done since the bell was last heard.
     pub fn hear(&mut self) {
-        while let Some(report) = self
-            .journal
-            .as_ref()
-            .and_then(|journal| journal.disk.reports.try_recv().ok())
-        {
+        while let Some(report) = self.journal.as_ref().and_then(Journal::report) {
             self.take_report(report);
         }
+        let is_lost = self.lane.as_ref().is_some_and(|lane| lane.is_lost());
+        if is_lost && self.journal.as_ref().is_some_and(Journal::is_idle) {
+            self.close_lane(Duration::ZERO);
+        }
+        self.go_on();
+    }
+
+    /// Does what has become possible.
+    fn go_on(&mut self) {
         self.hand_over();
-        self.commit_soon();
         // Nothing is gained by waiting for more where an answer waits for the row.
         if self.ack == Ack::Stored || self.is_spilling() {
             self.seal_when_writer_is_free();
         }
-        for waiter in self.waiters.drain(..) {
-            waiter.wake();
-        }
+        self.promises.wake(self.kept());
+        self.commit_soon();
     }
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Opened(lane) => {
+            Report::Opened(lane, file) => {
                 log::debug!("lane {} is open", lane.id);
                 self.is_closed_said = false;
+                if let Some(journal) = &mut self.journal {
+                    journal.open(Arc::clone(&lane), file);
+                }
                 self.lane = Some(lane);
                 self.next = Position::START;
                 self.durable = Position::START;
             }
-            Report::Committed(buffer) => {
-                if let Some(journal) = &mut self.journal {
-                    let events = std::mem::take(&mut journal.in_flight);
-                    journal.spare = Some(buffer);
-                    self.durable = self.durable.plus(events as usize);
-                    journal.mark(self.durable);
-                    self.counters.received.add(u64::from(events));
+            Report::NotOpened(fault) => self.say_closed(&fault),
+            Report::Segment(made) => {
+                let added = self
+                    .journal
+                    .as_mut()
+                    .map(|journal| journal.add_segment(made));
+                if let Some(Err(fault)) = added {
+                    self.say_closed(&fault);
+                    self.close_lane(REOPEN_AFTER);
                 }
             }
-            Report::Closed { fault, record } => {
-                // Tried again every second; said once.
-                if !std::mem::replace(&mut self.is_closed_said, true) {
-                    log::error!(
-                        "the journal cannot be written: {fault}; this lane is closed, events are \
-                         answered 503 until another can be opened"
-                    );
-                }
-                if let (Some(journal), Some(record)) = (&mut self.journal, record) {
-                    journal.spare = Some(record);
-                }
-                self.close_lane();
-            }
+            Report::Written(blocks, outcome) => self.end_write(blocks, outcome),
         }
     }
 
-    /// Breaks every promise that is not yet kept, and forgets its event.
-    fn close_lane(&mut self) {
-        self.generation += 1;
-        let lane = self.lane.take();
-        let mut kept = VecDeque::with_capacity(self.waiting.len() + 1);
-        for work in self.waiting.drain(..) {
+    /// Tried again every second; said once.
+    fn say_closed(&mut self, fault: &io::Error) {
+        if !std::mem::replace(&mut self.is_closed_said, true) {
+            log::error!(
+                "the journal cannot be written: {fault}; this lane is closed, events are answered 503 \
+                 until another can be opened"
+            );
+        }
+    }
+
+    /// Breaks every promise that cannot be kept any more, and forgets its event.
+    fn close_lane(&mut self, reopen_after: Duration) {
+        let Some(lane) = self.lane.take() else {
+            return;
+        };
+        self.counters.shed.add(self.next.since(self.durable));
+        for work in std::mem::take(&mut self.waiting) {
             match work.cut(self.durable) {
-                Ok(work) => kept.push_back(work),
+                Ok(work) => self.waiting.push_back(work),
                 Err(Some(batch)) => self.handoff.keep(batch),
                 Err(None) => {}
             }
         }
-        if let Some(lane) = &lane {
-            lane.set_closed(self.durable);
+        let durable_of_open = self.durable.since(self.open_first);
+        self.open
+            .truncate(usize::try_from(durable_of_open).unwrap_or(usize::MAX));
+        // From memory where there is a batch to go on with: the disk that fails may not be read either.
+        let mut from = self.spilled_from.take().unwrap_or(self.durable);
+        if !self.open.is_empty() {
+            match self.handoff.empty_batch() {
+                Some(empty) => self.push_open(empty, &lane),
+                None => from = self.open_first,
+            }
         }
-        // What is durable of the open batch, and behind it, is read back from the disk.
-        let spilled_from = self.spilled_from.take().unwrap_or(self.next);
-        let from = if self.open.is_empty() {
-            spilled_from
-        } else {
-            self.open_first
-        };
-        if let Some(lane) = lane.filter(|_| from < self.durable) {
-            kept.push_back(Work::Span(Span {
-                lane,
+        self.open.clear();
+        if from < self.durable {
+            self.waiting.push_back(Work::Span(Span {
+                lane: Arc::clone(&lane),
                 from,
                 to: self.durable,
             }));
         }
-        self.open.clear();
-        self.waiting = kept;
-        self.hand_over();
-        if let Some(journal) = &mut self.journal {
-            begin_record(&mut journal.gathering);
-            journal.gathered = 0;
-            journal.in_flight = 0;
-            journal.marks.clear();
-            journal.bytes_written = 0;
-            journal.bytes_stored = 0;
+        lane.set_end(self.durable);
+        // When the rows of a lane are stored that another process owns, we do not hear.
+        let is_heard = self.ack == Ack::Stored && !lane.is_lost();
+        match (self.ack, is_heard) {
+            (Ack::Stored, false) => self.promises.break_all(),
+            (Ack::Stored, true) => self.promises.close(self.durable, Some(lane)),
+            (Ack::Received | Ack::Journaled, _) => self.promises.close(self.durable, None),
         }
+        if let Some(journal) = &mut self.journal {
+            journal.close(reopen_after);
+        }
+        self.let_go = true;
+        if let Some(committer) = self.committer.take() {
+            committer.wake();
+        }
+        self.go_on();
     }
 
     /// Whether events can be taken: there is a lane.
@@ -430,24 +393,15 @@ impl Keeping {
             Ack::Journaled => self.durable >= self.next,
             Ack::Stored => false,
         };
-        (!is_kept).then_some(Promise {
-            generation: self.generation,
-            position: self.next,
-        })
+        (!is_kept).then(|| self.promises.give(self.next))
     }
 
-    fn state(&self, promise: Promise) -> Poll<Result<(), Broken>> {
-        if promise.generation != self.generation {
-            return Poll::Ready(Err(Broken));
-        }
-        let reached = match (self.ack, &self.lane) {
+    /// How far what a 200 says is so, in the present lane.
+    fn kept(&self) -> Position {
+        match (self.ack, &self.lane) {
             (Ack::Stored, Some(lane)) => lane.stored(),
-            (Ack::Received | Ack::Journaled | Ack::Stored, _) => self.durable,
-        };
-        if reached >= promise.position {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+            (Ack::Stored, None) => Position::START,
+            (Ack::Received | Ack::Journaled, _) => self.durable,
         }
     }
 
@@ -455,7 +409,7 @@ impl Keeping {
     pub fn is_committing(&self) -> bool {
         self.journal
             .as_ref()
-            .is_some_and(|journal| journal.gathered + journal.in_flight > 0)
+            .is_some_and(|journal| journal.unwritten() > 0)
     }
 
     /// Hands the last batch over and tells writer and disk thread that nothing more comes.
@@ -481,13 +435,16 @@ impl Keeping {
     }
 }
 
-/// Waits until a group can be committed.
-pub async fn group(keeping: impl Fn(&mut dyn FnMut(&mut Keeping))) {
+/// Waits until a group can be written. `None`: the lane was closed, and its file must be let go, or the
+/// disk would not get back what it takes.
+pub async fn group(keeping: impl Fn(&mut dyn FnMut(&mut Keeping))) -> Option<Write> {
     poll_fn(|context| {
         let mut state = Poll::Pending;
         keeping(&mut |keeping| {
-            if keeping.can_commit() {
-                state = Poll::Ready(());
+            if std::mem::take(&mut keeping.let_go) {
+                state = Poll::Ready(None);
+            } else if let Some(write) = keeping.begin_write() {
+                state = Poll::Ready(Some(write));
             } else {
                 keeping.committer = Some(context.waker().clone());
             }
@@ -505,12 +462,13 @@ pub async fn kept(
     poll_fn(|context| {
         let mut state = Poll::Pending;
         keeping(&mut |keeping| {
-            state = keeping.state(promise);
-            if state.is_pending() {
-                keeping.waiters.push(context.waker().clone());
-            }
+            let kept = keeping.kept();
+            state = keeping.promises.poll(promise, kept, context);
         });
         state
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

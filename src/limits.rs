@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::batch::BatchEvents;
 use crate::connection::CONNECTION_BYTES_MAX;
 use crate::handoff::BATCHES_PER_SHARD;
+use crate::journal::record::PAYLOAD_BYTES_MAX;
 
 /// Most HTTP connections that can be asked for.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
@@ -18,8 +19,10 @@ pub const CONNECTIONS_MAX: usize = 10_000_000;
 /// letters, the database, and some to spare.
 const FILES_RESERVED: usize = 32;
 
-/// Open files of a shard: ring or epoll, listener, control, and its database connection.
-const FILES_PER_SHARD: usize = 8;
+/// Open files of a shard: ring or epoll, listener, two ends each of control and bell, its lane's lock,
+/// two segments and the ring's own of one, its database connection, a segment that is read back; and some
+/// to spare.
+const FILES_PER_SHARD: usize = 16;
 
 /// A processor of this machine, by the kernel's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +100,14 @@ pub fn raise_open_files() -> Result<usize, LimitError> {
     Ok(usize::try_from(hard).unwrap_or(usize::MAX))
 }
 
+/// Lanes of earlier processes that may be kept at once, each with a file open for its lock.
+pub fn lanes_kept(open_files: usize) -> usize {
+    (open_files / 8).clamp(4, 64)
+}
+
 /// HTTP connections that fit into `open_files`. At least one, however few files there are.
 pub fn connections_that_fit(open_files: usize, shards: usize) -> usize {
-    let reserved = FILES_RESERVED + FILES_PER_SHARD * shards;
+    let reserved = FILES_RESERVED + lanes_kept(open_files) + FILES_PER_SHARD * shards;
     open_files
         .saturating_sub(reserved)
         .clamp(1, CONNECTIONS_MAX)
@@ -110,6 +118,9 @@ pub fn connections_that_fit(open_files: usize, shards: usize) -> usize {
 pub struct MemoryBound {
     /// All batches of all shards, full of the longest names.
     pub batches: usize,
+    /// The journals: the group that gathers and the blocks of the one that is written, each in memory
+    /// that has grown by doubling.
+    pub journals: usize,
     /// All writers, each binding and sending the largest statement.
     pub writers: usize,
     /// All connections, each in the middle of the largest head.
@@ -120,7 +131,9 @@ impl MemoryBound {
     /// The bound of so many shards and writers, and `connections` connections of all shards together.
     pub fn new(shards: usize, writers: usize, connections: usize, events: BatchEvents) -> Self {
         Self {
-            batches: shards * BATCHES_PER_SHARD * Batch::bytes_max(events),
+            // One more a shard, that is read back from the journal.
+            batches: shards * (BATCHES_PER_SHARD + 1) * Batch::bytes_max(events),
+            journals: shards * 4 * PAYLOAD_BYTES_MAX,
             writers: writers * crate::sink::mysql::statement_bytes_max(events),
             connections: connections.saturating_mul(CONNECTION_BYTES_MAX),
         }
@@ -129,6 +142,7 @@ impl MemoryBound {
     /// All of it.
     pub fn sum(self) -> usize {
         self.batches
+            .saturating_add(self.journals)
             .saturating_add(self.writers)
             .saturating_add(self.connections)
     }
@@ -152,7 +166,7 @@ mod tests {
 
     #[test]
     fn some_files_are_kept_back() {
-        assert_eq!(connections_that_fit(1024, 2), 1024 - 48);
+        assert_eq!(connections_that_fit(1024, 2), 1024 - 64 - 64);
         assert_eq!(connections_that_fit(10, 2), 1);
     }
 }

@@ -15,6 +15,8 @@ use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
 use crate::http::conversation::{Shed, Site};
 use crate::http::query::Rejection;
 use crate::http::response::Answers;
+use crate::journal::blocks::Blocks;
+use crate::journal::commit::Write;
 use crate::keeping::{self, Keeping};
 use crate::listener::{self, ConnectionSlots, Stopping};
 use crate::metrics::ShardCounters;
@@ -197,12 +199,58 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     }
 }
 
-/// Sends groups of events to the disk.
+/// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
 async fn commit_groups(shard: Rc<Shard>) {
+    let is_on_ring = !monoio::utils::is_legacy();
+    let mut segment = None;
     loop {
-        keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
-        shard.desk.borrow_mut().keeping.commit();
+        let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        let Some(group) = group else {
+            segment = None;
+            continue;
+        };
+        if !is_on_ring {
+            shard.desk.borrow().keeping.write_by_thread(group);
+            continue;
+        }
+        let (blocks, outcome) = write_on_ring(&mut segment, group).await;
+        shard.desk.borrow_mut().keeping.end_write(blocks, outcome);
     }
+}
+
+/// A segment as the ring writes it.
+type RingSegment = (Arc<std::fs::File>, monoio::fs::File);
+
+/// Writes a group; `segment` is the one of the group before. A write that ends early is not gone on
+/// with: the lane is closed then, as after one that failed.
+async fn write_on_ring(
+    segment: &mut Option<RingSegment>,
+    group: Write,
+) -> (Blocks, std::io::Result<()>) {
+    let Write {
+        file,
+        offset,
+        blocks,
+    } = group;
+    let opened = match segment.take() {
+        Some((known, opened)) if Arc::ptr_eq(&known, &file) => Ok(opened),
+        _ => file.try_clone().and_then(monoio::fs::File::from_std),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(fault) => return (blocks, Err(fault)),
+    };
+    let length = blocks.as_slice().len();
+    let (written, blocks) = opened.write_at(blocks, offset).await;
+    *segment = Some((file, opened));
+    let outcome = written.and_then(|written| {
+        if written == length {
+            Ok(())
+        } else {
+            Err(std::io::ErrorKind::WriteZero.into())
+        }
+    });
+    (blocks, outcome)
 }
 
 /// Hears what disk thread and writer have done.
@@ -214,7 +262,12 @@ async fn hear_the_bell(shard: Rc<Shard>, mut bell: monoio::net::UnixStream) {
         match heard {
             Ok(rung) if rung > 0 => shard.desk.borrow_mut().keeping.hear(),
             // The other end is held by the disk thread and the lanes: the shard is about to end.
-            ended => return log::debug!("bell: {ended:?}"),
+            Ok(_) => return log::debug!("nobody rings the bell any more"),
+            Err(fault) => {
+                log::warn!("bell: {fault}");
+                monoio::time::sleep(BUSY_POLL).await;
+                shard.desk.borrow_mut().keeping.hear();
+            }
         }
     }
 }

@@ -22,11 +22,13 @@ pub trait Sink: Send {
     /// A lane that the database does not know begins at position 0.
     fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError>;
 
-    /// Moves the lane's checkpoint as `step` says, first of all; then inserts every event of `batch` that is not in `refused`. Events that the database refuses are
-    /// found, left out, and added to `refused`, where they stay even if the insert then fails.
+    /// Moves the lane's checkpoint as `step` says, first of all; then inserts every event of `batch`
+    /// from the index `from` on that is not in `refused`. Events that the database refuses are found,
+    /// left out, and added to `refused`, where they stay even if the insert then fails.
     fn insert(
         &mut self,
         batch: &Batch,
+        from: usize,
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError>;

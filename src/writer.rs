@@ -1,27 +1,28 @@
 //! A blocking thread that owns one sink: takes batches, stores each once, and never gives one up.
 
+mod lanes;
 mod recovery;
+mod transaction;
 mod trouble;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::lanes::Lanes;
 use self::recovery::Recovery;
+use self::transaction::Attempt;
 use self::trouble::Trouble;
 use crate::batch::{Batch, BatchEvents};
 use crate::dead_letters::DeadLetters;
 use crate::event::{SharedNameRule, UnixMillis};
-use crate::handoff::{Sealed, Span, Work};
-use crate::journal::commit::LaneHandle;
-use crate::journal::reader::{LaneReader, ReadError};
-use crate::journal::record::{LaneId, Position};
-use crate::journal::storage::Disk;
+use crate::handoff::{Sealed, Work};
+use crate::journal::handle::{LaneHandle, Origin};
+use crate::journal::record::Position;
 use crate::metrics::WriterCounters;
-use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::{Fault, InsertTimes, Sink, SinkError};
 
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
@@ -49,14 +50,19 @@ pub struct Writer {
     pub draining: Arc<AtomicBool>,
 }
 
+/// A checkpoint that moves under our hands so many times in a row is somebody's mistake.
+const MOVES_MAX: u32 = 8;
+
 /// A writer at work.
 struct Storing {
     writer: Writer,
     trouble: Trouble,
-    /// What the database says of each lane that was stored from.
-    checkpoints: HashMap<LaneId, Checkpoint>,
-    /// For batches that are read back.
-    scratch: Option<Batch>,
+    lanes: Lanes,
+    /// The connection was lost since the database was last asked for all checkpoints: it may be
+    /// another one that answers now, or an older state of it.
+    must_check: bool,
+    /// The process drains and the database fails: what is in a journal stays there.
+    has_given_up: bool,
     used_at: Instant,
 }
 
@@ -71,18 +77,19 @@ struct StoreTimes {
 #[derive(Clone, Copy)]
 struct Run<'a> {
     batch: &'a Batch,
-    lane: &'a LaneHandle,
+    lane: &'a Arc<LaneHandle>,
     first: Position,
 }
 
-/// How an attempt ended that met no error.
-enum Attempt {
-    /// The events are stored, the checkpoint is behind them.
-    Stored(Option<StoreTimes>),
-    /// The checkpoint stands elsewhere; what was known of it has been put right. Again.
-    Moved,
-    /// The lane has another owner, which stores its events.
-    Fenced,
+impl Run<'_> {
+    /// The position behind its last event.
+    fn end(self) -> Position {
+        self.first.plus(self.batch.len())
+    }
+
+    fn is_journaled(self) -> bool {
+        self.lane.directory.is_some()
+    }
 }
 
 /// What became of a run.
@@ -90,8 +97,12 @@ enum Attempt {
 enum Outcome {
     /// Each event is stored or dead-lettered.
     Stored,
-    /// It is left in the journal, for this process's next start or for the lane's other owner.
+    /// The database lacks events before the run: they are to be read back from the journal first.
+    Behind,
+    /// It is left in the journal: the process drains and the database fails.
     Left,
+    /// It is left in the journal, whose other owner stores it.
+    Fenced,
 }
 
 impl Writer {
@@ -100,15 +111,16 @@ impl Writer {
     pub fn run(self, inbox: &Receiver<Work>, ready: &SyncSender<Result<(), SinkError>>) {
         let mut storing = Storing {
             trouble: Trouble::new(self.index),
-            checkpoints: HashMap::new(),
-            scratch: Some(Batch::new(self.batch_events)),
+            lanes: Lanes::default(),
+            must_check: false,
+            has_given_up: false,
             used_at: Instant::now(),
             writer: self,
         };
         let opened = storing.open();
         if let Err(fault) = &opened {
             storing.trouble.happened(fault);
-            storing.writer.sink.abandon(fault);
+            storing.abandon(fault);
         }
         if ready.try_send(opened).is_err() {
             log::debug!(
@@ -121,282 +133,130 @@ impl Writer {
 }
 
 impl Storing {
-    /// Takes turns between fresh work and recovery, so that neither starves the other.
+    /// Takes turns between fresh work and what is read back, so that neither starves the other.
     fn work(&mut self, inbox: &Receiver<Work>) {
         let mut recovery = Recovery::default();
         loop {
             recovery.take_new(&self.writer.recoveries);
-            let next = if recovery.is_idle() {
-                inbox.recv_timeout(IDLE)
-            } else {
-                inbox.try_recv().map_err(|none| match none {
+            self.lanes.forget_removed();
+            if std::mem::take(&mut self.must_check) {
+                recovery.check(&self.lanes);
+            }
+            let next = match recovery.due_in() {
+                Some(Duration::ZERO) => inbox.try_recv().map_err(|none| match none {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                })
+                }),
+                wait => inbox.recv_timeout(wait.unwrap_or(IDLE).min(IDLE)),
             };
             match next {
-                Ok(Work::Batch(sealed)) => self.store_sealed(sealed),
-                Ok(Work::Span(span)) => self.store_span(&span),
+                Ok(Work::Batch(sealed)) => self.take_batch(sealed, &mut recovery),
+                Ok(Work::Span(span)) => recovery.read_back(&span.lane, span.to),
                 Err(RecvTimeoutError::Timeout) => self.ping(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // What an earlier process left can wait for the next; what ours spilled is due.
+                    recovery.leave_found();
+                    while recovery.go_on(self) {}
+                    return;
+                }
             }
             recovery.go_on(self);
         }
     }
 
-    fn store_sealed(&mut self, sealed: Sealed) {
+    /// Stores a batch, or lets its memory go where events before it are still to be read back.
+    fn take_batch(&mut self, sealed: Sealed, recovery: &mut Recovery) {
         let run = Run {
             batch: &sealed.batch,
             lane: &sealed.lane,
             first: sealed.first,
         };
-        self.store(run, Some(sealed.sealed_at), true);
+        let outcome = if recovery.is_reading(run.lane.id) {
+            Outcome::Behind
+        } else {
+            self.store(run, Some(sealed.sealed_at))
+        };
+        if outcome == Outcome::Behind {
+            recovery.read_back(run.lane, run.end());
+        }
         sealed.give_back();
     }
 
-    /// Reads a span back from its lane and stores it.
-    fn store_span(&mut self, span: &Span) {
-        log::debug!(
-            "lane {}: reading {} events back",
-            span.lane.id,
-            span.to.since(span.from)
-        );
-        self.store_from_disk(&span.lane, span.from, span.to, true);
-    }
-
-    /// Stores the events of a lane from `from` to `to`, as its segments have them.
-    fn store_from_disk(&mut self, lane: &LaneHandle, from: Position, to: Position, is_new: bool) {
-        let Some(directory) = &lane.directory else {
-            return;
-        };
-        let mut reader = LaneReader::new(Disk, directory, lane.id, from);
-        let Some(mut batch) = self.scratch.take() else {
-            return;
-        };
-        while reader.position() < to {
-            batch.clear();
-            let first = reader.position();
-            let filled = reader.fill(&mut batch, Some(to));
-            if !batch.is_empty()
-                && self.store(
-                    Run {
-                        batch: &batch,
-                        lane,
-                        first,
-                    },
-                    None,
-                    is_new,
-                ) == Outcome::Left
-            {
-                break;
-            }
-            match filled {
-                Ok(_) if batch.is_empty() => {
-                    log::error!("lane {}: ends at {}, before {}", lane.id, first.0, to.0);
-                    break;
-                }
-                Ok(_) => {}
-                Err(ReadError::Damage(damage)) => log::error!("lane {}: {damage}", lane.id),
-                Err(fault) => {
-                    let fault = Fault {
-                        code: None,
-                        text: fault.to_string(),
-                    };
-                    self.wait(&SinkError::Stop(fault));
-                }
-            }
-        }
-        self.scratch = Some(batch);
-    }
-
-    /// Stores a run, however long it takes. `is_new`: its events were not counted as stored before.
-    fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>, is_new: bool) -> Outcome {
-        // Kept over attempts: what is dead-lettered once is not dead-lettered again.
-        let mut dead = Refused::new();
+    /// Stores a run, however long it takes.
+    fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
+        let mut moves = 0;
         let times = loop {
-            match self.attempt(run, &mut dead) {
-                Ok(Attempt::Stored(times)) => break times,
-                Ok(Attempt::Moved) => {}
-                Ok(Attempt::Fenced) => return Outcome::Left,
-                Err(fault) => {
-                    let is_journaled = run.lane.directory.is_some();
-                    if is_journaled && self.writer.draining.load(Ordering::Relaxed) {
-                        log::warn!("left in the journal: {fault}");
-                        self.writer.sink.abandon(&fault);
-                        return Outcome::Left;
-                    }
-                    self.wait(&fault);
-                }
+            if run.lane.is_lost() {
+                return Outcome::Fenced;
             }
+            if self.has_given_up && run.is_journaled() {
+                return Outcome::Left;
+            }
+            let fault = match self.attempt(run) {
+                Ok(Attempt::Stored(times)) => break times,
+                Ok(Attempt::Behind) => return Outcome::Behind,
+                Ok(Attempt::Fenced) => {
+                    // A lane that was found is left to its owner until the next start.
+                    if run.lane.origin == Origin::Opened {
+                        run.lane.set_lost();
+                    }
+                    return Outcome::Fenced;
+                }
+                Ok(Attempt::Moved) if moves < MOVES_MAX => {
+                    moves += 1;
+                    continue;
+                }
+                Ok(Attempt::Moved) => SinkError::Stop(Fault {
+                    code: None,
+                    text: format!("the checkpoint of lane {} does not stay", run.lane.id),
+                }),
+                Err(fault) => fault,
+            };
+            self.fail(&fault, run.is_journaled());
         };
         self.trouble.is_over();
         self.used_at = Instant::now();
-        if is_new {
-            self.writer
-                .counters
-                .stored
-                .add((run.batch.len() - dead.len()) as u64);
-            self.writer.counters.dead_lettered.add(dead.len() as u64);
-        }
-        if let Some(times) = times {
-            self.log_batch(run, sealed_at, dead.len(), times);
-        }
-        run.lane.set_stored(run.first.plus(run.batch.len()));
+        self.count(run, sealed_at, times);
+        run.lane.set_stored(run.end());
         Outcome::Stored
     }
 
-    fn wait(&mut self, fault: &SinkError) {
-        self.trouble.happened(fault);
+    /// Counts what a run has newly stored.
+    fn count(&mut self, run: Run<'_>, sealed_at: Option<Instant>, times: Option<StoreTimes>) {
+        let (new, dead) = self.lanes.of(run.lane).count(run.first, run.end());
+        let counters = &self.writer.counters;
+        if run.lane.origin == Origin::Found {
+            counters.recovered.add(new);
+        }
+        counters.stored.add(new - dead);
+        counters.dead_lettered.add(dead);
+        if let Some(times) = times {
+            self.log_batch(run, sealed_at, dead, times);
+        }
+    }
+
+    /// Says what happened and waits a while; while the process drains, what is in the journal is left
+    /// there instead.
+    fn fail(&mut self, fault: &SinkError, is_journaled: bool) {
+        if is_journaled && self.writer.draining.load(Ordering::Relaxed) {
+            log::warn!("left in the journal for the next start: {fault}");
+            self.has_given_up = true;
+            self.abandon(fault);
+        } else {
+            self.trouble.happened(fault);
+            self.abandon(fault);
+            thread::sleep(self.trouble.backoff(fault));
+        }
+    }
+
+    /// Ends what is open in the database. Where the connection goes too, what it said of the lanes
+    /// is asked again: another server may answer next, or one restored from a backup.
+    fn abandon(&mut self, fault: &SinkError) {
         self.writer.sink.abandon(fault);
-        thread::sleep(self.trouble.backoff(fault));
-    }
-
-    /// One transaction: the checkpoint's step, the rows, the dead letters' file, COMMIT.
-    fn attempt(&mut self, run: Run<'_>, dead: &mut Refused) -> Result<Attempt, SinkError> {
-        self.open()?;
-        let checkpoint = self.checkpoint(run.lane)?;
-        let new = run.first.plus(run.batch.len());
-        if checkpoint.position >= new {
-            return Ok(Attempt::Stored(None));
+        if !matches!(fault, SinkError::Retry(_)) {
+            self.lanes.forget_checkpoints();
+            self.must_check = true;
         }
-        if checkpoint.position < run.first && run.lane.directory.is_some() {
-            self.refill(run.lane, checkpoint.position, run.first);
-        }
-        let old = self.checkpoint(run.lane)?.position;
-        let step = Step {
-            lane: run.lane.id,
-            epoch: checkpoint.epoch,
-            old,
-            new,
-        };
-        let mut refused = dead.clone();
-        let inserted = self.writer.sink.insert(run.batch, step, &mut refused);
-        self.bury(run, dead, refused)?;
-        let insert = match inserted? {
-            Inserted::Open(times) => times,
-            Inserted::Elsewhere(found) => return Ok(self.find_again(run.lane, step, found)),
-        };
-        let start = Instant::now();
-        self.writer.sink.commit()?;
-        self.checkpoints.insert(
-            run.lane.id,
-            Checkpoint {
-                epoch: step.epoch,
-                position: new,
-            },
-        );
-        Ok(Attempt::Stored(Some(StoreTimes {
-            insert,
-            commit: start.elapsed(),
-        })))
-    }
-
-    /// What the database says of a lane; asked once, when the lane becomes ours.
-    fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Checkpoint, SinkError> {
-        if let Some(checkpoint) = self.checkpoints.get(&lane.id) {
-            return Ok(*checkpoint);
-        }
-        let checkpoint = self.writer.sink.adopt(lane.id)?;
-        self.checkpoints.insert(lane.id, checkpoint);
-        Ok(checkpoint)
-    }
-
-    /// The checkpoint was not where it should have been: learns where it is.
-    fn find_again(&mut self, lane: &LaneHandle, step: Step, found: Option<Checkpoint>) -> Attempt {
-        match found {
-            Some(found) if found.epoch != step.epoch => {
-                log::error!(
-                    "lane {}: another process owns it ({:?}, we had {:?}) and stores its events",
-                    lane.id,
-                    found.epoch,
-                    step.epoch
-                );
-                Attempt::Fenced
-            }
-            // A COMMIT whose answer was lost did happen.
-            Some(found) if found.position == step.new => {
-                self.checkpoints.insert(lane.id, found);
-                Attempt::Stored(None)
-            }
-            Some(found) => {
-                self.checkpoints.insert(lane.id, found);
-                Attempt::Moved
-            }
-            None => {
-                log::error!("lane {}: the database has lost its checkpoint", lane.id);
-                self.checkpoints.remove(&lane.id);
-                Attempt::Moved
-            }
-        }
-    }
-
-    /// The database has lost what it had stored, as one restored from a backup: stores it again from
-    /// the segments that are still kept.
-    fn refill(&mut self, lane: &LaneHandle, from: Position, to: Position) {
-        let lost = to.since(from);
-        log::error!(
-            "lane {}: the database has lost {lost} stored events; storing them again",
-            lane.id
-        );
-        let Some(directory) = &lane.directory else {
-            return;
-        };
-        let mut reader = LaneReader::new(Disk, directory, lane.id, from);
-        let mut batch = Batch::new(self.writer.batch_events);
-        while reader.position() < to {
-            batch.clear();
-            let first = reader.position();
-            let filled = reader.fill(&mut batch, Some(to));
-            if !batch.is_empty()
-                && self.store(
-                    Run {
-                        batch: &batch,
-                        lane,
-                        first,
-                    },
-                    None,
-                    false,
-                ) == Outcome::Left
-            {
-                return;
-            }
-            match filled {
-                Err(ReadError::Damage(damage)) => log::error!("lane {}: {damage}", lane.id),
-                Err(fault) => return log::error!("lane {}: {fault}", lane.id),
-                Ok(_) if batch.is_empty() => return,
-                Ok(_) => {}
-            }
-        }
-    }
-
-    /// Puts newly refused events into the dead-letter file, before the checkpoint passes them.
-    fn bury(&self, run: Run<'_>, dead: &mut Refused, refused: Refused) -> Result<(), SinkError> {
-        let new = refused
-            .iter()
-            .filter(|(index, _)| !dead.contains_key(index));
-        let letters: Vec<_> = new
-            .map(|(&index, fault)| (run.batch.event(index), run.first.plus(index), fault))
-            .collect();
-        let Some((_, _, fault)) = letters.first() else {
-            return Ok(());
-        };
-        log::warn!(
-            "writer {}: {} events are refused by the database and go to the dead letters: {fault}",
-            self.writer.index,
-            letters.len(),
-        );
-        let written = self
-            .writer
-            .dead_letters
-            .write(run.lane.id, letters.into_iter());
-        written.map_err(|fault| {
-            SinkError::Stop(Fault {
-                code: None,
-                text: fault.to_string(),
-            })
-        })?;
-        *dead = refused;
-        Ok(())
     }
 
     fn open(&mut self) -> Result<(), SinkError> {
@@ -421,11 +281,11 @@ impl Storing {
         let used = self.open().and_then(|()| self.writer.sink.ping());
         if let Err(fault) = used {
             log::debug!("writer {}: idle connection: {fault}", self.writer.index);
-            self.writer.sink.abandon(&fault);
+            self.abandon(&fault);
         }
     }
 
-    fn log_batch(&self, run: Run<'_>, sealed_at: Option<Instant>, dead: usize, times: StoreTimes) {
+    fn log_batch(&self, run: Run<'_>, sealed_at: Option<Instant>, dead: u64, times: StoreTimes) {
         let received = run.batch.oldest_received_at().unwrap_or(UnixMillis::now());
         let queued = sealed_at.map_or(Duration::ZERO, |at| {
             at.elapsed().saturating_sub(times.sum())

@@ -23,8 +23,9 @@ use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::conversation::{Awaited, Conversation, Next, Shed, Site};
 use hakaru::http::query::Rejection;
 use hakaru::http::response::Answers;
-use hakaru::journal::commit::{self, Bell};
-use hakaru::keeping::Keeping;
+use hakaru::journal::commit;
+use hakaru::journal::handle::{Bell, LaneHandle};
+use hakaru::keeping::{JournalBound, Keeping, Medium};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -94,6 +95,13 @@ const EVENTS: u32 = 1_000;
 /// How long the disk may take for a batch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a shard without a ring does with a group.
+fn write(keeping: &mut Keeping) {
+    if let Some(group) = keeping.begin_write() {
+        keeping.write_by_thread(group);
+    }
+}
+
 /// Sends batch after batch through `desk`; `inbox` is the writer's end. Gives the allocations of this
 /// thread, after the first batches have grown to their size.
 fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
@@ -113,13 +121,13 @@ fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
                 "{}",
                 String::from_utf8_lossy(&out)
             );
-            desk.keeping.commit();
+            write(&mut desk.keeping);
         }
         // The writer's part: the batch comes back when it is durable.
         let deadline = Instant::now() + PATIENCE;
         loop {
             desk.keeping.hear();
-            desk.keeping.commit();
+            write(&mut desk.keeping);
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
@@ -145,12 +153,21 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let (bell, _heard) = Bell::new().unwrap();
         let (opened, _lanes) = channel();
-        let disk = (ack == Ack::Journaled).then(|| {
-            commit::start("disk".to_owned(), directory.path().to_owned(), bell, opened).unwrap()
-        });
+        let medium = if ack == Ack::Journaled {
+            let (disk, work) = commit::disk_thread(directory.path().to_owned(), bell, opened);
+            std::thread::spawn(|| work.run());
+            let bound = JournalBound {
+                bytes_max: 1 << 30,
+                shards: 1,
+                elsewhere: Arc::default(),
+            };
+            Medium::Journal(disk, bound)
+        } else {
+            Medium::Memory(LaneHandle::in_memory().unwrap())
+        };
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, events_max);
-        let mut keeping = Keeping::new(ack, Arc::default(), handoff, disk, 1 << 30);
+        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium);
         let deadline = Instant::now() + PATIENCE;
         while !keeping.is_open() {
             assert!(Instant::now() < deadline, "no lane was opened");

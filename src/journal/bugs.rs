@@ -4,8 +4,6 @@
 /// What could be wrong with a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bug {
-    /// An event is promised before it was synced.
-    AnswerBeforeSync,
     /// The name of a new segment is not made durable.
     DirectoryNotSynced,
     /// A record is taken whatever its checksum says, as a torn one at the end.

@@ -1,265 +1,211 @@
-//! Group commit: while one sync runs, events gather; then one write and one sync for all of them.
+//! Group commit: while one write is on its way to the disk, events gather; then one write for all of
+//! them.
 //!
-//! The disk is worked by a thread of its own, so that a shard never waits for it, on either I/O
-//! driver. The thread rings a bell, a byte on a socket, when it has something to report.
+//! A write is durable when it ends (`O_DSYNC`), so that it needs no call of its own to be synced. On
+//! io_uring the shard's ring does it. Whatever else would block, making lanes and segments, and on
+//! epoll the writes too, is done by a thread of the shard's own, which rings a bell when it has
+//! something to report.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::time::Duration;
 
-use super::lane::{Lane, SEGMENT_BYTES, make_directory};
-use super::record::{LaneId, Position};
-use super::storage::{Disk, Storage};
+use super::blocks::Blocks;
+use super::handle::{Bell, LaneHandle, Origin};
+use super::record::{LaneId, SegmentNumber};
+use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
+use super::storage::{Disk, StorageFile};
 
 /// How long to wait before the next lane is tried, when one could not be opened or written.
-const REOPEN_AFTER: Duration = Duration::from_secs(1);
+pub const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// The file in a lane's directory whose lock says that the lane has an owner.
-const LOCK_NAME: &str = "lock";
+/// Orders that can be under way: a write, and a lane or a segment.
+const ORDERS_MAX: usize = 2;
 
-/// A lane as its shard, its writer and the janitor know it.
+/// How often another name is tried, when another process took hold of a new lane first.
+const NAMES_TRIED: usize = 8;
+
+/// Blocks on their way into a segment.
 #[derive(Debug)]
-pub struct LaneHandle {
-    /// Its name.
-    pub id: LaneId,
-    /// Where its segments are; `None` for a lane that is only in memory.
-    pub directory: Option<PathBuf>,
-    stored: AtomicU64,
-    is_recovered: AtomicBool,
-    /// Where a lane that failed ends; what may follow on the disk was never promised.
-    closed: OnceLock<Position>,
-    /// Rung when more is stored.
-    bell: Option<Bell>,
-    /// Keeps other processes out as long as it is open.
-    _lock: Option<File>,
+pub struct Write {
+    /// The segment.
+    pub file: Arc<File>,
+    /// Where in it.
+    pub offset: u64,
+    /// What.
+    pub blocks: Blocks,
 }
 
-impl LaneHandle {
-    /// A lane without a journal: positions, so that a batch is stored once, and nothing on disk.
-    pub fn in_memory() -> Self {
-        Self {
-            id: LaneId::random(),
-            directory: None,
-            stored: AtomicU64::new(0),
-            is_recovered: AtomicBool::new(false),
-            closed: OnceLock::new(),
-            bell: None,
-            _lock: None,
-        }
-    }
-
-    /// Locks the lane in `directory`, or says `None` where it has an owner.
-    pub fn lock(id: LaneId, directory: PathBuf) -> io::Result<Option<Self>> {
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.join(LOCK_NAME))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                id,
-                directory: Some(directory),
-                stored: AtomicU64::new(0),
-                is_recovered: AtomicBool::new(false),
-                closed: OnceLock::new(),
-                bell: None,
-                _lock: Some(lock),
-            })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(fault)) => Err(fault),
-        }
-    }
-
-    /// The stored prefix, as the writer last saw it committed.
-    pub fn stored(&self) -> Position {
-        Position(self.stored.load(Ordering::Acquire))
-    }
-
-    /// Says how far the lane is stored. Only its writer calls this.
-    pub fn set_stored(&self, position: Position) {
-        self.stored.store(position.0, Ordering::Release);
-        if let Some(bell) = &self.bell {
-            bell.ring();
-        }
-    }
-
-    /// Whether the lane is written no more and every event of it is stored.
-    pub fn is_done(&self) -> bool {
-        let is_closed = self.closed.get().is_some_and(|end| self.stored() >= *end);
-        is_closed || self.is_recovered.load(Ordering::Acquire)
-    }
-
-    /// Where a lane that failed ends.
-    pub fn closed(&self) -> Option<Position> {
-        self.closed.get().copied()
-    }
-
-    /// Says that the lane is written no more and ends at `end`. Only its shard calls this, once.
-    pub fn set_closed(&self, end: Position) {
-        if self.closed.set(end).is_err() {
-            log::error!("lane {} was closed twice", self.id);
-        }
-    }
-
-    /// Says that every event of an adopted lane is stored. Only its writer calls this.
-    pub fn set_recovered(&self) {
-        self.is_recovered.store(true, Ordering::Release);
-    }
-}
-
-/// Events for one write and one sync: a record without its head.
+/// What a disk thread is asked for.
 #[derive(Debug)]
-pub struct Group {
-    /// Begun by `begin_record`.
-    pub record: Vec<u8>,
-    /// Events in it.
-    pub events: u32,
+pub enum Order {
+    /// A new lane, not before this time has passed; again and again until there is one.
+    Lane(Duration),
+    /// Another segment of the lane.
+    Segment(Arc<LaneHandle>, SegmentNumber),
+    /// A write, where the shard's driver cannot.
+    Write(Write),
 }
 
-/// What the disk thread has to say.
+/// What a disk thread has to say.
 #[derive(Debug)]
 pub enum Report {
-    /// Groups that follow go to a new lane, from its start.
-    Opened(Arc<LaneHandle>),
-    /// The group is on the disk; its buffer comes back.
-    Committed(Vec<u8>),
-    /// The lane is closed for good, with the group if there was one. Another is tried.
-    Closed {
-        /// What the system said.
-        fault: io::Error,
-        /// The buffer of the group that is not on the disk.
-        record: Option<Vec<u8>>,
-    },
+    /// A new lane, and its first segment.
+    Opened(Arc<LaneHandle>, Arc<File>),
+    /// There is no new lane yet.
+    NotOpened(io::Error),
+    /// The segment that was asked for.
+    Segment(io::Result<Arc<File>>),
+    /// The blocks of a write come back; whether they are on the disk.
+    Written(Blocks, io::Result<()>),
 }
 
 /// A shard's end of its disk thread.
 #[derive(Debug)]
 pub struct DiskThread {
-    /// Takes one group at a time.
-    pub groups: SyncSender<Group>,
-    /// Answers, each announced by the bell.
-    pub reports: Receiver<Report>,
+    orders: SyncSender<Order>,
+    reports: Receiver<Report>,
 }
 
-/// The other end of a shard's bell.
-#[derive(Debug, Clone)]
-pub struct Bell(Arc<UnixStream>);
+/// The thread is gone, or was asked for more than it does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoDiskThread;
 
-impl Bell {
-    /// A bell and the stream on which the shard hears it.
-    pub fn new() -> io::Result<(Self, UnixStream)> {
-        let (near, far) = UnixStream::pair()?;
-        near.set_nonblocking(true)?;
-        Ok((Self(Arc::new(near)), far))
+impl DiskThread {
+    /// Asks for something; the answer is a report.
+    pub fn order(&self, order: Order) -> Result<(), NoDiskThread> {
+        self.orders
+            .try_send(order)
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) | TrySendError::Disconnected(_) => NoDiskThread,
+            })
     }
 
-    /// Makes the shard look. Never waits: a bell that is full of rings is heard anyway.
-    pub fn ring(&self) {
-        match (&*self.0).write(&[1]) {
-            Ok(_) => {}
-            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
-            // The shard has ended.
-            Err(fault) => log::trace!("bell: {fault}"),
-        }
+    /// The next report, if there is one.
+    pub fn report(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
     }
 }
 
-/// Starts the disk thread of a shard, with lanes in `journal`. It ends when the shard's end is dropped.
-/// `opened` hears of every lane.
-pub fn start(
-    name: String,
+/// What a disk thread runs.
+#[derive(Debug)]
+pub struct DiskWork {
+    journal: PathBuf,
+    orders: Receiver<Order>,
+    reports: Sender<Report>,
+    bell: Bell,
+    opened: Sender<Arc<LaneHandle>>,
+}
+
+/// A disk thread for lanes in `journal`: the shard's end, which has asked for a lane already, and the
+/// work. `opened` hears of every lane.
+pub fn disk_thread(
     journal: PathBuf,
     bell: Bell,
     opened: Sender<Arc<LaneHandle>>,
-) -> io::Result<DiskThread> {
-    let (groups, inbox) = sync_channel(1);
+) -> (DiskThread, DiskWork) {
+    let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (to_shard, reports) = channel();
-    thread::Builder::new()
-        .name(name)
-        .spawn(move || work(&journal, &inbox, &to_shard, &bell, &opened))?;
-    Ok(DiskThread { groups, reports })
+    let work = DiskWork {
+        journal,
+        orders: inbox,
+        reports: to_shard,
+        bell,
+        opened,
+    };
+    (DiskThread { orders, reports }, work)
 }
 
-/// Opens lane after lane; works one until it fails.
-fn work(
-    journal: &Path,
-    groups: &Receiver<Group>,
-    reports: &Sender<Report>,
-    bell: &Bell,
-    opened: &Sender<Arc<LaneHandle>>,
-) {
-    let report = |report: Report| {
-        let is_heard = reports.send(report).is_ok();
-        bell.ring();
-        is_heard
-    };
-    loop {
-        let closed = match open(Disk, journal) {
-            Err(fault) => Report::Closed {
-                fault,
-                record: None,
-            },
-            Ok((lane, mut handle)) => {
-                handle.bell = Some(bell.clone());
-                let handle = Arc::new(handle);
-                let is_heard = opened.send(Arc::clone(&handle)).is_ok();
-                if !is_heard || !report(Report::Opened(handle)) {
-                    return;
+impl DiskWork {
+    /// Works until the shard's end is dropped.
+    pub fn run(self) {
+        while let Ok(order) = self.orders.recv() {
+            let report = match order {
+                Order::Lane(after) => self.open_at_last(after),
+                Order::Segment(lane, number) => {
+                    let directory = lane.directory.clone().unwrap_or_default();
+                    let made = make_segment(&Disk, &directory, number, SEGMENT_BYTES);
+                    Some(Report::Segment(made.map(Arc::new)))
                 }
-                match commit_until_failure(lane, groups, |buffer| report(Report::Committed(buffer)))
-                {
-                    Some((fault, record)) => Report::Closed {
-                        fault,
-                        record: Some(record),
-                    },
-                    None => return,
+                Order::Write(write) => {
+                    let Write {
+                        file,
+                        offset,
+                        blocks,
+                    } = write;
+                    let written = StorageFile::write_at(&*file, blocks.as_slice(), offset);
+                    Some(Report::Written(blocks, written))
+                }
+            };
+            let Some(report) = report else { return };
+            if !self.report(report) {
+                return;
+            }
+        }
+    }
+
+    fn report(&self, report: Report) -> bool {
+        let is_heard = self.reports.send(report).is_ok();
+        self.bell.ring();
+        is_heard
+    }
+
+    /// Tries to open a lane until there is one; `None` when nobody wants it any more.
+    fn open_at_last(&self, after: Duration) -> Option<Report> {
+        let mut wait = after;
+        loop {
+            // A shard without a lane orders nothing: what ends the wait early is its end.
+            let waited = self.orders.recv_timeout(wait);
+            if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
+                return None;
+            }
+            match self.open() {
+                Ok((lane, file)) => {
+                    let lane = Arc::new(lane);
+                    self.opened.send(Arc::clone(&lane)).ok()?;
+                    return Some(Report::Opened(lane, Arc::new(file)));
+                }
+                Err(fault) => {
+                    if !self.report(Report::NotOpened(fault)) {
+                        return None;
+                    }
+                    wait = REOPEN_AFTER;
                 }
             }
-        };
-        if !report(closed) {
-            return;
-        }
-        match groups.recv_timeout(REOPEN_AFTER) {
-            // A shard without a lane sends nothing.
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
-}
 
-/// A new lane in a directory of its own, locked before it has a segment.
-fn open(storage: Disk, journal: &Path) -> io::Result<(Lane<Disk>, LaneHandle)> {
-    let id = LaneId::random();
-    let directory = make_directory(&storage, journal, id)?;
-    let Some(handle) = LaneHandle::lock(id, directory.clone())? else {
-        // Another process found it in this very moment and has it now; it is empty.
-        return Err(io::ErrorKind::WouldBlock.into());
-    };
-    let lane = Lane::create(storage, &directory, id, SEGMENT_BYTES)?;
-    Ok((lane, handle))
-}
-
-/// Commits group after group. `None` when no more will come.
-fn commit_until_failure<S: Storage>(
-    lane: Lane<S>,
-    groups: &Receiver<Group>,
-    mut committed: impl FnMut(Vec<u8>) -> bool,
-) -> Option<(io::Error, Vec<u8>)> {
-    let mut lane = lane;
-    while let Ok(Group { mut record, events }) = groups.recv() {
-        lane = match lane.append(&mut record, events) {
-            Ok(lane) => lane,
-            Err(fault) => return Some((fault, record)),
-        };
-        if !committed(record) {
-            return None;
+    /// A new lane in a directory of its own, locked before it has a segment.
+    fn open(&self) -> io::Result<(LaneHandle, File)> {
+        for _ in 0..NAMES_TRIED {
+            let id = LaneId::random()?;
+            let directory = make_directory(&Disk, &self.journal, id)?;
+            let bell = Some(self.bell.clone());
+            let opened =
+                LaneHandle::lock(id, directory.clone(), Origin::Opened, bell).and_then(|locked| {
+                    // Another process may find it in this very moment, have it, and remove it.
+                    let Some(lane) = locked else { return Ok(None) };
+                    let first = SegmentNumber(0);
+                    let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
+                    Ok(Some((lane, file)))
+                });
+            match opened {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {}
+                Err(fault) => {
+                    // Nothing was promised in it; what is left of it is what fills the disk.
+                    if let Err(left) = fs::remove_dir_all(&directory) {
+                        log::debug!("{}: {left}", directory.display());
+                    }
+                    return Err(fault);
+                }
+            }
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
-    None
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::janitor::lanes;
-use super::lane::{segment_name, segments};
 use super::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
 use super::record::{LaneId, NotALaneId, Position};
+use super::segment::{segment_name, segments};
 use super::storage::Disk;
 use crate::batch::{Batch, BatchEvents};
 use crate::event::Event;
@@ -54,18 +54,25 @@ pub enum InspectError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Something that was written is not there.
-    #[error("{0} places are damaged; the events there cannot be read")]
+    #[error("{0} places are damaged; events that are missing there cannot be read")]
     Damaged(usize),
+    /// Lanes could not be read on, each for a reason that its row gives.
+    #[error("{0} lanes cannot be read to their end; their rows say why")]
+    Unreadable(usize),
 }
 
-/// What a lane holds.
+/// What a lane holds, as far as it could be read.
 struct Contents {
     segments: usize,
     bytes: u64,
     first: Position,
     end: Position,
+    /// Events that were read.
+    events: usize,
     is_torn: bool,
     damages: Vec<Damage>,
+    /// Why it could not be read on.
+    error: Option<InspectError>,
 }
 
 /// A journal, to be looked at.
@@ -100,35 +107,37 @@ impl Inspection {
                 "LANE", "OWNED", "SEGMENTS", "BYTES", "FIRST", "END"
             )?;
         }
+        let mut unreadable = 0;
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let contents = self.read(lane, Position::START, |_, _| Ok(()))?;
+            let Some(contents) = self.look(lane) else {
+                continue;
+            };
+            unreadable += usize::from(contents.error.is_some());
             let is_owned = self.is_owned(lane);
-            let Contents {
-                segments,
-                bytes,
-                first,
-                end,
-                ..
-            } = contents;
+            let (segments, bytes) = (contents.segments, contents.bytes);
+            let (first, end) = (contents.first.0, contents.end.0);
             match self.output {
                 Output::Text => {
                     let owned = if is_owned { "yes" } else { "no" };
-                    writeln!(
+                    write!(
                         out,
-                        "{lane}  {owned:5}  {segments:8}  {bytes:12}  {:12}  {:12}",
-                        first.0, end.0
+                        "{lane}  {owned:5}  {segments:8}  {bytes:12}  {first:12}  {end:12}"
                     )?;
+                    match contents.error {
+                        Some(error) => writeln!(out, "  {error}")?,
+                        None => writeln!(out)?,
+                    }
                 }
                 Output::Json => {
                     let line = json!({
                         "lane": lane.to_string(), "owned": is_owned, "segments": segments,
-                        "bytes": bytes, "first": first.0, "end": end.0,
+                        "bytes": bytes, "first": first, "end": end,
                     });
-                    writeln!(out, "{line}")?;
+                    writeln!(out, "{}", with_error(line, contents.error.as_ref()))?;
                 }
             }
         }
-        Ok(())
+        verdict(0, unreadable)
     }
 
     /// Writes every event of a lane.
@@ -137,7 +146,7 @@ impl Inspection {
             text: lane.to_owned(),
             fault,
         })?;
-        let contents = self.read(id, Position::START, |position, event| {
+        let contents = self.read(id, |position, event| {
             let Event { name, value, received_at } = event;
             let at = i64::try_from(received_at.0).ok();
             let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
@@ -150,21 +159,23 @@ impl Inspection {
                     writeln!(out, "{line}")
                 }
             }
-        })?;
-        if contents.damages.is_empty() {
-            Ok(())
-        } else {
-            Err(InspectError::Damaged(contents.damages.len()))
+        });
+        match contents.error {
+            Some(error) => Err(error),
+            None => verdict(contents.damages.len(), 0),
         }
     }
 
     /// Reads every lane and says what is damaged.
     pub fn verify(&self, out: &mut impl Write) -> Result<(), InspectError> {
-        let mut damaged = 0;
+        let (mut damaged, mut unreadable) = (0, 0);
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let contents = self.read(lane, Position::START, |_, _| Ok(()))?;
+            let Some(contents) = self.look(lane) else {
+                continue;
+            };
             damaged += contents.damages.len();
-            let events = contents.end.since(contents.first);
+            unreadable += usize::from(contents.error.is_some());
+            let events = contents.events;
             match self.output {
                 Output::Text => {
                     let tail = if contents.is_torn {
@@ -172,14 +183,17 @@ impl Inspection {
                     } else {
                         ""
                     };
-                    let state = if contents.damages.is_empty() {
-                        "whole"
-                    } else {
-                        "DAMAGED"
+                    let state = match contents.error {
+                        Some(_) => "UNREADABLE",
+                        None if contents.damages.is_empty() => "whole",
+                        None => "DAMAGED",
                     };
                     writeln!(out, "{lane}  {state}: {events} events{tail}")?;
                     for damage in &contents.damages {
                         writeln!(out, "  {damage}")?;
+                    }
+                    if let Some(error) = contents.error {
+                        writeln!(out, "  {error}")?;
                     }
                 }
                 Output::Json => {
@@ -188,53 +202,69 @@ impl Inspection {
                     let line = json!({
                         "lane": lane.to_string(), "events": events, "torn": contents.is_torn, "damages": damages,
                     });
-                    writeln!(out, "{line}")?;
+                    writeln!(out, "{}", with_error(line, contents.error.as_ref()))?;
                 }
             }
         }
-        if damaged == 0 {
-            Ok(())
-        } else {
-            Err(InspectError::Damaged(damaged))
-        }
+        verdict(damaged, unreadable)
     }
 
     /// Whether a process holds the lane's lock.
     fn is_owned(&self, lane: LaneId) -> bool {
-        let lock = self.journal.join(lane.to_string()).join("lock");
+        let lock = self.directory(lane).join("lock");
         let held = File::open(lock).map(|lock| lock.try_lock_shared());
         matches!(held, Ok(Err(std::fs::TryLockError::WouldBlock)))
+    }
+
+    fn directory(&self, lane: LaneId) -> PathBuf {
+        self.journal.join(lane.to_string())
+    }
+
+    /// What a lane holds; `None` for one that a server has stored and removed meanwhile.
+    fn look(&self, lane: LaneId) -> Option<Contents> {
+        let contents = self.read(lane, |_, _| Ok(()));
+        let is_gone = matches!(self.directory(lane).try_exists(), Ok(false));
+        (!is_gone).then_some(contents)
     }
 
     fn read(
         &self,
         lane: LaneId,
-        from: Position,
-        mut each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
-    ) -> Result<Contents, InspectError> {
-        let directory = self.journal.join(lane.to_string());
-        let numbers = Self::io(&directory, segments(&Disk, &directory))?;
+        each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
+    ) -> Contents {
         let mut contents = Contents {
-            segments: numbers.len(),
+            segments: 0,
             bytes: 0,
-            first: from,
-            end: from,
+            first: Position::START,
+            end: Position::START,
+            events: 0,
             is_torn: false,
             damages: Vec::new(),
+            error: None,
         };
-        for &number in &numbers {
+        contents.error = self.read_into(&mut contents, lane, each).err();
+        contents
+    }
+
+    fn read_into(
+        &self,
+        contents: &mut Contents,
+        lane: LaneId,
+        mut each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
+    ) -> Result<(), InspectError> {
+        let directory = self.directory(lane);
+        for number in Self::io(&directory, segments(&Disk, &directory))? {
             let path = directory.join(segment_name(number));
-            contents.bytes += Self::io(&path, path.metadata())?.len();
-        }
-        // Segments that were stored long ago are removed: what is left is where the lane begins.
-        for &number in &numbers {
-            let start = segment_start(&Disk, &directory, lane, number);
-            if let Some(start) = Self::io(&directory, start)? {
-                contents.first = start.max(from);
-                break;
+            match path.metadata() {
+                Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+                metadata => {
+                    contents.bytes += Self::io(&path, metadata)?.len();
+                    contents.segments += 1;
+                }
             }
         }
-        let mut reader = LaneReader::new(Disk, &directory, lane, contents.first);
+        let mut reader = LaneReader::from_oldest(Disk, &directory, lane)?;
+        contents.first = reader.position();
         #[expect(clippy::expect_used, reason = "a constant within the range")]
         let mut batch = Batch::new(BatchEvents::new(BATCH_EVENTS).expect("within the range"));
         loop {
@@ -244,16 +274,51 @@ impl Inspection {
             for (index, event) in batch.events().enumerate() {
                 each(first.plus(index), event)?;
             }
+            contents.events += batch.len();
             contents.end = reader.position();
             match filled {
                 Ok(Filled::More) => {}
                 Ok(Filled::End { is_torn }) => {
                     contents.is_torn = is_torn;
-                    return Ok(contents);
+                    return Ok(());
                 }
-                Err(ReadError::Damage(damage)) => contents.damages.push(damage),
-                Err(fault @ ReadError::Io { .. }) => return Err(fault.into()),
+                Err(ReadError::Damage(damage)) => {
+                    if !is_removed(&directory, lane, &damage) {
+                        contents.damages.push(damage);
+                    }
+                }
+                Err(fault) => return Err(fault.into()),
             }
         }
     }
 }
+
+/// Whether what is missing was stored and removed while the lane was read: it begins behind that now.
+fn is_removed(directory: &Path, lane: LaneId, damage: &Damage) -> bool {
+    for number in segments(&Disk, directory).unwrap_or_default() {
+        match segment_start(&Disk, directory, lane, number) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            oldest => return matches!(oldest, Ok(Some(start)) if start >= damage.to),
+        }
+    }
+    true
+}
+
+fn with_error(mut line: serde_json::Value, error: Option<&InspectError>) -> serde_json::Value {
+    if let Some(error) = error {
+        line["error"] = error.to_string().into();
+    }
+    line
+}
+
+/// The answer to a question about all lanes, when every row is written.
+fn verdict(damaged: usize, unreadable: usize) -> Result<(), InspectError> {
+    match (damaged, unreadable) {
+        (0, 0) => Ok(()),
+        (damaged, 0) => Err(InspectError::Damaged(damaged)),
+        (_, unreadable) => Err(InspectError::Unreadable(unreadable)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

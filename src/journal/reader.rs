@@ -1,58 +1,20 @@
 //! Reads a lane back: from any position, up to its end or to what is known to be durable.
 
+mod damage;
+mod scan;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::lane::{segment_name, segments};
+pub use self::damage::{Damage, ReadError};
+use self::scan::Looked;
 use super::record::{
-    Found, LaneId, Position, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES,
-    SegmentId, SegmentNumber, events, find_record, read_segment_head,
+    LaneId, Position, RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId,
+    SegmentNumber, events, read_segment_head,
 };
+use super::segment::{segment_name, segments};
 use super::storage::{Storage, StorageFile};
 use crate::batch::Batch;
-
-/// Bytes read at once.
-const WINDOW_BYTES: usize = 256 * 1024;
-
-/// A place in a lane where records are missing that later ones prove to have been written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file, or the one before the place.
-    pub file: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// The first event that is missing.
-    pub from: Position,
-    /// The first event that is there again.
-    pub to: Position,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (file, offset, from, to) = (self.file.display(), self.offset, self.from.0, self.to.0);
-        let lost = self.to.since(self.from);
-        write!(
-            out,
-            "{file}, byte {offset}: {lost} events are unreadable, positions {from} to {to}"
-        )
-    }
-}
-
-/// Why a batch could not be filled.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The disk would not be read; the same place may be tried again.
-    #[error("{}: {fault}", file.display())]
-    Io {
-        /// What was read.
-        file: PathBuf,
-        /// What the system said.
-        fault: io::Error,
-    },
-    /// Events are missing. The reader stands behind them: reading on is safe, once it was said.
-    #[error("{0}")]
-    Damage(Damage),
-}
 
 /// How a lane goes on behind a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +47,10 @@ pub struct LaneReader<S: Storage> {
 struct Place<F> {
     file: F,
     id: SegmentId,
+    /// The position of its first event. Where its head is unreadable, `None` up to a record that counts.
+    start: Option<Position>,
     offset: u64,
 }
-
-/// A segment, at its first record, and the position of its first event.
-type Opened<F> = (Place<F>, Position);
 
 impl<S: Storage> LaneReader<S> {
     /// Stands before the event at `position`.
@@ -104,6 +65,26 @@ impl<S: Storage> LaneReader<S> {
             window: Vec::new(),
             window_offset: 0,
         }
+    }
+
+    /// Stands before the oldest event that is left; what was before it is stored and removed.
+    pub fn from_oldest(storage: S, directory: &Path, lane: LaneId) -> Result<Self, ReadError> {
+        let mut reader = Self::new(storage, directory, lane, Position::START);
+        for number in reader.numbers()? {
+            let Some(place) = reader.open(number)? else {
+                continue;
+            };
+            let (start, offset) = (place.start, place.offset);
+            reader.place = Some(place);
+            reader.position = match (start, reader.look(offset)?) {
+                (Some(start), _) => start,
+                (None, Looked::Record(first)) => first.position,
+                // How much was removed cannot be known: everything before what follows is missing.
+                (None, Looked::Nothing { .. }) => Position::START,
+            };
+            break;
+        }
+        Ok(reader)
     }
 
     /// The position of the next event.
@@ -134,7 +115,8 @@ impl<S: Storage> LaneReader<S> {
                             is_full
                         });
                     self.position = self.position.plus(pushed);
-                    if is_full {
+                    // What remains of a record that was not taken whole is read the next time.
+                    if is_full || end.is_some_and(|end| self.position >= end) {
                         return Ok(Filled::More);
                     }
                     self.pass(head);
@@ -179,56 +161,93 @@ impl<S: Storage> LaneReader<S> {
         })
     }
 
-    /// Opens a segment whose head is whole; with the position of its first event.
-    fn open(&self, number: SegmentNumber) -> Result<Option<Opened<S::File>>, ReadError> {
-        let id = SegmentId {
-            lane: self.lane,
-            number,
+    /// Opens a segment; `None` where it was removed since it was listed.
+    fn open(&self, number: SegmentNumber) -> Result<Option<Place<S::File>>, ReadError> {
+        let lane = self.lane;
+        let id = SegmentId { lane, number };
+        let file = match self.storage.open(&self.path(number)) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => self.io(number, outcome)?,
         };
-        let file = self.io(number, self.storage.open(&self.path(number)))?;
-        let mut head = [0; SEGMENT_HEAD_BYTES];
-        let length = self.io(number, file.read_at(&mut head, 0))?;
-        let start = read_segment_head(&head[..length], id);
-        Ok(start.map(|start| {
-            (
-                Place {
-                    file,
-                    id,
-                    offset: SEGMENT_HEAD_BYTES as u64,
-                },
-                start,
-            )
+        let start = self.start(&file, id)?;
+        Ok(Some(Place {
+            file,
+            id,
+            start,
+            offset: SEGMENT_HEAD_BYTES as u64,
         }))
     }
 
-    /// Goes to the segment that holds the position, or the first behind it.
+    /// The position at which a segment starts; `None` where its head is unreadable.
+    fn start(&self, file: &S::File, id: SegmentId) -> Result<Option<Position>, ReadError> {
+        match self.io(id.number, read_head(file, id))? {
+            SegmentHead::Whole(start) => Ok(Some(start)),
+            SegmentHead::Unreadable => Ok(None),
+            SegmentHead::OtherVersion => Err(ReadError::Version {
+                file: self.path(id.number),
+            }),
+        }
+    }
+
+    /// Goes to the last segment that is known to start at the position or before it, or else to the
+    /// first there is. What holds the position and does not say so is met on the way.
     fn find_start(&mut self) -> Result<bool, ReadError> {
-        let mut found: Option<Opened<S::File>> = None;
+        let mut found: Option<Place<S::File>> = None;
         for number in self.numbers()? {
-            let Some((place, start)) = self.open(number)? else {
-                continue;
+            let place = match self.open(number) {
+                Err(ReadError::Version { .. }) if found.is_some() => break,
+                Ok(None) => continue,
+                Ok(Some(place)) => place,
+                Err(fault) => return Err(fault),
             };
-            if found.is_some() && start > self.position {
+            let is_behind = place.start.is_some_and(|start| start > self.position);
+            if is_behind && found.is_some() {
                 break;
             }
-            found = Some((place, start));
+            if place.start.is_some() || found.is_none() {
+                found = Some(place);
+            }
         }
-        let Some((place, start)) = found else {
+        let Some(place) = found else {
             return Ok(false);
         };
-        let file = self.path(place.id.number);
-        self.place = Some(place);
-        if start > self.position {
-            let damage = Damage {
-                file,
-                offset: 0,
-                from: self.position,
-                to: start,
-            };
-            self.position = start;
-            return Err(ReadError::Damage(damage));
-        }
+        self.enter(place)?;
         Ok(true)
+    }
+
+    /// Stands in a segment, behind what its head proves missing.
+    fn enter(&mut self, place: Place<S::File>) -> Result<(), ReadError> {
+        self.window.clear();
+        let (number, start) = (place.id.number, place.start.unwrap_or(self.position));
+        let (number, offset) = match self.place.replace(place) {
+            Some(before) => (before.id.number, before.offset),
+            None => (number, 0),
+        };
+        self.skip_to(start, number, offset)
+    }
+
+    /// Stands before the event at `position`; those that are missing before it are damage.
+    fn skip_to(
+        &mut self,
+        position: Position,
+        number: SegmentNumber,
+        offset: u64,
+    ) -> Result<(), ReadError> {
+        if position <= self.position {
+            return Ok(());
+        }
+        let from = std::mem::replace(&mut self.position, position);
+        Err(self.damage(number, offset, from))
+    }
+
+    /// What is missing between `from` and where the reader stands now.
+    fn damage(&self, number: SegmentNumber, offset: u64, from: Position) -> ReadError {
+        ReadError::Damage(Damage {
+            file: self.path(number),
+            offset,
+            from,
+            to: self.position,
+        })
     }
 
     /// The next record that ends behind the position.
@@ -240,26 +259,85 @@ impl<S: Storage> LaneReader<S> {
             let (number, offset) = (place.id.number, place.offset);
             match self.look(offset)? {
                 Looked::Record(head) if head.end() <= self.position => self.pass(head),
-                Looked::Record(head) if head.position <= self.position => {
+                Looked::Record(head) => {
+                    let is_headless = self.is_headless(head.position)?;
+                    self.skip_to(head.position, number, offset)?;
+                    if is_headless {
+                        return Err(self.damage(number, 0, self.position));
+                    }
                     return Ok(Next::Record(head));
                 }
-                Looked::Record(head) => {
-                    let from = std::mem::replace(&mut self.position, head.position);
-                    let file = self.path(number);
-                    return Err(ReadError::Damage(Damage {
-                        file,
-                        offset,
-                        from,
-                        to: head.position,
-                    }));
+                Looked::Nothing { .. } => {
+                    if let Some(end) = self.go_on(number, offset)? {
+                        return Ok(end);
+                    }
                 }
-                Looked::Nothing { is_blank } => match self.find_later(offset)? {
-                    Some(later) => self.go_to(later),
-                    None if self.go_to_next_segment(number)? => {}
-                    None => return Ok(Next::End { is_torn: !is_blank }),
-                },
             }
         }
+    }
+
+    /// Whether the present segment has a record, at `position`, and no head to go with it. So once.
+    fn is_headless(&mut self, position: Position) -> Result<bool, ReadError> {
+        let Some(place) = self.place.as_ref().filter(|place| place.start.is_none()) else {
+            return Ok(false);
+        };
+        // Read again: a head that was not yet written when the segment was opened is by now, because
+        // it is written with the first record.
+        let start = self.start(&place.file, place.id)?;
+        if let Some(place) = &mut self.place {
+            place.start = start.or(Some(position));
+        }
+        Ok(start.is_none())
+    }
+
+    /// Goes on from `offset`, where no record was seen, to what follows; or says how the lane ends.
+    ///
+    /// The lane may be written meanwhile. That something is missing is only believed of a place that is
+    /// looked at after the proof that it was written: a later record is found before the place is looked
+    /// at again, a later segment is seen to have begun before this one is searched.
+    fn go_on(&mut self, number: SegmentNumber, offset: u64) -> Result<Option<Next>, ReadError> {
+        let next = self.begun_after(number)?;
+        let later = self.find_later(offset)?;
+        let Looked::Nothing { is_blank } = self.look(offset)? else {
+            return Ok(None);
+        };
+        if let Some(later) = later {
+            self.go_to(later);
+            return Ok(None);
+        }
+        if let Some(next) = next {
+            self.enter(next)?;
+            return Ok(None);
+        }
+        let is_torn = !is_blank;
+        Ok(Some(Next::End { is_torn }))
+    }
+
+    /// The next segment behind `number` that has a head or a record. One without is made before it is
+    /// needed, and says nothing of the segments before it.
+    fn begun_after(&mut self, number: SegmentNumber) -> Result<Option<Place<S::File>>, ReadError> {
+        for next in self.numbers()?.into_iter().filter(|next| *next > number) {
+            let Some(place) = self.open(next)? else {
+                continue;
+            };
+            if place.start.is_some() {
+                return Ok(Some(place));
+            }
+            let first = place.offset;
+            let present = self.place.replace(place);
+            self.window.clear();
+            let has_record = match self.look(first) {
+                Ok(Looked::Record(_)) => Ok(true),
+                Ok(Looked::Nothing { .. }) => self.find_later(first).map(|later| later.is_some()),
+                Err(fault) => Err(fault),
+            };
+            let place = std::mem::replace(&mut self.place, present);
+            self.window.clear();
+            if has_record? {
+                return Ok(place);
+            }
+        }
+        Ok(None)
     }
 
     fn go_to(&mut self, offset: u64) {
@@ -267,116 +345,9 @@ impl<S: Storage> LaneReader<S> {
             place.offset = offset;
         }
     }
-
-    /// What stands at `offset` of the present segment. A record is in the window afterwards.
-    fn look(&mut self, offset: u64) -> Result<Looked, ReadError> {
-        let Some(id) = self.place.as_ref().map(|place| place.id) else {
-            return Ok(Looked::Nothing { is_blank: true });
-        };
-        // The window may be older than the file: only a record in it is to be believed.
-        if let Some(bytes) = self.in_window(offset)
-            && let Found::Record(head, _) = find_record(bytes, id)
-        {
-            return Ok(Looked::Record(head));
-        }
-        let mut wanted = WINDOW_BYTES;
-        loop {
-            self.load(offset, wanted)?;
-            match find_record(&self.window, id) {
-                Found::Record(head, _) => return Ok(Looked::Record(head)),
-                Found::Needs(bytes) if bytes > wanted => wanted = bytes,
-                Found::Needs(_) | Found::Nothing => {
-                    let head = &self.window[..self.window.len().min(RECORD_HEAD_BYTES)];
-                    let is_blank = head.iter().all(|&byte| byte == 0);
-                    return Ok(Looked::Nothing { is_blank });
-                }
-            }
-        }
-    }
-
-    /// What of the window stands at `offset` and behind.
-    fn in_window(&self, offset: u64) -> Option<&[u8]> {
-        let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
-        self.window.get(start..)
-    }
-
-    /// Reads `bytes` bytes at `offset`, or what there is of them, into the window.
-    fn load(&mut self, offset: u64, bytes: usize) -> Result<(), ReadError> {
-        let Some(place) = &self.place else {
-            return Ok(());
-        };
-        let number = place.id.number;
-        self.window.resize(bytes, 0);
-        let read = place.file.read_at(&mut self.window, offset);
-        self.window_offset = offset;
-        match read {
-            Ok(length) => {
-                self.window.truncate(length);
-                Ok(())
-            }
-            Err(fault) => {
-                self.window.clear();
-                self.io(number, Err(fault))
-            }
-        }
-    }
-
-    /// Where in the present segment, behind `offset`, a record of it starts that is not yet read. One
-    /// write is one record, and the next is written when it is durable: what a crash tore is never
-    /// followed by another, so that one that follows says that something durable is damaged.
-    fn find_later(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
-        let Some(id) = self.place.as_ref().map(|place| place.id) else {
-            return Ok(None);
-        };
-        let mut at = offset + RECORD_ALIGNMENT as u64;
-        loop {
-            self.load(at, WINDOW_BYTES)?;
-            let length = self.window.len();
-            if length < RECORD_HEAD_BYTES {
-                return Ok(None);
-            }
-            let last = length - RECORD_HEAD_BYTES;
-            for start in (0..=last).step_by(RECORD_ALIGNMENT) {
-                if find_record(&self.window[start..], id) == Found::Nothing {
-                    continue;
-                }
-                let candidate = at + start as u64;
-                if let Looked::Record(head) = self.look(candidate)?
-                    && head.end() > self.position
-                {
-                    return Ok(Some(candidate));
-                }
-                self.load(at, WINDOW_BYTES)?;
-            }
-            at += (last / RECORD_ALIGNMENT * RECORD_ALIGNMENT + RECORD_ALIGNMENT) as u64;
-        }
-    }
-
-    /// Goes on to the segment behind `number`, if its head is whole.
-    fn go_to_next_segment(&mut self, number: SegmentNumber) -> Result<bool, ReadError> {
-        for next in self.numbers()?.into_iter().filter(|next| *next > number) {
-            if let Some((place, start)) = self.open(next)? {
-                self.window.clear();
-                let file = self.path(number);
-                let offset = self.place.replace(place).map_or(0, |before| before.offset);
-                if start > self.position {
-                    let from = std::mem::replace(&mut self.position, start);
-                    let damage = Damage {
-                        file,
-                        offset,
-                        from,
-                        to: start,
-                    };
-                    return Err(ReadError::Damage(damage));
-                }
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
-/// The position at which a segment starts; `None` where its head is not whole.
+/// The position at which a segment starts; `None` where its head does not say it.
 pub fn segment_start(
     storage: &impl Storage,
     directory: &Path,
@@ -384,12 +355,16 @@ pub fn segment_start(
     number: SegmentNumber,
 ) -> io::Result<Option<Position>> {
     let file = storage.open(&directory.join(segment_name(number)))?;
+    match read_head(&file, SegmentId { lane, number })? {
+        SegmentHead::Whole(start) => Ok(Some(start)),
+        SegmentHead::OtherVersion | SegmentHead::Unreadable => Ok(None),
+    }
+}
+
+fn read_head(file: &impl StorageFile, id: SegmentId) -> io::Result<SegmentHead> {
     let mut head = [0; SEGMENT_HEAD_BYTES];
     let length = file.read_at(&mut head, 0)?;
-    Ok(read_segment_head(
-        &head[..length],
-        SegmentId { lane, number },
-    ))
+    Ok(read_segment_head(&head[..length], id))
 }
 
 /// What comes next in a lane.
@@ -398,14 +373,6 @@ enum Next {
     Record(RecordHead),
     /// Nothing.
     End { is_torn: bool },
-}
-
-/// What stands at an offset.
-enum Looked {
-    /// A record, in the window.
-    Record(RecordHead),
-    /// None. `is_blank`: zeros, where its head would be.
-    Nothing { is_blank: bool },
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! `docs/journal-format.md` describes the format for whoever writes another reader.
 
+use std::io;
+
 use super::bugs::{Bug, planted};
 use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
 
@@ -10,9 +12,12 @@ use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
 pub struct LaneId(u128);
 
 impl LaneId {
-    /// A new one, unlike any other.
-    pub fn random() -> Self {
-        Self(fastrand::u128(1..))
+    /// A new one, unlike any other: from the kernel's randomness, since a name that was used before
+    /// would take the old lane's checkpoint for its own.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(u128::from_le_bytes(bytes)))
     }
 }
 
@@ -113,11 +118,37 @@ pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] 
     head
 }
 
-/// Reads a segment head; `None` where the bytes are not one of `id`.
-pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> Option<Position> {
-    let head: &[u8; SEGMENT_HEAD_BYTES] = bytes.first_chunk()?;
+/// What stands where the head of a segment should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentHead {
+    /// The head of this segment: its first event has this position.
+    Whole(Position),
+    /// One of another version of the format: what follows it cannot be judged here.
+    OtherVersion,
+    /// None of this segment: not yet written, torn or damaged.
+    Unreadable,
+}
+
+/// Reads the head of the segment `id`.
+pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> SegmentHead {
+    let [name @ .., version] = SEGMENT_MAGIC;
+    // A zero is no version: it stands where nothing was written yet.
+    if let Some([named @ .., found]) = bytes.first_chunk::<{ SEGMENT_MAGIC.len() }>()
+        && *named == name
+        && *found != version
+        && *found != 0
+    {
+        return SegmentHead::OtherVersion;
+    }
+    let Some(head) = bytes.first_chunk::<SEGMENT_HEAD_BYTES>() else {
+        return SegmentHead::Unreadable;
+    };
     let start = Position(u64_at(head, 32));
-    (segment_head(id, start) == *head).then_some(start)
+    if segment_head(id, start) == *head {
+        SegmentHead::Whole(start)
+    } else {
+        SegmentHead::Unreadable
+    }
 }
 
 /// What the head of a record says.
@@ -289,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_lane_id_is_its_text() {
-        let lane = LaneId::random();
+        let lane = LaneId::random().unwrap();
         assert_eq!(lane.to_string().parse(), Ok(lane));
         for text in [
             "",
@@ -305,12 +336,33 @@ mod tests {
     #[test]
     fn a_segment_head_is_of_one_segment() {
         let head = segment_head(id(3), Position(12));
-        assert_eq!(read_segment_head(&head, id(3)), Some(Position(12)));
-        assert_eq!(read_segment_head(&head, id(4)), None);
-        for at in 0..44 {
+        let read = |head: &[u8]| read_segment_head(head, id(3));
+        assert_eq!(read(&head), SegmentHead::Whole(Position(12)));
+        assert_eq!(read_segment_head(&head, id(4)), SegmentHead::Unreadable);
+        for at in (0..44).filter(|&at| at != VERSION) {
             let mut damaged = head;
             damaged[at] ^= 1;
-            assert_eq!(read_segment_head(&damaged, id(3)), None, "byte {at}");
+            assert_eq!(read(&damaged), SegmentHead::Unreadable, "byte {at}");
+        }
+    }
+
+    /// Where a segment head has the version of the format.
+    const VERSION: usize = 7;
+
+    #[test]
+    fn a_head_of_another_version_is_told_from_a_damaged_one() {
+        let mut head = segment_head(id(3), Position(12));
+        head[VERSION] = b'2';
+        assert_eq!(read_segment_head(&head, id(3)), SegmentHead::OtherVersion);
+        // Another version may have a shorter head, and say other things in it.
+        assert_eq!(
+            read_segment_head(&head[..=VERSION], id(4)),
+            SegmentHead::OtherVersion
+        );
+        head[VERSION] = 0;
+        assert_eq!(read_segment_head(&head, id(3)), SegmentHead::Unreadable);
+        for bytes in [&b""[..], b"hakaruJ", b"hakaruJ1", &[0; 48]] {
+            assert_eq!(read_segment_head(bytes, id(3)), SegmentHead::Unreadable);
         }
     }
 

@@ -1,8 +1,8 @@
 //! The journal on a disk that fails: deterministic by seed, thousands of crashes a run.
 //!
-//! The disk keeps what was synced. Of what was not, a crash keeps any sectors of any writes in any
-//! order, and any names. Writes, syncs, allocations and new files may fail, and what a failed sync
-//! should have kept may be gone although the file still reads as if it were there.
+//! The disk keeps what it said was durable. Of what it had not said so of, a crash keeps any sectors of
+//! any writes in any order, and any names. Writes, syncs, allocations and new files may fail, and what a
+//! failed write should have kept may be gone although the file still reads as if it were there.
 
 mod disk;
 
@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 
 use self::disk::{Faults, SimulatedDisk};
 use super::bugs::{Bug, plant};
-use super::lane::{Lane, make_directory};
 use super::reader::{Filled, LaneReader, ReadError};
 use super::record::{LaneId, Position, append_event, begin_record};
+use super::scribe::Scribe;
+use super::segment::make_directory;
 use super::storage::Storage;
 use crate::batch::{Batch, BatchEvents};
 use crate::event::{Event, UnixMillis};
 
-/// Small, so that a run of a few dozen records fills several.
-const SEGMENT_BYTES: u64 = 2048;
+/// Small, so that a run of a few dozen records fills several; two blocks.
+const SEGMENT_BYTES: u64 = 8192;
 
 /// Crashes a test goes through.
 const SEEDS: u64 = 4_000;
@@ -42,19 +43,27 @@ struct History {
     lanes: Vec<Written>,
 }
 
-/// Writes lane after lane until the disk crashes; a failed lane is left for good. `checkpoint_first`
-/// is a planted bug of the writer: it moves the checkpoint, and the crash comes before the rows.
+/// A planted bug in the order of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mistake {
+    /// An event is promised before it is durable.
+    AnswerBeforeWrite,
+    /// The checkpoint moves, and the crash comes before the rows.
+    CheckpointBeforeRows,
+}
+
+/// Writes lane after lane until the disk crashes; a failed lane is left for good.
 fn write_until_crash(
     disk: &SimulatedDisk,
     random: &mut fastrand::Rng,
-    checkpoint_first: bool,
+    mistake: Option<Mistake>,
 ) -> History {
     let journal = Path::new("journal");
     let mut history = History::default();
     while !disk.has_crashed() {
-        let id = LaneId::random();
+        let id = LaneId::random().unwrap();
         let opened = make_directory(disk, journal, id).and_then(|directory| {
-            let lane = Lane::create(disk.clone(), &directory, id, SEGMENT_BYTES)?;
+            let lane = Scribe::create(disk.clone(), &directory, id, SEGMENT_BYTES)?;
             Ok((lane, directory))
         });
         let Ok((mut lane, directory)) = opened else {
@@ -72,7 +81,7 @@ fn write_until_crash(
             begin_record(&mut record);
             let values: Vec<u32> = (history.next_value..history.next_value + events).collect();
             history.next_value += events;
-            let name = "n".repeat(random.usize(1..120));
+            let name = "n".repeat(random.usize(1..250));
             for &value in &values {
                 append_event(
                     &mut record,
@@ -84,6 +93,9 @@ fn write_until_crash(
                 );
                 history.attempted.insert(value);
             }
+            if mistake == Some(Mistake::AnswerBeforeWrite) {
+                history.promised.extend(&values);
+            }
             lane = match lane.append(&mut record, events) {
                 Ok(lane) => lane,
                 Err(_) => break,
@@ -94,7 +106,7 @@ fn write_until_crash(
                 // The writer: rows and checkpoint in one transaction, far from this disk.
                 let stored = &mut history.lanes.last_mut().unwrap().stored;
                 *stored = stored.plus(unstored.len());
-                if checkpoint_first && disk.is_about_to_crash() {
+                if mistake == Some(Mistake::CheckpointBeforeRows) && disk.is_about_to_crash() {
                     break;
                 }
                 history.rows.append(&mut unstored);
@@ -128,10 +140,10 @@ fn recover(disk: &SimulatedDisk, history: &mut History) -> Result<(), String> {
 }
 
 /// One life, one crash, one recovery: what is wrong with it, if anything is.
-fn live_and_recover(seed: u64, faults: Faults, checkpoint_first: bool) -> Result<(), String> {
+fn live_and_recover(seed: u64, faults: Faults, mistake: Option<Mistake>) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let disk = SimulatedDisk::new(seed, random.usize(1..120), faults);
-    let mut history = write_until_crash(&disk, &mut random, checkpoint_first);
+    let mut history = write_until_crash(&disk, &mut random, mistake);
     let survivor = disk.after_crash();
     recover(&survivor, &mut history)?;
     let rows: BTreeSet<u32> = history.rows.iter().copied().collect();
@@ -149,19 +161,18 @@ fn live_and_recover(seed: u64, faults: Faults, checkpoint_first: bool) -> Result
 
 fn survives(faults: Faults) {
     for seed in 0..SEEDS {
-        if let Err(wrong) = live_and_recover(seed, faults, false) {
+        if let Err(wrong) = live_and_recover(seed, faults, None) {
             panic!("seed {seed}, {faults:?}: {wrong}");
         }
     }
 }
 
 /// Some seed must find the bug.
-fn is_caught(bug: Option<Bug>, checkpoint_first: bool) {
+fn is_caught(bug: Option<Bug>, mistake: Option<Mistake>) {
     plant(bug);
-    let caught =
-        (0..SEEDS).find_map(|seed| live_and_recover(seed, Faults::None, checkpoint_first).err());
+    let caught = (0..SEEDS).find_map(|seed| live_and_recover(seed, Faults::None, mistake).err());
     plant(None);
-    assert!(caught.is_some(), "{bug:?} goes unseen");
+    assert!(caught.is_some(), "{bug:?} {mistake:?} goes unseen");
 }
 
 #[test]
@@ -181,17 +192,17 @@ fn nor_does_a_disk_that_fills_up() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    is_caught(Some(Bug::AnswerBeforeSync), false);
-    is_caught(Some(Bug::DirectoryNotSynced), false);
-    is_caught(Some(Bug::ChecksumIgnored), false);
-    is_caught(None, true);
+    is_caught(Some(Bug::DirectoryNotSynced), None);
+    is_caught(Some(Bug::ChecksumIgnored), None);
+    is_caught(None, Some(Mistake::AnswerBeforeWrite));
+    is_caught(None, Some(Mistake::CheckpointBeforeRows));
 }
 
 /// A block that held a record of an earlier segment, in a file that is used again.
 #[test]
 fn a_record_of_another_segment_is_caught_where_it_is_accepted() {
     use super::record::{Found, SegmentId, SegmentNumber, find_record, finish_record};
-    let lane = LaneId::random();
+    let lane = LaneId::random().unwrap();
     let id = |number| SegmentId {
         lane,
         number: SegmentNumber(number),

@@ -3,10 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+
+use super::blocks::{BLOCK_BYTES, Blocks};
 
 /// A place where files are kept. Nothing is durable before it was synced, names included.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -17,8 +20,10 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a new file, to be written and read.
+    /// Makes a new file, to be written: a write to it is durable when it returns.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
     /// Opens a file to be read.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// The names in a directory, in no order.
@@ -27,9 +32,9 @@ pub trait Storage: Clone + Send + Sync + 'static {
 
 /// An open file.
 pub trait StorageFile: Send + 'static {
-    /// Writes all of `bytes` at `offset`.
+    /// Writes all of `bytes`, whole blocks, at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes what was written durable, and the file's length.
+    /// Makes the file's length durable.
     fn sync(&self) -> io::Result<()>;
     /// Takes room for `bytes` bytes, which read as zeros.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
@@ -52,12 +57,30 @@ impl Storage for Disk {
         File::open(path)?.sync_all()
     }
 
+    /// Direct, past the page cache: half the processor's time of a write and a sync. Where the file
+    /// system knows no such thing, through the cache.
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
+        File::create_new(path)?;
+        let open = |flags: OFlag| {
+            let file = OpenOptions::new()
+                .write(true)
+                .custom_flags(flags.bits())
+                .open(path)?;
+            // Some refuse it only when they are written.
+            let mut zeros = Blocks::default();
+            zeros.restart(&[0; BLOCK_BYTES]);
+            file.write_all_at(zeros.as_slice(), 0).map(|()| file)
+        };
+        match open(OFlag::O_DSYNC | OFlag::O_DIRECT) {
+            Err(fault) if fault.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                open(OFlag::O_DSYNC)
+            }
+            opened => opened,
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
@@ -79,14 +102,14 @@ impl StorageFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_all()
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         match fallocate(self.as_fd(), FallocateFlags::empty(), 0, length) {
             // A file system that cannot is as good, only slower.
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => self.set_len(bytes),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.set_len(bytes),
             outcome => Ok(outcome?),
         }
     }

@@ -114,6 +114,7 @@ impl Sink for MySqlSink {
     fn insert(
         &mut self,
         batch: &Batch,
+        from: usize,
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
@@ -131,7 +132,7 @@ impl Sink for MySqlSink {
                 .map_err(sink_error)?;
             return Ok(Inserted::Elsewhere(found));
         }
-        for rows in gaps(batch.len(), refused) {
+        for rows in gaps(from..batch.len(), refused) {
             session.insert_rows(batch, rows, refused, &mut times)?;
         }
         Ok(Inserted::Open(times))
@@ -303,11 +304,12 @@ impl Session {
     }
 }
 
-/// The ranges of `0..len` between the rows already refused.
-fn gaps(len: usize, refused: &Refused) -> Vec<Range<usize>> {
-    let mut start = 0;
+/// The ranges of `rows` between those already refused.
+fn gaps(rows: Range<usize>, refused: &Refused) -> Vec<Range<usize>> {
+    let mut start = rows.start;
     let mut gaps = Vec::with_capacity(refused.len() + 1);
-    for &index in refused.keys().chain([&len]) {
+    let inside = refused.range(rows.clone()).map(|(&index, _)| index);
+    for index in inside.chain([rows.end]) {
         gaps.push(start..index);
         start = index + 1;
     }
@@ -325,8 +327,9 @@ mod tests {
             text: String::new(),
         };
         let refused = |rows: &[usize]| rows.iter().map(|&row| (row, fault())).collect();
-        assert_eq!(gaps(4, &refused(&[])), vec![0..4]);
-        assert_eq!(gaps(4, &refused(&[0, 2])), [0..0, 1..2, 3..4]);
-        assert_eq!(gaps(4, &refused(&[3])), [0..3, 4..4]);
+        assert_eq!(gaps(0..4, &refused(&[])), vec![0..4]);
+        assert_eq!(gaps(0..4, &refused(&[0, 2])), [0..0, 1..2, 3..4]);
+        assert_eq!(gaps(0..4, &refused(&[3])), [0..3, 4..4]);
+        assert_eq!(gaps(2..4, &refused(&[0, 1, 3])), [2..3, 4..4]);
     }
 }

@@ -105,6 +105,7 @@ impl Sink for SqliteSink {
     fn insert(
         &mut self,
         batch: &Batch,
+        from: usize,
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
@@ -129,7 +130,7 @@ impl Sink for SqliteSink {
         }
         let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
         let prepare = start.elapsed();
-        for (index, event) in batch.events().enumerate() {
+        for (index, event) in batch.events().enumerate().skip(from) {
             if refused.contains_key(&index) {
                 continue;
             }
@@ -233,7 +234,7 @@ mod tests {
 
     /// Inserts a batch of a lane of its own.
     fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
-        let lane = LaneId::random();
+        let lane = LaneId::random().unwrap();
         let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
         let step = Step {
             lane,
@@ -242,7 +243,7 @@ mod tests {
             new: position.plus(batch.len()),
         };
         assert!(matches!(
-            sink.insert(batch, step, refused),
+            sink.insert(batch, 0, step, refused),
             Ok(Inserted::Open(_))
         ));
     }
@@ -252,7 +253,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
         sink.open().unwrap();
-        let lane = LaneId::random();
+        let lane = LaneId::random().unwrap();
         let first = sink.adopt(lane).unwrap();
         assert_eq!(
             first,
@@ -269,7 +270,7 @@ mod tests {
         };
         let store = |sink: &mut SqliteSink, step| {
             let inserted = sink
-                .insert(&batch(&["a"]), step, &mut Refused::new())
+                .insert(&batch(&["a"]), 0, step, &mut Refused::new())
                 .unwrap();
             if let Inserted::Open(_) = inserted {
                 sink.commit().unwrap();

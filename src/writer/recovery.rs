@@ -1,128 +1,258 @@
-//! Lanes whose owner is gone: fenced, read to their end, and stored beside fresh events.
+//! What is read back from the journal: lanes whose owner is gone, events for which there was no memory,
+//! events that the database has lost. A batch at a time, beside fresh ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
+use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::batch::Batch;
-use crate::journal::commit::LaneHandle;
+use crate::journal::handle::LaneHandle;
 use crate::journal::reader::{Filled, LaneReader, ReadError};
-use crate::journal::record::Position;
+use crate::journal::record::{LaneId, Position};
 use crate::journal::storage::Disk;
 
-/// The lanes that a writer recovers, one after the other.
+/// How long to wait before a lane that could not be read is tried again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The lanes that a writer reads back, one batch of each in turn.
 #[derive(Default)]
 pub(super) struct Recovery {
     lanes: VecDeque<Replay>,
     batch: Option<Batch>,
 }
 
-/// A lane that is recovered.
+/// A lane that is read back.
 struct Replay {
     lane: Arc<LaneHandle>,
+    /// Behind the last event to be read; `None`: read to the end, which is not known.
+    to: Option<Position>,
     /// `None` until the database has said where to begin.
     reader: Option<LaneReader<Disk>>,
-    recovered: u64,
+    read: u64,
+    /// Whether the journal ended before `to` when it was last looked at.
+    ended_early: bool,
+    not_before: Option<Instant>,
+}
+
+/// What to do with a lane after a batch.
+enum Progress {
+    /// There may be more.
+    More,
+    /// There is nothing more to do.
+    Done,
+    /// Again in a while.
+    Later,
 }
 
 impl Recovery {
     /// Takes in lanes that were found since.
     pub(super) fn take_new(&mut self, found: &Receiver<Arc<LaneHandle>>) {
         while let Ok(lane) = found.try_recv() {
-            self.lanes.push_back(Replay {
-                lane,
-                reader: None,
-                recovered: 0,
-            });
+            self.lanes.push_back(Replay::new(lane, None));
         }
     }
 
-    /// Whether there is nothing to recover.
-    pub(super) fn is_idle(&self) -> bool {
-        self.lanes.is_empty()
+    /// Has the events of a lane before `to` read back that are not stored.
+    pub(super) fn read_back(&mut self, lane: &Arc<LaneHandle>, to: Position) {
+        let known = self.lanes.iter_mut().find(|known| known.lane.id == lane.id);
+        match known {
+            Some(known) => known.to = known.to.map(|known| known.max(to)),
+            None => {
+                log::debug!("lane {}: reading events back, up to {}", lane.id, to.0);
+                self.lanes
+                    .push_back(Replay::new(Arc::clone(lane), Some(to)));
+            }
+        }
     }
 
-    /// Stores one batch of the first lane.
-    pub(super) fn go_on(&mut self, storing: &mut Storing) {
-        let Some(mut replay) = self.lanes.pop_front() else {
-            return;
+    /// Has every lane looked at that was stored once: the database may have lost some of it.
+    pub(super) fn check(&mut self, lanes: &Lanes) {
+        for (lane, stored) in lanes.once_stored() {
+            self.read_back(lane, stored);
+        }
+    }
+
+    /// Whether events of the lane are still to be read back.
+    pub(super) fn is_reading(&self, lane: LaneId) -> bool {
+        self.lanes.iter().any(|replay| replay.lane.id == lane)
+    }
+
+    /// How long until there is something to do; `None` when there is nothing.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.lanes.iter().map(Replay::due_in).min()
+    }
+
+    /// Gives up the lanes of earlier processes, until the next start.
+    pub(super) fn leave_found(&mut self) {
+        self.lanes.retain(|replay| replay.to.is_some());
+    }
+
+    /// Stores one batch of the first lane that is due; whether there was one.
+    pub(super) fn go_on(&mut self, storing: &mut Storing) -> bool {
+        let due = self
+            .lanes
+            .iter()
+            .position(|replay| replay.due_in().is_zero());
+        let Some(mut replay) = due.and_then(|due| self.lanes.remove(due)) else {
+            return false;
         };
         let mut batch = self
             .batch
             .take()
             .unwrap_or_else(|| Batch::new(storing.writer.batch_events));
-        if replay.go_on(storing, &mut batch) {
-            self.lanes.push_front(replay);
+        batch.clear();
+        match replay.go_on(storing, &mut batch) {
+            Progress::More => {
+                replay.not_before = None;
+                self.lanes.push_back(replay);
+            }
+            Progress::Later => {
+                replay.not_before = Some(Instant::now() + READ_AGAIN_AFTER);
+                self.lanes.push_back(replay);
+            }
+            Progress::Done => {}
         }
         self.batch = Some(batch);
+        true
     }
 }
 
 impl Replay {
-    /// Whether there may be more.
-    fn go_on(&mut self, storing: &mut Storing, batch: &mut Batch) -> bool {
-        let Some(start) = self.start(storing) else {
-            return true;
+    fn new(lane: Arc<LaneHandle>, to: Option<Position>) -> Self {
+        Self {
+            lane,
+            to,
+            reader: None,
+            read: 0,
+            ended_early: false,
+            not_before: None,
+        }
+    }
+
+    fn due_in(&self) -> Duration {
+        self.not_before.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn go_on(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
+        if self.lane.is_lost() {
+            return Progress::Done;
+        }
+        if self.reader.is_none() && !self.start(storing) {
+            // The writer has waited already.
+            return if storing.has_given_up {
+                Progress::Done
+            } else {
+                Progress::More
+            };
+        }
+        let Some(reader) = &mut self.reader else {
+            return Progress::Done;
         };
-        let Some(directory) = &self.lane.directory else {
-            return false;
-        };
-        let (id, directory) = (self.lane.id, directory.clone());
-        let reader = self
-            .reader
-            .get_or_insert_with(|| LaneReader::new(Disk, &directory, id, start));
-        batch.clear();
         let first = reader.position();
-        let filled = reader.fill(batch, None);
+        let filled = reader.fill(batch, self.to);
+        let position = reader.position();
         if !batch.is_empty() {
-            let events = batch.len() as u64;
-            storing.writer.counters.recovered.add(events);
-            self.recovered += events;
             let run = Run {
                 batch,
                 lane: &self.lane,
                 first,
             };
-            if storing.store(run, None, true) == Outcome::Left {
-                return false;
+            match storing.store(run, None) {
+                Outcome::Stored => self.read += run.batch.len() as u64,
+                // The database has gone back: from its checkpoint on.
+                Outcome::Behind => {
+                    self.reader = None;
+                    return Progress::More;
+                }
+                Outcome::Left | Outcome::Fenced => return Progress::Done,
             }
         }
         match filled {
-            Ok(Filled::More) => true,
-            Ok(Filled::End { is_torn }) => {
-                let tail = if is_torn {
-                    "; a record that was never completed is cut"
-                } else {
-                    ""
-                };
-                log::info!(
-                    "lane {id}: recovered, {} events stored{tail}",
-                    self.recovered
-                );
-                self.lane.set_recovered();
-                false
-            }
+            Ok(_) if self.to.is_some_and(|to| position >= to) => Progress::Done,
+            Ok(Filled::More) => Progress::More,
+            Ok(Filled::End { is_torn }) => self.end(storing, position, is_torn),
             Err(ReadError::Damage(damage)) => {
-                log::error!("lane {id}: {damage}");
-                true
+                log::error!("lane {}: {damage}", self.lane.id);
+                storing
+                    .lanes
+                    .of(&self.lane)
+                    .add_unreadable(damage.from, damage.to);
+                Progress::More
+            }
+            Err(fault @ ReadError::Version { .. }) => {
+                log::error!("lane {}: left as it is: {fault}", self.lane.id);
+                Progress::Done
             }
             Err(fault @ ReadError::Io { .. }) => {
-                log::error!("lane {id}: given up until the next start: {fault}");
+                log::error!(
+                    "lane {}: {fault}; tried again in {READ_AGAIN_AFTER:?}",
+                    self.lane.id
+                );
+                self.reader = None;
+                Progress::Later
+            }
+        }
+    }
+
+    /// Makes the lane ours in the database, which says where to begin; whether it did.
+    fn start(&mut self, storing: &mut Storing) -> bool {
+        let Some(directory) = &self.lane.directory else {
+            return true;
+        };
+        let adopted = storing.open().and_then(|()| storing.checkpoint(&self.lane));
+        match adopted {
+            Ok(checkpoint) => {
+                let (id, from) = (self.lane.id, checkpoint.position);
+                self.reader = Some(LaneReader::new(Disk, directory, id, from));
+                true
+            }
+            Err(fault) => {
+                storing.fail(&fault, true);
                 false
             }
         }
     }
 
-    /// Makes the lane ours in the database, and learns how far it is stored.
-    fn start(&self, storing: &mut Storing) -> Option<Position> {
-        let adopted = storing.open().and_then(|()| storing.checkpoint(&self.lane));
-        match adopted {
-            Ok(checkpoint) => Some(checkpoint.position),
-            Err(fault) => {
-                storing.wait(&fault);
-                None
-            }
+    /// The journal has no more events of this lane.
+    fn end(&mut self, storing: &mut Storing, position: Position, is_torn: bool) -> Progress {
+        let id = self.lane.id;
+        let Some(to) = self.to else {
+            let tail = if is_torn {
+                "; a record that was never completed is cut"
+            } else {
+                ""
+            };
+            // Lanes that were stored and are kept for a while are found too, and say nothing.
+            let is_news = self.read > 0 || is_torn;
+            log::log!(
+                if is_news {
+                    log::Level::Info
+                } else {
+                    log::Level::Debug
+                },
+                "lane {id}: recovered, {} events stored{tail}",
+                self.read
+            );
+            self.lane.set_stored(position);
+            self.lane.set_end(position);
+            return Progress::Done;
+        };
+        // They were durable. Once more, with fresh eyes, before they are given up.
+        if !std::mem::replace(&mut self.ended_early, true) {
+            self.reader = None;
+            return Progress::Later;
         }
+        log::error!(
+            "lane {id}: the journal ends at {}; {} events that were in it are gone",
+            position.0,
+            to.since(position)
+        );
+        storing.lanes.of(&self.lane).add_unreadable(position, to);
+        Progress::Done
     }
 }

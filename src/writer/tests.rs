@@ -1,20 +1,38 @@
-//! A writer over a sink that fails as it is told to.
+//! A writer over a sink that fails as it is told to, and lanes in memory and on the disk.
 
 use super::*;
-use crate::batch::{Batch, BatchEvents};
 use crate::event::{Event, NameRule};
 use crate::handoff::{self, Handoff};
-use crate::sink::Epoch;
-use std::collections::VecDeque;
+use crate::journal::record::{LaneId, append_event, begin_record};
+use crate::journal::scribe::Scribe;
+use crate::journal::segment::{SEGMENT_BYTES, segments};
+use crate::journal::storage::Disk;
+use crate::sink::{Checkpoint, Epoch, Inserted, Refused, Step};
+use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 
-/// Where a scripted fault happens.
+/// Where something is scripted to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Open,
     Insert,
     Commit,
+}
+
+/// What happens there.
+#[derive(Debug, Clone)]
+enum Act {
+    Fail(SinkError),
+    /// The COMMIT happens, and its answer is lost.
+    LoseAnswer,
+    /// The server is replaced by an empty one.
+    Restore,
+    /// Another process adopts the lane.
+    Steal,
+    /// All goes well.
+    Nothing,
 }
 
 /// What the database holds, and what it was asked.
@@ -28,24 +46,60 @@ struct Database {
 /// Keeps rows in memory, fails by script, refuses names that start with `bad`.
 struct FaultInjector {
     database: Arc<Mutex<Database>>,
-    script: VecDeque<(At, SinkError)>,
+    script: VecDeque<(At, Act)>,
     inserted: Vec<String>,
     step: Option<Step>,
-    committed_in_spite: bool,
+}
+
+fn fault() -> Fault {
+    Fault {
+        code: None,
+        text: "injected".to_owned(),
+    }
 }
 
 impl FaultInjector {
-    fn fails(&mut self, at: At) -> Result<(), SinkError> {
-        match self.script.front() {
-            Some((place, _)) if *place == at => Err(self.script.pop_front().unwrap().1),
-            _ => Ok(()),
+    fn act(&mut self, at: At) -> Result<(), SinkError> {
+        let is_next = self.script.front().is_some_and(|(place, _)| *place == at);
+        let act = if is_next {
+            self.script.pop_front().map_or(Act::Nothing, |(_, act)| act)
+        } else {
+            Act::Nothing
+        };
+        match act {
+            Act::Nothing => Ok(()),
+            Act::Fail(fault) => Err(fault),
+            Act::LoseAnswer => {
+                self.keep();
+                Err(SinkError::OutcomeUnknown(fault()))
+            }
+            Act::Restore => {
+                *self.database.lock().unwrap() = Database::default();
+                Err(SinkError::Reconnect(fault()))
+            }
+            Act::Steal => {
+                let checkpoints = &mut self.database.lock().unwrap().checkpoints;
+                checkpoints.values_mut().for_each(|lane| lane.epoch.0 += 1);
+                Ok(())
+            }
         }
+    }
+
+    fn keep(&mut self) {
+        let mut database = self.database.lock().unwrap();
+        let step = self.step.unwrap();
+        database.rows.append(&mut self.inserted);
+        let moved = Checkpoint {
+            epoch: step.epoch,
+            position: step.new,
+        };
+        database.checkpoints.insert(step.lane, moved);
     }
 }
 
 impl Sink for FaultInjector {
     fn open(&mut self) -> Result<NameRule, SinkError> {
-        self.fails(At::Open)?;
+        self.act(At::Open)?;
         Ok(NameRule::SQLITE)
     }
 
@@ -67,35 +121,24 @@ impl Sink for FaultInjector {
     fn insert(
         &mut self,
         batch: &Batch,
+        from: usize,
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
-        self.fails(At::Insert)?;
-        let found = self
-            .database
-            .lock()
-            .unwrap()
-            .checkpoints
-            .get(&step.lane)
-            .copied();
-        if found
-            != Some(Checkpoint {
-                epoch: step.epoch,
-                position: step.old,
-            })
-        {
+        self.act(At::Insert)?;
+        let database = self.database.lock().unwrap();
+        let found = database.checkpoints.get(&step.lane).copied();
+        let wanted = Checkpoint {
+            epoch: step.epoch,
+            position: step.old,
+        };
+        if found != Some(wanted) {
             return Ok(Inserted::Elsewhere(found));
         }
         self.step = Some(step);
-        for (index, event) in batch.events().enumerate() {
+        for (index, event) in batch.events().enumerate().skip(from) {
             if event.name.starts_with("bad") {
-                refused.insert(
-                    index,
-                    Fault {
-                        code: Some(1366),
-                        text: "no".to_owned(),
-                    },
-                );
+                refused.insert(index, fault());
             } else {
                 self.inserted.push(event.name.to_owned());
             }
@@ -104,20 +147,9 @@ impl Sink for FaultInjector {
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
-        let outcome = self.fails(At::Commit);
-        if outcome.is_ok() || self.committed_in_spite {
-            let mut database = self.database.lock().unwrap();
-            let step = self.step.unwrap();
-            database.rows.append(&mut self.inserted);
-            database.checkpoints.insert(
-                step.lane,
-                Checkpoint {
-                    epoch: step.epoch,
-                    position: step.new,
-                },
-            );
-        }
-        outcome
+        self.act(At::Commit)?;
+        self.keep();
+        Ok(())
     }
 
     fn abandon(&mut self, _: &SinkError) {
@@ -126,71 +158,120 @@ impl Sink for FaultInjector {
     }
 }
 
-struct Outcome {
-    rows: Vec<String>,
-    abandoned: usize,
-    stored: u64,
-    dead_lettered: u64,
-    letters: usize,
+/// One process: a writer, its database, a data directory.
+struct Bench {
+    directory: tempfile::TempDir,
+    database: Arc<Mutex<Database>>,
+    counters: Arc<WriterCounters>,
+    is_draining: bool,
 }
 
-/// Stores one batch of `names` through a sink that fails as `script` says.
-fn store(names: &[&str], script: Vec<(At, SinkError)>, committed_in_spite: bool) -> Outcome {
-    let directory = tempfile::tempdir().unwrap();
-    let database = Arc::new(Mutex::new(Database::default()));
-    let counters = Arc::new(WriterCounters::default());
-    let writer = Writer {
-        index: 0,
-        sink: Box::new(FaultInjector {
-            database: Arc::clone(&database),
-            script: script.into(),
+impl Bench {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            database: Arc::default(),
+            counters: Arc::default(),
+            is_draining: false,
+        }
+    }
+
+    /// A lane on the disk whose events have these names, one a record.
+    fn lane(&self, names: &[&str]) -> Arc<LaneHandle> {
+        let id = LaneId::random().unwrap();
+        let directory = self.directory.path().join(id.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        let mut scribe = Scribe::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
+        let mut record = Vec::new();
+        for name in names {
+            begin_record(&mut record);
+            append_event(&mut record, event(name));
+            scribe = scribe.append(&mut record, 1).unwrap();
+        }
+        self.lock(id, Origin::Opened)
+    }
+
+    fn lock(&self, id: LaneId, origin: Origin) -> Arc<LaneHandle> {
+        let directory = self.directory.path().join(id.to_string());
+        let locked = LaneHandle::lock(id, directory, origin, None).unwrap();
+        Arc::new(locked.unwrap())
+    }
+
+    /// A process that stores batches of these names and places, and recovers `found`.
+    fn run(
+        &self,
+        lane: &Arc<LaneHandle>,
+        batches: &[(u64, &[&str])],
+        script: &[(At, Act)],
+        found: Option<Arc<LaneHandle>>,
+    ) {
+        let (found_lanes, recoveries) = sync_channel(1);
+        if let Some(found) = found {
+            found_lanes.send(found).unwrap();
+        }
+        let sink = FaultInjector {
+            database: Arc::clone(&self.database),
+            script: script.iter().cloned().collect(),
             inserted: Vec::new(),
             step: None,
-            committed_in_spite,
-        }),
-        dead_letters: Arc::new(DeadLetters::new(directory.path())),
-        name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
-        counters: Arc::clone(&counters),
-        batch_events: BatchEvents::new(100).unwrap(),
-        recoveries: sync_channel(1).1,
-        draining: Arc::default(),
-    };
-    let (to_writer, inbox) = handoff::inbox(1);
-    let mut handoff = Handoff::new(to_writer, BatchEvents::new(100).unwrap());
-    let mut batch = handoff.empty_batch().unwrap();
-    for name in names {
-        batch
-            .push(Event {
-                name,
-                value: 1,
-                received_at: UnixMillis(0),
-            })
-            .unwrap();
+        };
+        let writer = Writer {
+            index: 0,
+            sink: Box::new(sink),
+            dead_letters: Arc::new(DeadLetters::new(self.directory.path())),
+            name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
+            counters: Arc::clone(&self.counters),
+            batch_events: BatchEvents::new(100).unwrap(),
+            recoveries,
+            draining: Arc::new(AtomicBool::new(self.is_draining)),
+        };
+        let (to_writer, inbox) = handoff::inbox(1);
+        let mut handoff = Handoff::new(to_writer, BatchEvents::new(100).unwrap());
+        for (first, names) in batches {
+            let mut batch = handoff.empty_batch().unwrap();
+            for name in *names {
+                batch.push(event(name)).unwrap();
+            }
+            let (lane, home) = (Arc::clone(lane), handoff.home());
+            let work = Work::new(batch, Position(*first), lane, home);
+            handoff.send(work).unwrap();
+        }
+        drop(handoff);
+        let (ready, _is_ready) = sync_channel(1);
+        writer.run(&inbox, &ready);
     }
-    let lane = Arc::new(LaneHandle::in_memory());
-    let home = handoff.home();
-    handoff
-        .send(Work::new(batch, Position::START, lane, home))
-        .unwrap();
-    drop(handoff);
-    let (ready, _is_ready) = sync_channel(1);
-    writer.run(&inbox, &ready);
-    let letters = std::fs::read_to_string(directory.path().join(crate::dead_letters::FILE_NAME));
-    let database = Arc::into_inner(database).unwrap().into_inner().unwrap();
-    Outcome {
-        rows: database.rows,
-        abandoned: database.abandoned,
-        stored: counters.stored.get(),
-        dead_lettered: counters.dead_lettered.get(),
-        letters: letters.map_or(0, |text| text.lines().count()),
+
+    fn rows(&self) -> Vec<String> {
+        self.database.lock().unwrap().rows.clone()
+    }
+
+    fn letters(&self) -> usize {
+        let path = self.directory.path().join(crate::dead_letters::FILE_NAME);
+        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        (
+            self.counters.stored.get(),
+            self.counters.dead_lettered.get(),
+        )
     }
 }
 
-fn fault() -> Fault {
-    Fault {
-        code: None,
-        text: "injected".to_owned(),
+fn event(name: &str) -> Event<'_> {
+    Event {
+        name,
+        value: 1,
+        received_at: UnixMillis(0),
     }
+}
+
+/// Stores one batch of a lane in memory.
+fn store(names: &[&str], script: &[(At, Act)]) -> Bench {
+    let bench = Bench::new();
+    let lane = Arc::new(LaneHandle::in_memory().unwrap());
+    bench.run(&lane, &[(0, names)], script, None);
+    bench
 }
 
 #[test]
@@ -201,11 +282,12 @@ fn every_kind_of_failure_ends_with_the_batch_stored_once() {
         SinkError::Stop(fault()),
     ] {
         for at in [At::Open, At::Insert, At::Commit] {
-            let outcome = store(&["a", "b"], vec![(at, error.clone())], false);
-            assert_eq!(outcome.rows, ["a", "b"], "{error:?} {at:?}");
+            let bench = store(&["a", "b"], &[(at, Act::Fail(error.clone()))]);
+            assert_eq!(bench.rows(), ["a", "b"], "{error:?} {at:?}");
+            let abandoned = bench.database.lock().unwrap().abandoned;
             assert_eq!(
-                (outcome.stored, outcome.abandoned),
-                (2, 1),
+                (bench.counted(), abandoned),
+                ((2, 0), 1),
                 "{error:?} {at:?}"
             );
         }
@@ -214,28 +296,142 @@ fn every_kind_of_failure_ends_with_the_batch_stored_once() {
 
 #[test]
 fn an_unknown_outcome_is_settled_by_the_checkpoint() {
-    for committed_in_spite in [false, true] {
-        let script = vec![(At::Commit, SinkError::OutcomeUnknown(fault()))];
-        let outcome = store(&["a", "bad", "b"], script, committed_in_spite);
-        assert_eq!(outcome.rows, ["a", "b"], "committed: {committed_in_spite}");
-        assert_eq!(
-            (outcome.stored, outcome.dead_lettered, outcome.letters),
-            (2, 1, 1)
-        );
+    for act in [
+        Act::LoseAnswer,
+        Act::Fail(SinkError::OutcomeUnknown(fault())),
+    ] {
+        let bench = store(&["a", "bad", "b"], &[(At::Commit, act.clone())]);
+        assert_eq!(bench.rows(), ["a", "b"], "{act:?}");
+        assert_eq!((bench.counted(), bench.letters()), ((2, 1), 1), "{act:?}");
     }
 }
 
 #[test]
 fn refused_events_are_dead_lettered_once_over_many_attempts() {
-    let script = vec![
-        (At::Commit, SinkError::Retry(fault())),
-        (At::Insert, SinkError::Reconnect(fault())),
-        (At::Commit, SinkError::Retry(fault())),
+    let script = [
+        (At::Commit, Act::Fail(SinkError::Retry(fault()))),
+        (At::Insert, Act::Fail(SinkError::Reconnect(fault()))),
+        (At::Commit, Act::Fail(SinkError::Retry(fault()))),
     ];
-    let outcome = store(&["a", "bad", "b", "bad too"], script, false);
-    assert_eq!(outcome.rows, ["a", "b"]);
-    assert_eq!(
-        (outcome.stored, outcome.dead_lettered, outcome.letters),
-        (2, 2, 2)
+    let bench = store(&["a", "bad", "b", "bad too"], &script);
+    assert_eq!(bench.rows(), ["a", "b"]);
+    assert_eq!((bench.counted(), bench.letters()), ((2, 2), 2));
+}
+
+#[test]
+fn a_drain_that_leaves_a_batch_leaves_all_behind_it() {
+    let mut bench = Bench::new();
+    bench.is_draining = true;
+    let lane = bench.lane(&["a", "b", "c"]);
+    let fails = [(At::Insert, Act::Fail(SinkError::Reconnect(fault())))];
+    bench.run(
+        &lane,
+        &[(0, &["a"]), (1, &["b"]), (2, &["c"])],
+        &fails,
+        None,
     );
+    assert!(bench.rows().is_empty(), "{:?}", bench.rows());
+    assert_eq!(lane.stored(), Position::START);
+
+    // What was left is stored by the next process, once.
+    let id = lane.id;
+    drop(lane);
+    let (next, found) = (bench.lane(&["d"]), bench.lock(id, Origin::Found));
+    bench.is_draining = false;
+    bench.recover(&next, &found);
+    assert_eq!(bench.rows(), ["a", "b", "c"]);
+    assert_eq!(found.end(), Some(Position(3)));
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_in_a_drain_is_not_repeated_by_the_next_process() {
+    let mut bench = Bench::new();
+    bench.is_draining = true;
+    let lane = bench.lane(&["a", "b", "c"]);
+    let script = [(At::Commit, Act::LoseAnswer)];
+    bench.run(&lane, &[(0, &["a", "b"]), (2, &["c"])], &script, None);
+    assert_eq!(bench.rows(), ["a", "b"]);
+    let id = lane.id;
+    drop(lane);
+    let (next, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
+    bench.is_draining = false;
+    bench.recover(&next, &found);
+    assert_eq!(bench.rows(), ["a", "b", "c"]);
+}
+
+impl Bench {
+    /// A process that finds a lane: it has work until the lane is recovered.
+    fn recover(&self, own: &Arc<LaneHandle>, found: &Arc<LaneHandle>) {
+        // A batch of its own keeps the writer from ending before it has looked at the lane; what is
+        // left of the lane is left when the inbox closes, so that it must fit one turn.
+        self.run(own, &[(0, &[])], &[], Some(Arc::clone(found)));
+    }
+}
+
+#[test]
+fn what_the_database_lacks_before_a_batch_is_read_back_first() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c", "d"]);
+    bench.run(&lane, &[(2, &["c"]), (3, &["d"])], &[], None);
+    assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
+    assert_eq!((bench.counted(), lane.stored()), ((4, 0), Position(4)));
+}
+
+#[test]
+fn what_the_database_has_of_a_batch_is_not_stored_again() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c"]);
+    let checkpoint = Checkpoint {
+        epoch: Epoch(1),
+        position: Position(2),
+    };
+    let checkpoints = &bench.database;
+    checkpoints
+        .lock()
+        .unwrap()
+        .checkpoints
+        .insert(lane.id, checkpoint);
+    bench.run(&lane, &[(0, &["a", "b", "c"])], &[], None);
+    assert_eq!(bench.rows(), ["c"]);
+}
+
+#[test]
+fn a_database_that_went_back_is_filled_again() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c"]);
+    let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Restore)];
+    bench.run(&lane, &[(0, &["a", "b"]), (2, &["c"])], &script, None);
+    assert_eq!(bench.rows(), ["a", "b", "c"]);
+    assert_eq!((bench.counted(), lane.stored()), ((3, 0), Position(3)));
+}
+
+#[test]
+fn a_lane_that_another_process_owns_is_left_to_it() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c"]);
+    let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Steal)];
+    bench.run(
+        &lane,
+        &[(0, &["a"]), (1, &["b"]), (2, &["c"])],
+        &script,
+        None,
+    );
+    assert_eq!(bench.rows(), ["a"]);
+    assert!(lane.is_lost());
+}
+
+#[test]
+fn only_what_the_disk_has_lost_is_passed_over() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "lost", "d", "e"]);
+    let directory = lane.directory.clone().unwrap();
+    let number = segments(&Disk, &directory).unwrap()[0];
+    let path = directory.join(crate::journal::segment::segment_name(number));
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|name| name == b"lost").unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"LOST", at as u64).unwrap();
+    bench.run(&lane, &[(4, &["e"])], &[], None);
+    assert_eq!(bench.rows(), ["a", "b", "d", "e"]);
+    assert!(lane.is_damaged());
 }

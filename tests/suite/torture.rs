@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
@@ -15,16 +15,11 @@ use crate::support::{
 const SENDERS: u32 = 6;
 
 /// Sends events that nobody else sends; gives the values that were answered 200.
-fn send(
-    sender: u32,
-    address: SocketAddr,
-    stop: &AtomicBool,
-    answered: &AtomicU64,
-) -> BTreeSet<u32> {
+fn send(sender: u32, port: &AtomicU16, stop: &AtomicBool, answered: &AtomicU64) -> BTreeSet<u32> {
     let mut promised = BTreeSet::new();
     let mut value = 0;
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut client) = Client::try_connect(address) else {
+        let Ok(mut client) = Client::try_connect(local(port)) else {
             thread::yield_now();
             continue;
         };
@@ -46,29 +41,36 @@ fn send(
     promised
 }
 
-struct Torture {
+fn local(port: &AtomicU16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port.load(Ordering::Relaxed)))
+}
+
+struct Torture<'a> {
     database: MariaDb,
     proxy: Proxy,
     directory: tempfile::TempDir,
-    address: SocketAddr,
+    /// Where senders find hakaru; another after an upgrade.
+    port: &'a AtomicU16,
     random: fastrand::Rng,
 }
 
-impl Torture {
+impl Torture<'_> {
     fn start_hakaru(&mut self) -> Hakaru {
+        // The writer's work in many shapes: a poisoned row among few or among thousands.
+        let batch_events = *self.random.choice(&[50, 500, 5_000]).unwrap();
         Settings::datasource(&self.proxy.dsn())
             .directory(self.directory.path())
-            .flag(&format!("--listen={}", self.address))
+            .flag(&format!("--listen={}", local(self.port)))
             .flag("--ack=journaled")
             .flag(&format!("--cores={}", self.random.u8(1..=2)))
-            .flag(&format!("--batch-events={}", self.random.u16(1..500)))
+            .flag(&format!("--batch-events={batch_events}"))
             .flag(&format!("--linger={}ms", self.random.u8(1..100)))
             .start()
     }
 
     /// One thing that goes wrong.
     fn round(&mut self, mut hakaru: Hakaru) -> Hakaru {
-        match self.random.u8(0..10) {
+        match self.random.u8(0..11) {
             0..=2 => {
                 hakaru.crash();
                 self.start_hakaru()
@@ -91,10 +93,21 @@ impl Torture {
                 self.proxy.cut();
                 hakaru
             }
+            6 => {
+                // An upgrade: for a while two processes have the data directory.
+                self.port.store(free_port(), Ordering::Relaxed);
+                let new = self.start_hakaru();
+                hakaru.signal(Signal::SIGTERM);
+                assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+                new
+            }
             _ => {
                 let mischief = Mischief::ALL[self.random.usize(1..Mischief::ALL.len())];
                 self.proxy.make(mischief);
-                wait_until("there was an occasion", || self.proxy.is_done());
+                let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    wait_until("there was an occasion", || self.proxy.is_done());
+                }));
+                assert!(waiting.is_ok(), "{mischief:?}: {}", hakaru.log());
                 if self.random.bool() {
                     hakaru.crash();
                     hakaru = self.start_hakaru();
@@ -109,14 +122,16 @@ impl Torture {
 fn every_promised_event_is_exactly_one_row_whatever_fails() {
     let rounds =
         std::env::var("HAKARU_TORTURE_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
-    let seed = fastrand::u64(..);
+    let seed = std::env::var("HAKARU_TORTURE_SEED")
+        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let database = MariaDb::start();
+    let port = AtomicU16::new(free_port());
     let mut torture = Torture {
         proxy: Proxy::start(database.port()),
         database,
         directory: tempfile::tempdir().unwrap(),
-        address: SocketAddr::from(([127, 0, 0, 1], free_port())),
+        port: &port,
         random: fastrand::Rng::with_seed(seed),
     };
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -128,9 +143,9 @@ fn every_promised_event_is_exactly_one_row_whatever_fails() {
     let (promised, hakaru) = thread::scope(|scope| {
         let mut hakaru = first;
         let _stopped = StopWhenDropped(&stop);
-        let (stop, answered, address) = (&stop, &answered, torture.address);
+        let (stop, answered, port) = (&stop, &answered, &port);
         let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| scope.spawn(move || send(sender, address, stop, answered)))
+            .map(|sender| scope.spawn(move || send(sender, port, stop, answered)))
             .collect();
         for _ in 0..rounds {
             let before = answered.load(Ordering::Relaxed);

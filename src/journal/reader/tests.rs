@@ -3,17 +3,32 @@
 use super::*;
 use crate::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
-use crate::journal::lane::Lane;
-use crate::journal::record::{append_event, begin_record};
+use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record};
+use crate::journal::scribe::Scribe;
 use crate::journal::storage::Disk;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 const SEGMENT: u64 = 4096;
 
+/// Bytes of a record of three events.
+const STRIDE: usize = (RECORD_HEAD_BYTES + 3 * 18).next_multiple_of(RECORD_ALIGNMENT);
+
 /// A lane of `records` records of three events each, whose values are their positions.
 fn write_lane(directory: &Path, lane: LaneId, records: u32) {
-    let mut written = Lane::create(Disk, directory, lane, SEGMENT).unwrap();
+    write_lane_on(Disk, directory, lane, records, SEGMENT);
+}
+
+fn write_lane_on(
+    storage: impl Storage,
+    directory: &Path,
+    lane: LaneId,
+    records: u32,
+    segment_bytes: u64,
+) {
+    let mut written = Scribe::create(storage, directory, lane, segment_bytes).unwrap();
     let mut record = Vec::new();
     for value in 0..records {
         begin_record(&mut record);
@@ -29,12 +44,18 @@ fn write_lane(directory: &Path, lane: LaneId, records: u32) {
         }
         written = written.append(&mut record, 3).unwrap();
     }
-    assert_eq!(written.position(), Position(u64::from(records) * 3));
 }
 
-/// Everything from `start` on: values, damages, and how it ended.
-fn read_lane(directory: &Path, lane: LaneId, start: Position) -> (Vec<u32>, Vec<Damage>, bool) {
-    let mut reader = LaneReader::new(Disk, directory, lane, start);
+/// What was read to the end: values, damages, and whether the end is torn.
+type Read = (Vec<u32>, Vec<Damage>, bool);
+
+/// Everything from `start` on.
+fn read_lane(directory: &Path, lane: LaneId, start: Position) -> Read {
+    read_on(&mut LaneReader::new(Disk, directory, lane, start)).unwrap()
+}
+
+/// Everything from where a reader stands; or the values before what cannot be read.
+fn read_on<S: Storage>(reader: &mut LaneReader<S>) -> Result<Read, (Vec<u32>, ReadError)> {
     let (mut values, mut damages) = (Vec::new(), Vec::new());
     loop {
         let mut batch = Batch::new(BatchEvents::new(7).unwrap());
@@ -42,9 +63,9 @@ fn read_lane(directory: &Path, lane: LaneId, start: Position) -> (Vec<u32>, Vec<
         values.extend(batch.events().map(|event| event.value));
         match filled {
             Ok(Filled::More) => {}
-            Ok(Filled::End { is_torn }) => return (values, damages, is_torn),
+            Ok(Filled::End { is_torn }) => return Ok((values, damages, is_torn)),
             Err(ReadError::Damage(damage)) => damages.push(damage),
-            Err(fault) => panic!("{fault}"),
+            Err(fault) => return Err((values, fault)),
         }
     }
 }
@@ -53,9 +74,21 @@ fn file(directory: &Path, number: u64) -> std::path::PathBuf {
     directory.join(segment_name(SegmentNumber(number)))
 }
 
+/// Overwrites bytes of a segment.
+fn spoil(directory: &Path, number: u64, offset: usize, bytes: &[u8]) {
+    let mut options = fs::OpenOptions::new();
+    let segment = options.write(true).open(file(directory, number)).unwrap();
+    segment.write_all_at(bytes, offset as u64).unwrap();
+}
+
+fn start_of(directory: &Path, lane: LaneId, number: u64) -> u64 {
+    let start = segment_start(&Disk, directory, lane, SegmentNumber(number));
+    start.unwrap().unwrap().0
+}
+
 #[test]
 fn reads_from_any_position_over_many_segments() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     assert!(segments(&Disk, directory.path()).unwrap().len() > 3);
     for start in [0, 1, 2, 3, 100, 299, 598, 599, 600] {
@@ -67,7 +100,7 @@ fn reads_from_any_position_over_many_segments() {
 
 #[test]
 fn stops_at_the_end_it_is_given() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 10);
     let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(2));
     let mut batch = Batch::new(BatchEvents::new(100).unwrap());
@@ -79,19 +112,18 @@ fn stops_at_the_end_it_is_given() {
         batch.events().map(|event| event.value).collect::<Vec<_>>(),
         (2..11).collect::<Vec<_>>()
     );
+    // In the middle of a record: the rest of it is still there.
+    assert_eq!(
+        read_on(&mut reader).unwrap().0,
+        (11..30).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn a_torn_tail_is_the_end() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 4);
-    let last = fs::OpenOptions::new()
-        .write(true)
-        .open(file(directory.path(), 0))
-        .unwrap();
-    let stride = ((RECORD_HEAD_BYTES + 3 * 18) as u64).next_multiple_of(8);
-    last.write_all_at(&[0xAA; 20], 48 + 3 * stride + 60)
-        .unwrap();
+    spoil(directory.path(), 0, 48 + 3 * STRIDE + 60, &[0xAA; 20]);
     assert_eq!(
         read_lane(directory.path(), lane, Position(0)),
         ((0..9).collect(), vec![], true)
@@ -100,16 +132,9 @@ fn a_torn_tail_is_the_end() {
 
 #[test]
 fn damage_before_a_later_record_is_said_and_the_rest_is_read() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
-    let first = fs::OpenOptions::new()
-        .write(true)
-        .open(file(directory.path(), 0))
-        .unwrap();
-    let stride = ((RECORD_HEAD_BYTES + 3 * 18) as u64).next_multiple_of(8);
-    first
-        .write_all_at(&[0xAA; 1], 48 + 5 * stride + 50)
-        .unwrap();
+    spoil(directory.path(), 0, 48 + 5 * STRIDE + 50, &[0xAA; 1]);
     let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
     assert_eq!(values, (0..15).chain(18..600).collect::<Vec<_>>());
     assert_eq!(damages.len(), 1, "{damages:?}");
@@ -121,22 +146,30 @@ fn damage_before_a_later_record_is_said_and_the_rest_is_read() {
 
 #[test]
 fn a_missing_segment_is_said() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
-    write_lane(directory.path(), lane, 200);
-    fs::remove_file(file(directory.path(), 1)).unwrap();
-    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
-    assert_eq!(damages.len(), 1);
-    let lost = damages[0].to.since(damages[0].from);
-    assert_eq!(values.len() as u64 + lost, 600);
-    fs::remove_file(file(directory.path(), 0)).unwrap();
-    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
-    assert_eq!(damages[0].from, Position(0));
-    assert_eq!(u64::from(values[0]), damages[0].to.0);
+    let gone = |path: PathBuf| fs::remove_file(path).unwrap();
+    // A name without a file: as if it was removed after it was listed.
+    let just_gone = |path: PathBuf| {
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", path).unwrap();
+    };
+    for remove in [gone as fn(PathBuf), just_gone] {
+        let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+        write_lane(directory.path(), lane, 200);
+        remove(file(directory.path(), 1));
+        let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
+        assert_eq!(damages.len(), 1);
+        let lost = damages[0].to.since(damages[0].from);
+        assert_eq!(values.len() as u64 + lost, 600);
+        remove(file(directory.path(), 0));
+        let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
+        assert_eq!(damages[0].from, Position(0));
+        assert_eq!(u64::from(values[0]), damages[0].to.0);
+    }
 }
 
 #[test]
 fn records_of_an_earlier_use_of_the_file_are_none() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random());
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     // The blocks of an old segment under the name and head of the next one.
     let old = fs::read(file(directory.path(), 0)).unwrap();
@@ -151,4 +184,304 @@ fn records_of_an_earlier_use_of_the_file_are_none() {
     fs::write(file(directory.path(), last.0 + 1), new).unwrap();
     let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(0));
     assert_eq!((values.len(), damages, is_torn), (600, vec![], true));
+}
+
+#[test]
+fn an_unreadable_head_in_the_middle_is_said_once_and_hides_no_event() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 200);
+    let (second, third) = (
+        start_of(directory.path(), lane, 1),
+        start_of(directory.path(), lane, 2),
+    );
+    spoil(directory.path(), 1, 20, &[0xAA; 8]);
+    for start in [0, second - 1, second, second + 1, third - 1] {
+        let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(start));
+        let first = u32::try_from(start).unwrap();
+        assert_eq!(values, (first..600).collect::<Vec<_>>());
+        let at = Position(start.max(second));
+        let said = Damage {
+            file: file(directory.path(), 1),
+            offset: 0,
+            from: at,
+            to: at,
+        };
+        assert_eq!((damages, is_torn), (vec![said.clone()], false));
+        let text = said.to_string();
+        assert!(
+            text.ends_with("the segment's head is unreadable, no event is missing"),
+            "{text}"
+        );
+    }
+    let (values, damages, _) = read_lane(directory.path(), lane, Position(third));
+    assert_eq!((values.len() as u64, damages), (600 - third, vec![]));
+}
+
+#[test]
+fn an_unreadable_head_of_the_only_or_the_last_segment_hides_no_event() {
+    for records in [4, 200] {
+        let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+        write_lane(directory.path(), lane, records);
+        let last = segments(&Disk, directory.path()).unwrap().pop().unwrap();
+        let start = Position(start_of(directory.path(), lane, last.0));
+        spoil(directory.path(), last.0, 0, &[0; 48]);
+        let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(0));
+        assert_eq!(values, (0..records * 3).collect::<Vec<_>>());
+        assert_eq!((damages.len(), is_torn), (1, false));
+        assert_eq!((damages[0].from, damages[0].to), (start, start));
+    }
+}
+
+#[test]
+fn what_is_lost_with_a_head_is_said_as_lost() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 200);
+    let start = start_of(directory.path(), lane, 1);
+    let next = start_of(directory.path(), lane, 2);
+    let lost = |damages: Vec<Damage>| -> Vec<_> {
+        let positions = |damage: &Damage| (damage.from.0, damage.to.0);
+        damages.iter().map(positions).collect()
+    };
+    // With the first two records.
+    spoil(directory.path(), 1, 0, &[0xAA; 48 + STRIDE + 60]);
+    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
+    assert_eq!(
+        (values.len(), lost(damages)),
+        (594, vec![(start, start + 6)])
+    );
+    // With all of them.
+    spoil(directory.path(), 1, 0, &vec![0; 4096]);
+    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
+    assert_eq!(values.len() as u64, 600 - (next - start));
+    assert_eq!(lost(damages), [(start, next)]);
+}
+
+#[test]
+fn a_last_segment_that_was_never_finished_is_the_end() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 200);
+    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+    let number = SegmentNumber(last + 1);
+    let head = crate::journal::record::segment_head(SegmentId { lane, number }, Position(600));
+    let allocated = |head: &[u8]| [head, &[0; 4000]].concat();
+    let unfinished = [
+        vec![],
+        allocated(&[]),
+        allocated(&head[..16]),
+        allocated(&[0xAA; 48]),
+    ];
+    for bytes in unfinished {
+        fs::write(file(directory.path(), last + 1), &bytes).unwrap();
+        let read = read_lane(directory.path(), lane, Position(0));
+        assert_eq!(read, ((0..600).collect(), vec![], false));
+        assert_eq!(
+            read_lane(directory.path(), lane, Position(600)),
+            (vec![], vec![], false)
+        );
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_is_never_passed() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 200);
+    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+    for number in [last, 1, 0] {
+        let start = start_of(directory.path(), lane, number);
+        spoil(directory.path(), number, 7, b"2");
+        let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
+        for expected in [start, 0] {
+            let (values, fault) = read_on(&mut reader).unwrap_err();
+            assert_eq!(values.len() as u64, expected);
+            assert!(
+                matches!(&fault, ReadError::Version { file: said } if *said == file(directory.path(), number)),
+                "{fault}"
+            );
+        }
+        assert_eq!(reader.position(), Position(start));
+    }
+}
+
+#[test]
+fn begins_at_the_oldest_event_that_is_left() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    let from_oldest = || {
+        let mut reader = LaneReader::from_oldest(Disk, directory.path(), lane).unwrap();
+        let first = reader.position().0;
+        let (values, damages, _) = read_on(&mut reader).unwrap();
+        (first, values.first().copied(), damages.len())
+    };
+    assert_eq!(from_oldest(), (0, None, 0));
+    write_lane(directory.path(), lane, 200);
+    let second = start_of(directory.path(), lane, 1);
+    let value = u32::try_from(second).unwrap();
+    assert_eq!(from_oldest(), (0, Some(0), 0));
+    fs::remove_file(file(directory.path(), 0)).unwrap();
+    assert_eq!(from_oldest(), (second, Some(value), 0));
+    spoil(directory.path(), 1, 20, &[0xAA; 8]);
+    assert_eq!(from_oldest(), (second, Some(value), 1));
+    spoil(directory.path(), 1, 60, &[0xAA; 8]);
+    assert_eq!(from_oldest(), (0, Some(value + 3), 1));
+}
+
+/// A disk on which a lane is written while it is read. What the writer did is kept back and shown in
+/// steps: so many from the start, and so many more at one call of the reader.
+#[derive(Clone, Default)]
+struct LiveDisk(Arc<Mutex<Live>>);
+
+#[derive(Clone, Default)]
+struct Live {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    kept_back: VecDeque<Step>,
+    calls: usize,
+    /// The call at which the writer comes by, and the steps it then does.
+    burst: (usize, usize),
+}
+
+/// What a writer does to a file: bytes that appear at an offset.
+#[derive(Clone)]
+struct Step(PathBuf, usize, Vec<u8>);
+
+impl Live {
+    fn show(&mut self, steps: usize) {
+        let steps = steps.min(self.kept_back.len());
+        for Step(path, offset, bytes) in self.kept_back.drain(..steps) {
+            let content = self.files.entry(path).or_default();
+            content.resize(content.len().max(offset + bytes.len()), 0);
+            content[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        }
+    }
+}
+
+impl LiveDisk {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.0.lock().unwrap()
+    }
+
+    fn reader_calls(&self) -> MutexGuard<'_, Live> {
+        let mut live = self.live();
+        if live.calls == live.burst.0 {
+            let steps = live.burst.1;
+            live.show(steps);
+        }
+        live.calls += 1;
+        live
+    }
+}
+
+impl Storage for LiveDisk {
+    type File = (LiveDisk, PathBuf);
+
+    fn make_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Self::File> {
+        let file = (self.clone(), path.to_owned());
+        file.write_at(&[], 0).map(|()| file)
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Self::File> {
+        let live = self.reader_calls();
+        let is_there = live.files.contains_key(path);
+        let file = is_there.then(|| (self.clone(), path.to_owned()));
+        file.ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&self, _: &Path) -> io::Result<Vec<String>> {
+        let live = self.reader_calls();
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        Ok(live.files.keys().map(name).collect())
+    }
+}
+
+impl StorageFile for (LiveDisk, PathBuf) {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        // A reader may see the half of a write.
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let steps = [(offset, first), (offset + first.len(), second)];
+        let steps = steps.map(|(offset, half)| Step(self.1.clone(), offset, half.to_vec()));
+        self.0.live().kept_back.extend(steps);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.write_at(&vec![0; usize::try_from(bytes).unwrap()], 0)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let live = self.0.reader_calls();
+        let content = &live.files[&self.1];
+        let start = usize::try_from(offset).unwrap().min(content.len());
+        let length = bytes.len().min(content.len() - start);
+        bytes[..length].copy_from_slice(&content[start..start + length]);
+        Ok(length)
+    }
+}
+
+/// Reads `written` at every moment: with any number of its steps to be seen, when any number more comes
+/// at any call of the reader; and then the rest. Expects these values and damages each time.
+fn read_at_every_moment(written: &Live, lane: LaneId, values: &[u32], damages: &[(u64, u64)]) {
+    let all = written.kept_back.len();
+    for (shown, steps) in
+        (0..all).flat_map(|shown| (1..=all - shown).map(move |steps| (shown, steps)))
+    {
+        for call in 0.. {
+            let mut live = written.clone();
+            live.show(shown);
+            live.burst = (call, steps);
+            let disk = LiveDisk(Arc::new(Mutex::new(live)));
+            let mut reader = LaneReader::new(disk.clone(), Path::new("lane"), lane, Position(0));
+            let before = read_on(&mut reader).unwrap();
+            let is_over = disk.live().calls <= call;
+            disk.live().show(all);
+            let after = read_on(&mut reader).unwrap();
+            let moment = format!("{steps} steps after {shown}, at call {call}");
+            assert_eq!([before.0, after.0].concat(), values, "{moment}");
+            let said = before.1.iter().chain(&after.1);
+            let said: Vec<_> = said.map(|damage| (damage.from.0, damage.to.0)).collect();
+            assert_eq!((said.as_slice(), after.2), (damages, false), "{moment}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lane_that_is_written_meanwhile_is_not_taken_for_damaged() {
+    let lane = LaneId::random().unwrap();
+    let disk = LiveDisk::default();
+    // Two records in a segment, three segments.
+    let segment_bytes = (48 + 2 * STRIDE) as u64;
+    write_lane_on(disk.clone(), Path::new("lane"), lane, 5, segment_bytes);
+    let mut written = disk.live().clone();
+    read_at_every_moment(&written, lane, &(0..15).collect::<Vec<_>>(), &[]);
+
+    // And no more is taken for damaged than is: the first record.
+    let name = Path::new("lane").join(segment_name(SegmentNumber(0)));
+    let first = SEGMENT_HEAD_BYTES + RECORD_HEAD_BYTES;
+    for Step(_, _, bytes) in written
+        .kept_back
+        .iter_mut()
+        .filter(|step| step.0 == name && step.1 == 0)
+    {
+        if let Some(byte) = bytes.get_mut(first) {
+            *byte ^= 1;
+        }
+    }
+    read_at_every_moment(&written, lane, &(3..15).collect::<Vec<_>>(), &[(0, 3)]);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::storage::{Storage, StorageFile};
 
 /// What a crash keeps or drops at once.
@@ -209,6 +210,12 @@ impl Storage for SimulatedDisk {
         })
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.operation(false)?;
+        self.lock().names.remove(path);
+        Ok(())
+    }
+
     fn open(&self, path: &Path) -> io::Result<SimulatedFile> {
         match self.lock().names.get(path) {
             Some(Some(number)) => Ok(SimulatedFile {
@@ -236,13 +243,22 @@ impl Storage for SimulatedDisk {
 
 impl StorageFile for SimulatedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        assert_eq!((offset % BLOCK_BYTES, bytes.len() % BLOCK_BYTES), (0, 0));
         let failed = self.disk.operation(false);
+        let crashed = self.disk.has_crashed();
         let mut state = self.disk.lock();
         let file = state.files.get_mut(&self.number).unwrap();
-        // A write that fails may have been done by a part.
-        let offset = usize::try_from(offset).unwrap();
         put(&mut file.present, offset, bytes);
-        file.unsynced.push((offset, bytes.to_vec()));
+        for (offset, bytes) in split(offset, bytes) {
+            // One that fails may be done by a part; in a crash it may be that it was under way.
+            match &failed {
+                Ok(()) => put(&mut file.durable, offset, &bytes),
+                Err(_) if crashed => file.unsynced.push((offset, bytes)),
+                Err(_) if self.disk.chance(2) => put(&mut file.durable, offset, &bytes),
+                Err(_) => {}
+            }
+        }
         failed
     }
 

@@ -27,10 +27,10 @@ const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
 const CHECKPOINTS: &str = "SELECT table_name FROM information_schema.tables \
     WHERE table_schema = DATABASE() AND table_name = 'hakaru_checkpoint'";
 
-/// What keeps the table, and whether it has transactions.
+/// What keeps a table, and whether it has transactions.
 const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM information_schema.tables \
     LEFT JOIN information_schema.engines ON engines.engine = tables.engine \
-    WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND tables.engine IS NOT NULL";
+    WHERE table_schema = DATABASE() AND tables.engine IS NOT NULL AND table_name = ";
 
 /// A row that does not fit must be an error, never be altered to fit.
 const STRICT: &str =
@@ -119,7 +119,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
 /// Finds `eventlog`, or makes it, and says what its `name` column takes.
 pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
     if let Some(rule) = name_rule(connection)? {
-        return has_transactions(connection).map(|()| rule);
+        return has_transactions(connection, "eventlog").map(|()| rule);
     }
     connection
         .query_drop(CREATE_TABLE)
@@ -143,7 +143,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
 pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     let found: Option<String> = connection.query_first(CHECKPOINTS).map_err(sink_error)?;
     if found.is_some() {
-        return Ok(());
+        return has_transactions(connection, "hakaru_checkpoint");
     }
     connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match sink_error(error) {
         SinkError::Stop(fault) => {
@@ -158,15 +158,17 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     })
 }
 
-/// A batch that fails half-way must leave no row: a table without transactions is refused.
-fn has_transactions(connection: &mut Conn) -> Result<(), SinkError> {
+/// A batch that fails half-way must leave no row, and no checkpoint behind it: a table without
+/// transactions is refused.
+fn has_transactions(connection: &mut Conn, table: &str) -> Result<(), SinkError> {
+    let query = format!("{ENGINE}'{table}'");
     let engine: Option<(String, Option<String>)> =
-        connection.query_first(ENGINE).map_err(sink_error)?;
+        connection.query_first(query).map_err(sink_error)?;
     match engine {
         Some((engine, Some(transactions))) if transactions != "YES" => {
             let text = format!(
-                "the table eventlog is kept by {engine}, which has no transactions: a batch could be \
-                 stored by half; put it right with ALTER TABLE eventlog ENGINE=InnoDB"
+                "the table {table} is kept by {engine}, which has no transactions: a batch could be \
+                 stored by half; put it right with ALTER TABLE {table} ENGINE=InnoDB"
             );
             Err(SinkError::Stop(Fault { code: None, text }))
         }

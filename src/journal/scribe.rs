@@ -1,0 +1,63 @@
+//! Writes a lane as a shard and its disk thread do, on one thread, for tests.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::blocks::Blocks;
+use super::lane::Lane;
+use super::record::{LaneId, RECORD_ALIGNMENT, SegmentNumber};
+use super::segment::make_segment;
+use super::storage::{Storage, StorageFile};
+
+/// A lane that is written. After a failed operation it is gone.
+pub(crate) struct Scribe<S: Storage> {
+    storage: S,
+    directory: PathBuf,
+    segment_bytes: u64,
+    lane: Lane,
+    blocks: Blocks,
+    file: S::File,
+    next: Option<S::File>,
+}
+
+impl<S: Storage> Scribe<S> {
+    /// A new lane in a directory that is there.
+    pub(crate) fn create(
+        storage: S,
+        directory: &Path,
+        id: LaneId,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
+        let file = make_segment(&storage, directory, SegmentNumber(0), segment_bytes)?;
+        let mut blocks = Blocks::default();
+        let lane = Lane::new(id, segment_bytes, &mut blocks);
+        Ok(Self {
+            storage,
+            directory: directory.to_owned(),
+            segment_bytes,
+            lane,
+            blocks,
+            file,
+            next: None,
+        })
+    }
+
+    /// Appends a record of `events` events and returns when it is on the disk.
+    pub(crate) fn append(mut self, record: &mut Vec<u8>, events: u32) -> io::Result<Self> {
+        let fits = self
+            .lane
+            .fits(record.len().next_multiple_of(RECORD_ALIGNMENT));
+        if self.next.is_none() && (self.lane.is_half_full() || !fits) {
+            let number = self.lane.next_segment();
+            let next = make_segment(&self.storage, &self.directory, number, self.segment_bytes)?;
+            self.next = Some(next);
+        }
+        if !fits && let Some(next) = self.next.take() {
+            self.file = next;
+            self.lane.go_to_next_segment(&mut self.blocks);
+        }
+        let offset = self.lane.stage(record, events, &mut self.blocks);
+        self.file.write_at(self.blocks.as_slice(), offset)?;
+        Ok(self)
+    }
+}

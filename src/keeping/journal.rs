@@ -1,0 +1,332 @@
+//! A shard's journal in memory: the group that gathers, the group at the disk, and how much room is left.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::journal::blocks::Blocks;
+use crate::journal::commit::{DiskThread, Order, Report, Write};
+use crate::journal::handle::LaneHandle;
+use crate::journal::lane::Lane;
+use crate::journal::record::{
+    EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, Position, RECORD_ALIGNMENT, RECORD_HEAD_BYTES,
+    append_event, begin_record,
+};
+use crate::journal::segment::SEGMENT_BYTES;
+
+/// Bytes between two notes of how much was written: while more is written than stored, the journal's
+/// bound is kept to within this.
+const MARK_BYTES: u64 = 64 * 1024;
+
+/// The bound on what the journals of all shards hold that is not stored.
+#[derive(Debug, Clone)]
+pub struct JournalBound {
+    /// Bytes of all of them.
+    pub bytes_max: u64,
+    /// Shards that share it.
+    pub shards: u64,
+    /// Bytes that lanes hold which no shard writes: of earlier processes, or closed. The janitor counts.
+    pub elsewhere: Arc<AtomicU64>,
+}
+
+impl JournalBound {
+    /// What is left for one shard.
+    fn share(&self) -> u64 {
+        let elsewhere = self.elsewhere.load(Ordering::Relaxed);
+        self.bytes_max.saturating_sub(elsewhere) / self.shards
+    }
+}
+
+/// Bytes of the present lane.
+#[derive(Debug)]
+struct Room {
+    bound: JournalBound,
+    written: u64,
+    durable: u64,
+    stored: u64,
+    /// Bytes written before each position, for the bytes that are not stored.
+    marks: VecDeque<(Position, u64)>,
+}
+
+impl Room {
+    fn clear(&mut self) {
+        self.marks.clear();
+        (self.written, self.durable, self.stored) = (0, 0, 0);
+    }
+
+    /// Notes that everything written is durable, which is everything before `durable`.
+    fn mark(&mut self, durable: Position) {
+        self.durable = self.written;
+        let last = self.marks.back().map_or(self.stored, |&(_, bytes)| bytes);
+        if self.durable - last >= MARK_BYTES {
+            self.marks.push_back((durable, self.durable));
+        }
+    }
+
+    /// Bytes that may still be written, when everything before `stored` is stored.
+    fn left(&mut self, stored: Position, durable: Position) -> u64 {
+        while let Some(&(position, bytes)) = self.marks.front() {
+            if position > stored {
+                break;
+            }
+            self.stored = bytes;
+            self.marks.pop_front();
+        }
+        if stored >= durable {
+            self.stored = self.durable;
+        }
+        self.bound
+            .share()
+            .saturating_sub(self.written - self.stored)
+    }
+}
+
+/// The lane that is written.
+#[derive(Debug)]
+struct Present {
+    handle: Arc<LaneHandle>,
+    lane: Lane,
+    file: Arc<File>,
+    next: NextSegment,
+}
+
+/// Whether the segment behind the present one is there.
+#[derive(Debug)]
+enum NextSegment {
+    Unasked,
+    Asked,
+    Ready(Arc<File>),
+}
+
+/// What of a journal is in memory.
+#[derive(Debug)]
+pub(super) struct Journal {
+    disk: DiskThread,
+    room: Room,
+    /// `None` while there is no lane to write to.
+    present: Option<Present>,
+    /// The record of the next group.
+    gathering: Vec<u8>,
+    gathered: u32,
+    /// Events of the group that is at the disk.
+    in_flight: u32,
+    /// `None` while a group is at the disk.
+    blocks: Option<Blocks>,
+}
+
+impl Journal {
+    pub(super) fn new(disk: DiskThread, bound: JournalBound) -> Self {
+        let mut journal = Self {
+            disk,
+            room: Room {
+                bound,
+                written: 0,
+                durable: 0,
+                stored: 0,
+                marks: VecDeque::new(),
+            },
+            present: None,
+            gathering: Vec::new(),
+            gathered: 0,
+            in_flight: 0,
+            blocks: Some(Blocks::default()),
+        };
+        begin_record(&mut journal.gathering);
+        journal.order(Order::Lane(Duration::ZERO));
+        journal
+    }
+
+    /// Whether an event more may be taken.
+    pub(super) fn has_room(&mut self, stored: Position, durable: Position) -> bool {
+        self.room.left(stored, durable) >= self.gathering.len() as u64
+            && self.gathering.len() + EVENT_BYTES_MAX <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX
+    }
+
+    pub(super) fn gather(&mut self, event: Event<'_>) {
+        append_event(&mut self.gathering, event);
+        self.gathered += 1;
+    }
+
+    /// Whether a group can go to the disk now. Where it needs another segment, that is asked for.
+    pub(super) fn is_ready(&mut self) -> bool {
+        if self.gathered == 0 || self.blocks.is_none() {
+            return false;
+        }
+        let is_ready = self.present.as_ref().is_some_and(|present| {
+            fits(present, &self.gathering) || matches!(present.next, NextSegment::Ready(_))
+        });
+        self.ask_ahead();
+        is_ready
+    }
+
+    /// Asks for the next segment before it is needed.
+    fn ask_ahead(&mut self) {
+        let Some(present) = &mut self.present else {
+            return;
+        };
+        let is_wanted = present.lane.is_half_full() || !fits(present, &self.gathering);
+        if is_wanted && matches!(present.next, NextSegment::Unasked) {
+            let number = present.lane.next_segment();
+            let order = Order::Segment(Arc::clone(&present.handle), number);
+            if self.disk.order(order).is_ok() {
+                present.next = NextSegment::Asked;
+            }
+        }
+    }
+
+    /// The group that has gathered, to be written; the next one gathers.
+    pub(super) fn begin_write(&mut self) -> Option<Write> {
+        if !self.is_ready() {
+            return None;
+        }
+        let present = self.present.as_mut()?;
+        let mut blocks = self.blocks.take()?;
+        if !fits(present, &self.gathering)
+            && let NextSegment::Ready(file) =
+                std::mem::replace(&mut present.next, NextSegment::Unasked)
+        {
+            present.file = file;
+            present.lane.go_to_next_segment(&mut blocks);
+        }
+        let events = std::mem::take(&mut self.gathered);
+        let offset = present.lane.stage(&mut self.gathering, events, &mut blocks);
+        self.in_flight = events;
+        self.room.written += self.gathering.len() as u64;
+        begin_record(&mut self.gathering);
+        Some(Write {
+            file: Arc::clone(&present.file),
+            offset,
+            blocks,
+        })
+    }
+
+    /// Takes the blocks of a write back, and says how many events were in it.
+    pub(super) fn end_write(&mut self, blocks: Blocks) -> u32 {
+        self.blocks = Some(blocks);
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// Notes that everything written is durable.
+    pub(super) fn mark(&mut self, durable: Position) {
+        self.room.mark(durable);
+    }
+
+    /// Whether nothing is at the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    /// Events that are not durable.
+    pub(super) fn unwritten(&self) -> u32 {
+        self.gathered + self.in_flight
+    }
+
+    pub(super) fn report(&self) -> Option<Report> {
+        self.disk.report()
+    }
+
+    /// Has the disk thread do something. If it is gone, so is the process in a moment.
+    pub(super) fn order(&self, order: Order) {
+        if self.disk.order(order).is_err() {
+            log::debug!("the disk thread takes no order");
+        }
+    }
+
+    /// Writes to a new lane from now on.
+    pub(super) fn open(&mut self, handle: Arc<LaneHandle>, file: Arc<File>) {
+        let mut blocks = self.blocks.take().unwrap_or_default();
+        let lane = Lane::new(handle.id, SEGMENT_BYTES, &mut blocks);
+        self.blocks = Some(blocks);
+        self.present = Some(Present {
+            handle,
+            lane,
+            file,
+            next: NextSegment::Unasked,
+        });
+    }
+
+    /// Takes in the segment that was asked for. Its failure is one of the lane only if it is needed now.
+    pub(super) fn add_segment(&mut self, made: io::Result<Arc<File>>) -> io::Result<()> {
+        let Some(present) = &mut self.present else {
+            // Of a lane that was closed in the meantime.
+            return Ok(());
+        };
+        match made {
+            Ok(file) => present.next = NextSegment::Ready(file),
+            Err(fault) if fits(present, &self.gathering) => {
+                log::debug!("lane {}: no segment more: {fault}", present.handle.id);
+                present.next = NextSegment::Unasked;
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// Writes no more to the lane, forgets what was not written, and wants another.
+    pub(super) fn close(&mut self, reopen_after: Duration) {
+        self.present = None;
+        begin_record(&mut self.gathering);
+        self.gathered = 0;
+        self.in_flight = 0;
+        self.room.clear();
+        self.order(Order::Lane(reopen_after));
+    }
+}
+
+fn fits(present: &Present, record: &[u8]) -> bool {
+    let bytes = record.len().next_multiple_of(RECORD_ALIGNMENT);
+    present.lane.fits(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(bytes_max: u64, elsewhere: u64) -> Room {
+        let bound = JournalBound {
+            bytes_max,
+            shards: 2,
+            elsewhere: Arc::new(AtomicU64::new(elsewhere)),
+        };
+        Room {
+            bound,
+            written: 0,
+            durable: 0,
+            stored: 0,
+            marks: VecDeque::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_stored_gives_room_again_however_little_it_is() {
+        let mut room = room(2000, 0);
+        room.written = 900;
+        room.mark(Position(9));
+        assert_eq!(room.left(Position(5), Position(9)), 100);
+        assert_eq!(room.left(Position(9), Position(9)), 1000);
+    }
+
+    #[test]
+    fn marks_follow_what_is_stored_while_more_is_written() {
+        let mut room = room(4 * MARK_BYTES, 0);
+        for group in 1..=2 {
+            room.written += MARK_BYTES;
+            room.mark(Position(group * 10));
+        }
+        let (durable, half) = (Position(20), 2 * MARK_BYTES);
+        assert_eq!(room.left(Position(0), durable), 0);
+        assert_eq!(room.left(Position(9), durable), 0);
+        assert_eq!(room.left(Position(10), durable), MARK_BYTES);
+        assert_eq!(room.left(durable, durable), half);
+    }
+
+    #[test]
+    fn lanes_that_nobody_writes_count_too() {
+        assert_eq!(room(2000, 1500).left(Position(0), Position(0)), 250);
+        assert_eq!(room(2000, 2500).left(Position(0), Position(0)), 0);
+    }
+}

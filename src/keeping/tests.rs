@@ -1,0 +1,203 @@
+//! Promises of a shard whose disk does what the test says.
+
+use super::*;
+use crate::batch::BatchEvents;
+use crate::event::UnixMillis;
+use crate::handoff;
+use crate::journal::commit::{DiskWork, disk_thread};
+use crate::journal::handle::Bell;
+use crate::journal::storage::StorageFile;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::Context;
+
+/// A shard without connections, and all it talks to.
+struct Bench {
+    keeping: Keeping,
+    counters: Arc<ShardCounters>,
+    inbox: Receiver<Work>,
+    opened: Receiver<Arc<LaneHandle>>,
+    _heard: UnixStream,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(ack: Ack) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (bell, heard) = Bell::new().unwrap();
+        let (to_janitor, opened) = channel();
+        let (disk, work) = disk_thread(directory.path().to_owned(), bell, to_janitor);
+        std::thread::spawn(move || DiskWork::run(work));
+        let (to_writer, inbox) = handoff::inbox(1);
+        let handoff = Handoff::new(to_writer, BatchEvents::new(2).unwrap());
+        let counters = Arc::<ShardCounters>::default();
+        let bound = JournalBound {
+            bytes_max: 1 << 20,
+            shards: 1,
+            elsewhere: Arc::default(),
+        };
+        let medium = Medium::Journal(disk, bound);
+        let mut bench = Self {
+            keeping: Keeping::new(ack, Arc::clone(&counters), handoff, medium),
+            counters,
+            inbox,
+            opened,
+            _heard: heard,
+            _directory: directory,
+        };
+        bench.open();
+        bench
+    }
+
+    /// Waits for the next lane.
+    fn open(&mut self) -> Arc<LaneHandle> {
+        let lane = self.opened.recv().unwrap();
+        while !self.keeping.is_open() {
+            self.keeping.hear();
+            std::thread::yield_now();
+        }
+        lane
+    }
+
+    fn take(&mut self, value: u32) -> Option<Promise> {
+        let event = Event {
+            name: "n",
+            value,
+            received_at: UnixMillis(0),
+        };
+        self.keeping.take(event).unwrap();
+        self.keeping.promise()
+    }
+
+    fn state(&mut self, promise: Promise) -> Poll<Result<(), Broken>> {
+        let kept = self.keeping.kept();
+        let context = Context::from_waker(Waker::noop());
+        self.keeping.promises.poll(promise, kept, &context)
+    }
+
+    /// Ends a write as the disk would.
+    fn end(&mut self, write: Write, outcome: io::Result<()>) {
+        if outcome.is_ok() {
+            StorageFile::write_at(&*write.file, write.blocks.as_slice(), write.offset).unwrap();
+        }
+        self.keeping.end_write(write.blocks, outcome);
+    }
+
+    /// What the writer was given: the values of batches, the bounds of spans.
+    fn handed_over(&self) -> Vec<Vec<u64>> {
+        let handed = self.inbox.try_iter().map(|work| match work {
+            Work::Batch(sealed) => sealed
+                .batch
+                .events()
+                .map(|event| u64::from(event.value))
+                .collect(),
+            Work::Span(span) => vec![span.from.0, span.to.0],
+        });
+        handed.collect()
+    }
+}
+
+const KEPT: Poll<Result<(), Broken>> = Poll::Ready(Ok(()));
+const BROKEN: Poll<Result<(), Broken>> = Poll::Ready(Err(Broken));
+
+#[test]
+fn an_answer_waits_for_the_write_that_holds_its_event() {
+    let mut bench = Bench::new(Ack::Journaled);
+    let first = bench.take(1).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    // Taken while the write is under way: not in it.
+    let second = bench.take(2).unwrap();
+    assert!(bench.keeping.begin_write().is_none());
+    assert_eq!(bench.state(first), Poll::Pending);
+    assert!(bench.handed_over().is_empty(), "full, and not durable");
+    bench.end(write, Ok(()));
+    assert_eq!(
+        (bench.state(first), bench.state(second)),
+        (KEPT, Poll::Pending)
+    );
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    assert_eq!(bench.state(second), KEPT);
+    assert_eq!(bench.handed_over(), [[1, 2]]);
+    assert_eq!(bench.counters.received.get(), 2);
+}
+
+#[test]
+fn a_write_that_fails_breaks_its_promises_and_no_other() {
+    let mut bench = Bench::new(Ack::Journaled);
+    let first = bench.take(1).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    let second = bench.take(2).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    let third = bench.take(3).unwrap();
+    bench.end(write, Err(io::ErrorKind::StorageFull.into()));
+    assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
+    assert_eq!(bench.state(third), BROKEN);
+    // What is durable goes to the writer, and from memory.
+    assert_eq!(bench.handed_over(), [[1]]);
+    let counted = (bench.counters.received.get(), bench.counters.shed.get());
+    assert_eq!(counted, (1, 2));
+    assert!(!bench.keeping.is_open());
+    // And it goes on in another lane.
+    bench.open();
+    let fourth = bench.take(4).unwrap();
+    assert_eq!(bench.state(fourth), Poll::Pending);
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    assert_eq!(bench.state(fourth), KEPT);
+}
+
+#[test]
+fn stored_waits_for_the_row_although_the_lane_fails_meanwhile() {
+    let mut bench = Bench::new(Ack::Stored);
+    let first = bench.take(1).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    let second = bench.take(2).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Err(io::ErrorKind::StorageFull.into()));
+    assert_eq!(bench.state(first), Poll::Pending);
+    assert_eq!(bench.state(second), BROKEN);
+    let lanes: Vec<_> = bench
+        .inbox
+        .try_iter()
+        .map(|work| match work {
+            Work::Batch(sealed) => sealed.lane,
+            Work::Span(span) => span.lane,
+        })
+        .collect();
+    lanes[0].set_stored(Position(1));
+    assert_eq!(bench.state(first), KEPT);
+}
+
+#[test]
+fn a_lane_of_another_owner_is_left_and_its_lock_let_go() {
+    let mut bench = Bench::new(Ack::Journaled);
+    bench.take(1);
+    let write = bench.keeping.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    let lane = bench.handed_over_lane();
+    lane.set_lost();
+    bench.keeping.hear();
+    assert!(!bench.keeping.is_open());
+    assert_eq!(Arc::strong_count(&lane), 1);
+    drop(lane);
+    bench.open();
+    bench.take(2).unwrap();
+}
+
+impl Bench {
+    /// The lane of the only batch, once it is sealed and stored.
+    fn handed_over_lane(&mut self) -> Arc<LaneHandle> {
+        self.keeping.seal();
+        match self.inbox.try_recv().unwrap() {
+            Work::Batch(sealed) => {
+                let lane = Arc::clone(&sealed.lane);
+                sealed.give_back();
+                lane
+            }
+            Work::Span(span) => span.lane,
+        }
+    }
+}

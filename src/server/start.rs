@@ -1,0 +1,330 @@
+//! From a configuration to a server that runs.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use super::threads::{Notice, Role, spawn, watch_signals};
+use super::{Server, ServerError};
+use crate::config::dsn::DataSource;
+use crate::config::{Ack, Config};
+use crate::dead_letters::DeadLetters;
+use crate::event::{NameRule, SharedNameRule};
+use crate::handoff::{self, Handoff, Work};
+use crate::io_driver::{self, IoDriver};
+use crate::journal::commit;
+use crate::journal::handle::{Bell, LaneHandle};
+use crate::journal::janitor::Janitor;
+use crate::keeping::{JournalBound, Keeping, Medium};
+use crate::limits::{self, Core, MemoryBound};
+use crate::listener::{self, ConnectionSlots};
+use crate::metrics::Metrics;
+use crate::shard::{Shard, ShardParts};
+use crate::sink::mysql::MySqlSink;
+use crate::sink::sqlite::SqliteSink;
+use crate::sink::{CREATE_CHECKPOINTS, Sink};
+use crate::writer::Writer;
+
+/// How long the start waits to hear what the database takes, before it serves on assumptions.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lanes that were found and not yet taken up by a writer; others are found again.
+const LANES_FOUND_MAX: usize = 1024;
+
+/// What every shard is started with.
+struct ShardsStart<'a> {
+    config: &'a Config,
+    driver: IoDriver,
+    inboxes: &'a [SyncSender<Work>],
+    name_rule: Arc<SharedNameRule>,
+    slots: Arc<ConnectionSlots>,
+    bound: JournalBound,
+    journal: PathBuf,
+    notify: Sender<Notice>,
+    opened: Sender<Arc<LaneHandle>>,
+}
+
+impl Server {
+    /// Starts everything; requests are answered when this returns.
+    pub(super) fn start(config: &Config) -> Result<Self, ServerError> {
+        let data_dir = |fault| ServerError::DataDir {
+            path: config.data_dir.display().to_string(),
+            fault,
+        };
+        let journal = config.data_dir.join("journal");
+        make_data_dir(&config.data_dir, &journal).map_err(data_dir)?;
+        let open_files = limits::raise_open_files()?;
+        let cores = limits::cores(config.cores)?;
+        let driver = io_driver::choose(config.io)?;
+        let listeners =
+            listener::bind(config.listen, cores.len()).map_err(|fault| ServerError::Listen {
+                address: config.listen.to_string(),
+                fault,
+            })?;
+        let (notify, notices) = channel();
+        watch_signals(notify.clone()).map_err(ServerError::Start)?;
+
+        let writers = writer_count(config, cores.len());
+        let connections = connections_max(config, open_files, cores.len());
+        log_bounds(config, &cores, writers, connections);
+
+        let metrics = Metrics::new(cores.len(), writers);
+        let name_rule = Arc::new(SharedNameRule::new(NameRule::DEPLOYED));
+        let draining = Arc::new(AtomicBool::new(false));
+        let elsewhere = Arc::default();
+        let (opened, lanes) = channel();
+        let (to_writers, found) = (0..writers)
+            .map(|_| sync_channel(LANES_FOUND_MAX))
+            .collect::<(Vec<_>, Vec<_>)>();
+        let inboxes = start_writers(
+            config, &cores, found, &name_rule, &metrics, &draining, &notify,
+        )?;
+        let janitor = Janitor {
+            journal: journal.clone(),
+            keep: config.journal_keep,
+            opened: lanes,
+            writers: to_writers,
+            kept_max: limits::lanes_kept(open_files),
+            elsewhere: Arc::clone(&elsewhere),
+        };
+        // Whatever is promised now: an earlier process may have left lanes.
+        let run = move || {
+            janitor.run();
+            Ok(())
+        };
+        spawn("janitor".to_owned(), &notify, Role::Janitor, run).map_err(ServerError::Start)?;
+
+        let mut server = Self {
+            metrics,
+            notices,
+            controls: Vec::new(),
+            bells: Vec::new(),
+            _opened: opened.clone(),
+            ack: config.ack,
+            draining,
+            shards_running: 0,
+            writers_running: writers,
+        };
+        let address = listeners
+            .first()
+            .and_then(|listener| listener.local_addr().ok());
+        let start = ShardsStart {
+            config,
+            driver,
+            inboxes: &inboxes,
+            name_rule,
+            slots: Arc::new(ConnectionSlots::new(connections)),
+            bound: JournalBound {
+                bytes_max: config.journal_limit,
+                shards: cores.len() as u64,
+                elsewhere,
+            },
+            journal,
+            notify,
+            opened,
+        };
+        for (index, (listener, &core)) in listeners.into_iter().zip(&cores).enumerate() {
+            server
+                .start_shard(index, core, listener, &start)
+                .map_err(ServerError::Start)?;
+        }
+        let address = address.unwrap_or(config.listen);
+        log_start(config, driver, address, cores.len());
+        Ok(server)
+    }
+
+    fn start_shard(
+        &mut self,
+        index: usize,
+        core: Core,
+        listener: TcpListener,
+        start: &ShardsStart<'_>,
+    ) -> io::Result<()> {
+        let config = start.config;
+        let (control, far_end) = UnixStream::pair()?;
+        let (bell, heard) = Bell::new()?;
+        let medium = match config.ack {
+            Ack::Received => Medium::Memory(LaneHandle::in_memory()?),
+            Ack::Journaled | Ack::Stored => {
+                let (journal, opened) = (start.journal.clone(), start.opened.clone());
+                let (disk, work) = commit::disk_thread(journal, bell.clone(), opened);
+                let run = move || {
+                    work.run();
+                    Ok(())
+                };
+                spawn(format!("disk-{index}"), &start.notify, Role::Disk, run)?;
+                Medium::Journal(disk, start.bound.clone())
+            }
+        };
+        let inbox = &start.inboxes[index % start.inboxes.len()];
+        let handoff = Handoff::new(inbox.clone(), config.batch_events);
+        let counters = self.metrics.shard(index);
+        let parts = ShardParts {
+            listener,
+            keeping: Keeping::new(config.ack, Arc::clone(&counters), handoff, medium),
+            bell: heard,
+            counters,
+            name_rule: Arc::clone(&start.name_rule),
+            slots: Arc::clone(&start.slots),
+            linger: config.linger,
+            drain: config.drain_timeout / 2,
+            control: far_end,
+        };
+        let driver = start.driver;
+        spawn(
+            format!("shard-{index}"),
+            &start.notify,
+            Role::Shard,
+            move || {
+                limits::pin(core).map_err(|fault| format!("core {}: {fault}", core.0))?;
+                driver
+                    .block_on(Shard::run(parts))
+                    .map_err(|fault| format!("{driver}: {fault}"))
+            },
+        )?;
+        self.bells.push(bell);
+        self.controls.push(control);
+        self.shards_running += 1;
+        Ok(())
+    }
+}
+
+/// Makes the directories where they are missing, their names durable, and tries whether files can be
+/// made in them: a dead letter must find no surprise.
+fn make_data_dir(path: &Path, journal: &Path) -> io::Result<()> {
+    fs::create_dir_all(journal)?;
+    for directory in [path.parent(), Some(path)].into_iter().flatten() {
+        let directory = if directory == Path::new("") {
+            Path::new(".")
+        } else {
+            directory
+        };
+        match fs::File::open(directory) {
+            Ok(directory) => directory.sync_all()?,
+            // Above the data directory there may be what is not for us to read; then it was there before.
+            Err(fault) if directory != path => log::debug!("{}: {fault}", directory.display()),
+            Err(fault) => return Err(fault),
+        }
+    }
+    let trial = path.join(format!("trial-{}", std::process::id()));
+    fs::write(&trial, b"")?;
+    fs::remove_file(&trial)
+}
+
+fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
+    let fit = limits::connections_that_fit(open_files, shards);
+    let connections = config.max_connections.unwrap_or(fit);
+    if connections > fit {
+        log::warn!(
+            "--max-connections {connections}: the limit of {open_files} open files allows {fit}"
+        );
+    }
+    connections
+}
+
+/// One writer a shard, within the bound on connections. SQLite has one writer at a time whatever is tried.
+fn writer_count(config: &Config, shards: usize) -> usize {
+    match config.datasource {
+        DataSource::MySql(_) => config.db_connections.unwrap_or(shards).min(shards),
+        DataSource::Sqlite(_) => 1,
+    }
+}
+
+fn new_sink(config: &Config) -> Box<dyn Sink> {
+    match &config.datasource {
+        DataSource::MySql(target) => {
+            Box::new(MySqlSink::new((**target).clone(), config.batch_events))
+        }
+        DataSource::Sqlite(path) => Box::new(SqliteSink::new(path.clone())),
+    }
+}
+
+/// Starts the writers; waits a moment for each to have tried the database once.
+fn start_writers(
+    config: &Config,
+    cores: &[Core],
+    recoveries: Vec<Receiver<Arc<LaneHandle>>>,
+    name_rule: &Arc<SharedNameRule>,
+    metrics: &Metrics,
+    draining: &Arc<AtomicBool>,
+    notify: &Sender<Notice>,
+) -> Result<Vec<SyncSender<Work>>, ServerError> {
+    let writers = recoveries.len();
+    let dead_letters = Arc::new(DeadLetters::new(&config.data_dir));
+    let (ready, is_ready) = sync_channel(writers);
+    let mut inboxes = Vec::with_capacity(writers);
+    for (index, recoveries) in recoveries.into_iter().enumerate() {
+        let (to_writer, inbox) = handoff::inbox(cores.len().div_ceil(writers));
+        let writer = Writer {
+            index,
+            sink: new_sink(config),
+            dead_letters: Arc::clone(&dead_letters),
+            name_rule: Arc::clone(name_rule),
+            counters: metrics.writer(index),
+            batch_events: config.batch_events,
+            recoveries,
+            draining: Arc::clone(draining),
+        };
+        let ready = ready.clone();
+        let run = move || {
+            writer.run(&inbox, &ready);
+            Ok(())
+        };
+        spawn(format!("writer-{index}"), notify, Role::Writer, run).map_err(ServerError::Start)?;
+        inboxes.push(to_writer);
+    }
+    let deadline = Instant::now() + DATABASE_PATIENCE;
+    for _ in 0..writers {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match is_ready.recv_timeout(left) {
+            Ok(Err(fault)) if fault.fault().text.contains(CREATE_CHECKPOINTS) => {
+                return Err(ServerError::Checkpoints(fault));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                log::warn!("the database has not answered yet; events are taken in the meantime");
+                break;
+            }
+        }
+    }
+    Ok(inboxes)
+}
+
+fn log_bounds(config: &Config, cores: &[Core], writers: usize, connections: usize) {
+    let bound = MemoryBound::new(cores.len(), writers, connections, config.batch_events);
+    log::info!(
+        connections_max = connections,
+        database_connections_max = writers,
+        batches_max = cores.len() * handoff::BATCHES_PER_SHARD,
+        batch_events_max = config.batch_events.get(),
+        batches_bytes_max = bound.batches,
+        journals_bytes_max = bound.journals,
+        writers_bytes_max = bound.writers,
+        connections_bytes_max = bound.connections,
+        memory_bytes_max = bound.sum();
+        "bounds"
+    );
+}
+
+/// The one line of a start.
+fn log_start(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) {
+    let promise = match config.ack {
+        Ack::Received => format!(
+            "the event is in memory and is stored within about {:?}; a crash loses what was not",
+            config.linger
+        ),
+        Ack::Journaled => "the event is on disk, and will be one row".to_owned(),
+        Ack::Stored => "the event is a row".to_owned(),
+    };
+    log::info!(
+        "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {promise}",
+        if shards == 1 { "shard" } else { "shards" },
+        config.datasource,
+        config.ack,
+    );
+}

@@ -1,0 +1,68 @@
+//! Threads that say when they end, and signals as values.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Sender;
+use std::{fmt, io, thread};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What a thread is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Shard,
+    Writer,
+    Disk,
+    Janitor,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Shard => "a shard",
+            Self::Writer => "a writer",
+            Self::Disk => "a disk thread",
+            Self::Janitor => "the journal's janitor",
+        })
+    }
+}
+
+/// What the threads tell the main one.
+pub(super) enum Notice {
+    Signal,
+    /// A thread has ended, and how.
+    Ended(Role, Result<(), String>),
+}
+
+/// Starts a thread that says when it has ended, and how.
+pub(super) fn spawn(
+    name: String,
+    notify: &Sender<Notice>,
+    role: Role,
+    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> io::Result<()> {
+    let notify = notify.clone();
+    thread::Builder::new().name(name).spawn(move || {
+        let panicked = |_| Err("it panicked".to_owned());
+        let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(panicked);
+        if notify.send(Notice::Ended(role, outcome)).is_err() {
+            log::debug!("nobody waits for this thread any more");
+        }
+    })?;
+    Ok(())
+}
+
+/// Has SIGTERM and SIGINT arrive as notices.
+pub(super) fn watch_signals(notify: Sender<Notice>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if notify.send(Notice::Signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(())
+}
