@@ -21,6 +21,12 @@ mariadb_start() {
   mkdir -p "$directory/data" "$directory/tmp"
   mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$directory/data" --tmpdir="$directory/tmp" \
     --auth-root-authentication-method=normal --skip-test-db >"$directory/install.log" 2>&1
+  mariadb_resume "$directory"
+}
+
+# mariadb_resume DIRECTORY: starts the MariaDB of DIRECTORY again, on the same port. Sets MARIADB_PID.
+mariadb_resume() {
+  local directory=$1
   mariadbd --no-defaults --user="$(id -un)" --datadir="$directory/data" --tmpdir="$directory/tmp" \
     --socket="$MARIADB_SOCKET" --port="$MARIADB_PORT" --bind-address=127.0.0.1 \
     --pid-file="$directory/mariadb.pid" --max-connections=66 --skip-name-resolve \

@@ -214,6 +214,7 @@ struct Arguments {
     #[arg(
         long,
         env = "HAKARU_DATA_DIR",
+        global = true,
         value_name = "DIR",
         default_value = "hakaru-data"
     )]

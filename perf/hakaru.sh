@@ -1,0 +1,43 @@
+# Sourced, not run: a hakaru of this tree, started on a free port and ended by its pid.
+# shellcheck shell=bash
+
+# hakaru_binary: builds it as a release and prints its path.
+hakaru_binary() {
+  local manifest target
+  manifest=$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml
+  cargo build --release --quiet --manifest-path "$manifest"
+  target=$(cargo metadata --format-version 1 --no-deps --manifest-path "$manifest" |
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  echo "$target/release/hakaru"
+}
+
+# hakaru_start BINARY DIRECTORY DATASOURCE [FLAG...]: sets HAKARU_PID and HAKARU_PORT; its log is DIRECTORY/hakaru.log.
+hakaru_start() {
+  local binary=$1 directory=$2 datasource=$3
+  shift 3
+  HAKARU_PORT=$(free_port)
+  HAKARU_DATASOURCENAME=$datasource "$binary" --listen "127.0.0.1:$HAKARU_PORT" --data-dir "$directory/hakaru" \
+    --log-format json "$@" 2>"$directory/hakaru.log" &
+  HAKARU_PID=$!
+  until (exec 3<>"/dev/tcp/127.0.0.1/$HAKARU_PORT") 2>/dev/null; do
+    if ! kill -0 "$HAKARU_PID" 2>/dev/null; then
+      cat "$directory/hakaru.log" >&2
+      return 1
+    fi
+    sleep 0.01
+  done
+}
+
+# hakaru_logged DIRECTORY NAME: a figure of its last words.
+hakaru_logged() { sed -n "s/.*\"message\":\"ended\".*\"$2\":\([0-9]*\).*/\1/p" "$1/hakaru.log"; }
+
+# hakaru_peak_mib: the most memory it has had so far.
+hakaru_peak_mib() { awk '/^VmHWM/ { printf "%.0f\n", $2 / 1024 }' "/proc/$HAKARU_PID/status"; }
+
+# machine_line: what the figures were measured on.
+machine_line() {
+  echo "$(uname -srm), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
+}
+
+# revision_line: what was measured.
+revision_line() { git -C "$(dirname "${BASH_SOURCE[0]}")" describe --always --dirty 2>/dev/null || echo unknown; }
