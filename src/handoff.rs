@@ -75,6 +75,14 @@ impl Work {
         })
     }
 
+    /// The lane whose events they are.
+    pub fn lane(&self) -> &Arc<LaneHandle> {
+        match self {
+            Self::Batch(sealed) => &sealed.lane,
+            Self::Span(span) => &span.lane,
+        }
+    }
+
     /// The position behind its last event.
     pub fn end(&self) -> Position {
         match self {

@@ -46,6 +46,8 @@ pub struct Keeping {
     /// `None` while there is no lane to write to.
     lane: Option<Arc<LaneHandle>>,
     promises: Promises,
+    /// Why the lane is to be closed, as soon as no write is under way.
+    fault: Option<io::Error>,
     /// Whether it was logged that there is no lane.
     is_closed_said: bool,
     /// Position of the next event.
@@ -69,12 +71,14 @@ pub enum Medium {
 }
 
 impl Keeping {
-    /// Keeps events in `medium` until they are stored.
+    /// Keeps events in `medium` until they are stored. While disk or database stall, no more than about
+    /// `waiters_max` answers wait: other connections must find room.
     pub fn new(
         ack: Ack,
         counters: Arc<ShardCounters>,
         mut handoff: Handoff,
         medium: Medium,
+        waiters_max: usize,
     ) -> Self {
         #[expect(clippy::expect_used, reason = "a new handoff has made no batch yet")]
         let open = handoff.empty_batch().expect("the first batch of a shard");
@@ -91,7 +95,8 @@ impl Keeping {
             spilled_from: None,
             waiting: VecDeque::new(),
             lane,
-            promises: Promises::default(),
+            promises: Promises::new(waiters_max),
+            fault: None,
             is_closed_said: false,
             next: Position::START,
             durable: Position::START,
@@ -106,7 +111,8 @@ impl Keeping {
         let taken = match (&self.lane, &mut self.journal) {
             (Some(_), None) => self.push(event),
             (Some(lane), Some(journal)) => {
-                let has_room = journal.has_room(lane.stored(), self.durable);
+                let has_room =
+                    journal.has_room(lane.stored(), self.durable) && !self.promises.is_stalled();
                 if has_room {
                     journal.gather(event);
                     if self.spilled_from.is_none() && !self.push(event) {
@@ -207,7 +213,12 @@ impl Keeping {
     /// Hands over what is durable, in order.
     fn hand_over(&mut self) {
         while let Some(work) = self.waiting.front() {
-            if work.end() > self.durable {
+            // What is left of a lane that was closed is durable.
+            let is_present = self
+                .lane
+                .as_ref()
+                .is_some_and(|lane| Arc::ptr_eq(lane, work.lane()));
+            if is_present && work.end() > self.durable {
                 return;
             }
             let Some(work) = self.waiting.pop_front() else {
@@ -259,8 +270,8 @@ impl Keeping {
                 self.go_on();
             }
             Err(fault) => {
-                self.say_closed(&fault);
-                self.close_lane(REOPEN_AFTER);
+                self.fault = Some(fault);
+                self.go_on();
             }
         }
     }
@@ -270,15 +281,20 @@ impl Keeping {
         while let Some(report) = self.journal.as_ref().and_then(Journal::report) {
             self.take_report(report);
         }
-        let is_lost = self.lane.as_ref().is_some_and(|lane| lane.is_lost());
-        if is_lost && self.journal.as_ref().is_some_and(Journal::is_idle) {
-            self.close_lane(Duration::ZERO);
-        }
         self.go_on();
     }
 
     /// Does what has become possible.
     fn go_on(&mut self) {
+        // Never while a write is under way: its blocks belong to the lane.
+        if self.journal.as_ref().is_some_and(Journal::is_idle) {
+            if let Some(fault) = self.fault.take() {
+                self.say_closed(&fault);
+                self.close_lane(REOPEN_AFTER);
+            } else if self.lane.as_ref().is_some_and(|lane| lane.is_damaged()) {
+                self.close_lane(Duration::ZERO);
+            }
+        }
         self.hand_over();
         // Nothing is gained by waiting for more where an answer waits for the row.
         if self.ack == Ack::Stored || self.is_spilling() {
@@ -307,8 +323,7 @@ impl Keeping {
                     .as_mut()
                     .map(|journal| journal.add_segment(made));
                 if let Some(Err(fault)) = added {
-                    self.say_closed(&fault);
-                    self.close_lane(REOPEN_AFTER);
+                    self.fault = Some(fault);
                 }
             }
             Report::Written(blocks, outcome) => self.end_write(blocks, outcome),
@@ -332,6 +347,10 @@ impl Keeping {
         };
         self.counters.shed.add(self.next.since(self.durable));
         for work in std::mem::take(&mut self.waiting) {
+            if !Arc::ptr_eq(work.lane(), &lane) {
+                self.waiting.push_back(work);
+                continue;
+            }
             match work.cut(self.durable) {
                 Ok(work) => self.waiting.push_back(work),
                 Err(Some(batch)) => self.handoff.keep(batch),
@@ -358,13 +377,8 @@ impl Keeping {
             }));
         }
         lane.set_end(self.durable);
-        // When the rows of a lane are stored that another process owns, we do not hear.
-        let is_heard = self.ack == Ack::Stored && !lane.is_lost();
-        match (self.ack, is_heard) {
-            (Ack::Stored, false) => self.promises.break_all(),
-            (Ack::Stored, true) => self.promises.close(self.durable, Some(lane)),
-            (Ack::Received | Ack::Journaled, _) => self.promises.close(self.durable, None),
-        }
+        let rows = (self.ack == Ack::Stored).then_some(lane);
+        self.promises.close(self.durable, rows);
         if let Some(journal) = &mut self.journal {
             journal.close(reopen_after);
         }
@@ -399,7 +413,9 @@ impl Keeping {
     /// How far what a 200 says is so, in the present lane.
     fn kept(&self) -> Position {
         match (self.ack, &self.lane) {
-            (Ack::Stored, Some(lane)) => lane.stored(),
+            // Of a lane that lacks events no promise is kept: it is about to be closed.
+            (Ack::Stored, Some(lane)) if !lane.is_damaged() => lane.stored(),
+            (Ack::Stored, Some(_)) => Position::START,
             (Ack::Stored, None) => Position::START,
             (Ack::Received | Ack::Journaled, _) => self.durable,
         }

@@ -101,8 +101,6 @@ enum Outcome {
     Behind,
     /// It is left in the journal: the process drains and the database fails.
     Left,
-    /// It is left in the journal, whose other owner stores it.
-    Fenced,
 }
 
 impl Writer {
@@ -164,7 +162,7 @@ impl Storing {
         }
     }
 
-    /// Stores a batch, or lets its memory go where events before it are still to be read back.
+    /// Stores a batch, or lets its memory go where events before it are being read back.
     fn take_batch(&mut self, sealed: Sealed, recovery: &mut Recovery) {
         let run = Run {
             batch: &sealed.batch,
@@ -186,22 +184,12 @@ impl Storing {
     fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
         let mut moves = 0;
         let times = loop {
-            if run.lane.is_lost() {
-                return Outcome::Fenced;
-            }
             if self.has_given_up && run.is_journaled() {
                 return Outcome::Left;
             }
             let fault = match self.attempt(run) {
                 Ok(Attempt::Stored(times)) => break times,
                 Ok(Attempt::Behind) => return Outcome::Behind,
-                Ok(Attempt::Fenced) => {
-                    // A lane that was found is left to its owner until the next start.
-                    if run.lane.origin == Origin::Opened {
-                        run.lane.set_lost();
-                    }
-                    return Outcome::Fenced;
-                }
                 Ok(Attempt::Moved) if moves < MOVES_MAX => {
                     moves += 1;
                     continue;

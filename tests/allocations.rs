@@ -156,18 +156,14 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let medium = if ack == Ack::Journaled {
             let (disk, work) = commit::disk_thread(directory.path().to_owned(), bell, opened);
             std::thread::spawn(|| work.run());
-            let bound = JournalBound {
-                bytes_max: 1 << 30,
-                shards: 1,
-                elsewhere: Arc::default(),
-            };
+            let bound = JournalBound::new(1 << 30, Arc::default());
             Medium::Journal(disk, bound)
         } else {
             Medium::Memory(LaneHandle::in_memory().unwrap())
         };
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, events_max);
-        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium);
+        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium, 1000);
         let deadline = Instant::now() + PATIENCE;
         while !keeping.is_open() {
             assert!(Instant::now() < deadline, "no lane was opened");

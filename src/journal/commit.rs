@@ -197,6 +197,7 @@ impl DiskWork {
             match opened {
                 Ok(Some(opened)) => return Ok(opened),
                 Ok(None) => {}
+                Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => {
                     // Nothing was promised in it; what is left of it is what fills the disk.
                     if let Err(left) = fs::remove_dir_all(&directory) {

@@ -32,7 +32,6 @@ pub struct LaneHandle {
     pub origin: Origin,
     stored: AtomicU64,
     end: OnceLock<Position>,
-    is_lost: AtomicBool,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
     /// Rung when more is stored.
@@ -49,7 +48,6 @@ impl LaneHandle {
             origin,
             stored: AtomicU64::new(0),
             end: OnceLock::new(),
-            is_lost: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
             bell: None,
@@ -118,19 +116,8 @@ impl LaneHandle {
         self.end().is_some_and(|end| self.stored() >= end)
     }
 
-    /// Whether another process stores the events of the lane: it must be written no more, and its
-    /// lock let go. Its writer says so.
-    pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Acquire)
-    }
-
-    /// Says that another process stores its events. Only its writer calls this.
-    pub fn set_lost(&self) {
-        self.is_lost.store(true, Ordering::Release);
-        self.ring();
-    }
-
-    /// Whether events were found missing. Its files are then kept for people.
+    /// Whether events were found missing. Its files are then kept for people, and nothing more is written
+    /// to it.
     pub fn is_damaged(&self) -> bool {
         self.is_damaged.load(Ordering::Acquire)
     }
@@ -138,6 +125,7 @@ impl LaneHandle {
     /// Says that events are missing. Only its writer calls this.
     pub fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Release);
+        self.ring();
     }
 
     /// Whether its files are gone.

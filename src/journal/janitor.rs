@@ -1,20 +1,22 @@
 //! Finds lanes without an owner, and removes what is stored and old.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Whence, lseek};
 
+use super::blocks::BLOCK_BYTES;
 use super::handle::{LaneHandle, Origin};
 use super::reader::segment_start;
 use super::record::{LaneId, SegmentNumber};
 use super::segment::{segment_name, segments};
-use super::storage::Disk;
+use super::storage::{Disk, StorageFile};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -50,61 +52,67 @@ pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
     parsed.collect()
 }
 
+/// A lane that the janitor looks after, and since when what of it is stored: a file's own times say
+/// when it was written, which may be long before.
+struct Kept {
+    lane: Arc<LaneHandle>,
+    stored_since: BTreeMap<SegmentNumber, Instant>,
+    done_since: Option<Instant>,
+}
+
 impl Janitor {
     /// Works until no shard can open a lane any more.
     pub fn run(self) {
-        let mut lanes: Vec<Arc<LaneHandle>> = Vec::new();
-        let mut adopted = 0;
+        let mut lanes: Vec<Kept> = Vec::new();
+        let mut complained = BTreeSet::new();
+        let mut round = Instant::now() + ROUND;
         loop {
-            match self.opened.recv_timeout(ROUND) {
-                Ok(lane) => {
-                    lanes.push(lane);
-                    continue;
+            let wait = round.saturating_duration_since(Instant::now());
+            match self.opened.recv_timeout(wait) {
+                Ok(lane) => lanes.push(Kept::new(lane)),
+                Err(RecvTimeoutError::Timeout) => {
+                    round = Instant::now() + ROUND;
+                    self.adopt(&mut lanes, &mut complained);
+                    self.clear_all(&mut lanes);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // Its lock is let go with the last who holds it: then it is found like any other.
-            lanes.retain(|lane| !lane.is_lost());
-            self.adopt(&mut lanes, &mut adopted);
-            for lane in &lanes {
-                if let Err(fault) = self.clear(lane) {
-                    log::debug!("lane {}: {fault}", lane.id);
-                }
-            }
-            let done = lanes.iter().filter(|lane| lane.is_done()).count();
-            let mut too_many = done.saturating_sub(self.kept_max);
-            lanes.retain(|lane| !self.is_over(lane, &mut too_many));
-            let elsewhere = lanes.iter().map(|lane| unstored_bytes(lane)).sum();
-            self.elsewhere.store(elsewhere, Ordering::Relaxed);
         }
     }
 
     /// Locks lanes that nobody owns and gives them to the writers in turn.
-    fn adopt(&self, known: &mut Vec<Arc<LaneHandle>>, adopted: &mut usize) {
+    fn adopt(&self, known: &mut Vec<Kept>, complained: &mut BTreeSet<LaneId>) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
             Err(fault) => return log::warn!("{}: {fault}", self.journal.display()),
         };
+        // Of lanes that are gone nothing need be remembered.
+        complained.retain(|id| found.contains(id));
         for id in found {
-            if known.iter().any(|lane| lane.id == id) {
+            if known.iter().any(|kept| kept.lane.id == id) {
                 continue;
             }
-            let directory = self.journal.join(id.to_string());
-            match LaneHandle::lock(id, directory, Origin::Found, None) {
+            match self.lock(id) {
                 // A shard may have opened it in this moment: it then has the lock.
                 Ok(None) => {}
                 // Removed by its owner in this moment.
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
-                Err(fault) => log::warn!("lane {id} cannot be recovered: {fault}"),
+                Err(fault) => {
+                    if complained.insert(id) {
+                        log::warn!("lane {id} cannot be recovered: {fault}; tried again");
+                    }
+                }
                 Ok(Some(lane)) => {
                     let lane = Arc::new(lane);
-                    let writer = &self.writers[*adopted % self.writers.len()];
+                    let adopted = known
+                        .iter()
+                        .filter(|kept| kept.lane.origin == Origin::Found)
+                        .count();
+                    let writer = &self.writers[adopted % self.writers.len()];
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
                             log::debug!("lane {id}: its owner is gone");
-                            known.push(lane);
-                            *adopted += 1;
+                            known.push(Kept::new(lane));
                         }
                         // Found again in the next round.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
@@ -114,77 +122,117 @@ impl Janitor {
         }
     }
 
+    /// Locks a lane without an owner. One without a record is removed at once: a process that starts over
+    /// and over leaves many, and no database is needed to know that they hold nothing.
+    fn lock(&self, id: LaneId) -> io::Result<Option<LaneHandle>> {
+        let directory = self.journal.join(id.to_string());
+        let Some(lane) = LaneHandle::lock(id, directory.clone(), Origin::Found, None)? else {
+            return Ok(None);
+        };
+        for number in segments(&Disk, &directory)? {
+            if !is_blank(&directory.join(segment_name(number)))? {
+                return Ok(Some(lane));
+            }
+        }
+        fs::remove_dir_all(directory)?;
+        Ok(None)
+    }
+
+    fn clear_all(&self, lanes: &mut Vec<Kept>) {
+        for kept in &mut *lanes {
+            if let Err(fault) = self.clear(kept) {
+                log::debug!("lane {}: {fault}", kept.lane.id);
+            }
+        }
+        let done = lanes.iter().filter(|kept| kept.lane.is_done()).count();
+        let mut too_many = done.saturating_sub(self.kept_max);
+        lanes.retain_mut(|kept| !self.is_over(kept, &mut too_many));
+        let elsewhere = lanes.iter().map(|kept| unstored_bytes(&kept.lane)).sum();
+        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+    }
+
     /// Removes segments whose events were stored long enough ago; never the last one.
-    fn clear(&self, lane: &LaneHandle) -> io::Result<()> {
+    fn clear(&self, kept: &mut Kept) -> io::Result<()> {
+        let lane = &kept.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| !lane.is_damaged()) else {
             return Ok(());
         };
         for (number, is_stored) in ended_segments(lane, directory)? {
-            let path = directory.join(segment_name(number));
-            if !is_stored || !self.is_old(&path)? {
-                break;
+            if !is_stored {
+                // Or stored no more: the database may have gone back.
+                kept.stored_since.remove(&number);
+                continue;
             }
-            fs::remove_file(&path)?;
+            let since = kept.stored_since.entry(number).or_insert_with(Instant::now);
+            if since.elapsed() >= self.keep {
+                fs::remove_file(directory.join(segment_name(number)))?;
+                kept.stored_since.remove(&number);
+            }
         }
         Ok(())
     }
 
     /// Removes a lane that was done with long enough ago, or that is one too many; says whether it is
     /// gone.
-    fn is_over(&self, lane: &LaneHandle, too_many: &mut usize) -> bool {
+    fn is_over(&self, kept: &mut Kept, too_many: &mut usize) -> bool {
+        let lane = &kept.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_done()) else {
+            kept.done_since = None;
             return false;
         };
-        match self.remove(lane, directory, *too_many > 0) {
-            Ok(true) => {
-                *too_many = too_many.saturating_sub(1);
-                lane.set_removed();
-                true
-            }
-            Ok(false) => false,
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
-                log::warn!("{}: somebody has removed it", directory.display());
-                lane.set_removed();
-                true
-            }
-            Err(fault) => {
+        let since = *kept.done_since.get_or_insert_with(Instant::now);
+        let is_empty = lane.end().is_some_and(|end| end.0 == 0);
+        if since.elapsed() < self.keep && *too_many == 0 && !is_empty {
+            return false;
+        }
+        *too_many = too_many.saturating_sub(1);
+        match self.remove(lane, directory) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
                 log::warn!("{}: {fault}", directory.display());
+                // Not each second.
+                kept.done_since = None;
                 false
+            }
+            // Or somebody else has removed it.
+            _ => {
+                lane.set_removed();
+                true
             }
         }
     }
 
-    fn remove(&self, lane: &LaneHandle, directory: &Path, at_once: bool) -> io::Result<bool> {
+    fn remove(&self, lane: &LaneHandle, directory: &Path) -> io::Result<()> {
         if lane.is_damaged() {
             let kept = self.journal.join(format!("{DAMAGED_PREFIX}{}", lane.id));
+            fs::rename(directory, &kept)?;
             log::error!(
                 "lane {}: events are missing; what is left of it is kept as {}",
                 lane.id,
                 kept.display()
             );
-            fs::rename(directory, kept)?;
-            return Ok(true);
-        }
-        let is_empty = lane.end().is_some_and(|end| end.0 == 0);
-        if !at_once
-            && !is_empty
-            && let Some(last) = segments(&Disk, directory)?.pop()
-            && !self.is_old(&directory.join(segment_name(last)))?
-        {
-            return Ok(false);
+            return Ok(());
         }
         // The checkpoint stays: without it a lane that is half removed would be stored again.
-        fs::remove_dir_all(directory)?;
-        Ok(true)
+        fs::remove_dir_all(directory)
     }
+}
 
-    fn is_old(&self, path: &Path) -> io::Result<bool> {
-        let modified = fs::metadata(path)?.modified()?;
-        Ok(SystemTime::now()
-            .duration_since(modified)
-            .unwrap_or_default()
-            >= self.keep)
+impl Kept {
+    fn new(lane: Arc<LaneHandle>) -> Self {
+        Self {
+            lane,
+            stored_since: BTreeMap::new(),
+            done_since: None,
+        }
     }
+}
+
+/// Whether nothing was ever written to a segment: a head and a record come together, in its first block.
+fn is_blank(segment: &Path) -> io::Result<bool> {
+    let mut block = [0; BLOCK_BYTES];
+    let read =
+        fs::File::open(segment).and_then(|file| StorageFile::read_at(&file, &mut block, 0))?;
+    Ok(block[..read].iter().all(|&byte| byte == 0))
 }
 
 /// The segments of a lane that another follows, and whether all of their events are stored.

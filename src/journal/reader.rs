@@ -94,6 +94,9 @@ impl<S: Storage> LaneReader<S> {
 
     /// Appends events to `batch` until it is full, or `end` is reached, or the lane ends.
     pub fn fill(&mut self, batch: &mut Batch, end: Option<Position>) -> Result<Filled, ReadError> {
+        if end.is_some_and(|end| self.position >= end) {
+            return Ok(Filled::More);
+        }
         if self.place.is_none() && !self.find_start()? {
             return Ok(Filled::End { is_torn: false });
         }
@@ -190,29 +193,28 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// Goes to the last segment that is known to start at the position or before it, or else to the
-    /// first there is. What holds the position and does not say so is met on the way.
+    /// first there is. What holds the position and does not say so is met on the way. Newest first: a
+    /// segment before the wanted one need not be readable.
     fn find_start(&mut self) -> Result<bool, ReadError> {
-        let mut found: Option<Place<S::File>> = None;
-        for number in self.numbers()? {
-            let place = match self.open(number) {
-                Err(ReadError::Version { .. }) if found.is_some() => break,
-                Ok(None) => continue,
-                Ok(Some(place)) => place,
-                Err(fault) => return Err(fault),
-            };
-            let is_behind = place.start.is_some_and(|start| start > self.position);
-            if is_behind && found.is_some() {
-                break;
-            }
-            if place.start.is_some() || found.is_none() {
-                found = Some(place);
+        let (mut oldest, mut fault) = (None, None);
+        let mut numbers = self.numbers()?;
+        while let Some(number) = numbers.pop() {
+            match self.open(number) {
+                Ok(Some(place)) if place.start.is_some_and(|start| start <= self.position) => {
+                    self.enter(place)?;
+                    return Ok(true);
+                }
+                Ok(Some(place)) => oldest = Some(place),
+                Ok(None) => {}
+                Err(unread) => fault = Some(unread),
             }
         }
-        let Some(place) = found else {
-            return Ok(false);
-        };
-        self.enter(place)?;
-        Ok(true)
+        // What cannot be read may hold the position: that something is missing would be a guess.
+        match (fault, oldest) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(place)) => self.enter(place).map(|()| true),
+            (None, None) => Ok(false),
+        }
     }
 
     /// Stands in a segment, behind what its head proves missing.

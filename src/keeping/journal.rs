@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, Report, Write};
+use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write};
 use crate::journal::handle::LaneHandle;
 use crate::journal::lane::Lane;
 use crate::journal::record::{
@@ -22,22 +22,26 @@ use crate::journal::segment::SEGMENT_BYTES;
 /// bound is kept to within this.
 const MARK_BYTES: u64 = 64 * 1024;
 
-/// The bound on what the journals of all shards hold that is not stored.
+/// The bound on what the journals of all shards hold that is not stored; shared by all of them.
 #[derive(Debug, Clone)]
 pub struct JournalBound {
     /// Bytes of all of them.
-    pub bytes_max: u64,
-    /// Shards that share it.
-    pub shards: u64,
-    /// Bytes that lanes hold which no shard writes: of earlier processes, or closed. The janitor counts.
-    pub elsewhere: Arc<AtomicU64>,
+    bytes_max: u64,
+    /// Bytes that lanes hold which no shard writes: of earlier processes, or closed.
+    elsewhere: Arc<AtomicU64>,
+    /// Bytes that the present lanes hold. Each shard says so now and then, so that it is behind by
+    /// [`MARK_BYTES`] a shard at most.
+    present: Arc<AtomicU64>,
 }
 
 impl JournalBound {
-    /// What is left for one shard.
-    fn share(&self) -> u64 {
-        let elsewhere = self.elsewhere.load(Ordering::Relaxed);
-        self.bytes_max.saturating_sub(elsewhere) / self.shards
+    /// At most `bytes_max` together; the janitor counts what is `elsewhere`.
+    pub fn new(bytes_max: u64, elsewhere: Arc<AtomicU64>) -> Self {
+        Self {
+            bytes_max,
+            elsewhere,
+            present: Arc::default(),
+        }
     }
 }
 
@@ -50,12 +54,38 @@ struct Room {
     stored: u64,
     /// Bytes written before each position, for the bytes that are not stored.
     marks: VecDeque<(Position, u64)>,
+    /// What the others were told that this lane holds.
+    told: u64,
 }
 
 impl Room {
+    fn new(bound: JournalBound) -> Self {
+        Self {
+            bound,
+            written: 0,
+            durable: 0,
+            stored: 0,
+            marks: VecDeque::new(),
+            told: 0,
+        }
+    }
+
     fn clear(&mut self) {
         self.marks.clear();
         (self.written, self.durable, self.stored) = (0, 0, 0);
+        self.tell();
+    }
+
+    /// Tells the other shards what this lane holds.
+    fn tell(&mut self) {
+        let holds = self.written - self.stored;
+        let present = &self.bound.present;
+        if holds >= self.told {
+            present.fetch_add(holds - self.told, Ordering::Relaxed);
+        } else {
+            present.fetch_sub(self.told - holds, Ordering::Relaxed);
+        }
+        self.told = holds;
     }
 
     /// Notes that everything written is durable, which is everything before `durable`.
@@ -79,9 +109,14 @@ impl Room {
         if stored >= durable {
             self.stored = self.durable;
         }
-        self.bound
-            .share()
-            .saturating_sub(self.written - self.stored)
+        let holds = self.written - self.stored;
+        if holds.abs_diff(self.told) >= MARK_BYTES {
+            self.tell();
+        }
+        let bound = &self.bound;
+        let present = bound.present.load(Ordering::Relaxed);
+        let others = present.saturating_sub(self.told) + bound.elsewhere.load(Ordering::Relaxed);
+        bound.bytes_max.saturating_sub(others + holds)
     }
 }
 
@@ -100,6 +135,8 @@ enum NextSegment {
     Unasked,
     Asked,
     Ready(Arc<File>),
+    /// The disk had no room; not asked for again at once.
+    Refused(Instant),
 }
 
 /// What of a journal is in memory.
@@ -122,13 +159,7 @@ impl Journal {
     pub(super) fn new(disk: DiskThread, bound: JournalBound) -> Self {
         let mut journal = Self {
             disk,
-            room: Room {
-                bound,
-                written: 0,
-                durable: 0,
-                stored: 0,
-                marks: VecDeque::new(),
-            },
+            room: Room::new(bound),
             present: None,
             gathering: Vec::new(),
             gathered: 0,
@@ -169,7 +200,14 @@ impl Journal {
             return;
         };
         let is_wanted = present.lane.is_half_full() || !fits(present, &self.gathering);
-        if is_wanted && matches!(present.next, NextSegment::Unasked) {
+        let is_unasked = match present.next {
+            NextSegment::Unasked => true,
+            NextSegment::Refused(at) => {
+                at.elapsed() > REOPEN_AFTER || !fits(present, &self.gathering)
+            }
+            NextSegment::Asked | NextSegment::Ready(_) => false,
+        };
+        if is_wanted && is_unasked {
             let number = present.lane.next_segment();
             let order = Order::Segment(Arc::clone(&present.handle), number);
             if self.disk.order(order).is_ok() {
@@ -259,7 +297,7 @@ impl Journal {
             Ok(file) => present.next = NextSegment::Ready(file),
             Err(fault) if fits(present, &self.gathering) => {
                 log::debug!("lane {}: no segment more: {fault}", present.handle.id);
-                present.next = NextSegment::Unasked;
+                present.next = NextSegment::Refused(Instant::now());
             }
             Err(fault) => return Err(fault),
         }
@@ -287,23 +325,15 @@ mod tests {
     use super::*;
 
     fn room(bytes_max: u64, elsewhere: u64) -> Room {
-        let bound = JournalBound {
+        Room::new(JournalBound::new(
             bytes_max,
-            shards: 2,
-            elsewhere: Arc::new(AtomicU64::new(elsewhere)),
-        };
-        Room {
-            bound,
-            written: 0,
-            durable: 0,
-            stored: 0,
-            marks: VecDeque::new(),
-        }
+            Arc::new(AtomicU64::new(elsewhere)),
+        ))
     }
 
     #[test]
     fn what_is_stored_gives_room_again_however_little_it_is() {
-        let mut room = room(2000, 0);
+        let mut room = room(1000, 0);
         room.written = 900;
         room.mark(Position(9));
         assert_eq!(room.left(Position(5), Position(9)), 100);
@@ -312,7 +342,7 @@ mod tests {
 
     #[test]
     fn marks_follow_what_is_stored_while_more_is_written() {
-        let mut room = room(4 * MARK_BYTES, 0);
+        let mut room = room(2 * MARK_BYTES, 0);
         for group in 1..=2 {
             room.written += MARK_BYTES;
             room.mark(Position(group * 10));
@@ -325,8 +355,16 @@ mod tests {
     }
 
     #[test]
-    fn lanes_that_nobody_writes_count_too() {
-        assert_eq!(room(2000, 1500).left(Position(0), Position(0)), 250);
-        assert_eq!(room(2000, 2500).left(Position(0), Position(0)), 0);
+    fn what_others_hold_counts_too() {
+        let mut one = room(4 * MARK_BYTES, MARK_BYTES);
+        let mut other = Room::new(one.bound.clone());
+        let start = Position::START;
+        assert_eq!(one.left(start, start), 3 * MARK_BYTES);
+        other.written = 2 * MARK_BYTES;
+        assert_eq!(other.left(start, Position(1)), MARK_BYTES);
+        assert_eq!(one.left(start, start), MARK_BYTES);
+        other.clear();
+        assert_eq!(one.left(start, start), 3 * MARK_BYTES);
+        assert_eq!(room(10, 20).left(start, start), 0);
     }
 }

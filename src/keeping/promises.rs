@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
@@ -22,6 +23,9 @@ pub struct Broken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct LaneCount(u64);
 
+/// Who waits for promises of one lane, in the order in which they were given.
+type Waiters = VecDeque<(Promise, Waker)>;
+
 /// A lane that was closed: what is durable of it is kept.
 #[derive(Debug)]
 struct ClosedLane {
@@ -29,22 +33,60 @@ struct ClosedLane {
     end: Position,
     /// Where a promise is kept when its row is stored.
     rows: Option<Arc<LaneHandle>>,
+    waiters: Waiters,
+}
+
+impl ClosedLane {
+    fn state(&self, position: Position) -> Poll<Result<(), Broken>> {
+        if position > self.end {
+            return Poll::Ready(Err(Broken));
+        }
+        match &self.rows {
+            None => Poll::Ready(Ok(())),
+            // Which events are missing only its writer knows.
+            Some(lane) if lane.is_damaged() => Poll::Ready(Err(Broken)),
+            Some(lane) if lane.stored() >= position => Poll::Ready(Ok(())),
+            Some(_) => Poll::Pending,
+        }
+    }
 }
 
 /// Closed lanes that are remembered. Behind so many failures in a row a sender may be told 503 for an
 /// event that is kept.
 const CLOSED_LANES_MAX: usize = 8;
 
+/// With nothing kept for so long, disk or database is stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 /// All promises of a shard that are given and not kept yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Promises {
     present: LaneCount,
+    waiters: Waiters,
     closed: VecDeque<ClosedLane>,
-    /// In the order in which they were given.
-    waiters: VecDeque<(Promise, Waker)>,
+    /// Waiters from which on it is looked whether anything is still kept.
+    waiters_max: usize,
+    kept_at: Instant,
 }
 
 impl Promises {
+    /// No promises yet. While disk or database stall, no more than about `waiters_max` are given: who
+    /// waits has a connection, and others must be able to connect.
+    pub(super) fn new(waiters_max: usize) -> Self {
+        Self {
+            present: LaneCount::default(),
+            waiters: VecDeque::new(),
+            closed: VecDeque::new(),
+            waiters_max,
+            kept_at: Instant::now(),
+        }
+    }
+
+    /// Whether so many wait for so long that no more should.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.waiters.len() >= self.waiters_max && self.kept_at.elapsed() > STALLED_AFTER
+    }
+
     /// Promises everything before `position` of the present lane.
     pub(super) fn give(&self, position: Position) -> Promise {
         Promise {
@@ -56,19 +98,20 @@ impl Promises {
     /// Goes on to another lane. Of the present one everything before `end` is durable; `rows`, where
     /// only what is stored counts.
     pub(super) fn close(&mut self, end: Position, rows: Option<Arc<LaneHandle>>) {
-        if self.closed.len() == CLOSED_LANES_MAX {
-            self.closed.pop_front();
+        if self.closed.len() == CLOSED_LANES_MAX
+            && let Some(oldest) = self.closed.pop_front()
+        {
+            oldest
+                .waiters
+                .into_iter()
+                .for_each(|(_, waiter)| waiter.wake());
         }
         self.closed.push_back(ClosedLane {
             lane: self.present,
             end,
             rows,
+            waiters: std::mem::take(&mut self.waiters),
         });
-        self.break_all();
-    }
-
-    /// Goes on to another lane and keeps no promise of the present one.
-    pub(super) fn break_all(&mut self) {
         self.present.0 += 1;
     }
 
@@ -80,42 +123,49 @@ impl Promises {
         kept: Position,
         context: &Context<'_>,
     ) -> Poll<Result<(), Broken>> {
-        let state = self.state(promise, kept);
+        let (state, waiters) = if promise.lane == self.present {
+            let state = if kept >= promise.position {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
+            (state, &mut self.waiters)
+        } else {
+            let mut closed = self.closed.iter_mut();
+            match closed.find(|closed| closed.lane == promise.lane) {
+                Some(closed) => (closed.state(promise.position), &mut closed.waiters),
+                None => return Poll::Ready(Err(Broken)),
+            }
+        };
         if state.is_pending() {
-            self.waiters.push_back((promise, context.waker().clone()));
+            waiters.push_back((promise, context.waker().clone()));
         }
         state
     }
 
     /// Wakes those whose promise is kept or broken.
     pub(super) fn wake(&mut self, kept: Position) {
+        for closed in &mut self.closed {
+            while let Some((promise, _)) = closed.waiters.front() {
+                if closed.state(promise.position).is_pending() {
+                    break;
+                }
+                if let Some((_, waiter)) = closed.waiters.pop_front() {
+                    waiter.wake();
+                }
+            }
+        }
+        let before = self.waiters.len();
         while let Some((promise, _)) = self.waiters.front() {
-            if self.state(*promise, kept).is_pending() {
-                return;
+            if promise.position > kept {
+                break;
             }
             if let Some((_, waiter)) = self.waiters.pop_front() {
                 waiter.wake();
             }
         }
-    }
-
-    fn state(&self, promise: Promise, kept: Position) -> Poll<Result<(), Broken>> {
-        let kept = if promise.lane == self.present {
-            kept
-        } else {
-            let mut closed = self.closed.iter();
-            match closed.find(|closed| closed.lane == promise.lane) {
-                Some(closed) if promise.position <= closed.end => closed
-                    .rows
-                    .as_ref()
-                    .map_or(closed.end, |lane| lane.stored()),
-                _ => return Poll::Ready(Err(Broken)),
-            }
-        };
-        if kept >= promise.position {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        if self.waiters.len() < before || before == 0 {
+            self.kept_at = Instant::now();
         }
     }
 }

@@ -31,14 +31,10 @@ impl Bench {
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(2).unwrap());
         let counters = Arc::<ShardCounters>::default();
-        let bound = JournalBound {
-            bytes_max: 1 << 20,
-            shards: 1,
-            elsewhere: Arc::default(),
-        };
+        let bound = JournalBound::new(1 << 30, Arc::default());
         let medium = Medium::Journal(disk, bound);
         let mut bench = Self {
-            keeping: Keeping::new(ack, Arc::clone(&counters), handoff, medium),
+            keeping: Keeping::new(ack, Arc::clone(&counters), handoff, medium, 1000),
             counters,
             inbox,
             opened,
@@ -171,26 +167,89 @@ fn stored_waits_for_the_row_although_the_lane_fails_meanwhile() {
     assert_eq!(bench.state(first), KEPT);
 }
 
+/// A name so long that a few groups fill a segment.
+fn long_event(name: &str, value: u32) -> Event<'_> {
+    Event {
+        name,
+        value,
+        received_at: UnixMillis(0),
+    }
+}
+
 #[test]
-fn a_lane_of_another_owner_is_left_and_its_lock_let_go() {
+fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
     let mut bench = Bench::new(Ack::Journaled);
-    bench.take(1);
+    let name = "n".repeat(1000);
+    for _ in 0..4 {
+        for value in 0..4_000 {
+            bench.keeping.take(long_event(&name, value)).unwrap();
+        }
+        let write = bench.keeping.begin_write().unwrap();
+        bench.end(write, Ok(()));
+    }
+    let first = bench.take(1).unwrap();
+    let late = bench.keeping.begin_write().unwrap();
+    for value in 0..4_000 {
+        bench.keeping.take(long_event(&name, value)).unwrap();
+    }
+    let second = bench.keeping.promise().unwrap();
+    let full = io::ErrorKind::StorageFull.into();
+    bench.keeping.take_report(Report::Segment(Err(full)));
+    bench.keeping.go_on();
+    assert!(bench.keeping.is_open(), "a write is under way");
+    bench.end(late, Ok(()));
+    assert!(!bench.keeping.is_open());
+    assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
+    // The next lane begins with a head of its own.
+    bench.open();
+    bench.take(2).unwrap();
+    let write = bench.keeping.begin_write().unwrap();
+    assert_eq!(
+        (write.offset, &write.blocks.as_slice()[..7]),
+        (0, &b"hakaruJ"[..])
+    );
+}
+
+#[test]
+fn a_lane_that_lacks_events_is_closed_and_promises_no_row() {
+    let mut bench = Bench::new(Ack::Stored);
+    let promise = bench.take(1).unwrap();
     let write = bench.keeping.begin_write().unwrap();
     bench.end(write, Ok(()));
     let lane = bench.handed_over_lane();
-    lane.set_lost();
+    lane.set_damaged();
+    lane.set_stored(Position(1));
+    assert_eq!(bench.state(promise), Poll::Pending);
     bench.keeping.hear();
     assert!(!bench.keeping.is_open());
-    assert_eq!(Arc::strong_count(&lane), 1);
-    drop(lane);
-    bench.open();
-    bench.take(2).unwrap();
+    assert_eq!(bench.state(promise), BROKEN);
+}
+
+#[test]
+fn while_the_disk_stalls_not_every_connection_waits_for_it() {
+    let mut promises = Promises::new(2);
+    let context = Context::from_waker(Waker::noop());
+    for position in 1..=2 {
+        let promise = promises.give(Position(position));
+        assert!(
+            promises
+                .poll(promise, Position::START, &context)
+                .is_pending()
+        );
+    }
+    assert!(!promises.is_stalled());
+    let start = Instant::now();
+    while !promises.is_stalled() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+    promises.wake(Position(1));
+    assert!(!promises.is_stalled());
 }
 
 impl Bench {
-    /// The lane of the only batch, once it is sealed and stored.
+    /// The lane of the only batch.
     fn handed_over_lane(&mut self) -> Arc<LaneHandle> {
-        self.keeping.seal();
         match self.inbox.try_recv().unwrap() {
             Work::Batch(sealed) => {
                 let lane = Arc::clone(&sealed.lane);

@@ -43,6 +43,9 @@ struct ShardsStart<'a> {
     inboxes: &'a [SyncSender<Work>],
     name_rule: Arc<SharedNameRule>,
     slots: Arc<ConnectionSlots>,
+    /// Most connections, of all shards together.
+    connections: usize,
+    shards: usize,
     bound: JournalBound,
     journal: PathBuf,
     notify: Sender<Notice>,
@@ -119,11 +122,9 @@ impl Server {
             inboxes: &inboxes,
             name_rule,
             slots: Arc::new(ConnectionSlots::new(connections)),
-            bound: JournalBound {
-                bytes_max: config.journal_limit,
-                shards: cores.len() as u64,
-                elsewhere,
-            },
+            connections,
+            shards: cores.len(),
+            bound: JournalBound::new(config.journal_limit, elsewhere),
             journal,
             notify,
             opened,
@@ -164,9 +165,17 @@ impl Server {
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
         let counters = self.metrics.shard(index);
+        // Half of the connections may wait for a disk or a database that stalls.
+        let waiters_max = (start.connections / (2 * start.shards)).max(1);
         let parts = ShardParts {
             listener,
-            keeping: Keeping::new(config.ack, Arc::clone(&counters), handoff, medium),
+            keeping: Keeping::new(
+                config.ack,
+                Arc::clone(&counters),
+                handoff,
+                medium,
+                waiters_max,
+            ),
             bell: heard,
             counters,
             name_rule: Arc::clone(&start.name_rule),

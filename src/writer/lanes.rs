@@ -44,10 +44,9 @@ impl Lanes {
         }
     }
 
-    /// Lets go of lanes whose files are gone or whose owner is another process.
+    /// Lets go of lanes whose files are gone.
     pub(super) fn forget_removed(&mut self) {
-        self.0
-            .retain(|_, state| !state.lane.is_removed() && !state.lane.is_lost());
+        self.0.retain(|_, state| !state.lane.is_removed());
     }
 
     /// Lanes in the journal, and how far each was once stored.

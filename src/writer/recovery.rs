@@ -17,6 +17,9 @@ use crate::journal::storage::Disk;
 /// How long to wait before a lane that could not be read is tried again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Lanes that are read at once, each with a file and a window of it in memory.
+const READ_AT_ONCE: usize = 4;
+
 /// The lanes that a writer reads back, one batch of each in turn.
 #[derive(Default)]
 pub(super) struct Recovery {
@@ -75,9 +78,11 @@ impl Recovery {
         }
     }
 
-    /// Whether events of the lane are still to be read back.
+    /// Whether events of the lane are being read back, so that what comes behind them must wait. Not yet
+    /// where it was only decided to look.
     pub(super) fn is_reading(&self, lane: LaneId) -> bool {
-        self.lanes.iter().any(|replay| replay.lane.id == lane)
+        let mut lanes = self.lanes.iter();
+        lanes.any(|replay| replay.lane.id == lane && replay.reader.is_some())
     }
 
     /// How long until there is something to do; `None` when there is nothing.
@@ -107,7 +112,9 @@ impl Recovery {
         match replay.go_on(storing, &mut batch) {
             Progress::More => {
                 replay.not_before = None;
-                self.lanes.push_back(replay);
+                // The first few take turns; the others have nothing open yet.
+                let place = self.lanes.len().min(READ_AT_ONCE - 1);
+                self.lanes.insert(place, replay);
             }
             Progress::Later => {
                 replay.not_before = Some(Instant::now() + READ_AGAIN_AFTER);
@@ -139,9 +146,6 @@ impl Replay {
     }
 
     fn go_on(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
-        if self.lane.is_lost() {
-            return Progress::Done;
-        }
         if self.reader.is_none() && !self.start(storing) {
             // The writer has waited already.
             return if storing.has_given_up {
@@ -154,6 +158,10 @@ impl Replay {
             return Progress::Done;
         };
         let first = reader.position();
+        if self.to.is_some_and(|to| first >= to) {
+            // Nothing is missing: no need to look into the journal.
+            return Progress::Done;
+        }
         let filled = reader.fill(batch, self.to);
         let position = reader.position();
         if !batch.is_empty() {
@@ -169,7 +177,7 @@ impl Replay {
                     self.reader = None;
                     return Progress::More;
                 }
-                Outcome::Left | Outcome::Fenced => return Progress::Done,
+                Outcome::Left => return Progress::Done,
             }
         }
         match filled {

@@ -406,18 +406,36 @@ fn a_database_that_went_back_is_filled_again() {
 }
 
 #[test]
-fn a_lane_that_another_process_owns_is_left_to_it() {
+fn a_lane_whose_epoch_moved_is_made_ours_again() {
     let bench = Bench::new();
-    let lane = bench.lane(&["a", "b", "c"]);
+    let in_memory = Arc::new(LaneHandle::in_memory().unwrap());
+    for lane in [bench.lane(&["a", "b", "c"]), in_memory] {
+        take_the_lane_away(&bench, &lane);
+    }
+}
+
+fn take_the_lane_away(bench: &Bench, lane: &Arc<LaneHandle>) {
+    bench.database.lock().unwrap().rows.clear();
     let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Steal)];
-    bench.run(
-        &lane,
-        &[(0, &["a"]), (1, &["b"]), (2, &["c"])],
-        &script,
-        None,
-    );
-    assert_eq!(bench.rows(), ["a"]);
-    assert!(lane.is_lost());
+    let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b"]), (2, &["c"])];
+    bench.run(lane, &batches, &script, None);
+    assert_eq!(bench.rows(), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c", "d"]);
+    let directory = lane.directory.clone().unwrap();
+    // Opens, and cannot be read, as a bad sector.
+    let unreadable =
+        crate::journal::segment::segment_name(crate::journal::record::SegmentNumber(1));
+    std::fs::create_dir(directory.join(unreadable)).unwrap();
+    let lost = Act::Fail(SinkError::Reconnect(fault()));
+    let script = [(At::Insert, Act::Nothing), (At::Insert, lost)];
+    let batches: [(u64, &[&str]); 4] = [(0, &["a"]), (1, &["b"]), (2, &["c"]), (3, &["d"])];
+    bench.run(&lane, &batches, &script, None);
+    assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
 }
 
 #[test]

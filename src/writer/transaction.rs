@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Run, StoreTimes, Storing};
-use crate::journal::handle::{LaneHandle, Origin};
+use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 
@@ -16,8 +16,6 @@ pub(super) enum Attempt {
     Moved,
     /// The database lacks events before the run.
     Behind,
-    /// The lane has another owner, which stores its events.
-    Fenced,
 }
 
 impl Storing {
@@ -100,19 +98,6 @@ impl Storing {
         found: Option<Checkpoint>,
     ) -> Attempt {
         match found {
-            Some(found) if found.epoch > step.epoch => {
-                let what_next = match lane.origin {
-                    Origin::Opened => "the shard goes on in a new lane",
-                    Origin::Found => "left to it",
-                };
-                log::error!(
-                    "lane {}: another process has made it its own ({:?}, ours was {:?}); {what_next}",
-                    lane.id,
-                    found.epoch,
-                    step.epoch
-                );
-                Attempt::Fenced
-            }
             Some(found) if found.epoch == step.epoch => {
                 self.say_lost(lane, step.old, found.position);
                 self.lanes.of(lane).checkpoint = Some(found);
@@ -123,8 +108,17 @@ impl Storing {
                     Attempt::Moved
                 }
             }
-            // An earlier state of the database, or none: the lane is made ours again.
+            // An earlier state of the database, or none; or somebody else has made the lane his own: a
+            // late word of a connection of ours that was lost, or a process on a copy of the directory.
+            // It is ours by its lock, and what is in it at a position is the same for all: the lane is
+            // made ours again, and the compare-and-set keeps each event one row.
             _ => {
+                let now = found.map_or(0, |found| found.epoch.0);
+                log::warn!(
+                    "lane {}: the epoch is {now} and ours was {}; it is made ours again",
+                    lane.id,
+                    step.epoch.0
+                );
                 self.lanes.of(lane).checkpoint = None;
                 Attempt::Moved
             }

@@ -10,7 +10,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
     let hakaru = Settings::sqlite().start();
     let mut witness = Client::connect(hakaru.address);
     assert_eq!(witness.get("/ok").status, 200);
-    let files = hakaru.open_sockets();
+    let sockets = hakaru.sockets_at_rest();
     for _ in 0..10 {
         let mut open: Vec<_> = (0..1_000)
             .map(|_| Client::connect(hakaru.address))
@@ -21,7 +21,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
         assert!(open.iter_mut().all(|client| client.answer().status == 200));
     }
     wait_until("all connections are closed", || {
-        hakaru.open_sockets() <= files
+        hakaru.open_sockets() <= sockets
     });
     drop(witness);
     assert_eq!(hakaru.stop().stored, 10_000);

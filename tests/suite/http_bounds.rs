@@ -106,7 +106,7 @@ fn peers_that_go_away_leave_nothing_behind() {
     let hakaru = Settings::sqlite().start();
     let mut witness = Client::connect(hakaru.address);
     assert_eq!(witness.get("/ok").status, 200);
-    let files = hakaru.open_sockets();
+    let sockets = hakaru.sockets_at_rest();
     for _ in 0..50 {
         let mut half = Client::connect(hakaru.address);
         half.send(&EVENT.as_bytes()[..20]);
@@ -121,7 +121,7 @@ fn peers_that_go_away_leave_nothing_behind() {
         assert!(finished.is_closed());
     }
     wait_until("all connections are closed", || {
-        hakaru.open_sockets() <= files
+        hakaru.open_sockets() <= sockets
     });
     assert_eq!(witness.get("/ok").status, 200);
 }

@@ -284,6 +284,43 @@ fn a_database_that_lost_its_tail_is_filled_up_again() {
 }
 
 #[test]
+fn an_idle_shard_notices_that_the_database_was_restored() {
+    let mut database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
+    send(hakaru.address, 0, 20);
+    wait_until("all is stored", || database.count() == 20);
+    database.run("DELETE FROM hakaru.eventlog WHERE value >= 5");
+    database.run("UPDATE hakaru.hakaru_checkpoint SET position = 5");
+    database.stop();
+    database.resume();
+    // Not one event more.
+    wait_until("it is filled up again", || database.count() == 20);
+    assert_eq!(values(&database), (0..20).collect::<Vec<_>>());
+    hakaru.wait_for_line("the database has lost 15 stored events");
+    assert_eq!(hakaru.stop().stored, 20);
+}
+
+#[test]
+fn a_lane_that_was_taken_away_is_taken_back_and_its_events_are_stored_once() {
+    let database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
+    send(hakaru.address, 0, 20);
+    wait_until("all is stored", || database.count() == 20);
+    database.run("UPDATE hakaru.hakaru_checkpoint SET epoch = epoch + 1");
+    send(hakaru.address, 20, 60);
+    hakaru.wait_for_line("it is made ours again");
+    wait_until("all is stored", || database.count() == 60);
+    assert_eq!(values(&database), (0..60).collect::<Vec<_>>());
+    hakaru.stop();
+}
+
+#[test]
 fn without_the_right_to_keep_checkpoints_it_does_not_start() {
     let database = MariaDb::start();
     Settings::mysql(&database).start().stop();

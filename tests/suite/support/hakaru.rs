@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{DEADLINE, MariaDb, wait_until};
+use super::{Client, DEADLINE, MariaDb, wait_until};
 
 /// How to start hakaru.
 pub struct Settings {
@@ -264,7 +264,17 @@ impl Hakaru {
         identity
     }
 
-    /// Number of files it has open.
+    /// Number of sockets it has without another connection, once every shard accepts: each has one of so
+    /// many.
+    pub fn sockets_at_rest(&self) -> usize {
+        let mut clients: Vec<_> = (0..64).map(|_| Client::connect(self.address)).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/ok").status, 200);
+        }
+        self.open_sockets() - clients.len()
+    }
+
+    /// Number of sockets it has open.
     pub fn open_sockets(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         // One may be closed before it is looked at.
