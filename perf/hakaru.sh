@@ -39,5 +39,10 @@ machine_line() {
   echo "$(uname -srm), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
 }
 
-# revision_line: what was measured.
-revision_line() { git -C "$(dirname "${BASH_SOURCE[0]}")" describe --always --dirty 2>/dev/null || echo unknown; }
+# revision_line: what was measured. Recorded runs are no part of it.
+revision_line() {
+  local here changed
+  here=$(dirname "${BASH_SOURCE[0]}")/..
+  changed=$(git -C "$here" status --porcelain -- . ':!perf/runs' 2>/dev/null | head -n 1)
+  echo "$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unknown)${changed:+, with changes}"
+}
