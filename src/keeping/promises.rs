@@ -124,6 +124,10 @@ impl Promises {
         context: &Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         let (state, waiters) = if promise.lane == self.present {
+            if self.waiters.is_empty() {
+                // The silence before the first is no stall.
+                self.kept_at = Instant::now();
+            }
             let state = if kept >= promise.position {
                 Poll::Ready(Ok(()))
             } else {
@@ -167,5 +171,28 @@ impl Promises {
         if self.waiters.len() < before || before == 0 {
             self.kept_at = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_nothing_is_kept_not_every_connection_waits() {
+        let mut promises = Promises::new(2);
+        let context = Context::from_waker(Waker::noop());
+        let long_ago = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
+        // Silence is no stall, nor is a burst behind it.
+        promises.kept_at = long_ago;
+        for position in 1..=2 {
+            let promise = promises.give(Position(position));
+            let state = promises.poll(promise, Position::START, &context);
+            assert!(state.is_pending() && !promises.is_stalled());
+        }
+        promises.kept_at = long_ago;
+        assert!(promises.is_stalled());
+        promises.wake(Position(1));
+        assert!(!promises.is_stalled());
     }
 }

@@ -225,28 +225,6 @@ fn a_lane_that_lacks_events_is_closed_and_promises_no_row() {
     assert_eq!(bench.state(promise), BROKEN);
 }
 
-#[test]
-fn while_the_disk_stalls_not_every_connection_waits_for_it() {
-    let mut promises = Promises::new(2);
-    let context = Context::from_waker(Waker::noop());
-    for position in 1..=2 {
-        let promise = promises.give(Position(position));
-        assert!(
-            promises
-                .poll(promise, Position::START, &context)
-                .is_pending()
-        );
-    }
-    assert!(!promises.is_stalled());
-    let start = Instant::now();
-    while !promises.is_stalled() {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::yield_now();
-    }
-    promises.wake(Position(1));
-    assert!(!promises.is_stalled());
-}
-
 impl Bench {
     /// The lane of the only batch.
     fn handed_over_lane(&mut self) -> Arc<LaneHandle> {
