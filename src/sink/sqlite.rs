@@ -249,6 +249,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_of_a_batch_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        let lane = LaneId::random().unwrap();
+        let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+        let (old, new) = (position, position.plus(1));
+        let step = Step {
+            lane,
+            epoch,
+            old,
+            new,
+        };
+        let inserted = sink.insert(&batch(&["a", "b"]), 1, step, &mut Refused::new());
+        assert!(matches!(inserted, Ok(Inserted::Open(_))));
+        sink.commit().unwrap();
+        let connection = Connection::open(path).unwrap();
+        let names: Vec<String> = connection
+            .prepare("SELECT name FROM eventlog")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(names, ["b"]);
+    }
+
+    #[test]
     fn a_step_is_taken_once_and_only_by_the_owner() {
         let directory = tempfile::tempdir().unwrap();
         let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));

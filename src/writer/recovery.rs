@@ -158,10 +158,6 @@ impl Replay {
             return Progress::Done;
         };
         let first = reader.position();
-        if self.to.is_some_and(|to| first >= to) {
-            // Nothing is missing: no need to look into the journal.
-            return Progress::Done;
-        }
         let filled = reader.fill(batch, self.to);
         let position = reader.position();
         if !batch.is_empty() {
