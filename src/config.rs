@@ -1,12 +1,13 @@
 //! Flags and environment variables, read into one validated [`Config`].
 
+mod arguments;
 pub mod dsn;
 mod dsn_params;
 mod units;
+mod values;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,13 @@ use clap::error::{ContextKind, ContextValue};
 use crate::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
 use crate::limits;
+use arguments::{Arguments, Command};
 use dsn::DataSource;
+use values::{
+    ack, batch_events, data_dir, duration, io, listen, log_format, optional_count, or_default, size,
+};
+
+pub use arguments::JournalQuestion;
 
 /// What a 200 promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,33 +110,6 @@ pub enum Invocation {
     Inspect(Inspection, JournalQuestion),
 }
 
-/// What to look at in a journal.
-#[derive(Debug, clap::Subcommand)]
-pub enum JournalQuestion {
-    /// Lists the lanes: who owns them, how much they hold
-    List,
-    /// Writes every event of a lane
-    Dump {
-        /// The lane, as `list` shows it
-        lane: String,
-    },
-    /// Reads everything and says what is damaged (exit code 1)
-    Verify,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Looks at the journal of a data directory; a server may run meanwhile
-    Journal {
-        /// One JSON object a line
-        #[arg(long, global = true)]
-        json: bool,
-
-        #[command(subcommand)]
-        question: JournalQuestion,
-    },
-}
-
 /// Why there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -152,159 +132,6 @@ pub enum ConfigError {
     /// Help or the version was asked for.
     #[error("{0}")]
     Help(clap::Error),
-}
-
-/// Collects events over HTTP and stores each one in MySQL or SQLite.
-///
-/// Every flag can be given by the variable named beside it; the flag wins.
-#[derive(Debug, Parser)]
-#[command(
-    name = "hakaru",
-    version,
-    max_term_width = 100,
-    args_override_self = true
-)]
-#[command(
-    after_help = "HAKARU_LOG filters log lines, as env_logger reads it: info, debug, hakaru::writer=debug, off"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-
-    /// Where rows go: user:pass@tcp(host:port)/db?params, mysql://…, or sqlite:PATH
-    #[arg(
-        long,
-        env = "HAKARU_DATASOURCENAME",
-        value_name = "DSN",
-        hide_env_values = true
-    )]
-    #[arg(default_value = "sqlite:hakaru-data/eventlog.db")]
-    datasource: String,
-
-    /// Address and port to take requests on
-    #[arg(
-        long,
-        env = "HAKARU_LISTEN",
-        value_name = "HOST:PORT",
-        default_value = "0.0.0.0:8081"
-    )]
-    listen: String,
-
-    /// Number of pinned event loops [default: all cores the process may use]
-    #[arg(
-        long,
-        env = "HAKARU_CORES",
-        value_name = "N",
-        default_value = "",
-        hide_default_value = true
-    )]
-    cores: String,
-
-    /// What a 200 promises: received (the event is in memory), journaled (on disk), stored (in the
-    /// database)
-    #[arg(
-        long,
-        env = "HAKARU_ACK",
-        value_name = "PROMISE",
-        default_value = "journaled"
-    )]
-    ack: String,
-
-    /// Directory for the journal and dead letters
-    #[arg(
-        long,
-        env = "HAKARU_DATA_DIR",
-        global = true,
-        value_name = "DIR",
-        default_value = "hakaru-data"
-    )]
-    data_dir: OsString,
-
-    /// Disk that events which are not stored may take before 503
-    #[arg(
-        long,
-        env = "HAKARU_JOURNAL_LIMIT",
-        value_name = "SIZE",
-        default_value = "4GiB"
-    )]
-    journal_limit: String,
-
-    /// How long journal segments are kept after their events were stored
-    #[arg(
-        long,
-        env = "HAKARU_JOURNAL_KEEP",
-        value_name = "DURATION",
-        default_value = "10min"
-    )]
-    journal_keep: String,
-
-    /// A batch is handed over when it holds this many events …
-    #[arg(
-        long,
-        env = "HAKARU_BATCH_EVENTS",
-        value_name = "N",
-        default_value = "5000"
-    )]
-    batch_events: String,
-
-    /// … or when its oldest event is this old
-    #[arg(
-        long,
-        env = "HAKARU_LINGER",
-        value_name = "DURATION",
-        default_value = "1s"
-    )]
-    linger: String,
-
-    /// Most connections ever open to the database [default: one a core]
-    #[arg(
-        long,
-        env = "HAKARU_DB_CONNECTIONS",
-        value_name = "N",
-        default_value = "",
-        hide_default_value = true
-    )]
-    db_connections: String,
-
-    /// HTTP connections open at once [default: from the limit of open files]
-    #[arg(
-        long,
-        env = "HAKARU_MAX_CONNECTIONS",
-        value_name = "N",
-        default_value = "",
-        hide_default_value = true
-    )]
-    max_connections: String,
-
-    /// Longest time from SIGTERM to the exit
-    #[arg(
-        long,
-        env = "HAKARU_DRAIN_TIMEOUT",
-        value_name = "DURATION",
-        default_value = "30s"
-    )]
-    drain_timeout: String,
-
-    /// Log lines as text or json [default: text on a terminal, else json]
-    #[arg(
-        long,
-        env = "HAKARU_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    log_format: String,
-
-    /// I/O driver: auto, io_uring, epoll
-    #[arg(
-        long,
-        allow_hyphen_values = true,
-        hide_env_values = true,
-        env = "HAKARU_IO",
-        value_name = "DRIVER",
-        default_value = "auto"
-    )]
-    io: String,
 }
 
 impl Config {
@@ -397,155 +224,6 @@ impl From<clap::Error> for ConfigError {
             _ => "what stands without a flag",
         };
         Self::Arguments(format!("{argument}: {}", fault.kind()))
-    }
-}
-
-/// An empty variable, as deployment files leave them, is as good as none.
-fn or_default(argument: &'static str, given: &str) -> String {
-    if given.is_empty() {
-        default_of(argument)
-    } else {
-        given.to_owned()
-    }
-}
-
-/// The default in the table of arguments.
-fn default_of(argument: &str) -> String {
-    let command = <Arguments as clap::CommandFactory>::command();
-    let found = command
-        .get_arguments()
-        .find(|known| known.get_id() == argument);
-    let value = found.and_then(|argument| argument.get_default_values().first());
-    value
-        .map(|value| value.to_string_lossy().into_owned())
-        .unwrap_or_default()
-}
-
-fn data_dir(given: OsString) -> PathBuf {
-    if given.is_empty() {
-        default_of("data_dir").into()
-    } else {
-        given.into()
-    }
-}
-
-fn refused(setting: &'static str, value: &str, accepted: impl Into<String>) -> ConfigError {
-    // A DSN in the wrong place has a password in it.
-    let value = if value.contains('@') { "***" } else { value };
-    ConfigError::Value {
-        setting,
-        value: value.to_owned(),
-        accepted: accepted.into(),
-    }
-}
-
-fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
-    const SETTING: &str = "--listen (HAKARU_LISTEN)";
-    // Go programs write `:8081` for every address.
-    let whole = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
-    } else {
-        text.to_owned()
-    };
-    match whole
-        .to_socket_addrs()
-        .map(|mut addresses| addresses.next())
-    {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(refused(SETTING, text, "the name has no address")),
-        Err(fault) => {
-            let accepted = format!("accepted: ADDRESS:PORT, such as 0.0.0.0:8081 ({fault})");
-            Err(refused(SETTING, text, accepted))
-        }
-    }
-}
-
-fn optional_count(
-    setting: &'static str,
-    text: &str,
-    most: usize,
-) -> Result<Option<usize>, ConfigError> {
-    match text.parse() {
-        _ if text.is_empty() => Ok(None),
-        Ok(count) if (1..=most).contains(&count) => Ok(Some(count)),
-        _ => Err(refused(
-            setting,
-            text,
-            format!("accepted: a number, 1 to {most}"),
-        )),
-    }
-}
-
-fn batch_events(text: &str) -> Result<BatchEvents, ConfigError> {
-    text.parse().ok().and_then(BatchEvents::new).ok_or_else(|| {
-        let (least, most) = BatchEvents::RANGE.into_inner();
-        let accepted = format!("accepted: a number, {least} to {most}");
-        refused("--batch-events (HAKARU_BATCH_EVENTS)", text, accepted)
-    })
-}
-
-fn duration(
-    setting: &'static str,
-    text: &str,
-    range: std::ops::RangeInclusive<Duration>,
-    accepted: &'static str,
-) -> Result<Duration, ConfigError> {
-    match units::duration(text) {
-        Some(duration) if range.contains(&duration) => Ok(duration),
-        _ => Err(refused(setting, text, accepted)),
-    }
-}
-
-/// Least bytes of a journal: one segment is taken at once.
-const JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
-
-fn size(setting: &'static str, text: &str) -> Result<u64, ConfigError> {
-    match units::size(text) {
-        Some(bytes) if bytes >= JOURNAL_BYTES_MIN => Ok(bytes),
-        _ => Err(refused(
-            setting,
-            text,
-            "accepted: a size such as 64MiB or 4GiB, at least 1MiB",
-        )),
-    }
-}
-
-fn ack(text: &str) -> Result<Ack, ConfigError> {
-    match text {
-        "received" => Ok(Ack::Received),
-        "journaled" => Ok(Ack::Journaled),
-        "stored" => Ok(Ack::Stored),
-        _ => Err(refused(
-            "--ack (HAKARU_ACK)",
-            text,
-            "accepted: received, journaled, stored",
-        )),
-    }
-}
-
-fn log_format(text: &str) -> Result<Option<LogFormat>, ConfigError> {
-    match text {
-        "" => Ok(None),
-        "text" => Ok(Some(LogFormat::Text)),
-        "json" => Ok(Some(LogFormat::Json)),
-        _ => Err(refused(
-            "--log-format (HAKARU_LOG_FORMAT)",
-            text,
-            "accepted: text, json",
-        )),
-    }
-}
-
-fn io(text: &str) -> Result<IoChoice, ConfigError> {
-    match text {
-        "auto" => Ok(IoChoice::Auto),
-        "io_uring" => Ok(IoChoice::IoUring),
-        "epoll" => Ok(IoChoice::Epoll),
-        _ => Err(refused(
-            "--io (HAKARU_IO)",
-            text,
-            "accepted: auto, io_uring, epoll",
-        )),
     }
 }
 
