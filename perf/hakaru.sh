@@ -11,12 +11,15 @@ hakaru_binary() {
   echo "$target/release/hakaru"
 }
 
-# hakaru_start BINARY DIRECTORY DATASOURCE [FLAG...]: sets HAKARU_PID and HAKARU_PORT; its log is DIRECTORY/hakaru.log.
+# hakaru_start BINARY DIRECTORY DATASOURCE [FLAG...]: sets HAKARU_PID, HAKARU_PORT and HAKARU_ADMIN_PORT; its log is DIRECTORY/hakaru.log.
 hakaru_start() {
   local binary=$1 directory=$2 datasource=$3
   shift 3
   HAKARU_PORT=$(free_port)
-  HAKARU_DATASOURCENAME=$datasource "$binary" --listen "127.0.0.1:$HAKARU_PORT" --data-dir "$directory/hakaru" \
+  # shellcheck disable=SC2034 # for the script that sources this
+  HAKARU_ADMIN_PORT=$(free_port)
+  HAKARU_DATASOURCENAME=$datasource "$binary" --listen "127.0.0.1:$HAKARU_PORT" \
+    --admin-listen "127.0.0.1:$HAKARU_ADMIN_PORT" --data-dir "$directory/hakaru" \
     --log-format json "$@" 2>"$directory/hakaru.log" &
   HAKARU_PID=$!
   until (exec 3<>"/dev/tcp/127.0.0.1/$HAKARU_PORT") 2>/dev/null; do

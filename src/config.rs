@@ -14,13 +14,15 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
+use crate::admin::AdminListen;
 use crate::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
 use crate::limits;
 use arguments::{Arguments, Command};
 use dsn::DataSource;
 use values::{
-    ack, batch_events, data_dir, duration, io, listen, log_format, optional_count, or_default, size,
+    ack, admin_listen, batch_events, data_dir, duration, io, listen, log_format, optional_count,
+    or_default, size,
 };
 
 pub use arguments::JournalQuestion;
@@ -93,6 +95,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Longest time from the signal to the exit.
     pub drain_timeout: Duration,
+    /// Where the admin port is.
+    pub admin_listen: AdminListen,
     /// `None`: text on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
     /// The filter of log lines, in env_logger's syntax.
@@ -204,6 +208,7 @@ impl Config {
                 Duration::from_millis(1)..=Duration::from_secs(3600),
                 "accepted: a duration such as 500ms or 30s, 1ms to 1h",
             )?,
+            admin_listen: admin_listen(&given.admin_listen)?,
             log_format: log_format(&given.log_format)?,
             log_filter: default_filter,
             io: io(&or_default("io", &given.io))?,

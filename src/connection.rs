@@ -17,7 +17,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use crate::deadlines::{ConnectionId, Phase};
 use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
-use crate::http::response;
+use crate::http::response::{self, Status};
 use crate::keeping::{self, Broken, Promise};
 use crate::listener::Slot;
 use crate::shard::Shard;
@@ -92,7 +92,7 @@ impl Connection<'_> {
                 let (next, promise) = self.turn(&mut conversation, &mut input);
                 let (next, unsent) = match promise {
                     None => (next, self.send(&self.shard.out.borrow())?),
-                    Some(promise) => self.send_when_kept(promise, next).await?,
+                    Some((promise, events)) => self.send_when_kept(promise, events, next).await?,
                 };
                 if !unsent.is_empty() {
                     self.write(unsent, next).await?;
@@ -131,12 +131,12 @@ impl Connection<'_> {
     }
 
     /// One turn: everything that arrived is answered. The answers are in the shard's scratch; they may
-    /// go out when the promise, if there is one, is kept.
+    /// go out when the promise, if there is one, is kept; it is given for so many events.
     fn turn(
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
-    ) -> (Next, Option<Promise>) {
+    ) -> (Next, Option<(Promise, u64)>) {
         let mut out = self.shard.out.borrow_mut();
         out.clear();
         let mut desk = self.shard.desk.borrow_mut();
@@ -145,16 +145,22 @@ impl Connection<'_> {
         let mut decoded = self.shard.decoded.borrow_mut();
         let next = conversation.turn(input, &mut out, &mut decoded, &mut *desk);
         desk.keeping.commit_soon();
-        let promise = (desk.keeping.taken() != before)
-            .then(|| desk.keeping.promise())
-            .flatten();
+        let taken = desk.keeping.taken().since(before);
+        let promise = if taken > 0 {
+            desk.keeping.promise()
+        } else {
+            None
+        };
+        if promise.is_none() {
+            desk.count_answers(Status::Ok, taken);
+        }
         let mut deadlines = self.shard.deadlines.borrow_mut();
         match phase(next) {
             // Without an answer it is still the same request, or the same silence.
             phase if out.is_empty() => deadlines.stay(self.id, phase),
             phase => deadlines.begin(self.id, phase),
         }
-        (next, promise)
+        (next, promise.map(|promise| (promise, taken)))
     }
 
     /// Sends the answers of this turn when what they say is so. Where it never will be, the first of
@@ -162,6 +168,7 @@ impl Connection<'_> {
     async fn send_when_kept(
         &mut self,
         promise: Promise,
+        events: u64,
         next: Next,
     ) -> io::Result<(Next, Vec<u8>)> {
         let mut answers = self.shard.take_answers();
@@ -172,10 +179,15 @@ impl Connection<'_> {
         let shard = self.shard;
         let outcome =
             keeping::kept(|look| look(&mut shard.desk.borrow_mut().keeping), promise).await;
+        let desk = &self.shard.desk;
         let next = match outcome {
-            Ok(()) => next,
+            Ok(()) => {
+                desk.borrow().count_answers(Status::Ok, events);
+                next
+            }
             Err(Broken) => {
                 response::break_first_promise(&mut answers);
+                desk.borrow().count_answers(Status::ServiceUnavailable, 1);
                 Next::CloseAfterSender
             }
         };
@@ -224,7 +236,7 @@ impl Connection<'_> {
         let unsent = {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
-            conversation.late(&input, &mut out, &*self.shard.desk.borrow());
+            conversation.late(&input, &mut out, &mut *self.shard.desk.borrow_mut());
             self.send(&out)?
         };
         // What a socket does not take at once from a peer this slow is not waited for.

@@ -1,9 +1,11 @@
 //! HTTP/1.1 over bytes: no socket, no clock, no I/O in here (RFC 9110, RFC 9112).
 //!
-//! [`conversation`] is the whole protocol of one connection; the others are what it is made of.
+//! [`conversation`] is the whole protocol of one connection, [`events`] is whom it puts requests to; the
+//! others are what these are made of.
 
 pub mod body;
 pub mod conversation;
+pub mod events;
 pub mod query;
 pub mod request;
 pub mod response;

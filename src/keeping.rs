@@ -20,12 +20,12 @@ use crate::batch::Batch;
 use crate::config::Ack;
 use crate::event::Event;
 use crate::handoff::{Handoff, Span, Work};
-use crate::http::conversation::Shed;
+use crate::http::events::Shed;
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write};
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
-use crate::metrics::ShardCounters;
+use crate::metrics::{SealCause, ShardCounters};
 
 /// Batches under way with which a writer has enough to do: one being stored, one to follow.
 const BATCHES_AHEAD: usize = 2;
@@ -134,7 +134,7 @@ impl Keeping {
             self.durable = self.next;
         }
         if self.open.is_full() {
-            self.seal();
+            self.seal(SealCause::Count);
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Keeping {
         if self.open.push(event).is_ok() {
             return true;
         }
-        self.seal();
+        self.seal(SealCause::Bytes);
         if self.open.is_empty() {
             self.open_first = self.next;
         }
@@ -155,30 +155,48 @@ impl Keeping {
     }
 
     /// Seals the open batch and opens an empty one, if there is one.
-    pub fn seal(&mut self) {
+    pub fn seal(&mut self, cause: SealCause) {
         if self.open.is_empty() {
             return;
         }
         let (Some(lane), Some(empty)) = (self.lane.clone(), self.handoff.empty_batch()) else {
             return;
         };
-        self.push_open(empty, &lane);
+        self.push_open(empty, &lane, cause);
         self.hand_over();
     }
 
     /// Queues the open batch, and opens `empty`.
-    fn push_open(&mut self, empty: Batch, lane: &Arc<LaneHandle>) {
+    fn push_open(&mut self, empty: Batch, lane: &Arc<LaneHandle>, cause: SealCause) {
+        self.count_seal(cause);
         let batch = std::mem::replace(&mut self.open, empty);
         let (lane, home) = (Arc::clone(lane), self.handoff.home());
         let work = Work::new(batch, self.open_first, lane, home);
         self.waiting.push_back(work);
     }
 
+    fn count_seal(&self, cause: SealCause) {
+        self.counters.seals(cause).add(1);
+        self.counters
+            .batch_events
+            .observe(self.open.len() as u64, 1);
+    }
+
+    /// Says how much waits, for whoever looks.
+    pub fn tell(&mut self) {
+        let under_way = self.handoff.under_way();
+        let counters = &self.counters;
+        counters.batches_under_way.set(under_way as u64);
+        counters.events_open.set(self.open.len() as u64);
+        let oldest = self.open.oldest_received_at();
+        counters.oldest_open_at.set(oldest.map_or(0, |at| at.0));
+    }
+
     /// Seals what is due: old, or wanted at once. With work waiting, another batch would not be
     /// stored sooner: then it is left to fill, so that an outage is held by full batches.
-    pub fn seal_when_writer_is_free(&mut self) {
+    pub fn seal_when_writer_is_free(&mut self, cause: SealCause) {
         if self.handoff.under_way() < BATCHES_AHEAD {
-            self.seal();
+            self.seal(cause);
             self.end_spill();
         }
     }
@@ -261,9 +279,10 @@ impl Keeping {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let events = journal.end_write(blocks);
+        let (events, took) = journal.end_write(blocks);
         match outcome {
             Ok(()) => {
+                self.counters.sync_time.observe_time(took);
                 self.durable = self.durable.plus(events as usize);
                 journal.mark(self.durable);
                 self.counters.received.add(u64::from(events));
@@ -298,7 +317,7 @@ impl Keeping {
         self.hand_over();
         // Nothing is gained by waiting for more where an answer waits for the row.
         if self.ack == Ack::Stored || self.is_spilling() {
-            self.seal_when_writer_is_free();
+            self.seal_when_writer_is_free(SealCause::Wanted);
         }
         self.promises.wake(self.kept());
         self.commit_soon();
@@ -364,7 +383,7 @@ impl Keeping {
         let mut from = self.spilled_from.take().unwrap_or(self.durable);
         if !self.open.is_empty() {
             match self.handoff.empty_batch() {
-                Some(empty) => self.push_open(empty, &lane),
+                Some(empty) => self.push_open(empty, &lane, SealCause::LaneClosed),
                 None => from = self.open_first,
             }
         }
@@ -433,6 +452,7 @@ impl Keeping {
         if let Some(lane) = &self.lane {
             let mut last = VecDeque::new();
             if !self.open.is_empty() {
+                self.count_seal(SealCause::Drain);
                 let (batch, home) = (self.open.take(), self.handoff.home());
                 last.push_back(Work::new(batch, self.open_first, Arc::clone(lane), home));
             }

@@ -46,6 +46,16 @@ impl ConnectionSlots {
         }
     }
 
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that may be open at once.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// Takes a slot, if one is free. It is free again when the value is dropped.
     fn take(self: &Arc<Self>) -> Option<Slot> {
         let more = |open| (open < self.max).then_some(open + 1);

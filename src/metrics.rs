@@ -1,25 +1,58 @@
-//! Counters: each is added to by one thread and may be read by any.
+//! What is counted and measured: each number is written by one thread and may be read by any.
+
+mod counter;
+mod database;
+mod histogram;
+mod names;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::counter::{Counter, Gauge};
+pub use self::database::{ErrorClass, Remembered, WriterCounters};
+pub use self::histogram::{Histogram, Snapshot};
+pub use self::names::{FrequentNames, SAMPLED_ONE_IN};
 use crate::http::query::Rejection;
+use crate::http::response::Status;
 
-/// A count with one owner: adding is a load and a store, not a locked instruction.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+/// Why a batch was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealCause {
+    /// It holds as many events as it may.
+    Count,
+    /// It holds as many bytes of names as it may.
+    Bytes,
+    /// Its oldest event has waited for `--linger`.
+    Age,
+    /// Somebody waits for its rows.
+    Wanted,
+    /// The lane was closed by a fault.
+    LaneClosed,
+    /// The process ends.
+    Drain,
+}
 
-impl Counter {
-    /// Adds `more`. Only the counter's owner calls this.
-    pub fn add(&self, more: u64) {
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + more, Ordering::Release);
-    }
+impl SealCause {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 6] = [
+        Self::Count,
+        Self::Bytes,
+        Self::Age,
+        Self::Wanted,
+        Self::LaneClosed,
+        Self::Drain,
+    ];
 
-    /// The count at some present moment.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    /// One word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Bytes => "bytes",
+            Self::Age => "age",
+            Self::Wanted => "wanted",
+            Self::LaneClosed => "lane_closed",
+            Self::Drain => "drain",
+        }
     }
 }
 
@@ -32,6 +65,19 @@ pub struct ShardCounters {
     /// Events answered 503.
     pub shed: Counter,
     rejected: [Counter; Rejection::ALL.len()],
+    answered: [Counter; Status::ALL.len()],
+    /// Time of a journal write, from its start to its end on the disk, in microseconds.
+    pub sync_time: Histogram,
+    /// Events of each sealed batch.
+    pub batch_events: Histogram,
+    seals: [Counter; SealCause::ALL.len()],
+    /// Batches that wait for the writer or are being stored. Told once a second.
+    pub batches_under_way: Gauge,
+    /// Events of the open batch. Told once a second.
+    pub events_open: Gauge,
+    /// When the oldest event of the open batch was received, in Unix milliseconds; 0: it is empty.
+    /// Told once a second.
+    pub oldest_open_at: Gauge,
 }
 
 impl ShardCounters {
@@ -39,18 +85,16 @@ impl ShardCounters {
     pub fn rejected(&self, rejection: Rejection) -> &Counter {
         &self.rejected[rejection as usize]
     }
-}
 
-/// What one writer counts.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct WriterCounters {
-    /// Events committed in the database.
-    pub stored: Counter,
-    /// Events of an earlier process, read from a lane that it left.
-    pub recovered: Counter,
-    /// Events that the database refused, kept in the dead-letter file.
-    pub dead_lettered: Counter,
+    /// The counter of answers with one status, of those that were sent or are about to be.
+    pub fn answered(&self, status: Status) -> &Counter {
+        &self.answered[status as usize]
+    }
+
+    /// The counter of one cause.
+    pub fn seals(&self, cause: SealCause) -> &Counter {
+        &self.seals[cause as usize]
+    }
 }
 
 /// All counters of the process.
@@ -77,6 +121,16 @@ impl Metrics {
     /// The counters of the writer at `index`.
     pub fn writer(&self, index: usize) -> Arc<WriterCounters> {
         Arc::clone(&self.writers[index])
+    }
+
+    /// The counters of all shards.
+    pub fn shards(&self) -> &[Arc<ShardCounters>] {
+        &self.shards
+    }
+
+    /// The counters of all writers.
+    pub fn writers(&self) -> &[Arc<WriterCounters>] {
+        &self.writers
     }
 
     /// Sums over all threads.
@@ -183,5 +237,13 @@ mod tests {
             Metrics::new(1, 1).totals().rejected_by_reason().to_string(),
             "none"
         );
+    }
+
+    #[test]
+    fn each_status_and_cause_has_its_own_place() {
+        let places = Status::ALL.map(|status| status as usize);
+        assert!(places.into_iter().eq(0..Status::ALL.len()));
+        let places = SealCause::ALL.map(|cause| cause as usize);
+        assert!(places.into_iter().eq(0..SealCause::ALL.len()));
     }
 }

@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use self::threads::{Notice, Role};
+use crate::admin::AdminListen;
+use crate::admin::overview::Stage;
 use crate::config::{Ack, Config};
 use crate::io_driver::IoUringRefused;
 use crate::journal::handle::{Bell, LaneHandle};
@@ -34,6 +36,14 @@ pub enum ServerError {
     Listen {
         /// As set.
         address: String,
+        /// What the system said.
+        fault: io::Error,
+    },
+    /// The admin port cannot be had at the address that was asked for.
+    #[error("--admin-listen (HAKARU_ADMIN_LISTEN): {address}: {fault}")]
+    AdminListen {
+        /// As set.
+        address: AdminListen,
         /// What the system said.
         fault: io::Error,
     },
@@ -77,6 +87,7 @@ impl ServerError {
             self,
             Self::DataDir { .. }
                 | Self::Listen { .. }
+                | Self::AdminListen { .. }
                 | Self::IoUring(_)
                 | Self::Checkpoints(_)
                 | Self::Limit(LimitError::TooFewCores { .. })
@@ -86,7 +97,9 @@ impl ServerError {
 
 /// A server that runs.
 struct Server {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    /// How far we are, for whoever asks.
+    stage: Arc<Stage>,
     notices: Receiver<Notice>,
     /// Closed to make the shards drain.
     controls: Vec<UnixStream>,
@@ -146,6 +159,7 @@ impl Server {
     fn drain(&mut self, timeout: Duration, signals_allowed: usize) -> Result<(), ServerError> {
         let deadline = Instant::now() + timeout;
         let mut signals_left = signals_allowed;
+        self.stage.drain();
         self.draining.store(true, Ordering::Relaxed);
         self.controls.clear();
         let mut outcome = Ok(());

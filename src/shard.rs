@@ -12,14 +12,16 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::deadlines::{Deadlines, Hurry};
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
-use crate::http::conversation::{Shed, Site};
+use crate::http::conversation::Site;
+use crate::http::events::{self, Intake, Shed};
 use crate::http::query::Rejection;
-use crate::http::response::Answers;
+use crate::http::request::Request;
+use crate::http::response::{Answer, Answers, Status};
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::Write;
 use crate::keeping::{self, Keeping};
 use crate::listener::{self, ConnectionSlots, Stopping};
-use crate::metrics::ShardCounters;
+use crate::metrics::{SealCause, ShardCounters};
 
 /// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -156,12 +158,13 @@ impl Shard {
 /// How often it is said at most that events are shed.
 const SHED_LOG_SECONDS: u64 = 10;
 
-/// Ends late connections; says when events are shed.
+/// Ends late connections; says how much waits, and when events are shed.
 async fn sweep_each_second(shard: Rc<Shard>) {
     let (mut said, mut quiet) = (0, SHED_LOG_SECONDS);
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
         quiet += 1;
+        shard.desk.borrow_mut().keeping.tell();
         let shed = shard.desk.borrow().counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
             log::warn!(
@@ -187,7 +190,7 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
         if wait.is_zero() {
             let is_busy = {
                 let keeping = &mut shard.desk.borrow_mut().keeping;
-                keeping.seal_when_writer_is_free();
+                keeping.seal_when_writer_is_free(SealCause::Age);
                 keeping.opened_at().is_some()
             };
             if is_busy {
@@ -298,6 +301,11 @@ impl Desk {
         }
     }
 
+    /// Counts answers that go out now.
+    pub fn count_answers(&self, status: Status, answers: u64) {
+        self.counters.answered(status).add(answers);
+    }
+
     /// Reads the clock, once for all requests that arrived in one read. The coarse clock, a few
     /// milliseconds behind at most, costs a load where the exact one may cost a system call.
     pub fn read_clock(&mut self) {
@@ -313,6 +321,27 @@ impl Desk {
 }
 
 impl Site for Desk {
+    fn respond(
+        &mut self,
+        request: &Request<'_>,
+        plain: Answer<'_>,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    ) {
+        events::respond(self, request, plain, out, decoded);
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
+        self.counters.answered(answer.status).add(1);
+        self.answers.write(out, answer);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining
+    }
+}
+
+impl Intake for Desk {
     fn name_rule(&self) -> NameRule {
         self.name_rule.get()
     }
@@ -327,10 +356,6 @@ impl Site for Desk {
 
     fn count_rejection(&mut self, rejection: Rejection) {
         self.counters.rejected(rejection).add(1);
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining
     }
 
     fn answers(&self) -> &Answers {

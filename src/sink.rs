@@ -36,8 +36,9 @@ pub trait Sink: Send {
     /// Makes what was inserted durable and visible.
     fn commit(&mut self) -> Result<(), SinkError>;
 
-    /// Uses the connection, so that it is not taken for orphaned.
-    fn ping(&mut self) -> Result<(), SinkError>;
+    /// Proves that checkpoints and rows can be written, by writes that change nothing. It also keeps
+    /// the connection from being taken for orphaned.
+    fn prove(&mut self) -> Result<(), SinkError>;
 
     /// Undoes what was inserted and not committed; gives a connection up that cannot be trusted.
     fn abandon(&mut self, fault: &SinkError);

@@ -21,14 +21,14 @@ use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
 use crate::journal::handle::{LaneHandle, Origin};
 use crate::journal::record::Position;
-use crate::metrics::WriterCounters;
+use crate::metrics::{ErrorClass, WriterCounters};
 use crate::sink::{Fault, InsertTimes, Sink, SinkError};
 
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A connection without work is used this often, so that the server does not take it for orphaned.
-const PING_EVERY: Duration = Duration::from_secs(15);
+/// Without work it is tried this often whether the database takes writes.
+pub const PROVE_EVERY: Duration = Duration::from_secs(15);
 
 /// What a writer is given.
 pub struct Writer {
@@ -115,11 +115,7 @@ impl Writer {
             used_at: Instant::now(),
             writer: self,
         };
-        let opened = storing.open();
-        if let Err(fault) = &opened {
-            storing.trouble.happened(fault);
-            storing.abandon(fault);
-        }
+        let opened = storing.prove();
         if ready.try_send(opened).is_err() {
             log::debug!(
                 "writer {}: nobody waits for its start any more",
@@ -150,7 +146,7 @@ impl Storing {
             match next {
                 Ok(Work::Batch(sealed)) => self.take_batch(sealed, &mut recovery),
                 Ok(Work::Span(span)) => recovery.read_back(&span.lane, span.to),
-                Err(RecvTimeoutError::Timeout) => self.ping(),
+                Err(RecvTimeoutError::Timeout) => self.prove_now_and_then(),
                 Err(RecvTimeoutError::Disconnected) => {
                     // What an earlier process left can wait for the next; what ours spilled is due.
                     recovery.leave_found();
@@ -182,6 +178,15 @@ impl Storing {
 
     /// Stores a run, however long it takes.
     fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
+        let oldest = run.batch.oldest_received_at();
+        let counters = Arc::clone(&self.writer.counters);
+        counters.oldest_at.set(oldest.map_or(0, |at| at.0));
+        let outcome = self.store_run(run, sealed_at);
+        counters.oldest_at.set(0);
+        outcome
+    }
+
+    fn store_run(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
         let mut moves = 0;
         let times = loop {
             if self.has_given_up && run.is_journaled() {
@@ -202,8 +207,7 @@ impl Storing {
             };
             self.fail(&fault, run.is_journaled());
         };
-        self.trouble.is_over();
-        self.used_at = Instant::now();
+        self.works();
         self.count(run, sealed_at, times);
         run.lane.set_stored(run.end());
         Outcome::Stored
@@ -218,7 +222,10 @@ impl Storing {
         }
         counters.stored.add(new - dead);
         counters.dead_lettered.add(dead);
+        let new = usize::try_from(new).unwrap_or(usize::MAX);
+        counters.stored_batch(run.batch, run.batch.len().saturating_sub(new));
         if let Some(times) = times {
+            counters.store_time.observe_time(times.sum());
             self.log_batch(run, sealed_at, dead, times);
         }
     }
@@ -231,7 +238,7 @@ impl Storing {
             self.has_given_up = true;
             self.abandon(fault);
         } else {
-            self.trouble.happened(fault);
+            self.note(fault);
             self.abandon(fault);
             thread::sleep(self.trouble.backoff(fault));
         }
@@ -242,6 +249,7 @@ impl Storing {
     fn abandon(&mut self, fault: &SinkError) {
         self.writer.sink.abandon(fault);
         if !matches!(fault, SinkError::Retry(_)) {
+            self.writer.counters.connected.set(0);
             self.lanes.forget_checkpoints();
             self.must_check = true;
         }
@@ -249,6 +257,7 @@ impl Storing {
 
     fn open(&mut self) -> Result<(), SinkError> {
         let rule = self.writer.sink.open()?;
+        self.writer.counters.connected.set(1);
         if self.writer.name_rule.get() != rule {
             log::info!(
                 "the name column takes {} characters, {:?}",
@@ -260,17 +269,46 @@ impl Storing {
         Ok(())
     }
 
-    /// Uses a connection that has had nothing to do, or tries to get one.
-    fn ping(&mut self) {
-        if self.used_at.elapsed() < PING_EVERY {
-            return;
+    /// Without work: tries whether the database takes writes, so that it is known before they come.
+    fn prove_now_and_then(&mut self) {
+        let wait = if self.trouble.is_on() {
+            IDLE
+        } else {
+            PROVE_EVERY
+        };
+        if self.used_at.elapsed() >= wait
+            && let Err(fault) = self.prove()
+        {
+            log::debug!("writer {}: {fault}", self.writer.index);
         }
+    }
+
+    /// Tries whether the database takes writes.
+    fn prove(&mut self) -> Result<(), SinkError> {
         self.used_at = Instant::now();
-        let used = self.open().and_then(|()| self.writer.sink.ping());
-        if let Err(fault) = used {
-            log::debug!("writer {}: idle connection: {fault}", self.writer.index);
-            self.abandon(&fault);
+        let proven = self.open().and_then(|()| self.writer.sink.prove());
+        match &proven {
+            Ok(()) => self.works(),
+            Err(fault) => {
+                self.note(fault);
+                self.abandon(fault);
+            }
         }
+        proven
+    }
+
+    /// The database has taken a write.
+    fn works(&mut self) {
+        self.trouble.is_over();
+        self.used_at = Instant::now();
+        self.writer.counters.proven();
+    }
+
+    /// Says and counts what went wrong.
+    fn note(&mut self, fault: &SinkError) {
+        self.trouble.happened(fault);
+        let counters = &self.writer.counters;
+        counters.error(ErrorClass::of(fault), fault.fault(), 1);
     }
 
     fn log_batch(&self, run: Run<'_>, sealed_at: Option<Instant>, dead: u64, times: StoreTimes) {

@@ -20,9 +20,11 @@ use hakaru::batch::BatchEvents;
 use hakaru::config::Ack;
 use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
-use hakaru::http::conversation::{Awaited, Conversation, Next, Shed, Site};
+use hakaru::http::conversation::{Awaited, Conversation, Next, Site};
+use hakaru::http::events::{self, Intake, Shed};
 use hakaru::http::query::Rejection;
-use hakaru::http::response::Answers;
+use hakaru::http::request::Request;
+use hakaru::http::response::{Answer, Answers};
 use hakaru::journal::commit;
 use hakaru::journal::handle::{Bell, LaneHandle};
 use hakaru::keeping::{JournalBound, Keeping, Medium};
@@ -65,6 +67,26 @@ struct Desk {
 }
 
 impl Site for Desk {
+    fn respond(
+        &mut self,
+        request: &Request<'_>,
+        plain: Answer<'_>,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    ) {
+        events::respond(self, request, plain, out, decoded);
+    }
+
+    fn write(&mut self, _: &mut Vec<u8>, answer: &Answer<'_>) {
+        panic!("{answer:?}");
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+}
+
+impl Intake for Desk {
     fn name_rule(&self) -> NameRule {
         NameRule::DEPLOYED
     }
@@ -79,10 +101,6 @@ impl Site for Desk {
 
     fn count_rejection(&mut self, rejection: Rejection) {
         panic!("{rejection:?}");
-    }
-
-    fn is_draining(&self) -> bool {
-        false
     }
 
     fn answers(&self) -> &Answers {

@@ -135,6 +135,16 @@ pub(super) struct Arguments {
     )]
     pub(super) drain_timeout: String,
 
+    /// Address and port of metrics, readiness and the status page, or off [default: 127.0.0.1:9081]
+    #[arg(
+        long,
+        env = "HAKARU_ADMIN_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) admin_listen: String,
+
     /// Log lines as text or json [default: text on a terminal, else json]
     #[arg(
         long,

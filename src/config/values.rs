@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::arguments::Arguments;
 use super::{Ack, ConfigError, IoChoice, LogFormat, units};
+use crate::admin::{self, AdminListen};
 use crate::batch::BatchEvents;
 
 /// An empty variable, as deployment files leave them, is as good as none.
@@ -53,10 +54,28 @@ pub(super) fn refused(
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
-    const SETTING: &str = "--listen (HAKARU_LISTEN)";
-    // Go programs write `:8081` for every address.
+    address("--listen (HAKARU_LISTEN)", text, "0.0.0.0", "")
+}
+
+pub(super) fn admin_listen(text: &str) -> Result<AdminListen, ConfigError> {
+    const SETTING: &str = "--admin-listen (HAKARU_ADMIN_LISTEN)";
+    let read = |text| address(SETTING, text, "127.0.0.1", " or off");
+    match text {
+        "" => read(admin::DEFAULT_LISTEN).map(AdminListen::Default),
+        "off" => Ok(AdminListen::Off),
+        _ => read(text).map(AdminListen::At),
+    }
+}
+
+/// Reads `HOST:PORT`. Go programs leave the host out, which stands for `host` then.
+fn address(
+    setting: &'static str,
+    text: &str,
+    host: &str,
+    or: &str,
+) -> Result<SocketAddr, ConfigError> {
     let whole = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
+        format!("{host}{text}")
     } else {
         text.to_owned()
     };
@@ -65,10 +84,10 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
         .map(|mut addresses| addresses.next())
     {
         Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(refused(SETTING, text, "the name has no address")),
+        Ok(None) => Err(refused(setting, text, "the name has no address")),
         Err(fault) => {
-            let accepted = format!("accepted: ADDRESS:PORT, such as 0.0.0.0:8081 ({fault})");
-            Err(refused(SETTING, text, accepted))
+            let accepted = format!("accepted: ADDRESS:PORT, such as {host}:8081{or} ({fault})");
+            Err(refused(setting, text, accepted))
         }
     }
 }

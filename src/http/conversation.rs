@@ -2,18 +2,10 @@
 
 use bytes::{Buf, BytesMut};
 
+use super::HEAD_BYTES_MAX;
 use super::body::{BodyFault, Framing, Skip};
-use super::query::{self, Rejection};
 use super::request::{self, Method, Refusal, Request};
-use super::response::{Answer, Answers, CONTINUE, Cors, Persistence, Status};
-use super::{EVENT_PATH, HEAD_BYTES_MAX, LIVENESS_PATH};
-use crate::event::NameRule;
-
-/// Methods of the event path, as `Allow` lists them.
-const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
-
-/// Methods of the liveness path.
-const LIVENESS_METHODS: &str = "GET, HEAD";
+use super::response::{Answer, Body, CONTINUE, Cors, Persistence, Status};
 
 /// Answers of one turn after which no other request is begun before they are written.
 const OUTPUT_BYTES_TURN: usize = 16 * 1024;
@@ -22,26 +14,23 @@ const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 /// origin as large as a head.
 pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
 
-/// The event was not taken: there is no room left that a bound allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shed;
-
-/// What a conversation needs of the shard it takes place in.
+/// Whom requests are put to: the events' desk of a shard, or the admin port.
 pub trait Site {
-    /// What the `name` column takes at present.
-    fn name_rule(&self) -> NameRule;
+    /// Appends the answer to a complete request and counts it. `plain` is the shortest there is: 200,
+    /// without a body. `decoded` is scratch.
+    fn respond(
+        &mut self,
+        request: &Request<'_>,
+        plain: Answer<'_>,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    );
 
-    /// Takes an event, as safe as the promise says.
-    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed>;
-
-    /// Counts an event that was refused.
-    fn count_rejection(&mut self, rejection: Rejection);
+    /// Appends any answer and counts it.
+    fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>);
 
     /// Whether connections are to end with their next answer.
     fn is_draining(&self) -> bool;
-
-    /// The formatter of answers.
-    fn answers(&self) -> &Answers;
 }
 
 /// What the connection does when the answers are out.
@@ -141,7 +130,7 @@ impl Conversation {
     }
 
     /// The answer to a sender that took too long over the request it had begun.
-    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, site: &impl Site) {
+    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, site: &mut impl Site) {
         let refusal = match self.place {
             Place::Head => Refusal::HeadLate,
             Place::Body { .. } => Refusal::BodyLate,
@@ -220,24 +209,24 @@ impl From<BodyFault> for Refusal {
 }
 
 /// Answers a request that is refused before it is understood.
-fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, site: &impl Site) -> Next {
+fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, site: &mut impl Site) -> Next {
     let (is_event, origin) = request::sniff(input);
-    site.answers().write(
+    site.write(
         out,
         &Answer {
             status: refusal.status(),
-            cors: if is_event { cors(origin) } else { Cors::Absent },
+            cors: if is_event {
+                Cors::to(origin)
+            } else {
+                Cors::Absent
+            },
             persistence: Persistence::Close,
             allow: None,
-            reason: Some(refusal.reason()),
+            body: Body::Reason(refusal.reason()),
             head_only: false,
         },
     );
     Next::CloseAfterSender
-}
-
-fn cors(origin: Option<&[u8]>) -> Cors<'_> {
-    origin.map_or(Cors::AnyOrigin, Cors::Origin)
 }
 
 /// Answers a complete request; says how the connection ends, if it does. `is_last`: nothing has
@@ -260,82 +249,11 @@ fn answer(
         cors: Cors::Absent,
         persistence,
         allow: None,
-        reason: None,
+        body: Body::Empty,
         head_only: request.method == Method::Head,
     };
-    let event = Answer {
-        cors: cors(request.origin),
-        ..plain
-    };
-    let answer = match (request.path, request.method) {
-        (EVENT_PATH, Method::Get | Method::Head) => {
-            take_event(request, &event, out, decoded, site);
-            return next;
-        }
-        (EVENT_PATH, Method::Options) => Answer {
-            status: Status::NoContent,
-            allow: Some(EVENT_METHODS),
-            ..event
-        },
-        (EVENT_PATH, Method::Other) => Answer {
-            status: Status::MethodNotAllowed,
-            allow: Some(EVENT_METHODS),
-            reason: Some("method: not allowed; accepted: GET, HEAD, OPTIONS"),
-            ..event
-        },
-        (LIVENESS_PATH, Method::Get | Method::Head) => plain,
-        (LIVENESS_PATH, _) => Answer {
-            status: Status::MethodNotAllowed,
-            allow: Some(LIVENESS_METHODS),
-            reason: Some("method: not allowed; accepted: GET, HEAD"),
-            ..plain
-        },
-        _ => Answer {
-            status: Status::NotFound,
-            reason: Some("path: not found; accepted: /hakaru and /ok"),
-            ..plain
-        },
-    };
-    site.answers().write(out, &answer);
+    site.respond(request, plain, out, decoded);
     next
-}
-
-/// Answers a `GET` or `HEAD` of the event path; a `GET` that can be promised becomes an event.
-fn take_event(
-    request: &Request<'_>,
-    taken: &Answer<'_>,
-    out: &mut Vec<u8>,
-    decoded: &mut Vec<u8>,
-    site: &mut impl Site,
-) {
-    let rule = site.name_rule();
-    let is_event = request.method == Method::Get;
-    match query::measurement(request.query.as_bytes(), rule, decoded) {
-        Ok((name, value)) => {
-            if is_event && site.take(name, value).is_err() {
-                let shed = Answer {
-                    status: Status::ServiceUnavailable,
-                    reason: Some("overloaded: the event was not taken; try again in 1 second"),
-                    ..*taken
-                };
-                return site.answers().write(out, &shed);
-            }
-            site.answers()
-                .write_event_taken(out, taken.cors, taken.persistence);
-        }
-        Err(rejection) => {
-            if is_event {
-                site.count_rejection(rejection);
-            }
-            let reason = rejection.reason(rule).to_string();
-            let refused = Answer {
-                status: Status::BadRequest,
-                reason: Some(&reason),
-                ..*taken
-            };
-            site.answers().write(out, &refused);
-        }
-    }
 }
 
 #[cfg(test)]

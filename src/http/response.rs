@@ -33,6 +33,27 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 12] = [
+        Self::Ok,
+        Self::NoContent,
+        Self::BadRequest,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::ContentTooLarge,
+        Self::UriTooLong,
+        Self::HeaderFieldsTooLarge,
+        Self::NotImplemented,
+        Self::ServiceUnavailable,
+        Self::VersionNotSupported,
+    ];
+
+    /// The code alone, three digits.
+    pub fn code(self) -> &'static str {
+        &self.line()[..3]
+    }
+
     /// Code and reason phrase.
     fn line(self) -> &'static str {
         match self {
@@ -49,6 +70,13 @@ impl Status {
             Self::ServiceUnavailable => "503 Service Unavailable",
             Self::VersionNotSupported => "505 HTTP Version Not Supported",
         }
+    }
+}
+
+impl<'a> Cors<'a> {
+    /// For who sent `origin`.
+    pub fn to(origin: Option<&'a [u8]>) -> Self {
+        origin.map_or(Self::AnyOrigin, Self::Origin)
     }
 }
 
@@ -74,6 +102,22 @@ pub enum Cors<'a> {
     Origin(&'a [u8]),
 }
 
+/// What follows the head of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Nothing.
+    Empty,
+    /// Why not, as JSON and as `X-Hakaru-Reason`. ASCII, one line.
+    Reason(&'a str),
+    /// A document.
+    Document {
+        /// Its `Content-Type` and what else there is to say of it: whole lines.
+        fields: &'static str,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
+}
+
 /// One answer, before it is bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
@@ -85,8 +129,8 @@ pub struct Answer<'a> {
     pub persistence: Persistence,
     /// The methods of the path, on 405 and to `OPTIONS`.
     pub allow: Option<&'static str>,
-    /// Why not: the JSON body and `X-Hakaru-Reason`. ASCII, one line.
-    pub reason: Option<&'a str>,
+    /// What follows the head.
+    pub body: Body<'a>,
     /// Whether the body is left out, as `HEAD` asks; its length is still named.
     pub head_only: bool,
 }
@@ -189,22 +233,37 @@ impl Answers {
 
 /// Content fields, the empty line and the body.
 fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
-    let Some(reason) = answer.reason else {
-        // RFC 9110 section 8.6: a 204 carries no Content-Length.
-        if answer.status != Status::NoContent {
-            out.extend_from_slice(b"Content-Length: 0\r\n");
+    let explained;
+    let body = match answer.body {
+        Body::Empty => {
+            // RFC 9110 section 8.6: a 204 carries no Content-Length.
+            if answer.status != Status::NoContent {
+                out.extend_from_slice(b"Content-Length: 0\r\n");
+            }
+            out.extend_from_slice(b"\r\n");
+            return;
         }
-        out.extend_from_slice(b"\r\n");
-        return;
+        Body::Reason(reason) => {
+            for part in [
+                "X-Hakaru-Reason: ",
+                reason,
+                "\r\nContent-Type: application/json\r\n",
+            ] {
+                out.extend_from_slice(part.as_bytes());
+            }
+            explained = serde_json::json!({ "error": reason }).to_string();
+            explained.as_bytes()
+        }
+        Body::Document { fields, bytes } => {
+            out.extend_from_slice(fields.as_bytes());
+            bytes
+        }
     };
-    let body = serde_json::json!({ "error": reason }).to_string();
-    let written = write!(
-        out,
-        "X-Hakaru-Reason: {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-        body.len(),
-        if answer.head_only { "" } else { &body },
-    );
+    let written = write!(out, "Content-Length: {}\r\n\r\n", body.len());
     debug_assert!(written.is_ok(), "a vector takes every write");
+    if !answer.head_only {
+        out.extend_from_slice(body);
+    }
 }
 
 /// Makes the first answer that takes an event a 503, and drops what follows: the connection closes.
@@ -252,7 +311,7 @@ impl<'a> Answer<'a> {
             cors,
             persistence,
             allow: None,
-            reason: None,
+            body: Body::Empty,
             head_only: false,
         }
     }
@@ -330,7 +389,7 @@ mod tests {
     fn head_names_the_length_of_the_body_it_leaves_out() {
         let answer = Answer {
             status: Status::BadRequest,
-            reason: Some("name: missing"),
+            body: Body::Reason("name: missing"),
             head_only: true,
             ..Answer::event_taken(Cors::Absent, Persistence::Close)
         };

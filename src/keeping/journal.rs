@@ -43,6 +43,16 @@ impl JournalBound {
             present: Arc::default(),
         }
     }
+
+    /// Most bytes of disk that events which are not stored may take.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes that are taken by them, to within 64 KiB a shard.
+    pub fn bytes(&self) -> u64 {
+        self.present.load(Ordering::Relaxed) + self.elsewhere.load(Ordering::Relaxed)
+    }
 }
 
 /// Bytes of the present lane.
@@ -153,6 +163,8 @@ pub(super) struct Journal {
     in_flight: u32,
     /// `None` while a group is at the disk.
     blocks: Option<Blocks>,
+    /// When the last group went to the disk.
+    written_at: Instant,
 }
 
 impl Journal {
@@ -165,6 +177,7 @@ impl Journal {
             gathered: 0,
             in_flight: 0,
             blocks: Some(Blocks::default()),
+            written_at: Instant::now(),
         };
         begin_record(&mut journal.gathering);
         journal.order(Order::Lane(Duration::ZERO));
@@ -235,6 +248,7 @@ impl Journal {
         self.in_flight = events;
         self.room.written += self.gathering.len() as u64;
         begin_record(&mut self.gathering);
+        self.written_at = Instant::now();
         Some(Write {
             file: Arc::clone(&present.file),
             offset,
@@ -242,10 +256,13 @@ impl Journal {
         })
     }
 
-    /// Takes the blocks of a write back, and says how many events were in it.
-    pub(super) fn end_write(&mut self, blocks: Blocks) -> u32 {
+    /// Takes the blocks of a write back; says how many events were in it and how long it took.
+    pub(super) fn end_write(&mut self, blocks: Blocks) -> (u32, Duration) {
         self.blocks = Some(blocks);
-        std::mem::take(&mut self.in_flight)
+        (
+            std::mem::take(&mut self.in_flight),
+            self.written_at.elapsed(),
+        )
     }
 
     /// Notes that everything written is durable.

@@ -11,10 +11,12 @@ use std::{fs, io};
 
 use super::threads::{Notice, Role, spawn, watch_signals};
 use super::{Server, ServerError};
+use crate::admin;
+use crate::admin::overview::{Facts, Overview, Stage};
 use crate::config::dsn::DataSource;
 use crate::config::{Ack, Config};
 use crate::dead_letters::DeadLetters;
-use crate::event::{NameRule, SharedNameRule};
+use crate::event::{NameRule, SharedNameRule, UnixMillis};
 use crate::handoff::{self, Handoff, Work};
 use crate::io_driver::{self, IoDriver};
 use crate::journal::commit;
@@ -69,6 +71,10 @@ impl Server {
                 address: config.listen.to_string(),
                 fault,
             })?;
+        let admin = admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
+            address: config.admin_listen,
+            fault,
+        })?;
         let (notify, notices) = channel();
         watch_signals(notify.clone()).map_err(ServerError::Start)?;
 
@@ -76,10 +82,27 @@ impl Server {
         let connections = connections_max(config, open_files, cores.len());
         log_bounds(config, &cores, writers, connections);
 
-        let metrics = Metrics::new(cores.len(), writers);
+        let metrics = Arc::new(Metrics::new(cores.len(), writers));
+        let stage = Arc::new(Stage::default());
         let name_rule = Arc::new(SharedNameRule::new(NameRule::DEPLOYED));
         let draining = Arc::new(AtomicBool::new(false));
         let elsewhere = Arc::default();
+        let bound = JournalBound::new(config.journal_limit, Arc::clone(&elsewhere));
+        let slots = Arc::new(ConnectionSlots::new(connections));
+        let address = listeners
+            .first()
+            .and_then(|listener| listener.local_addr().ok())
+            .unwrap_or(config.listen);
+        if let Some(admin) = admin {
+            let overview = Overview {
+                metrics: Arc::clone(&metrics),
+                slots: Arc::clone(&slots),
+                journal: (config.ack != Ack::Received).then(|| bound.clone()),
+                stage: Arc::clone(&stage),
+                facts: facts(config, driver, address, cores.len()),
+            };
+            admin::start(admin, overview).map_err(ServerError::Start)?;
+        }
         let (opened, lanes) = channel();
         let (to_writers, found) = (0..writers)
             .map(|_| sync_channel(LANES_FOUND_MAX))
@@ -93,7 +116,7 @@ impl Server {
             opened: lanes,
             writers: to_writers,
             kept_max: limits::lanes_kept(open_files),
-            elsewhere: Arc::clone(&elsewhere),
+            elsewhere,
         };
         // Whatever is promised now: an earlier process may have left lanes.
         let run = move || {
@@ -104,6 +127,7 @@ impl Server {
 
         let mut server = Self {
             metrics,
+            stage,
             notices,
             controls: Vec::new(),
             bells: Vec::new(),
@@ -113,18 +137,15 @@ impl Server {
             shards_running: 0,
             writers_running: writers,
         };
-        let address = listeners
-            .first()
-            .and_then(|listener| listener.local_addr().ok());
         let start = ShardsStart {
             config,
             driver,
             inboxes: &inboxes,
             name_rule,
-            slots: Arc::new(ConnectionSlots::new(connections)),
+            slots,
             connections,
             shards: cores.len(),
-            bound: JournalBound::new(config.journal_limit, elsewhere),
+            bound,
             journal,
             notify,
             opened,
@@ -134,7 +155,7 @@ impl Server {
                 .start_shard(index, core, listener, &start)
                 .map_err(ServerError::Start)?;
         }
-        let address = address.unwrap_or(config.listen);
+        server.stage.serve();
         log_start(config, driver, address, cores.len());
         Ok(server)
     }
@@ -320,20 +341,42 @@ fn log_bounds(config: &Config, cores: &[Core], writers: usize, connections: usiz
     );
 }
 
-/// The one line of a start.
-fn log_start(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) {
-    let promise = match config.ack {
+/// What a 200 promises, in words.
+fn promise(config: &Config) -> String {
+    match config.ack {
         Ack::Received => format!(
             "the event is in memory and is stored within about {:?}; a crash loses what was not",
             config.linger
         ),
         Ack::Journaled => "the event is on disk, and will be one row".to_owned(),
         Ack::Stored => "the event is a row".to_owned(),
-    };
+    }
+}
+
+/// What the admin port says of us that does not change.
+fn facts(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) -> Facts {
+    Facts {
+        ack: config.ack,
+        promise: promise(config),
+        io: driver.to_string(),
+        listen: address.to_string(),
+        database_kind: match config.datasource {
+            DataSource::MySql(_) => "MySQL",
+            DataSource::Sqlite(_) => "SQLite",
+        },
+        database: config.datasource.to_string(),
+        batches_max: shards * handoff::BATCHES_PER_SHARD,
+        started_at: UnixMillis::now(),
+    }
+}
+
+/// The one line of a start.
+fn log_start(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) {
     log::info!(
-        "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {promise}",
+        "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {}",
         if shards == 1 { "shard" } else { "shards" },
         config.datasource,
         config.ack,
+        promise(config),
     );
 }

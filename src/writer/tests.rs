@@ -114,7 +114,7 @@ impl Sink for FaultInjector {
         Ok(*checkpoint)
     }
 
-    fn ping(&mut self) -> Result<(), SinkError> {
+    fn prove(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 

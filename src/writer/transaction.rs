@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{Run, StoreTimes, Storing};
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
+use crate::metrics::ErrorClass;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 
 /// How an attempt ended that met no error.
@@ -153,6 +154,7 @@ impl Storing {
         })?;
         let state = self.lanes.of(run.lane);
         for (index, fault) in new {
+            self.writer.counters.error(ErrorClass::Reject, &fault, 1);
             state.add_dead(place(index), fault);
         }
         Ok(())

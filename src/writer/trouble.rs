@@ -60,6 +60,11 @@ impl Trouble {
         self.logged = Some((Instant::now(), fault.clone()));
     }
 
+    /// Whether the last that was heard was trouble.
+    pub(super) fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
     pub(super) fn is_over(&mut self) {
         if let Some(since) = self.since.take() {
             let seconds = since.elapsed().as_secs_f64();

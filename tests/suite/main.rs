@@ -14,6 +14,7 @@
 
 mod support;
 
+mod admin;
 mod clients;
 mod configuration;
 mod connections;

@@ -1,6 +1,10 @@
 //! Whole conversations, cut into reads at every place.
 
 use super::*;
+use crate::event::NameRule;
+use crate::http::events::{self, Intake, Shed};
+use crate::http::query::Rejection;
+use crate::http::response::Answers;
 use proptest::prelude::*;
 
 /// A shard that keeps what it took and has room for `room` more events.
@@ -25,6 +29,26 @@ impl Fake {
 }
 
 impl Site for Fake {
+    fn respond(
+        &mut self,
+        request: &Request<'_>,
+        plain: Answer<'_>,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    ) {
+        events::respond(self, request, plain, out, decoded);
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
+        self.answers.write(out, answer);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining
+    }
+}
+
+impl Intake for Fake {
     fn name_rule(&self) -> NameRule {
         NameRule::DEPLOYED
     }
@@ -39,10 +63,6 @@ impl Site for Fake {
 
     fn count_rejection(&mut self, rejection: Rejection) {
         self.rejected.push(rejection);
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining
     }
 
     fn answers(&self) -> &Answers {

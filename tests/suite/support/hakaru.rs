@@ -87,6 +87,7 @@ impl Settings {
             .arg(format!("{}\nexec \"$0\" \"$@\"", self.shell_before))
             .arg(env!("CARGO_BIN_EXE_hakaru"))
             .env("HAKARU_LISTEN", "127.0.0.1:0")
+            .env("HAKARU_ADMIN_LISTEN", "127.0.0.1:0")
             .env("HAKARU_LOG_FORMAT", "json")
             .args(&self.flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -154,6 +155,14 @@ impl Hakaru {
             .unwrap();
         self.address = words.split(' ').next().unwrap().parse().unwrap();
         self
+    }
+
+    /// Where its admin port is.
+    pub fn admin(&self) -> SocketAddr {
+        let line = self.wait_for_line("admin port on ");
+        let said = line["message"].as_str().unwrap();
+        let address = said.strip_prefix("admin port on ").unwrap();
+        address.split(": ").next().unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> u32 {

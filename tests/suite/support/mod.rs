@@ -6,7 +6,7 @@ mod mariadb;
 mod proxy;
 
 pub use hakaru::{Hakaru, Settings};
-pub use http::{Client, exchange};
+pub use http::{Answer, Client, exchange};
 pub use mariadb::{MariaDb, free_port};
 pub use proxy::{Mischief, Proxy};
 

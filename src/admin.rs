@@ -1,0 +1,213 @@
+//! The admin port: metrics, readiness, the state of the sink, and a page for people. One thread that is
+//! not pinned, off the hot path; it speaks HTTP as the shards do and only reads what they count.
+
+mod exposition;
+mod history;
+pub mod overview;
+mod process;
+mod site;
+mod stats;
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+use std::{fmt, io, thread};
+
+use bytes::BytesMut;
+use monoio::buf::IoBufMut;
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use monoio::time::timeout;
+use monoio::{LegacyDriver, RuntimeBuilder};
+
+use self::overview::Overview;
+use self::site::Counter;
+use crate::http::HEAD_BYTES_MAX;
+use crate::http::conversation::{Awaited, Conversation, Next};
+
+/// Connections that are served at once; others wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 32;
+
+/// How long a request, or the next one, may take to arrive.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be silent between two requests: above the usual minute between two scrapes.
+const IDLE_PATIENCE: Duration = Duration::from_secs(75);
+
+/// How long an answer may take to be read.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most bytes of a read.
+const READ_BYTES: usize = 4 * 1024;
+
+/// The pause behind an accept that failed, and how often it is looked for a free place.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The address where the admin port is by default.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9081";
+
+/// Where the admin port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// At the default address, if it is free: events matter more than what is said of them.
+    Default(SocketAddr),
+    /// There and nowhere else.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default(address) | Self::At(address) => address.fmt(out),
+            Self::Off => out.write_str("off"),
+        }
+    }
+}
+
+/// Listens. `None` where there is to be no admin port, or the default address is taken, which is said.
+pub fn bind(listen: AdminListen) -> io::Result<Option<TcpListener>> {
+    match listen {
+        AdminListen::Off => Ok(None),
+        AdminListen::At(address) => TcpListener::bind(address).map(Some),
+        AdminListen::Default(address) => match TcpListener::bind(address) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(fault) => {
+                log::warn!(
+                    "there is no admin port: {address}: {fault}; --admin-listen (HAKARU_ADMIN_LISTEN) \
+                     gives it another address"
+                );
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Serves the admin port from a thread of its own, as long as the process lives.
+pub fn start(listener: TcpListener, overview: Overview) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || {
+            if let Err(fault) = serve(listener, overview) {
+                log::error!("the admin port is closed: {fault}; events are not affected");
+            }
+        })?;
+    log::info!(
+        "admin port on {address}: /metrics, /ready, /sink-health, and a page at http://{address}/"
+    );
+    Ok(())
+}
+
+/// What the connections share.
+struct Port {
+    counter: RefCell<Counter>,
+    open: std::cell::Cell<usize>,
+}
+
+fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
+    RuntimeBuilder::<LegacyDriver>::new()
+        .enable_timer()
+        .build()?
+        .block_on(async move {
+            let listener = monoio::net::TcpListener::from_std(listener)?;
+            let port = Rc::new(Port {
+                counter: RefCell::new(Counter::new(overview)),
+                open: std::cell::Cell::new(0),
+            });
+            monoio::spawn(sample(Rc::clone(&port)));
+            loop {
+                let accepted = listener.accept().await;
+                while port.open.get() >= CONNECTIONS_MAX {
+                    monoio::time::sleep(PAUSE).await;
+                }
+                match accepted {
+                    Ok((stream, _)) => {
+                        monoio::spawn(connection(stream, Rc::clone(&port)));
+                    }
+                    Err(fault) => {
+                        log::debug!("accept on the admin port: {fault}");
+                        monoio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        })
+}
+
+/// Looks at everything now and then, for plots and for what is said of the last minute.
+async fn sample(port: Rc<Port>) {
+    loop {
+        port.counter.borrow_mut().sample();
+        monoio::time::sleep(history::STEP).await;
+    }
+}
+
+async fn connection(stream: TcpStream, port: Rc<Port>) {
+    port.open.set(port.open.get() + 1);
+    if let Err(fault) = converse(stream, &port).await {
+        log::trace!("admin connection ended: {fault}");
+    }
+    port.open.set(port.open.get() - 1);
+}
+
+async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
+    let mut conversation = Conversation::new();
+    let mut input = BytesMut::new();
+    let mut decoded = Vec::new();
+    let mut patience = REQUEST_PATIENCE;
+    loop {
+        if input.len() > 2 * HEAD_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        input.reserve(READ_BYTES);
+        let start = input.len();
+        let room = std::mem::take(&mut input).slice_mut(start..);
+        // A read that is given up takes its bytes with it: the connection ends then.
+        let Ok((length, room)) = timeout(patience, stream.read(room)).await else {
+            return Ok(());
+        };
+        input = room.into_inner();
+        if length? == 0 {
+            return Ok(());
+        }
+        loop {
+            let mut out = Vec::new();
+            let next = conversation.turn(
+                &mut input,
+                &mut out,
+                &mut decoded,
+                &mut *port.counter.borrow_mut(),
+            );
+            match timeout(ANSWER_PATIENCE, stream.write_all(out)).await {
+                Ok((written, _)) => written?,
+                Err(_) => return Ok(()),
+            };
+            match next {
+                Next::Write => {}
+                Next::Read(Awaited::Request) => patience = IDLE_PATIENCE,
+                Next::Read(_) => patience = REQUEST_PATIENCE,
+                Next::Close | Next::CloseAfterSender => return stream.shutdown().await,
+            }
+            if next != Next::Write {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_address_that_is_taken_stops_nobody() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert!(bind(AdminListen::Default(address)).unwrap().is_none());
+        assert!(bind(AdminListen::At(address)).is_err());
+        assert!(bind(AdminListen::Off).unwrap().is_none());
+    }
+}

@@ -1,0 +1,178 @@
+//! What there is to be said of a server, and whether it is well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::Ack;
+use crate::event::UnixMillis;
+use crate::keeping::JournalBound;
+use crate::listener::ConnectionSlots;
+use crate::metrics::Metrics;
+use crate::writer::PROVE_EVERY;
+
+/// A write that was proven so long ago says nothing of the present.
+const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * PROVE_EVERY.as_secs());
+
+/// How long a server that shed an event is called shedding.
+const SHEDDING_FOR: Duration = Duration::from_secs(5);
+
+/// What does not change while a server runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// What a 200 promises.
+    pub ack: Ack,
+    /// The same in words.
+    pub promise: String,
+    /// The I/O driver of the shards.
+    pub io: String,
+    /// Where requests come in.
+    pub listen: String,
+    /// What rows go to: `MySQL` or `SQLite`.
+    pub database_kind: &'static str,
+    /// Which one, without its password.
+    pub database: String,
+    /// Batches of all shards together.
+    pub batches_max: usize,
+    /// When the process began.
+    pub started_at: UnixMillis,
+}
+
+/// How far a server is with its life. Written by the main thread.
+#[derive(Debug, Default)]
+pub struct Stage(AtomicU8);
+
+impl Stage {
+    const SERVING: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    /// Requests are answered from now on.
+    pub fn serve(&self) {
+        self.0.store(Self::SERVING, Ordering::Release);
+    }
+
+    /// No new connections are taken from now on.
+    pub fn drain(&self) {
+        self.0.store(Self::DRAINING, Ordering::Release);
+    }
+}
+
+/// Whether a load balancer should send requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    Starting,
+    /// Yes.
+    Ready,
+    /// Events were answered 503 a moment ago.
+    Shedding,
+    /// The process is about to end.
+    Draining,
+}
+
+impl Readiness {
+    /// One word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Shedding => "shedding",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Why it is not ready.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ready => None,
+            Self::Starting => Some("starting: requests are not taken yet"),
+            Self::Shedding => Some(
+                "shedding: all that may wait for disk or database is full, events are answered 503",
+            ),
+            Self::Draining => {
+                Some("draining: no new connections are taken, the process is about to end")
+            }
+        }
+    }
+}
+
+/// Everything the admin port looks at.
+#[derive(Debug)]
+pub struct Overview {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Open connections and their bound.
+    pub slots: Arc<ConnectionSlots>,
+    /// The journal's bytes and their bound; `None` without a journal.
+    pub journal: Option<JournalBound>,
+    /// How far the server is.
+    pub stage: Arc<Stage>,
+    /// What does not change.
+    pub facts: Facts,
+}
+
+/// When an event was last shed, as far as it was looked.
+#[derive(Debug, Default)]
+pub struct ShedSeen {
+    count: u64,
+    at: Option<Instant>,
+}
+
+impl Overview {
+    /// Whether requests should be sent here, now.
+    pub fn readiness(&self, seen: &mut ShedSeen) -> Readiness {
+        let shed = self.metrics.totals().shed;
+        if shed > seen.count {
+            *seen = ShedSeen {
+                count: shed,
+                at: Some(Instant::now()),
+            };
+        }
+        match self.stage.0.load(Ordering::Acquire) {
+            Stage::DRAINING => Readiness::Draining,
+            Stage::SERVING if seen.at.is_some_and(|at| at.elapsed() < SHEDDING_FOR) => {
+                Readiness::Shedding
+            }
+            Stage::SERVING => Readiness::Ready,
+            _ => Readiness::Starting,
+        }
+    }
+
+    /// Why it is not known that rows can be written; `None` when each writer has lately written.
+    pub fn sink_trouble(&self) -> Option<String> {
+        let now = UnixMillis::now().0;
+        let writers = self.metrics.writers().iter().enumerate();
+        writers
+            .filter_map(|(index, writer)| {
+                let proven_at = writer.proven_at.get();
+                let age = Duration::from_millis(now.saturating_sub(proven_at));
+                if let Some(trouble) = writer.trouble() {
+                    Some(format!("writer {index}: {trouble}"))
+                } else if proven_at == 0 {
+                    Some(format!(
+                        "writer {index}: the database has not taken a write yet"
+                    ))
+                } else if age > PROOF_AGE_MAX {
+                    let seconds = age.as_secs();
+                    Some(format!(
+                        "writer {index}: the last write that succeeded was {seconds} s ago"
+                    ))
+                } else {
+                    None
+                }
+            })
+            .next()
+    }
+
+    /// Seconds since the oldest event that is not stored was received; 0 when all are.
+    pub fn oldest_age_seconds(&self) -> f64 {
+        let metrics = &self.metrics;
+        let open = metrics.shards().iter().map(|shard| &shard.oldest_open_at);
+        let storing = metrics.writers().iter().map(|writer| &writer.oldest_at);
+        let times = open.chain(storing).map(|at| at.get());
+        let oldest = times.filter(|&at| at > 0).min();
+        oldest.map_or(0.0, |at| {
+            UnixMillis::now().0.saturating_sub(at) as f64 / 1000.0
+        })
+    }
+}

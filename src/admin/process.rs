@@ -1,0 +1,73 @@
+//! What the process takes of the machine.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::time::TimeVal;
+use nix::unistd::{SysconfVar, sysconf};
+
+/// A look at the process. What the system does not tell is 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Process {
+    /// User and system time of all threads.
+    pub(super) cpu: Duration,
+    /// Resident memory.
+    pub(super) memory_bytes: u64,
+    pub(super) open_fds: u64,
+    pub(super) max_fds: u64,
+}
+
+impl Process {
+    pub(super) fn look() -> Self {
+        let time = |time: TimeVal| {
+            let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+            let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
+            Duration::from_secs(seconds) + Duration::from_micros(micros)
+        };
+        let cpu = getrusage(UsageWho::RUSAGE_SELF)
+            .map(|usage| time(usage.user_time()) + time(usage.system_time()));
+        Self {
+            cpu: cpu.unwrap_or_default(),
+            memory_bytes: resident_bytes().unwrap_or(0),
+            open_fds: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        }
+    }
+}
+
+/// The second number of `/proc/self/statm`, in pages.
+fn resident_bytes() -> Option<u64> {
+    let pages = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page).ok()?)
+}
+
+/// The name of this machine among others.
+pub(super) fn node() -> String {
+    let name = nix::unistd::gethostname();
+    name.map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_takes_something_of_everything() {
+        let process = Process::look();
+        assert!(
+            process.cpu > Duration::ZERO && process.memory_bytes > 100_000,
+            "{process:?}"
+        );
+        assert!(
+            (1..process.max_fds).contains(&process.open_fds),
+            "{process:?}"
+        );
+        assert!(!node().is_empty());
+    }
+}

@@ -1,0 +1,73 @@
+//! Which names are frequent: a sample of all, in bounded memory.
+
+use std::collections::HashMap;
+
+/// Names that are counted at once. A name that is more frequent than one in so many is among them.
+const NAMES_MAX: usize = 256;
+
+/// One event of so many is looked at.
+pub const SAMPLED_ONE_IN: usize = 16;
+
+/// Counts of names by the space-saving method: a new name takes the place, and the count, of the
+/// rarest one.
+#[derive(Debug, Default)]
+pub struct FrequentNames {
+    counts: HashMap<Box<str>, u64>,
+}
+
+impl FrequentNames {
+    /// Counts one name.
+    pub fn count(&mut self, name: &str) {
+        if let Some(count) = self.counts.get_mut(name) {
+            *count += 1;
+            return;
+        }
+        let mut inherited = 0;
+        if self.counts.len() >= NAMES_MAX {
+            let rarest = self.counts.iter().min_by_key(|(_, count)| **count);
+            if let Some((name, count)) = rarest.map(|(name, count)| (name.clone(), *count)) {
+                self.counts.remove(&name);
+                inherited = count;
+            }
+        }
+        self.counts.insert(name.into(), inherited + 1);
+    }
+
+    /// Lets half of the past count no more, so that what was frequent long ago makes room.
+    pub fn fade(&mut self) {
+        self.counts.retain(|_, count| {
+            *count /= 2;
+            *count > 0
+        });
+    }
+
+    /// Adds all counts to `sums`.
+    pub fn add_to(&self, sums: &mut HashMap<Box<str>, u64>) {
+        for (name, count) in &self.counts {
+            *sums.entry(name.clone()).or_default() += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequent_names_stay_among_many_others_in_bounded_memory() {
+        let mut names = FrequentNames::default();
+        for other in 0..10_000 {
+            names.count(&format!("other {other}"));
+            if other % 4 == 0 {
+                names.count("purchase");
+            }
+        }
+        assert_eq!(names.counts.len(), NAMES_MAX);
+        let most = names.counts.iter().max_by_key(|(_, count)| **count);
+        assert_eq!(most.map(|(name, _)| &**name), Some("purchase"));
+        for _ in 0..20 {
+            names.fade();
+        }
+        assert!(names.counts.is_empty());
+    }
+}
