@@ -49,3 +49,13 @@ revision_line() {
   changed=$(git -C "$here" status --porcelain -- . ':!perf/runs' 2>/dev/null | head -n 1)
   echo "$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unknown)${changed:+, with changes}"
 }
+
+# hakaru_admin_cpu_us: the CPU that its admin thread has had so far.
+hakaru_admin_cpu_us() {
+  local task
+  for task in "/proc/$HAKARU_PID/task"/*; do
+    if [ "$(cat "$task/comm")" = admin ]; then
+      awk '{ printf "%.0f\n", $1 / 1000 }' "$task/schedstat"
+    fi
+  done
+}
