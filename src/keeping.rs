@@ -3,6 +3,7 @@
 //! Positions are given here: every event that is taken has its place in the shard's lane.
 
 mod journal;
+mod lanes;
 mod promises;
 
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use crate::event::Event;
 use crate::handoff::{Handoff, Span, Work};
 use crate::http::events::Shed;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write};
+use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write};
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
 use crate::metrics::{SealCause, ShardCounters};
@@ -295,14 +296,6 @@ impl Keeping {
         }
     }
 
-    /// Takes in what disk thread and writer have done since the bell was last heard.
-    pub fn hear(&mut self) {
-        while let Some(report) = self.journal.as_ref().and_then(Journal::report) {
-            self.take_report(report);
-        }
-        self.go_on();
-    }
-
     /// Does what has become possible.
     fn go_on(&mut self) {
         // Never while a write is under way: its blocks belong to the lane.
@@ -321,91 +314,6 @@ impl Keeping {
         }
         self.promises.wake(self.kept());
         self.commit_soon();
-    }
-
-    fn take_report(&mut self, report: Report) {
-        match report {
-            Report::Opened(lane, file) => {
-                log::debug!("lane {} is open", lane.id);
-                self.is_closed_said = false;
-                if let Some(journal) = &mut self.journal {
-                    journal.open(Arc::clone(&lane), file);
-                }
-                self.lane = Some(lane);
-                self.next = Position::START;
-                self.durable = Position::START;
-            }
-            Report::NotOpened(fault) => self.say_closed(&fault),
-            Report::Segment(made) => {
-                let added = self
-                    .journal
-                    .as_mut()
-                    .map(|journal| journal.add_segment(made));
-                if let Some(Err(fault)) = added {
-                    self.fault = Some(fault);
-                }
-            }
-            Report::Written(blocks, outcome) => self.end_write(blocks, outcome),
-        }
-    }
-
-    /// Tried again every second; said once.
-    fn say_closed(&mut self, fault: &io::Error) {
-        if !std::mem::replace(&mut self.is_closed_said, true) {
-            log::error!(
-                "the journal cannot be written: {fault}; this lane is closed, events are answered 503 \
-                 until another can be opened"
-            );
-        }
-    }
-
-    /// Breaks every promise that cannot be kept any more, and forgets its event.
-    fn close_lane(&mut self, reopen_after: Duration) {
-        let Some(lane) = self.lane.take() else {
-            return;
-        };
-        self.counters.shed.add(self.next.since(self.durable));
-        for work in std::mem::take(&mut self.waiting) {
-            if !Arc::ptr_eq(work.lane(), &lane) {
-                self.waiting.push_back(work);
-                continue;
-            }
-            match work.cut(self.durable) {
-                Ok(work) => self.waiting.push_back(work),
-                Err(Some(batch)) => self.handoff.keep(batch),
-                Err(None) => {}
-            }
-        }
-        let durable_of_open = self.durable.since(self.open_first);
-        self.open
-            .truncate(usize::try_from(durable_of_open).unwrap_or(usize::MAX));
-        // From memory where there is a batch to go on with: the disk that fails may not be read either.
-        let mut from = self.spilled_from.take().unwrap_or(self.durable);
-        if !self.open.is_empty() {
-            match self.handoff.empty_batch() {
-                Some(empty) => self.push_open(empty, &lane, SealCause::LaneClosed),
-                None => from = self.open_first,
-            }
-        }
-        self.open.clear();
-        if from < self.durable {
-            self.waiting.push_back(Work::Span(Span {
-                lane: Arc::clone(&lane),
-                from,
-                to: self.durable,
-            }));
-        }
-        lane.set_end(self.durable);
-        let rows = (self.ack == Ack::Stored).then_some(lane);
-        self.promises.close(self.durable, rows);
-        if let Some(journal) = &mut self.journal {
-            journal.close(reopen_after);
-        }
-        self.let_go = true;
-        if let Some(committer) = self.committer.take() {
-            committer.wake();
-        }
-        self.go_on();
     }
 
     /// Whether events can be taken: there is a lane.
@@ -445,29 +353,6 @@ impl Keeping {
         self.journal
             .as_ref()
             .is_some_and(|journal| journal.unwritten() > 0)
-    }
-
-    /// Hands the last batch over and tells writer and disk thread that nothing more comes.
-    pub fn close(&mut self) {
-        if let Some(lane) = &self.lane {
-            let mut last = VecDeque::new();
-            if !self.open.is_empty() {
-                self.count_seal(SealCause::Drain);
-                let (batch, home) = (self.open.take(), self.handoff.home());
-                last.push_back(Work::new(batch, self.open_first, Arc::clone(lane), home));
-            }
-            if let Some(from) = self.spilled_from.take() {
-                last.push_back(Work::Span(Span {
-                    lane: Arc::clone(lane),
-                    from,
-                    to: self.next,
-                }));
-            }
-            self.waiting.append(&mut last);
-        }
-        self.hand_over();
-        self.handoff.close();
-        self.journal = None;
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::batch::BatchEvents;
 use crate::event::UnixMillis;
 use crate::handoff;
+use crate::journal::commit::Report;
 use crate::journal::commit::{DiskWork, disk_thread};
 use crate::journal::handle::Bell;
 use crate::journal::storage::StorageFile;
