@@ -44,6 +44,9 @@ const READ_BYTES: usize = 4 * 1024;
 /// The pause behind an accept that failed, and how often it is looked for a free place.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether a successor has the port.
+const STAGE_POLL: Duration = Duration::from_secs(1);
+
 /// The address where the admin port is by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9081";
 
@@ -120,7 +123,16 @@ fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
             });
             monoio::spawn(sample(Rc::clone(&port)));
             loop {
-                let accepted = listener.accept().await;
+                // Given up and begun again, which epoll allows: nothing is lost.
+                let accepted = timeout(STAGE_POLL, listener.accept()).await;
+                let Ok(accepted) = accepted else {
+                    if port.counter.borrow().is_handed_over() {
+                        drop(listener);
+                        // For the connections that are open.
+                        return std::future::pending().await;
+                    }
+                    continue;
+                };
                 while port.open.get() >= CONNECTIONS_MAX {
                     monoio::time::sleep(PAUSE).await;
                 }

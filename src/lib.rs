@@ -21,6 +21,10 @@ pub mod logging;
 // The whole: starts the parts and drains them.
 pub mod server;
 
+pub mod upgrade;
+
+pub mod supervisor;
+
 // One core: from the socket to the open batch.
 pub mod io_driver;
 

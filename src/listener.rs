@@ -120,15 +120,26 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// What becomes of a listening socket when a shard accepts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// What the kernel has accepted for us is served, then nobody listens any more.
+    Take,
+    /// Others listen on, and serve what is in it.
+    Leave,
+}
+
 /// A shard that accepts connections.
 pub struct Accepting {
     canceller: Canceller,
+    queue: Rc<Cell<Queue>>,
     ended: Rc<Cell<bool>>,
 }
 
 impl Accepting {
-    /// Accepts what is already in the queue and no more; the socket no longer listens afterwards.
-    pub fn stop(self) -> Stopping {
+    /// Accepts no more than what `queue` says.
+    pub fn stop(self, queue: Queue) -> Stopping {
+        self.queue.set(queue);
         self.canceller.cancel();
         Stopping { ended: self.ended }
     }
@@ -141,7 +152,7 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// Whether all of it has been accepted.
+    /// Whether nothing more is accepted.
     pub fn has_ended(&self) -> bool {
         self.ended.get()
     }
@@ -156,12 +167,14 @@ pub fn start(
     let is_epoll = monoio::utils::is_legacy();
     // The ring waits on a blocking socket; epoll needs one that never blocks.
     listener.set_nonblocking(is_epoll)?;
-    let queue = listener.try_clone()?;
+    let socket = listener.try_clone()?;
     let listener = monoio::net::TcpListener::from_std(listener)?;
     let canceller = Canceller::new();
     let cancel = canceller.handle();
     let ended = Rc::new(Cell::new(false));
     let has_ended = Rc::clone(&ended);
+    let queue = Rc::new(Cell::new(Queue::Take));
+    let rest = Rc::clone(&queue);
     monoio::spawn(async move {
         let mut acceptor = Acceptor {
             shard,
@@ -169,10 +182,16 @@ pub fn start(
             pause_logged_at: None,
         };
         acceptor.accept_until_cancelled(&listener, cancel).await;
-        acceptor.take_queue(&queue, is_epoll).await;
+        if rest.get() == Queue::Take {
+            acceptor.take_queue(&socket, is_epoll).await;
+        }
         has_ended.set(true);
     });
-    Ok(Accepting { canceller, ended })
+    Ok(Accepting {
+        canceller,
+        queue,
+        ended,
+    })
 }
 
 struct Acceptor {
@@ -192,8 +211,10 @@ impl Acceptor {
                 Ok((stream, _)) => self.serve(stream).await,
                 Err(fault) => match Errno::from_raw(fault.raw_os_error().unwrap_or(0)) {
                     Errno::ECANCELED => return,
-                    // The peer has gone again, or there was nothing.
-                    Errno::ECONNABORTED | Errno::EINTR | Errno::EAGAIN | Errno::EPROTO => {}
+                    // The peer has gone again.
+                    Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO => {}
+                    // Another process has made the socket one that never blocks: it is asked again.
+                    Errno::EAGAIN => monoio::time::sleep(PAUSE).await,
                     // Out of descriptors or memory: the queue holds, and something may be closed soon.
                     _ => self.pause(&fault).await,
                 },

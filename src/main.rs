@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hakaru::config::{Config, ConfigError, Invocation, JournalQuestion};
 use hakaru::journal::inspect::{InspectError, Inspection};
+use hakaru::upgrade::Program;
 use hakaru::{command_line, logging, server};
 
 /// A fault while running, or a journal that is damaged.
@@ -30,10 +31,14 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> ExitCode {
     logging::start(config.log_format, &config.log_filter);
+    let program = match Program::of_this_process() {
+        Ok(program) => program,
+        Err(fault) => return complain(&format!("start: {fault}"), FAULT),
+    };
     if let Err(fault) = command_line::hide_passwords() {
         log::warn!("a password given as a flag can be seen in the process list: {fault}");
     }
-    match server::run(config) {
+    match server::run(config, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) if fault.is_configuration() => complain(&fault.to_string(), BAD_CONFIGURATION),
         Err(fault) => complain(&fault.to_string(), FAULT),

@@ -1,9 +1,12 @@
 //! Starts writers and shards, waits for a signal, drains in order.
 
+mod sockets;
 mod start;
 mod threads;
+mod watchdog;
 
-use std::io;
+use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use self::threads::{Notice, Role};
+use self::watchdog::Watchdog;
 use crate::admin::AdminListen;
 use crate::admin::overview::Stage;
 use crate::config::{Ack, Config};
@@ -19,6 +23,8 @@ use crate::journal::handle::{Bell, LaneHandle};
 use crate::limits::LimitError;
 use crate::metrics::Metrics;
 use crate::sink::SinkError;
+use crate::supervisor;
+use crate::upgrade::{Inherited, Program, SocketUse, Successor};
 
 /// Why the server ended otherwise than by draining.
 #[derive(Debug, thiserror::Error)]
@@ -111,38 +117,122 @@ struct Server {
     draining: Arc<AtomicBool>,
     shards_running: usize,
     writers_running: usize,
+    /// How to start a successor, and what it is given.
+    program: Program,
+    sockets: Vec<(SocketUse, TcpListener)>,
+    notify: Sender<Notice>,
 }
 
-/// Serves until a signal, then drains.
-pub fn run(config: &Config) -> Result<(), ServerError> {
-    let mut server = Server::start(config)?;
+/// Why a server that runs ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was told to.
+    Signal,
+    /// Another serves in its place.
+    Succeeded,
+}
+
+/// Serves until a signal or until a successor serves, then drains.
+pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
+    let inherited = Inherited::take().map_err(ServerError::Start)?;
+    let mut server = Server::start(config, program, inherited)?;
     let ended = server.wait();
     // Where a fault began the drain, no signal has come yet.
-    let signals_allowed = usize::from(ended.is_err());
+    let signals_allowed = usize::from(!matches!(ended, Ok(End::Signal)));
+    let has_successor = matches!(ended, Ok(End::Succeeded));
+    if !has_successor {
+        supervisor::stopping();
+    }
+    server.stop_accepting(has_successor);
     let drained = server.drain(config.drain_timeout, signals_allowed);
     server.log_identity();
     ended.and(drained)
 }
 
 impl Server {
-    /// Returns at the first signal, or with an error when a thread ends by itself.
-    fn wait(&mut self) -> Result<(), ServerError> {
-        match self.notices.recv() {
-            Ok(Notice::Signal) => {
-                log::info!("signal received: draining");
-                Ok(())
+    /// Returns at the first signal, when a successor serves, or with an error when a thread ends by itself.
+    fn wait(&mut self) -> Result<End, ServerError> {
+        let mut successor: Option<Successor> = None;
+        let mut watchdog = Watchdog::new();
+        loop {
+            match self.notices.recv_timeout(watchdog.feed(&self.metrics)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Notice::Signal) => {
+                    log::info!("signal received: draining");
+                    if let Some(successor) = successor {
+                        successor.end();
+                    }
+                    return Ok(End::Signal);
+                }
+                Ok(Notice::Reload) if successor.is_some() => {
+                    log::warn!("a successor is being started already: this SIGHUP starts no other");
+                }
+                Ok(Notice::Reload) => successor = self.start_successor(),
+                Ok(Notice::Successor(Ok(()))) => {
+                    let pid = successor.map_or(0, |successor| successor.pid().as_raw());
+                    log::info!("process {pid} serves in our place: draining");
+                    return Ok(End::Succeeded);
+                }
+                Ok(Notice::Successor(Err(why))) => {
+                    log::error!("there is no successor, and this process serves on: {why}");
+                    supervisor::ready("takes events; the last reload failed");
+                    successor = None;
+                }
+                Ok(Notice::Ended(role, outcome)) => {
+                    self.count_ended(role);
+                    let how = outcome
+                        .err()
+                        .unwrap_or_else(|| "without a reason".to_owned());
+                    return Err(ServerError::ThreadEnded(format!("{role} ended: {how}")));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ServerError::ThreadEnded(
+                        "every thread has ended".to_owned(),
+                    ));
+                }
             }
-            Ok(Notice::Ended(role, outcome)) => {
-                self.count_ended(role);
-                let how = outcome
-                    .err()
-                    .unwrap_or_else(|| "without a reason".to_owned());
-                Err(ServerError::ThreadEnded(format!("{role} ended: {how}")))
-            }
-            Err(_) => Err(ServerError::ThreadEnded(
-                "every thread has ended".to_owned(),
-            )),
         }
+    }
+
+    fn start_successor(&self) -> Option<Successor> {
+        supervisor::reloading();
+        let notify = self.notify.clone();
+        let tell = move |outcome| {
+            if notify.send(Notice::Successor(outcome)).is_err() {
+                log::debug!("nobody waits for a successor any more");
+            }
+        };
+        match Successor::start(&self.program, &self.sockets, tell) {
+            Ok(successor) => {
+                log::info!(
+                    "SIGHUP: process {} is to serve in our place",
+                    successor.pid()
+                );
+                Some(successor)
+            }
+            Err(fault) => {
+                log::error!("there is no successor, and this process serves on: {fault}");
+                supervisor::ready("takes events; the last reload failed");
+                None
+            }
+        }
+    }
+
+    /// Tells the shards to drain, and whether another listens on.
+    fn stop_accepting(&mut self, has_successor: bool) {
+        if has_successor {
+            self.stage.hand_over();
+            for control in &mut self.controls {
+                if let Err(fault) = control.write_all(b"1") {
+                    log::debug!("a shard cannot be told that it has a successor: {fault}");
+                }
+            }
+        } else {
+            self.stage.drain();
+        }
+        self.draining.store(true, Ordering::Relaxed);
+        self.controls.clear();
+        self.sockets.clear();
     }
 
     fn count_ended(&mut self, role: Role) {
@@ -159,14 +249,12 @@ impl Server {
     fn drain(&mut self, timeout: Duration, signals_allowed: usize) -> Result<(), ServerError> {
         let deadline = Instant::now() + timeout;
         let mut signals_left = signals_allowed;
-        self.stage.drain();
-        self.draining.store(true, Ordering::Relaxed);
-        self.controls.clear();
         let mut outcome = Ok(());
         while self.shards_running > 0 || self.writers_running > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
                 Ok(Notice::Signal) if signals_left > 0 => signals_left -= 1,
+                Ok(Notice::Reload | Notice::Successor(_)) => {}
                 Ok(Notice::Signal) => {
                     let pending = self.metrics.totals().pending();
                     let fate = if self.is_journaled() {

@@ -20,7 +20,7 @@ use crate::http::response::{Answer, Answers, Status};
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::Write;
 use crate::keeping::{self, Keeping};
-use crate::listener::{self, ConnectionSlots, Stopping};
+use crate::listener::{self, ConnectionSlots, Queue, Stopping};
 use crate::metrics::{SealCause, ShardCounters};
 
 /// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
@@ -35,11 +35,25 @@ const LANE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the writer has less to do.
 const BUSY_POLL: Duration = Duration::from_millis(50);
 
+/// How a shard ends.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    queue: Queue,
+    /// How long idle connections are kept. Beside a successor nobody waits for us: a request that is on its
+    /// way on one of them is answered.
+    idle: Duration,
+    /// How long any connection is kept.
+    all: Duration,
+}
+
 /// What a shard is given.
 #[derive(Debug)]
 pub struct ShardParts {
-    /// Bound and listening, one of several with `SO_REUSEPORT`.
-    pub listener: TcpListener,
+    /// Bound and listening, one of several with `SO_REUSEPORT`; more than one behind a predecessor that
+    /// had more shards.
+    pub listeners: Vec<TcpListener>,
+    /// What becomes of them when the shard drains and has no successor.
+    pub queue: Queue,
     /// What keeps events.
     pub keeping: Keeping,
     /// Where disk thread and writer make themselves heard.
@@ -54,7 +68,8 @@ pub struct ShardParts {
     pub linger: Duration,
     /// How long connections may go on when a drain begins.
     pub drain: Duration,
-    /// The shard drains when the other end of this is closed.
+    /// The shard drains when the other end of this is closed; a byte before says that it has a
+    /// successor.
     pub control: UnixStream,
 }
 
@@ -95,15 +110,31 @@ impl Shard {
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
 
         shard.wait_for_lane().await;
-        let accepting = listener::start(parts.listener, Rc::clone(&shard), parts.slots)?;
+        let mut accepting = Vec::with_capacity(parts.listeners.len());
+        for listener in parts.listeners {
+            let slots = Arc::clone(&parts.slots);
+            accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
+        }
 
-        // Nothing is ever sent: the read ends when the other end is closed, by intent or by death.
+        // The read ends when the other end is closed, by intent or by death.
         let (ended, _) = control.read(vec![0; 1]).await;
         log::debug!("control stream ended: {ended:?}");
+        let drain = match ended {
+            Ok(1) => Drain {
+                queue: Queue::Leave,
+                idle: parts.drain,
+                all: parts.drain,
+            },
+            _ => Drain {
+                queue: parts.queue,
+                idle: DRAIN_IDLE.min(parts.drain),
+                all: parts.drain,
+            },
+        };
         shard.desk.borrow_mut().draining = true;
-        shard
-            .wait_for_connections(&accepting.stop(), parts.drain)
-            .await;
+        let stop = |accepting: listener::Accepting| accepting.stop(drain.queue);
+        let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
+        shard.wait_for_connections(&stopping, drain).await;
         // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
         shard.desk.borrow_mut().keeping.close();
         Ok(())
@@ -130,22 +161,22 @@ impl Shard {
         self.spare_outs.borrow_mut().push(answers);
     }
 
-    /// Returns when the last connection has ended, or `patience` and a moment have passed.
-    async fn wait_for_connections(&self, accepting: &Stopping, patience: Duration) {
+    /// Returns when the last connection has ended, or all patience and a moment have passed.
+    async fn wait_for_connections(&self, accepting: &[Stopping], drain: Drain) {
         let start = Instant::now();
-        while !(accepting.has_ended()
+        while !(accepting.iter().all(Stopping::has_ended)
             && self.deadlines.borrow().is_empty()
             && !self.desk.borrow().keeping.is_committing())
         {
             let hurry = match start.elapsed() {
-                age if age >= patience => Hurry::All,
-                age if age >= DRAIN_IDLE.min(patience) => Hurry::Idle,
+                age if age >= drain.all => Hurry::All,
+                age if age >= drain.idle => Hurry::Idle,
                 _ => Hurry::No,
             };
             if hurry != self.hurry.replace(hurry) || hurry == Hurry::All {
                 self.deadlines.borrow_mut().sweep(hurry);
             }
-            if start.elapsed() >= patience + DRAIN_IDLE {
+            if start.elapsed() >= drain.all + DRAIN_IDLE {
                 let open = self.deadlines.borrow().len();
                 log::warn!("{open} connections did not end in time and are cut");
                 return;
@@ -165,6 +196,7 @@ async fn sweep_each_second(shard: Rc<Shard>) {
         monoio::time::sleep(Duration::from_secs(1)).await;
         quiet += 1;
         shard.desk.borrow_mut().keeping.tell();
+        shard.desk.borrow().counters.heartbeat.add(1);
         let shed = shard.desk.borrow().counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
             log::warn!(

@@ -45,6 +45,7 @@ pub struct Stage(AtomicU8);
 impl Stage {
     const SERVING: u8 = 1;
     const DRAINING: u8 = 2;
+    const HANDED_OVER: u8 = 3;
 
     /// Requests are answered from now on.
     pub fn serve(&self) {
@@ -54,6 +55,16 @@ impl Stage {
     /// No new connections are taken from now on.
     pub fn drain(&self) {
         self.0.store(Self::DRAINING, Ordering::Release);
+    }
+
+    /// As [`Self::drain`], and the listening sockets are another's.
+    pub fn hand_over(&self) {
+        self.0.store(Self::HANDED_OVER, Ordering::Release);
+    }
+
+    /// Whether the listening sockets are another's.
+    pub fn is_handed_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::HANDED_OVER
     }
 }
 
@@ -129,7 +140,7 @@ impl Overview {
             };
         }
         match self.stage.0.load(Ordering::Acquire) {
-            Stage::DRAINING => Readiness::Draining,
+            Stage::DRAINING | Stage::HANDED_OVER => Readiness::Draining,
             Stage::SERVING if seen.at.is_some_and(|at| at.elapsed() < SHEDDING_FOR) => {
                 Readiness::Shedding
             }

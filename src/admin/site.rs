@@ -65,6 +65,11 @@ impl Counter {
         }
     }
 
+    /// Whether the port is a successor's now.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.overview.stage.is_handed_over()
+    }
+
     fn document(&mut self, path: &str) -> Option<(Status, &'static str, Vec<u8>)> {
         let well = |trouble: Option<String>| match trouble {
             None => (Status::Ok, "ok\n".to_owned()),

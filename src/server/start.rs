@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use super::sockets::Sockets;
 use super::threads::{Notice, Role, spawn, watch_signals};
 use super::{Server, ServerError};
 use crate::admin;
@@ -24,12 +25,14 @@ use crate::journal::handle::{Bell, LaneHandle};
 use crate::journal::janitor::Janitor;
 use crate::keeping::{JournalBound, Keeping, Medium};
 use crate::limits::{self, Core, MemoryBound};
-use crate::listener::{self, ConnectionSlots};
+use crate::listener::{ConnectionSlots, Queue};
 use crate::metrics::Metrics;
 use crate::shard::{Shard, ShardParts};
 use crate::sink::mysql::MySqlSink;
 use crate::sink::sqlite::SqliteSink;
 use crate::sink::{CREATE_CHECKPOINTS, Sink};
+use crate::supervisor;
+use crate::upgrade::{Inherited, Program};
 use crate::writer::Writer;
 
 /// How long the start waits to hear what the database takes, before it serves on assumptions.
@@ -50,13 +53,19 @@ struct ShardsStart<'a> {
     shards: usize,
     bound: JournalBound,
     journal: PathBuf,
+    /// What becomes of listening sockets at the end.
+    queue: Queue,
     notify: Sender<Notice>,
     opened: Sender<Arc<LaneHandle>>,
 }
 
 impl Server {
     /// Starts everything; requests are answered when this returns.
-    pub(super) fn start(config: &Config) -> Result<Self, ServerError> {
+    pub(super) fn start(
+        config: &Config,
+        program: Program,
+        mut inherited: Inherited,
+    ) -> Result<Self, ServerError> {
         let data_dir = |fault| ServerError::DataDir {
             path: config.data_dir.display().to_string(),
             fault,
@@ -66,15 +75,7 @@ impl Server {
         let open_files = limits::raise_open_files()?;
         let cores = limits::cores(config.cores)?;
         let driver = io_driver::choose(config.io)?;
-        let listeners =
-            listener::bind(config.listen, cores.len()).map_err(|fault| ServerError::Listen {
-                address: config.listen.to_string(),
-                fault,
-            })?;
-        let admin = admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
-            address: config.admin_listen,
-            fault,
-        })?;
+        let sockets = Sockets::open(config, cores.len(), &mut inherited)?;
         let (notify, notices) = channel();
         watch_signals(notify.clone()).map_err(ServerError::Start)?;
 
@@ -89,11 +90,8 @@ impl Server {
         let elsewhere = Arc::default();
         let bound = JournalBound::new(config.journal_limit, Arc::clone(&elsewhere));
         let slots = Arc::new(ConnectionSlots::new(connections));
-        let address = listeners
-            .first()
-            .and_then(|listener| listener.local_addr().ok())
-            .unwrap_or(config.listen);
-        if let Some(admin) = admin {
+        let address = sockets.address().unwrap_or(config.listen);
+        if let Some(admin) = sockets.admin {
             let overview = Overview {
                 metrics: Arc::clone(&metrics),
                 slots: Arc::clone(&slots),
@@ -136,6 +134,9 @@ impl Server {
             draining,
             shards_running: 0,
             writers_running: writers,
+            program,
+            sockets: sockets.handed_over,
+            notify: notify.clone(),
         };
         let start = ShardsStart {
             config,
@@ -147,16 +148,19 @@ impl Server {
             shards: cores.len(),
             bound,
             journal,
+            queue: sockets.queue,
             notify,
             opened,
         };
-        for (index, (listener, &core)) in listeners.into_iter().zip(&cores).enumerate() {
+        for (index, (listeners, &core)) in sockets.http.into_iter().zip(&cores).enumerate() {
             server
-                .start_shard(index, core, listener, &start)
+                .start_shard(index, core, listeners, &start)
                 .map_err(ServerError::Start)?;
         }
         server.stage.serve();
         log_start(config, driver, address, cores.len());
+        supervisor::ready(&format!("takes events on {address}"));
+        inherited.serves();
         Ok(server)
     }
 
@@ -164,7 +168,7 @@ impl Server {
         &mut self,
         index: usize,
         core: Core,
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
         let config = start.config;
@@ -189,7 +193,8 @@ impl Server {
         // Half of the connections may wait for a disk or a database that stalls.
         let waiters_max = (start.connections / (2 * start.shards)).max(1);
         let parts = ShardParts {
-            listener,
+            listeners,
+            queue: start.queue,
             keeping: Keeping::new(
                 config.ack,
                 Arc::clone(&counters),

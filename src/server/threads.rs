@@ -1,10 +1,11 @@
 //! Threads that say when they end, and signals as values.
 
+use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 use std::{fmt, io, thread};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// What a thread is for.
@@ -30,6 +31,10 @@ impl fmt::Display for Role {
 /// What the threads tell the main one.
 pub(super) enum Notice {
     Signal,
+    /// A successor is wanted.
+    Reload,
+    /// The successor serves, or does not, and why.
+    Successor(Result<(), String>),
     /// A thread has ended, and how.
     Ended(Role, Result<(), String>),
 }
@@ -52,14 +57,21 @@ pub(super) fn spawn(
     Ok(())
 }
 
-/// Has SIGTERM and SIGINT arrive as notices.
+/// Has signals arrive as notices. SIGHUP asks for a successor; of a process that was started from a
+/// terminal it says that the terminal was closed.
 pub(super) fn watch_signals(notify: Sender<Notice>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let has_terminal = io::stdin().is_terminal();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for _ in signals.forever() {
-                if notify.send(Notice::Signal).is_err() {
+            for signal in signals.forever() {
+                let notice = if signal == SIGHUP && !has_terminal {
+                    Notice::Reload
+                } else {
+                    Notice::Signal
+                };
+                if notify.send(notice).is_err() {
                     return;
                 }
             }

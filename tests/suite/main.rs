@@ -25,6 +25,7 @@ mod http_contract;
 mod io_drivers;
 mod journal;
 mod outage;
+mod reload;
 mod rows;
 mod tls;
 mod torture;

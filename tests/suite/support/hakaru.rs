@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,8 @@ pub struct Settings {
     shell_before: String,
     death_signal: &'static str,
     directory: Option<PathBuf>,
+    program: PathBuf,
+    stdin: Option<OwnedFd>,
 }
 
 /// Without a datasource: its default.
@@ -33,6 +36,8 @@ impl Default for Settings {
             shell_before: String::new(),
             death_signal: "KILL",
             directory: None,
+            program: env!("CARGO_BIN_EXE_hakaru").into(),
+            stdin: None,
         };
         settings.variable("HAKARU_LOG", "hakaru=debug")
     }
@@ -80,19 +85,31 @@ impl Settings {
         self
     }
 
-    fn command(&self, directory: &Path) -> Command {
+    /// Another file than the binary that was built.
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = path.to_owned();
+        self
+    }
+
+    /// An open file as its standard input.
+    pub fn stdin(mut self, file: OwnedFd) -> Self {
+        self.stdin = Some(file);
+        self
+    }
+
+    fn command(&mut self, directory: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", self.death_signal, "sh", "-c"])
             .arg(format!("{}\nexec \"$0\" \"$@\"", self.shell_before))
-            .arg(env!("CARGO_BIN_EXE_hakaru"))
+            .arg(&self.program)
             .env("HAKARU_LISTEN", "127.0.0.1:0")
             .env("HAKARU_ADMIN_LISTEN", "127.0.0.1:0")
             .env("HAKARU_LOG_FORMAT", "json")
             .args(&self.flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
-            .stdin(Stdio::null())
+            .stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
@@ -104,7 +121,7 @@ impl Settings {
     }
 
     /// Starts it, whatever becomes of it.
-    pub fn spawn(self) -> Hakaru {
+    pub fn spawn(mut self) -> Hakaru {
         let temporary = self
             .directory
             .is_none()
@@ -230,6 +247,20 @@ impl Hakaru {
             * 1024
     }
 
+    /// Process ids of all that were to serve in its place, in order.
+    pub fn successors(&self) -> Vec<i32> {
+        let lines = self.lines("SIGHUP: process ");
+        let pid = |line: &Value| {
+            let said = line["message"].as_str()?;
+            said.strip_prefix("SIGHUP: process ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        };
+        lines.iter().filter_map(pid).collect()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
@@ -296,6 +327,12 @@ impl Hakaru {
 
 impl Drop for Hakaru {
     fn drop(&mut self) {
+        for successor in self.successors() {
+            let of = std::fs::read_to_string(format!("/proc/{successor}/comm"));
+            if of.is_ok_and(|name| name.trim() == "hakaru") {
+                kill(Pid::from_raw(successor), Signal::SIGKILL).unwrap_or_default();
+            }
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,0 +1,83 @@
+//! The sockets that a server listens on: bound by it, or handed over to it.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::ServerError;
+use crate::admin::{self, AdminListen};
+use crate::config::Config;
+use crate::listener::{self, Queue};
+use crate::upgrade::{Inherited, SocketUse, share_out};
+
+/// All of them.
+pub(super) struct Sockets {
+    /// The listeners of each shard.
+    pub(super) http: Vec<Vec<TcpListener>>,
+    /// What becomes of them at the end.
+    pub(super) queue: Queue,
+    /// The admin port.
+    pub(super) admin: Option<TcpListener>,
+    /// All once more, for a successor.
+    pub(super) handed_over: Vec<(SocketUse, TcpListener)>,
+}
+
+impl Sockets {
+    /// Takes what was inherited, and binds what was not.
+    pub(super) fn open(
+        config: &Config,
+        shards: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Self, ServerError> {
+        let refused = |fault| ServerError::Listen {
+            address: config.listen.to_string(),
+            fault,
+        };
+        let mut handed_over = inherited.http(config.listen);
+        if handed_over.is_empty() {
+            let bound = listener::bind(config.listen, shards).map_err(refused)?;
+            handed_over = bound
+                .into_iter()
+                .map(|socket| (SocketUse::Http, socket))
+                .collect();
+        }
+        let queue = match handed_over.first() {
+            Some((SocketUse::Unit, _)) => Queue::Leave,
+            _ => Queue::Take,
+        };
+        let sockets = handed_over.iter().map(|(_, socket)| socket.try_clone());
+        let sockets: Vec<_> = sockets.collect::<Result<_, _>>().map_err(refused)?;
+        let http = share_out(&sockets, shards).map_err(refused)?;
+        let admin = admin_socket(config, inherited)?;
+        if let Some(admin) = &admin {
+            handed_over.push((SocketUse::Admin, admin.try_clone().map_err(refused)?));
+        }
+        Ok(Self {
+            http,
+            queue,
+            admin,
+            handed_over,
+        })
+    }
+
+    /// Where events come in.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        let first = self.http.first()?.first()?;
+        first.local_addr().ok()
+    }
+}
+
+fn admin_socket(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Option<TcpListener>, ServerError> {
+    let address = match config.admin_listen {
+        AdminListen::Default(address) | AdminListen::At(address) => address,
+        AdminListen::Off => return Ok(None),
+    };
+    match inherited.admin(address) {
+        Some(socket) => Ok(Some(socket)),
+        None => admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
+            address: config.admin_listen,
+            fault,
+        }),
+    }
+}

@@ -1,0 +1,166 @@
+//! The side that hands sockets over.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, thread};
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{PREDECESSOR, SocketUse};
+
+/// How long a successor may take until it serves: the database's timeouts are far below.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The first file descriptor that is handed over, as systemd has it.
+const FIRST_FD: i32 = 3;
+
+/// How this process was started, to start another one the same way.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// Of this process. Comes before passwords are taken out of its arguments.
+    pub fn of_this_process() -> io::Result<Self> {
+        let mut arguments = env::args_os();
+        let path = match arguments.next() {
+            // By the name that was used: it may be a link that is made to point to another version.
+            Some(name) if name.as_bytes().contains(&b'/') => name.into(),
+            // Asked now, while the file is there.
+            _ => env::current_exe()?,
+        };
+        Ok(Self {
+            path,
+            arguments: arguments.collect(),
+        })
+    }
+}
+
+/// A process that is to serve in our place.
+#[derive(Debug)]
+pub struct Successor {
+    pid: Pid,
+}
+
+impl Successor {
+    /// Starts `program` with `sockets`; `tell` is called, from another thread, when it serves or it is
+    /// clear that it will not, and why. Then it has ended.
+    pub fn start(
+        program: &Program,
+        sockets: &[(SocketUse, TcpListener)],
+        tell: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) -> io::Result<Self> {
+        if std::process::id() == 1 {
+            // All of a container ends with its first process.
+            return Err(io::Error::other(
+                "this is process 1, whose end is that of its container; start another container instead",
+            ));
+        }
+        let names: Vec<_> = sockets.iter().map(|(of, _)| of.name()).collect();
+        let mappings = (FIRST_FD..).zip(sockets).map(|(child_fd, (_, socket))| {
+            Ok(FdMapping {
+                parent_fd: OwnedFd::from(socket.try_clone()?),
+                child_fd,
+            })
+        });
+        let (heard, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.arguments)
+            .env("LISTEN_FDS", sockets.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .env(PREDECESSOR, std::process::id().to_string())
+            // They name us, and would be taken for another's.
+            .env_remove("LISTEN_PID")
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
+        command
+            .fd_mappings(mappings.collect::<io::Result<_>>()?)
+            .map_err(io::Error::other)?;
+        let child = command.spawn().map_err(|fault| {
+            let path = program.path.display();
+            io::Error::new(fault.kind(), format!("{path}: {fault}"))
+        })?;
+        // Holds our copy of its end: without it, the end of the successor can be heard.
+        drop(command);
+        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        thread::Builder::new()
+            .name("successor".to_owned())
+            .spawn(move || tell(wait(child, heard)))?;
+        Ok(Self { pid })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Ends it as we are ended: it drains.
+    pub fn end(&self) {
+        if let Err(fault) = kill(self.pid, Signal::SIGTERM) {
+            log::debug!("the successor {} cannot be ended: {fault}", self.pid);
+        }
+    }
+}
+
+/// Waits until the successor serves; ends one that does not.
+fn wait(mut child: Child, mut heard: UnixStream) -> Result<(), String> {
+    let told = heard
+        .set_read_timeout(Some(START_PATIENCE))
+        .and_then(|()| heard.read(&mut [0]));
+    match told {
+        Ok(1) => Ok(()),
+        Ok(_) => match child.wait() {
+            Ok(status) => Err(format!("it ended before it served, with {status}")),
+            Err(fault) => Err(format!("it ended before it served: {fault}")),
+        },
+        Err(fault) => {
+            let ended = child.kill().and_then(|()| child.wait());
+            log::debug!("the successor said nothing ({fault}) and was killed: {ended:?}");
+            Err(format!(
+                "it did not serve within {START_PATIENCE:?} and was killed"
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_started_is_named() {
+        let program = Program {
+            path: "/nowhere/hakaru".into(),
+            arguments: Vec::new(),
+        };
+        let refused = Successor::start(&program, &[], |_| {}).unwrap_err();
+        assert!(
+            refused.to_string().starts_with("/nowhere/hakaru: "),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn one_that_ends_before_it_serves_is_not_taken_for_a_server() {
+        let program = Program {
+            path: "/bin/sh".into(),
+            arguments: ["-c", "exit 7"].map(OsString::from).to_vec(),
+        };
+        let (tell, told) = std::sync::mpsc::channel();
+        Successor::start(&program, &[], move |outcome| tell.send(outcome).unwrap()).unwrap();
+        let why = told.recv().unwrap().unwrap_err();
+        assert!(why.contains("exit status: 7"), "{why}");
+    }
+}

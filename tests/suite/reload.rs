@@ -1,0 +1,294 @@
+//! SIGHUP puts another process in place of the one that runs: no request fails, no event is lost or doubled.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Client, DEADLINE, Hakaru, MariaDb, Settings, wait_until};
+
+/// Clients that send one event after another, each with a value of its own.
+struct Load {
+    address: SocketAddr,
+    stop: AtomicBool,
+    next: AtomicU64,
+}
+
+impl Load {
+    fn new(hakaru: &Hakaru) -> Self {
+        Self {
+            address: hakaru.address,
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends until it is told to stop, and fails at whatever is not a 200.
+    fn send(&self, keeps_alive: bool) {
+        let mut client = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let connected = client
+                .take()
+                .unwrap_or_else(|| Client::connect(self.address));
+            let mut connected: Client = connected;
+            let value = self.next.fetch_add(1, Ordering::Relaxed);
+            let answer = connected.get(&format!("/hakaru?name=open&value={value}"));
+            assert_eq!(answer.status, 200);
+            if keeps_alive && answer.field("Connection") != Some("close") {
+                client = Some(connected);
+            }
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every client has sent some more.
+    fn go_on(&self) {
+        let before = self.sent();
+        wait_until("requests are answered", || self.sent() > before + 40);
+    }
+}
+
+/// Has the youngest process replaced, and waits until it is.
+fn reload(hakaru: &Hakaru) {
+    let before = hakaru.successors();
+    let youngest = before.last().map_or(hakaru.pid() as i32, |&pid| pid);
+    kill(Pid::from_raw(youngest), Signal::SIGHUP).unwrap();
+    wait_until("a successor serves", || {
+        hakaru.lines("serves in our place: draining").len() == before.len() + 1
+    });
+}
+
+/// How many have said their last word.
+fn drained(hakaru: &Hakaru) -> usize {
+    let lines = hakaru.lines("ended");
+    lines
+        .iter()
+        .filter(|line| line["message"] == "ended")
+        .count()
+}
+
+/// Ends the youngest process, and waits until all have drained.
+fn stop_all(hakaru: &mut Hakaru) {
+    let successors = hakaru.successors();
+    kill(Pid::from_raw(*successors.last().unwrap()), Signal::SIGTERM).unwrap();
+    wait_until("all have drained", || {
+        drained(hakaru) == successors.len() + 1
+    });
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+}
+
+/// Reloads again and again under load; then each event must be one row.
+#[expect(clippy::print_stdout, reason = "how much was tried is worth a line")]
+fn reload_under_load(settings: Settings, database: &MariaDb, reloads: usize) {
+    let mut hakaru = settings.start();
+    let load = Load::new(&hakaru);
+    thread::scope(|scope| {
+        for keeps_alive in [true, true, false, false] {
+            let load = &load;
+            scope.spawn(move || load.send(keeps_alive));
+        }
+        for _ in 0..reloads {
+            load.go_on();
+            reload(&hakaru);
+        }
+        load.go_on();
+        load.stop.store(true, Ordering::Relaxed);
+    });
+    stop_all(&mut hakaru);
+    let values: Vec<u64> = database.query("SELECT value FROM eventlog");
+    let different: HashSet<u64> = values.iter().copied().collect();
+    assert_eq!(values.len(), different.len(), "an event is two rows");
+    assert_eq!(different.len() as u64, load.sent(), "an event is missing");
+    assert!((0..load.sent()).all(|value| different.contains(&value)));
+    let log = hakaru.log();
+    println!("{} events in {reloads} reloads, none failed", load.sent());
+    for line in log.lines() {
+        assert!(!line.contains("did not end in time"), "{line}");
+    }
+}
+
+#[test]
+fn thirty_reloads_under_load_fail_no_request() {
+    let database = MariaDb::start();
+    let settings = Settings::mysql(&database).flag("--linger=20ms");
+    reload_under_load(settings, &database, 30);
+}
+
+#[test]
+fn reloads_without_a_ring_and_without_a_journal_fail_no_request() {
+    let database = MariaDb::start();
+    let settings = Settings::mysql(&database)
+        .flag("--linger=20ms")
+        .flag("--io=epoll")
+        .flag("--ack=received");
+    reload_under_load(settings, &database, 5);
+}
+
+/// A copy of the binary that can be replaced.
+fn copy_of_hakaru(directory: &Path) -> PathBuf {
+    let copy = directory.join("hakaru");
+    std::fs::copy(env!("CARGO_BIN_EXE_hakaru"), &copy).unwrap();
+    copy
+}
+
+/// Puts another file in the place of one that may be running.
+fn replace(path: &Path, text: &str) {
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(&fresh, path).unwrap();
+}
+
+#[test]
+fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = copy_of_hakaru(directory.path());
+    let mut hakaru = Settings::sqlite()
+        .directory(directory.path())
+        .program(&program)
+        .start();
+    let mut client = Client::connect(hakaru.address);
+    let fails = |text: &str, why: &str, client: &mut Client, number: usize| {
+        match text {
+            "" => std::fs::remove_file(&program).unwrap(),
+            text => replace(&program, text),
+        }
+        hakaru.signal(Signal::SIGHUP);
+        wait_until("it is said", || {
+            hakaru.lines("there is no successor").len() == number
+        });
+        let line = &hakaru.lines("there is no successor")[number - 1];
+        assert!(line["message"].as_str().unwrap().contains(why), "{line}");
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    };
+    fails("#!/bin/sh\nexit 2\n", "exit status: 2", &mut client, 1);
+    fails("", "No such file", &mut client, 2);
+    fails("#!/bin/sh\nkill -9 $$\n", "signal: 9", &mut client, 3);
+    // One that hangs: another signal starts no other, and the end of the old one is its own.
+    replace(&program, "#!/bin/sh\nexec sleep 1000\n");
+    hakaru.signal(Signal::SIGHUP);
+    wait_until("it is started", || hakaru.successors().len() == 3);
+    hakaru.signal(Signal::SIGHUP);
+    hakaru.wait_for_line("this SIGHUP starts no other");
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    hakaru.signal(Signal::SIGTERM);
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+    assert_eq!(hakaru.identity().stored, 4);
+}
+
+#[test]
+fn a_successor_may_have_another_number_of_shards() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let program = copy_of_hakaru(directory.path());
+    // Under its own name, so that the next generation is started by it too.
+    let with_cores = |cores: u32| {
+        let binary = env!("CARGO_BIN_EXE_hakaru");
+        let script = format!("#!/bin/bash\nexec -a \"$0\" {binary} \"$@\" --cores {cores}\n");
+        replace(&program, &script);
+    };
+    let mut hakaru = Settings::mysql(&database)
+        .directory(directory.path())
+        .program(&program)
+        .flag("--cores=2")
+        .start();
+    let load = Load::new(&hakaru);
+    thread::scope(|scope| {
+        for keeps_alive in [true, false, false] {
+            let load = &load;
+            scope.spawn(move || load.send(keeps_alive));
+        }
+        for cores in [1, 2, 1] {
+            load.go_on();
+            with_cores(cores);
+            reload(&hakaru);
+        }
+        load.go_on();
+        load.stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(hakaru.lines("(1 shard,").len(), 2);
+    stop_all(&mut hakaru);
+    assert_eq!(database.count(), load.sent());
+}
+
+#[test]
+fn a_socket_that_systemd_opened_is_served_and_listens_on_afterwards() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Settings::sqlite()
+            .directory(directory.path())
+            .flag("--cores=2")
+            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
+            .shell_before(
+                "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID",
+            )
+            .start()
+    };
+    let mut hakaru = start();
+    assert_eq!(hakaru.address, address);
+    let send = || {
+        Client::connect(address)
+            .get("/hakaru?name=a&value=1")
+            .status
+    };
+    assert!((0..20).all(|_| send() == 200));
+    // Its successor has it from systemd too.
+    reload(&hakaru);
+    assert!((0..20).all(|_| send() == 200));
+    stop_all(&mut hakaru);
+    // Nobody serves; the socket takes a connection all the same, and the next server answers.
+    let waiting = TcpStream::connect(address).unwrap();
+    let next = start();
+    drop(waiting);
+    assert_eq!(send(), 200);
+    assert_eq!(next.stop().received, 1);
+}
+
+#[test]
+fn whoever_supervises_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let heard = UnixDatagram::bind(&path).unwrap();
+    heard.set_read_timeout(Some(DEADLINE)).unwrap();
+    let hear = |wanted: &str| loop {
+        let mut message = [0; 512];
+        let length = heard.recv(&mut message).unwrap();
+        let message = String::from_utf8(message[..length].to_vec()).unwrap();
+        if message.lines().any(|line| line.starts_with(wanted)) {
+            return message;
+        }
+    };
+    let mut hakaru = Settings::sqlite()
+        .directory(directory.path())
+        .variable("NOTIFY_SOCKET", path.to_str().unwrap())
+        .variable("WATCHDOG_USEC", "6000000")
+        .start();
+    let ready = hear("READY=1");
+    assert!(
+        ready.contains(&format!("MAINPID={}\n", hakaru.pid())),
+        "{ready}"
+    );
+    hear("WATCHDOG=1");
+    reload(&hakaru);
+    hear("RELOADING=1");
+    let successor = hakaru.successors()[0];
+    let ready = hear("READY=1");
+    assert!(ready.contains(&format!("MAINPID={successor}\n")), "{ready}");
+    // The first one has ended: it is the successor that is alive.
+    wait_until("it has drained", || drained(&hakaru) == 1);
+    hear("WATCHDOG=1");
+    stop_all(&mut hakaru);
+    hear("STOPPING=1");
+}
