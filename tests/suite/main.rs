@@ -25,6 +25,8 @@ mod http_contract;
 mod io_drivers;
 mod journal;
 mod outage;
+mod reconcile;
+mod report;
 mod rows;
 mod tls;
 mod torture;
