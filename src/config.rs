@@ -3,7 +3,8 @@
 mod arguments;
 pub mod dsn;
 mod dsn_params;
-mod units;
+mod reading;
+pub(crate) mod units;
 mod values;
 
 use std::fmt;
@@ -18,6 +19,8 @@ use crate::admin::AdminListen;
 use crate::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
 use crate::limits;
+use crate::reconcile::Reconciliation;
+use crate::report::Report;
 use arguments::{Arguments, Command};
 use dsn::DataSource;
 use values::{
@@ -112,6 +115,10 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Look at a journal.
     Inspect(Inspection, JournalQuestion),
+    /// Say what landed.
+    Report(Report),
+    /// Compare what was promised with what landed.
+    Reconcile(Reconciliation),
 }
 
 /// Why there is no [`Config`].
@@ -142,10 +149,22 @@ impl Config {
     /// Reads the process's own flags and variables.
     pub fn from_process() -> Result<Invocation, ConfigError> {
         let mut arguments = Arguments::try_parse()?;
-        if let Some(Command::Journal { json, question }) = arguments.command.take() {
-            let output = if json { Output::Json } else { Output::Text };
-            let inspection = Inspection::new(&data_dir(arguments.data_dir), output);
-            return Ok(Invocation::Inspect(inspection, question));
+        match arguments.command.take() {
+            None => {}
+            Some(Command::Journal { json, question }) => {
+                let output = if json { Output::Json } else { Output::Text };
+                let inspection = Inspection::new(&data_dir(arguments.data_dir), output);
+                return Ok(Invocation::Inspect(inspection, question));
+            }
+            Some(Command::Report(given)) => {
+                let report = given.read(arguments.datasource.parse()?)?;
+                return Ok(Invocation::Report(report));
+            }
+            Some(Command::Reconcile(given)) => {
+                let data_dir = data_dir(arguments.data_dir);
+                let reconciliation = given.read(arguments.datasource.parse()?, data_dir)?;
+                return Ok(Invocation::Reconcile(reconciliation));
+            }
         }
         let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
         Ok(Invocation::Serve(Box::new(Self::read(

@@ -62,3 +62,10 @@ pub mod metrics;
 pub mod admin;
 
 pub mod version;
+
+// Afterwards: people ask the database what landed.
+pub mod reading;
+
+pub mod report;
+
+pub mod reconcile;

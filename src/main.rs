@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hakaru::config::{Config, ConfigError, Invocation, JournalQuestion};
 use hakaru::journal::inspect::{InspectError, Inspection};
+use hakaru::reconcile::ReconcileError;
 use hakaru::upgrade::Program;
 use hakaru::{command_line, logging, server};
 
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => complain(&fault.to_string(), FAULT),
         },
+        Ok(Invocation::Report(report)) => answer(|out| Ok(report.run(out).map(|()| true)?)),
+        Ok(Invocation::Reconcile(asked)) => answer(|out| asked.run(out)),
         Err(ConfigError::Help(asked)) => match asked.print() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(FAULT),
@@ -54,6 +57,17 @@ fn inspect(inspection: &Inspection, question: &JournalQuestion) -> Result<(), In
     };
     // What was found comes before what is wrong with it.
     out.flush().map_err(InspectError::Output).and(answered)
+}
+
+/// Asks the database; `true`: what was found is as it should be.
+fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
+    // It may take minutes. Where the password cannot be hidden, the answer is still wanted.
+    drop(command_line::hide_passwords());
+    match question(&mut BufWriter::new(std::io::stdout().lock())) {
+        Ok(agrees) => ExitCode::from(if agrees { 0 } else { FAULT }),
+        Err(fault) if fault.is_usage() => complain(&fault.to_string(), BAD_CONFIGURATION),
+        Err(fault) => complain(&fault.to_string(), FAULT),
+    }
 }
 
 /// One line on standard error.

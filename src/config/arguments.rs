@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
+use super::reading::{ReconcileArguments, ReportArguments};
+
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
 ///
 /// Every flag can be given by the variable named beside it; the flag wins.
@@ -25,6 +27,7 @@ pub(super) struct Arguments {
     #[arg(
         long,
         env = "HAKARU_DATASOURCENAME",
+        global = true,
         value_name = "DSN",
         hide_env_values = true
     )]
@@ -193,4 +196,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         question: JournalQuestion,
     },
+    /// Says what landed: events and sums by name, and over time
+    Report(ReportArguments),
+
+    /// Compares a number or a list of events with the rows (exit code 1 where they do not agree)
+    Reconcile(ReconcileArguments),
 }

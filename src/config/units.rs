@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads `500ms`, `1s`, `1.5s`, `1m30s`: numbers with units, no sign. `None` for anything else.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -62,6 +62,7 @@ pub enum InspectError {
 }
 
 /// What a lane holds, as far as it could be read.
+#[derive(Default)]
 struct Contents {
     segments: usize,
     bytes: u64,
@@ -209,6 +210,40 @@ impl Inspection {
         verdict(damaged, unreadable)
     }
 
+    /// Passes on every event that is not stored yet: of each lane those from the position on that `stored`
+    /// gives. The answer is how many of them are unreadable.
+    pub fn pending(
+        &self,
+        stored: impl Fn(LaneId) -> Position,
+        mut each: impl FnMut(LaneId, Position, Event<'_>),
+    ) -> Result<u64, InspectError> {
+        let mut unreadable = 0;
+        for lane in Self::io(&self.journal, lanes(&self.journal))? {
+            let directory = self.directory(lane);
+            let reader = LaneReader::new(Disk, &directory, lane, stored(lane));
+            let mut contents = Contents::default();
+            let read = read_on(
+                reader,
+                &directory,
+                &mut contents,
+                lane,
+                |position, event| {
+                    each(lane, position, event);
+                    Ok(())
+                },
+            );
+            // A lane that a server has removed meanwhile is stored.
+            if !matches!(directory.try_exists(), Ok(false)) {
+                read?;
+            }
+            let missing = contents.damages.iter();
+            unreadable += missing
+                .map(|damage| damage.to.since(damage.from))
+                .sum::<u64>();
+        }
+        Ok(unreadable)
+    }
+
     /// Whether a process holds the lane's lock.
     fn is_owned(&self, lane: LaneId) -> bool {
         let lock = self.directory(lane).join("lock");
@@ -232,16 +267,7 @@ impl Inspection {
         lane: LaneId,
         each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
     ) -> Contents {
-        let mut contents = Contents {
-            segments: 0,
-            bytes: 0,
-            first: Position::START,
-            end: Position::START,
-            events: 0,
-            is_torn: false,
-            damages: Vec::new(),
-            error: None,
-        };
+        let mut contents = Contents::default();
         contents.error = self.read_into(&mut contents, lane, each).err();
         contents
     }
@@ -250,7 +276,7 @@ impl Inspection {
         &self,
         contents: &mut Contents,
         lane: LaneId,
-        mut each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
+        each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
     ) -> Result<(), InspectError> {
         let directory = self.directory(lane);
         for number in Self::io(&directory, segments(&Disk, &directory))? {
@@ -263,32 +289,43 @@ impl Inspection {
                 }
             }
         }
-        let mut reader = LaneReader::from_oldest(Disk, &directory, lane)?;
+        let reader = LaneReader::from_oldest(Disk, &directory, lane)?;
         contents.first = reader.position();
-        #[expect(clippy::expect_used, reason = "a constant within the range")]
-        let mut batch = Batch::new(BatchEvents::new(BATCH_EVENTS).expect("within the range"));
-        loop {
-            batch.clear();
-            let first = reader.position();
-            let filled = reader.fill(&mut batch, None);
-            for (index, event) in batch.events().enumerate() {
-                each(first.plus(index), event)?;
+        read_on(reader, &directory, contents, lane, each)
+    }
+}
+
+/// Reads to the end of a lane.
+fn read_on(
+    mut reader: LaneReader<Disk>,
+    directory: &Path,
+    contents: &mut Contents,
+    lane: LaneId,
+    mut each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
+) -> Result<(), InspectError> {
+    #[expect(clippy::expect_used, reason = "a constant within the range")]
+    let mut batch = Batch::new(BatchEvents::new(BATCH_EVENTS).expect("within the range"));
+    loop {
+        batch.clear();
+        let first = reader.position();
+        let filled = reader.fill(&mut batch, None);
+        for (index, event) in batch.events().enumerate() {
+            each(first.plus(index), event)?;
+        }
+        contents.events += batch.len();
+        contents.end = reader.position();
+        match filled {
+            Ok(Filled::More) => {}
+            Ok(Filled::End { is_torn }) => {
+                contents.is_torn = is_torn;
+                return Ok(());
             }
-            contents.events += batch.len();
-            contents.end = reader.position();
-            match filled {
-                Ok(Filled::More) => {}
-                Ok(Filled::End { is_torn }) => {
-                    contents.is_torn = is_torn;
-                    return Ok(());
+            Err(ReadError::Damage(damage)) => {
+                if !is_removed(directory, lane, &damage) {
+                    contents.damages.push(damage);
                 }
-                Err(ReadError::Damage(damage)) => {
-                    if !is_removed(&directory, lane, &damage) {
-                        contents.damages.push(damage);
-                    }
-                }
-                Err(fault) => return Err(fault.into()),
             }
+            Err(fault) => return Err(fault.into()),
         }
     }
 }

@@ -50,7 +50,7 @@ impl std::str::FromStr for LaneId {
 pub struct NotALaneId;
 
 /// Events since the lane began: the place of an event in its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
 impl Position {

@@ -10,7 +10,9 @@ use std::time::Instant;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Params, Statement, Value};
 
-use self::classify::{Verdict, sink_error, verdict};
+pub(crate) use self::classify::sink_error;
+use self::classify::{Verdict, verdict};
+pub(crate) use self::connect::connect;
 use self::ladder::{Rung, Rungs};
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
 use crate::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};

@@ -90,7 +90,7 @@ pub(super) fn verdict(error: mysql::Error) -> Verdict {
 }
 
 /// Sorts the error of any other statement.
-pub(super) fn sink_error(error: mysql::Error) -> SinkError {
+pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
     match &error {
         mysql::Error::MySqlError(said) if is_retry(said.code) => {
             SinkError::Retry(server_fault(said))

@@ -49,7 +49,7 @@ const PACKET_HEAD_BYTES: usize = 1024;
 const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Connects as `target` says.
-pub(super) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
+pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
     let encrypted = match target.tls {
         Tls::Off => None,
         Tls::Unverified | Tls::Preferred => Some(

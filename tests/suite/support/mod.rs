@@ -1,10 +1,12 @@
 //! What the tests drive: MariaDB, hakaru, and HTTP over plain sockets.
 
+mod asked;
 mod hakaru;
 mod http;
 mod mariadb;
 mod proxy;
 
+pub use asked::{Asked, ask, ask_with};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
 pub use mariadb::{MariaDb, free_port};

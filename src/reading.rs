@@ -1,0 +1,386 @@
+//! The table as people ask about it: a session that only reads, with a time limit for each question, in which
+//! all questions see one moment; and rows that are passed on one by one and never collected.
+
+pub mod dialect;
+
+pub mod moment;
+
+pub mod terminal;
+
+use std::borrow::Cow;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+use mysql_common::proto::codec::error::PacketCodecError;
+use rusqlite::OpenFlags;
+use rusqlite::types::ValueRef;
+
+use self::dialect::{Dialect, Exact};
+use self::moment::{Bound, Moment, Range, Span};
+use crate::config::dsn::{DataSource, MySqlTarget};
+use crate::sink::SinkError;
+use crate::sink::mysql::{connect, sink_error};
+
+/// How much longer the client waits than the server may take, so that the server's own words arrive.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Instructions of SQLite's machine between two looks at the clock: well under a millisecond.
+const SQLITE_STEPS: i32 = 10_000;
+
+/// How long another process may hold a SQLite file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadingError {
+    /// It cannot be asked like that: ask otherwise.
+    #[error("{0}")]
+    Question(String),
+    /// It took longer than it may: give it more time, or ask where nobody else is in need of the database.
+    #[error("{place}: not answered within --timeout {limit:?}; give it more, or ask a replica")]
+    Limit {
+        /// The database, without its password.
+        place: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The database will not answer: its words say what to do.
+    #[error("{place}: {text}")]
+    Database {
+        /// The database, without its password.
+        place: String,
+        /// Its words.
+        text: String,
+    },
+    /// A row holds what the table's columns cannot.
+    #[error("the table eventlog holds {0}, and not what hakaru stores")]
+    Row(String),
+    /// The answer cannot be written.
+    #[error("standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// A value of a row.
+#[derive(Debug, Clone, Copy)]
+pub enum Cell<'a> {
+    /// NULL.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// Text, or a number as text, as MySQL sends all of them.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Cell<'a> {
+    /// As a text. What is not UTF-8, which no `name` of hakaru's is, is replaced. NULL is empty.
+    pub fn text(self) -> Cow<'a, str> {
+        match self {
+            Self::Null => Cow::Borrowed(""),
+            Self::Integer(number) => Cow::Owned(number.to_string()),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes),
+        }
+    }
+
+    /// As a whole number; `None` for NULL.
+    pub fn integer(self) -> Result<Option<i128>, ReadingError> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Integer(number) => Ok(Some(number.into())),
+            Self::Bytes(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                let number = text.parse().ok().map(Some);
+                number.ok_or_else(|| ReadingError::Row(format!("{text:?} where a number belongs")))
+            }
+        }
+    }
+
+    /// As a number of rows, or of what cannot be negative.
+    pub fn count(self) -> Result<u64, ReadingError> {
+        let number = self.integer()?.unwrap_or_default();
+        u64::try_from(number)
+            .ok()
+            .ok_or_else(|| ReadingError::Row(format!("a count of {number}")))
+    }
+}
+
+/// A database that is asked. It never writes, and makes no table.
+pub struct Reading {
+    place: String,
+    limit: Duration,
+    dialect: Dialect,
+    source: Source,
+}
+
+enum Source {
+    MySql(Box<mysql::Conn>),
+    Sqlite(rusqlite::Connection),
+}
+
+impl Reading {
+    /// Opens the database to ask it questions of which each may take `limit`. All of them see one moment:
+    /// a consistent snapshot, which locks nothing and keeps no writer waiting.
+    pub fn open(datasource: &DataSource, limit: Duration) -> Result<Self, ReadingError> {
+        let place = datasource.to_string();
+        let source = match datasource {
+            DataSource::MySql(target) => match open_mysql(target, limit) {
+                Ok(connection) => Source::MySql(Box::new(connection)),
+                Err(fault) => {
+                    let text = fault.fault().to_string();
+                    return Err(ReadingError::Database { place, text });
+                }
+            },
+            DataSource::Sqlite(path) => {
+                // Else SQLite would make an empty file where none is.
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let opened = rusqlite::Connection::open_with_flags(path, flags).and_then(|file| {
+                    file.busy_timeout(BUSY_TIMEOUT)?;
+                    // As the other databases compare a pattern with utf8mb4_bin.
+                    file.execute_batch("PRAGMA case_sensitive_like = ON; BEGIN")?;
+                    Ok(file)
+                });
+                Source::Sqlite(opened.map_err(|fault| sqlite_fault(&place, limit, &fault))?)
+            }
+        };
+        let mut reading = Self {
+            place,
+            limit,
+            dialect: Dialect::Sqlite,
+            source,
+        };
+        if let Source::MySql(_) = reading.source {
+            let [collation] = reading.row(Exact::QUESTION)?.unwrap_or_default();
+            reading.dialect = Dialect::MySql(Exact::read(collation.as_deref()));
+        }
+        Ok(reading)
+    }
+
+    /// The database's name for people, without its password.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How it is asked.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Asks, and passes each row on as it arrives.
+    pub fn rows<const COLUMNS: usize>(
+        &mut self,
+        sql: &str,
+        mut each: impl FnMut([Cell<'_>; COLUMNS]) -> Result<(), ReadingError>,
+    ) -> Result<(), ReadingError> {
+        let (place, limit) = (&self.place, self.limit);
+        match &mut self.source {
+            Source::MySql(connection) => {
+                let fault = |fault| mysql_fault(place, limit, fault);
+                for row in connection.query_iter(sql).map_err(fault)? {
+                    let row = row.map_err(fault)?;
+                    each(std::array::from_fn(|index| match row.as_ref(index) {
+                        Some(mysql::Value::Bytes(bytes)) => Cell::Bytes(bytes),
+                        Some(mysql::Value::Int(number)) => Cell::Integer(*number),
+                        _ => Cell::Null,
+                    }))?;
+                }
+            }
+            Source::Sqlite(connection) => {
+                let fault = |fault| sqlite_fault(place, limit, &fault);
+                let end = Instant::now() + limit;
+                connection
+                    .progress_handler(SQLITE_STEPS, Some(move || Instant::now() >= end))
+                    .map_err(fault)?;
+                let mut statement = connection.prepare(sql).map_err(fault)?;
+                let mut found = statement.query([]).map_err(fault)?;
+                while let Some(row) = found.next().map_err(fault)? {
+                    each(std::array::from_fn(|index| match row.get_ref(index) {
+                        Ok(ValueRef::Integer(number)) => Cell::Integer(number),
+                        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Cell::Bytes(bytes),
+                        _ => Cell::Null,
+                    }))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first row of the answer.
+    pub fn row<const COLUMNS: usize>(
+        &mut self,
+        sql: &str,
+    ) -> Result<Option<[Option<String>; COLUMNS]>, ReadingError> {
+        let mut first = None;
+        self.rows(sql, |cells: [Cell<'_>; COLUMNS]| {
+            let texts = || {
+                cells.map(|cell| match cell {
+                    Cell::Null => None,
+                    cell => Some(cell.text().into_owned()),
+                })
+            };
+            first.get_or_insert_with(texts);
+            Ok(())
+        })?;
+        Ok(first)
+    }
+
+    /// The time zone that the column `at` is in, by its name.
+    pub fn zone(&mut self) -> Result<String, ReadingError> {
+        if self.dialect == Dialect::Sqlite {
+            return Ok("UTC".to_owned());
+        }
+        let zones = self.row("SELECT @@session.time_zone, @@system_time_zone")?;
+        Ok(match zones {
+            Some([Some(session), system]) if session == "SYSTEM" => system.unwrap_or(session),
+            Some([Some(session), _]) => session,
+            _ => "unknown".to_owned(),
+        })
+    }
+
+    /// A span of time in the time zone of the column.
+    pub fn range(&mut self, span: &Span) -> Result<Range, ReadingError> {
+        let range = Range {
+            from: self.bound(span.from, Moment::floor, "--from")?,
+            to: self.bound(span.to, Moment::ceiling, "--to")?,
+        };
+        match (&range.from, &range.to) {
+            (Some(from), Some(to)) if from.civil >= to.civil => {
+                let (from, to) = (&from.civil, &to.civil);
+                let text = format!("--from {from} is not before --to {to}");
+                Err(ReadingError::Question(text))
+            }
+            _ => Ok(range),
+        }
+    }
+
+    fn bound(
+        &mut self,
+        moment: Option<Moment>,
+        whole: fn(Moment) -> Moment,
+        setting: &str,
+    ) -> Result<Option<Bound>, ReadingError> {
+        let Some(moment) = moment.map(whole) else {
+            return Ok(None);
+        };
+        if self.dialect == Dialect::Sqlite {
+            return Ok(Some(moment.in_utc()));
+        }
+        // The server knows its time zones.
+        let question = match moment {
+            Moment::Instant(instant) => {
+                let seconds = instant.as_second();
+                format!("SELECT FROM_UNIXTIME({seconds}), {seconds}")
+            }
+            Moment::Civil(civil) => {
+                let civil = moment::text(civil);
+                format!("SELECT CAST('{civil}' AS DATETIME), FLOOR(UNIX_TIMESTAMP('{civil}'))")
+            }
+        };
+        match self.row(&question)? {
+            Some([Some(civil), unix]) => Ok(Some(Bound {
+                civil,
+                // Zero stands for what the server cannot say.
+                unix: unix
+                    .and_then(|unix| unix.parse().ok())
+                    .filter(|&unix| unix != 0),
+            })),
+            _ => {
+                let text = format!("{setting}: the database has no such time");
+                Err(ReadingError::Question(text))
+            }
+        }
+    }
+}
+
+fn open_mysql(target: &MySqlTarget, limit: Duration) -> Result<mysql::Conn, SinkError> {
+    let mut target = target.clone();
+    target.read_timeout = limit + GRACE;
+    let mut connection = connect(&target)?;
+    // MariaDB has the one, in seconds, for every statement; MySQL the other, in milliseconds, for SELECT.
+    let limits = [
+        format!("SET SESSION max_statement_time = {}", limit.as_secs_f64()),
+        format!("SET SESSION max_execution_time = {}", limit.as_millis()),
+    ];
+    for statement in limits {
+        match connection.query_drop(statement) {
+            Err(mysql::Error::MySqlError(said)) if said.code == UNKNOWN_VARIABLE => {}
+            outcome => {
+                outcome.map_err(sink_error)?;
+                break;
+            }
+        }
+    }
+    for statement in [
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ] {
+        connection.query_drop(statement).map_err(sink_error)?;
+    }
+    Ok(connection)
+}
+
+/// What a server says of a system variable that it does not have.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// Whether the server ended a statement over its limit, or the client gave up waiting.
+fn is_limit(fault: &mysql::Error) -> bool {
+    use io::ErrorKind::{TimedOut, WouldBlock};
+    match fault {
+        mysql::Error::MySqlError(said) => OVER_LIMIT.contains(&said.code),
+        mysql::Error::IoError(fault) | mysql::Error::CodecError(PacketCodecError::Io(fault)) => {
+            matches!(fault.kind(), TimedOut | WouldBlock)
+        }
+        _ => false,
+    }
+}
+
+/// What MariaDB and MySQL say of a statement that took too long.
+const OVER_LIMIT: [u16; 2] = [1969, 3024];
+
+fn mysql_fault(place: &str, limit: Duration, fault: mysql::Error) -> ReadingError {
+    let place = place.to_owned();
+    if is_limit(&fault) {
+        return ReadingError::Limit { place, limit };
+    }
+    let text = sink_error(fault).fault().to_string();
+    ReadingError::Database { place, text }
+}
+
+fn sqlite_fault(place: &str, limit: Duration, fault: &rusqlite::Error) -> ReadingError {
+    let place = place.to_owned();
+    match fault.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::OperationInterrupted) => ReadingError::Limit { place, limit },
+        _ => ReadingError::Database {
+            place,
+            text: fault.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_is_over_the_limit_too() {
+        let waited = || io::Error::from(io::ErrorKind::WouldBlock);
+        let said = |code| {
+            mysql::Error::MySqlError(mysql::MySqlError {
+                state: "HY000".to_owned(),
+                message: "words".to_owned(),
+                code,
+            })
+        };
+        let codec = |fault| mysql::Error::CodecError(PacketCodecError::Io(fault));
+        for fault in [
+            said(1969),
+            said(3024),
+            codec(waited()),
+            mysql::Error::IoError(waited()),
+        ] {
+            assert!(is_limit(&fault), "{fault}");
+        }
+        for fault in [said(1146), codec(io::ErrorKind::BrokenPipe.into())] {
+            assert!(!is_limit(&fault), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the comparison says, for people and for programs.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::elsewhere::Unread;
+use crate::reading::ReadingError;
+use crate::reading::moment::Range;
+use crate::reading::terminal::Screen;
+
+/// Columns of a terminal that a name may take.
+const NAME_WIDTH_MAX: usize = 48;
+
+/// What can be wrong with an event or a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Expected, and nowhere.
+    Lost,
+    /// A row more than expected.
+    Doubled,
+    /// The row of an event that is expected, with another time.
+    Late,
+    /// A row that is not expected.
+    Unexpected,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
+            Self::Late => "late",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
+/// One of the first few of a kind.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    /// `None` for a row without one.
+    pub(super) value: Option<u32>,
+    /// How many there are of this name and value.
+    pub(super) count: u64,
+    /// In milliseconds since 1970.
+    pub(super) sent_ms: Option<i64>,
+    /// In seconds since 1970.
+    pub(super) received: Option<i64>,
+}
+
+impl Listed {
+    pub(super) fn new(kind: Kind, name: &str) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            value: None,
+            count: 1,
+            sent_ms: None,
+            received: None,
+        }
+    }
+}
+
+/// What the comparison says.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) place: String,
+    pub(super) zone: String,
+    pub(super) range: Range,
+    pub(super) late_seconds: f64,
+    pub(super) expected: u64,
+    /// Rows of the range; with a list, those that it expects.
+    pub(super) rows: u64,
+    /// Accounted for.
+    pub(super) dead_letters: u64,
+    /// Accounted for.
+    pub(super) pending: u64,
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) unexpected: u64,
+    pub(super) late: u64,
+    /// `None` with a list, which says more.
+    pub(super) surplus: Option<u64>,
+    /// Whether it may be answers that nobody read.
+    pub(super) is_surplus_explained: bool,
+    pub(super) listed: Vec<Listed>,
+    pub(super) unread: Unread,
+}
+
+impl Answer {
+    /// Whether what is expected is there, and nothing else.
+    pub(super) fn agrees(&self) -> bool {
+        let surplus = self.surplus.unwrap_or_default();
+        self.lost + self.doubled + self.unexpected + self.late == 0
+            && (surplus == 0 || self.is_surplus_explained)
+    }
+
+    /// For people.
+    pub(super) fn write_text(
+        &self,
+        out: &mut dyn Write,
+        screen: Screen,
+    ) -> Result<(), ReadingError> {
+        let (place, range, zone) = (&self.place, &self.range, &self.zone);
+        writeln!(out, "eventlog in {place}")?;
+        writeln!(out, "{range}, times in the time zone {zone}")?;
+        writeln!(out)?;
+        let late = format!("received more than {}s from their `at`", self.late_seconds);
+        let mut lines = vec![
+            ("expected", self.expected, ""),
+            ("rows", self.rows, ""),
+            (
+                "dead letters",
+                self.dead_letters,
+                "refused by the database: accounted for",
+            ),
+            ("journal", self.pending, "still to be stored: accounted for"),
+            ("lost", self.lost, "nowhere"),
+        ];
+        match self.surplus {
+            Some(surplus) => lines.push(("surplus", surplus, SURPLUS)),
+            None => lines.extend([
+                ("doubled", self.doubled, "rows more than expected"),
+                (
+                    "unexpected",
+                    self.unexpected,
+                    "rows that are not in the list",
+                ),
+                ("late", self.late, late.as_str()),
+            ]),
+        }
+        for (title, count, words) in lines {
+            let words = if count > 0 { words } else { "" };
+            let line = format!("{title:12}  {count:>12}  {words}");
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        self.write_unread(out)?;
+        self.write_listed(out, screen)?;
+        let verdict = if self.agrees() {
+            "everything agrees"
+        } else {
+            "it does not agree"
+        };
+        Ok(writeln!(out, "\n{verdict}")?)
+    }
+
+    fn write_unread(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
+        let Unread {
+            data_dir,
+            letters,
+            events,
+        } = &self.unread;
+        if let Some(path) = data_dir {
+            let path = path.display();
+            writeln!(
+                out,
+                "there is no {path}: neither dead letters nor a journal were looked at (--data-dir)"
+            )?;
+        }
+        if *letters > 0 {
+            writeln!(
+                out,
+                "{letters} lines of dead-letters.ndjson are none, and were passed over"
+            )?;
+        }
+        if *events > 0 {
+            writeln!(
+                out,
+                "{events} events of the journal are unreadable: see hakaru journal verify"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_listed(&self, out: &mut dyn Write, screen: Screen) -> Result<(), ReadingError> {
+        let mut kind = None;
+        for found in &self.listed {
+            if kind != Some(found.kind) {
+                kind = Some(found.kind);
+                writeln!(out, "\n{}, the first:", found.kind.name())?;
+            }
+            let name = screen.name(&found.name, NAME_WIDTH_MAX);
+            let value = found
+                .value
+                .map_or("NULL".to_owned(), |value| value.to_string());
+            write!(out, "  {name}  {value}")?;
+            if found.count > 1 {
+                write!(out, "  {} times", found.count)?;
+            }
+            if let Some(sent) = found.sent_ms {
+                write!(out, "  sent {}", instant(Some(sent)).unwrap_or_default())?;
+            }
+            if let Some(received) =
+                instant(found.received.map(|received| received.saturating_mul(1000)))
+            {
+                write!(out, "  received {received}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    /// One document.
+    pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
+        let bound = |bound: &Option<crate::reading::moment::Bound>| {
+            bound.as_ref().map(|bound| bound.civil.clone())
+        };
+        let listed = self.listed.iter().map(|found| {
+            json!({
+                "kind": found.kind.name(), "name": found.name, "value": found.value, "count": found.count,
+                "sent": instant(found.sent_ms),
+                "received": instant(found.received.map(|received| received.saturating_mul(1000))),
+            })
+        });
+        let mut document = json!({
+            "agrees": self.agrees(),
+            "datasource": self.place,
+            "from": bound(&self.range.from),
+            "to": bound(&self.range.to),
+            "time_zone": self.zone,
+            "expected": self.expected,
+            "rows": self.rows,
+            "dead_letters": self.dead_letters,
+            "pending": self.pending,
+            "lost": self.lost,
+        });
+        match self.surplus {
+            Some(surplus) => document["surplus"] = surplus.into(),
+            None => {
+                document["doubled"] = self.doubled.into();
+                document["unexpected"] = self.unexpected.into();
+                document["late"] = self.late.into();
+                document["listed"] = listed.collect::<Vec<Value>>().into();
+            }
+        }
+        document["unread"] = json!({
+            "data_dir": self.unread.data_dir.as_ref().map(|path| path.display().to_string()),
+            "dead_letters": self.unread.letters,
+            "journal": self.unread.events,
+        });
+        Ok(writeln!(out, "{document:#}")?)
+    }
+}
+
+/// What a surplus may be.
+const SURPLUS: &str = "a generator that stops reads no last answer on its connections: up to so many are no fault \
+     (--connections)";
+
+/// UTC.
+fn instant(millis: Option<i64>) -> Option<String> {
+    let instant = Timestamp::from_millisecond(millis?).ok()?;
+    Some(format!("{instant:.3}"))
+}
