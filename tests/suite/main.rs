@@ -27,5 +27,6 @@ mod journal;
 mod outage;
 mod reload;
 mod rows;
+mod status_page;
 mod tls;
 mod torture;
