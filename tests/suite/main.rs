@@ -29,5 +29,6 @@ mod reconcile;
 mod reload;
 mod report;
 mod rows;
+mod status_page;
 mod tls;
 mod torture;

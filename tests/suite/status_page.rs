@@ -1,0 +1,201 @@
+//! The status page as people see it: opened in a browser, whatever the server says, or when it says nothing.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Settings, wait_until};
+
+const PAGE: &str = include_str!("../../src/admin/page.html");
+
+/// What the browser makes of a page after three seconds of its own time, which passes in a moment.
+fn open(url: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "60", "chromium", "--headless"])
+        .args(["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["--no-first-run", "--disable-background-networking"])
+        .args(["--disable-component-update", "--disable-sync"])
+        .args(["--disable-quic", "--enable-logging=stderr"])
+        .args(["--virtual-time-budget=3000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", directory.path().display()))
+        .arg(url)
+        .output()
+        .expect("chromium, from Debian's package of that name");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // A part that could not be shown says so there, and so does what the policy did not allow.
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("CONSOLE") && !line.contains("Failed to load resource"))
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Serves the page with statistics of one's own until the process ends: the statistics so many times, and
+/// then no more.
+fn serve(stats: &Value, times: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (stats, left) = (stats.to_string(), Arc::new(AtomicUsize::new(times)));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (stats, left) = (stats.clone(), Arc::clone(&left));
+            thread::spawn(move || answer(stream, &stats, &left));
+        }
+    });
+    url
+}
+
+/// Answers one request; a browser may also open a connection that it never uses.
+fn answer(stream: TcpStream, stats: &str, left: &AtomicUsize) -> Option<()> {
+    let mut lines = BufReader::new(&stream).lines();
+    let request = lines.next()?.ok()?;
+    lines
+        .find(|line| line.as_ref().map_or(true, String::is_empty))?
+        .ok()?;
+    let (kind, body) = if request.starts_with("GET /stats.json ") {
+        let less = |left: usize| left.checked_sub(1);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .ok()?;
+        ("application/json", stats)
+    } else {
+        ("text/html; charset=utf-8", PAGE)
+    };
+    let length = body.len();
+    write!(
+        &stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .ok()
+}
+
+/// The text of the element with this id, as long as there is no element in it.
+fn text<'a>(dom: &'a str, id: &str) -> &'a str {
+    let (_, behind) = dom.split_once(&format!("id=\"{id}\"")).expect(id);
+    let (_, inside) = behind.split_once('>').unwrap();
+    inside.split_once('<').unwrap().0
+}
+
+#[test]
+fn the_page_of_a_server_shows_its_events_and_a_strangers_name_as_text() {
+    let hakaru = Settings::sqlite().flag("--linger=20ms").start();
+    let mut client = Client::connect(hakaru.address);
+    // It would take the title, if it became an element.
+    let name = "%3Cimg+id%3Dinjected+src%3Dx+onerror%3Ddocument.title%3D%27owned%27%3E";
+    for _ in 0..64 {
+        let answer = client.get(&format!("/hakaru?name={name}&value=1"));
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(client.get("/hakaru?name=&value=1").status, 400);
+    wait_until("the events are stored", || {
+        let stats = Client::connect(hakaru.admin()).get("/stats.json").body;
+        serde_json::from_str::<Value>(&stats).unwrap()["events"]["stored"] == 64
+    });
+    let dom = open(&format!("http://{}/", hakaru.admin()));
+    for (id, expected) in [
+        ("state", "✓ ready"),
+        ("sum-received", "64"),
+        ("sum-stored", "64"),
+        ("sum-dead", "0"),
+        ("sum-pending", "0"),
+        ("sum-verdict", "✓ every event is accounted for"),
+        ("rejected-total", "1 in all"),
+        ("database-state", "✓ takes writes"),
+    ] {
+        assert_eq!(text(&dom, id), expected, "{id}\n{dom}");
+    }
+    let shown = ">&lt;img id=injected src=x onerror=document.title='owned'&gt;</span>";
+    assert!(dom.contains(shown), "{dom}");
+    // An element's attributes are written with quotation marks.
+    assert!(!dom.contains("<img id=\"injected\""), "{dom}");
+    assert!(!dom.contains("<title>owned"), "{dom}");
+    assert!(dom.contains("ready – hakaru</title>"), "{dom}");
+    hakaru.stop();
+}
+
+#[test]
+fn parts_that_are_missing_or_strange_leave_the_others_alone() {
+    let empty = open(&serve(&json!({}), usize::MAX));
+    assert_eq!(text(&empty, "state"), "? unknown");
+    assert_eq!(text(&empty, "sum-received"), "–");
+    let nothing = json!({
+        "state": null, "events": null, "http": null, "journal": null, "queue": null, "database": null,
+        "latency_seconds": null, "top_names": null, "process": null, "history": null,
+    });
+    let nothing = open(&serve(&nothing, usize::MAX));
+    assert_eq!(text(&nothing, "state"), "? unknown");
+    let strange = json!({
+        "state": "shedding", "reason": "<b id=reason>", "node": "<b id=node>", "ack": "<b id=ack>",
+        "promise": "<b id=promise>", "events": { "received": 1e19, "rejected": { "<b id=why>": 7 } },
+        "http": 7, "journal": [], "queue": "full", "latency_seconds": { "<b id=time>": {} },
+        "database": {
+            "healthy": false, "reason": "<b id=trouble>", "address": "<b id=address>", "writers": 7,
+            "errors": [null, {}, { "at": 1.5, "class": "<b id=class>", "code": "<b id=code>", "text": "<b id=text>" }],
+        },
+        "top_names": { "names": [null, {}, { "name": "\u{202e}evil\u{200b}", "share": 2.0 }, { "name": " " }] },
+        "history": { "received_per_second": ["many", null, 1e300], "journal_bytes": [-1, 0, 1] },
+    });
+    let strange = open(&serve(&strange, usize::MAX));
+    assert_eq!(text(&strange, "state"), "! shedding");
+    assert_eq!(text(&strange, "sum-received"), "10,000,000,000,000,000,000");
+    assert_eq!(text(&strange, "database-reason"), "&lt;b id=trouble&gt;");
+    for id in [
+        "reason", "why", "time", "trouble", "address", "class", "code", "text", "ack",
+    ] {
+        assert!(
+            !strange.contains(&format!("<b id=\"{id}\"")),
+            "{id}\n{strange}"
+        );
+    }
+    // What would turn its surroundings around, or not be seen at all, is written out.
+    assert!(
+        !strange.contains('\u{202e}') && strange.contains("\\u{202e}"),
+        "{strange}"
+    );
+    assert!(strange.contains("\\u{20}"), "{strange}");
+}
+
+#[test]
+fn a_server_that_answers_no_more_is_told_from_one_that_is_well() {
+    let stats = json!({ "state": "ready", "node": "one", "events": { "received": 7 } });
+    let dom = open(&serve(&stats, 1));
+    assert_eq!(text(&dom, "state"), "? no answer");
+    assert!(
+        dom.contains("<title>? one no answer – hakaru</title>"),
+        "{dom}"
+    );
+    let said = text(&dom, "lost-what");
+    let since = "No answer from this server since ";
+    assert!(
+        said.contains(since) && said.ends_with(": no connection."),
+        "{said}"
+    );
+    // What was known last is still there.
+    assert_eq!(text(&dom, "sum-received"), "7");
+    let never = open(&serve(&stats, 0));
+    let said = text(&never, "lost-what");
+    assert!(said.contains("since this page was opened at "), "{said}");
+}
+
+#[test]
+fn the_page_is_one_small_file_that_asks_nobody_else() {
+    assert!(PAGE.len() < 60 * 1024);
+    let outside = PAGE.replace("http://www.w3.org/2000/svg", "");
+    for refused in [
+        "://",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+    ] {
+        assert!(!outside.contains(refused), "{refused}");
+    }
+}
