@@ -27,6 +27,9 @@ use crate::sink::{Fault, InsertTimes, Sink, SinkError};
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often a writer that waits looks whether the process drains.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
 /// Without work it is tried this often whether the database takes writes.
 pub const PROVE_EVERY: Duration = Duration::from_secs(15);
 
@@ -240,7 +243,20 @@ impl Storing {
         } else {
             self.note(fault);
             self.abandon(fault);
-            thread::sleep(self.trouble.backoff(fault));
+            let until = Instant::now() + self.trouble.backoff(fault);
+            self.sleep(until, is_journaled);
+        }
+    }
+
+    /// Waits before another attempt; where a drain makes it the last one, not a moment longer.
+    fn sleep(&self, until: Instant, is_journaled: bool) {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let is_last = is_journaled && self.writer.draining.load(Ordering::Relaxed);
+            if left.is_zero() || is_last {
+                return;
+            }
+            thread::sleep(left.min(DRAIN_POLL));
         }
     }
 

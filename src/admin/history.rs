@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::overview::Overview;
 use super::process::Process;
+use crate::event::UnixMillis;
 use crate::metrics::{Metrics, Snapshot};
 
 /// How often everything is looked at.
@@ -90,7 +91,7 @@ impl History {
         let totals = overview.metrics.totals();
         let look = Look {
             at: Instant::now(),
-            received: totals.received,
+            received: totals.received - totals.recovered,
             stored: totals.stored,
             rejected: totals.rejected.iter().sum(),
             shed: totals.shed,
@@ -131,6 +132,12 @@ impl History {
             Some(first) => now.since(&first.times),
             None => now,
         }
+    }
+
+    /// When the last point was made, in seconds since 1970.
+    pub(super) fn end(&self) -> u64 {
+        let age = self.looks.back().map(|look| look.at.elapsed());
+        UnixMillis::now().seconds() - age.unwrap_or_default().as_secs()
     }
 
     /// The points of a plot of fifteen minutes, oldest first; `None` for the time before the first.

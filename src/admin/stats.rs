@@ -78,7 +78,7 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
             "open_fds": process.open_fds,
             "max_fds": process.max_fds,
         },
-        "history": plots(history, now),
+        "history": plots(history),
     })
 }
 
@@ -162,14 +162,14 @@ fn top_names(overview: &Overview) -> Value {
     })
 }
 
-fn plots(history: &History, now: UnixMillis) -> Value {
+fn plots(history: &History) -> Value {
     let rate = |of: fn(&Point) -> f64| history.plot(|point| rounded(of(point)));
     let time = |of: fn(&Point) -> Option<f64>| -> Vec<Option<f64>> {
         history.plot(of).into_iter().map(Option::flatten).collect()
     };
     json!({
         "step_seconds": STEP.as_secs(),
-        "end": now.seconds(),
+        "end": history.end(),
         "received_per_second": rate(|point| point.received),
         "stored_per_second": rate(|point| point.stored),
         "rejected_per_second": rate(|point| point.rejected),

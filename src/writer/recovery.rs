@@ -208,6 +208,10 @@ impl Replay {
         let Some(directory) = &self.lane.directory else {
             return true;
         };
+        // The database is not asked again, which may take its time to refuse.
+        if storing.has_given_up {
+            return false;
+        }
         let adopted = storing.open().and_then(|()| storing.checkpoint(&self.lane));
         match adopted {
             Ok(checkpoint) => {
