@@ -31,7 +31,7 @@ impl Sockets {
             address: config.listen.to_string(),
             fault,
         };
-        let mut handed_over = inherited.http(config.listen);
+        let mut handed_over = inherited.http(config.listen).map_err(refused)?;
         if handed_over.is_empty() {
             let bound = listener::bind(config.listen, shards).map_err(refused)?;
             handed_over = bound

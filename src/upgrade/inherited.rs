@@ -47,39 +47,36 @@ impl Inherited {
         })
     }
 
-    /// The sockets for events, if they are where events are to come in. Others are closed, which is said.
-    pub fn http(&mut self, asked: SocketAddr) -> Vec<(SocketUse, TcpListener)> {
-        let is_http = |of: SocketUse| of != SocketUse::Admin;
-        self.select(is_http, |address| is_there(asked, address))
-    }
-
-    /// The socket of the admin port.
-    pub fn admin(&mut self, asked: SocketAddr) -> Option<TcpListener> {
-        let admin = self.select(
-            |of| of == SocketUse::Admin,
-            |address| is_there(asked, address),
-        );
-        admin.into_iter().next().map(|(_, socket)| socket)
-    }
-
-    fn select(
-        &mut self,
-        wanted: impl Fn(SocketUse) -> bool,
-        is_there: impl Fn(SocketAddr) -> bool,
-    ) -> Vec<(SocketUse, TcpListener)> {
-        let (mut selected, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sockets)
-            .into_iter()
-            .partition(|(of, _)| wanted(*of));
-        self.sockets = others;
-        selected.retain(|(of, socket)| {
-            let address = socket.local_addr();
-            // Where a unit listens is the unit's to say.
-            let kept = *of == SocketUse::Unit || address.as_ref().is_ok_and(|at| is_there(*at));
-            if !kept {
-                log::warn!("a socket that was handed over is not where it should be: {address:?}");
+    /// The sockets for events. Those of a predecessor must be where events are to come in: what waits in
+    /// them would be lost. Where a unit of systemd listens is the unit's to say.
+    pub fn http(&mut self, asked: SocketAddr) -> io::Result<Vec<(SocketUse, TcpListener)>> {
+        let sockets = self.select(|of| of != SocketUse::Admin);
+        for (of, socket) in &sockets {
+            let address = socket.local_addr()?;
+            if *of == SocketUse::Http && !is_there(asked, address) {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    format!(
+                        "the process before listens on {address}; restart it, to listen elsewhere"
+                    ),
+                ));
             }
-            kept
-        });
+        }
+        Ok(sockets)
+    }
+
+    /// The socket of the admin port, if it is where that is to be.
+    pub fn admin(&mut self, asked: SocketAddr) -> Option<TcpListener> {
+        let sockets = self.select(|of| of == SocketUse::Admin).into_iter();
+        sockets
+            .map(|(_, socket)| socket)
+            .find(|socket| socket.local_addr().is_ok_and(|at| is_there(asked, at)))
+    }
+
+    fn select(&mut self, wanted: impl Fn(SocketUse) -> bool) -> Vec<(SocketUse, TcpListener)> {
+        let sockets = std::mem::take(&mut self.sockets).into_iter();
+        let (selected, others) = sockets.partition(|(of, _)| wanted(*of));
+        self.sockets = others;
         selected
     }
 
