@@ -1,6 +1,7 @@
 //! Flags and environment variables, read into one validated [`Config`].
 
 mod arguments;
+mod documents;
 pub mod dsn;
 mod dsn_params;
 mod units;
@@ -11,12 +12,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
-use crate::limits;
+use crate::{limits, version};
 use arguments::{Arguments, Command};
 use dsn::DataSource;
 use values::{
@@ -108,6 +108,8 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Look at a journal.
     Inspect(Inspection, JournalQuestion),
+    /// Write this to standard output: the version, completions, a manual page.
+    Print(Vec<u8>),
 }
 
 /// Why there is no [`Config`].
@@ -129,7 +131,7 @@ pub enum ConfigError {
     /// The command line itself is wrong.
     #[error("{0}; see hakaru --help")]
     Arguments(String),
-    /// Help or the version was asked for.
+    /// Help was asked for.
     #[error("{0}")]
     Help(clap::Error),
 }
@@ -137,16 +139,29 @@ pub enum ConfigError {
 impl Config {
     /// Reads the process's own flags and variables.
     pub fn from_process() -> Result<Invocation, ConfigError> {
-        let mut arguments = Arguments::try_parse()?;
-        if let Some(Command::Journal { json, question }) = arguments.command.take() {
-            let output = if json { Output::Json } else { Output::Text };
-            let inspection = Inspection::new(&data_dir(arguments.data_dir), output);
-            return Ok(Invocation::Inspect(inspection, question));
-        }
-        let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
-        Ok(Invocation::Serve(Box::new(Self::read(
-            arguments, log_filter,
-        )?)))
+        let mut arguments = match Arguments::read(std::env::args_os()) {
+            Err(asked) if asked.kind() == ErrorKind::DisplayVersion => {
+                return Ok(Invocation::Print(version::line().into()));
+            }
+            read => read?,
+        };
+        let command = arguments.command.take();
+        let config = |arguments| -> Result<_, ConfigError> {
+            let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
+            Ok(Box::new(Self::read(arguments, log_filter)?))
+        };
+        let output = |json| if json { Output::Json } else { Output::Text };
+        Ok(match command {
+            None => Invocation::Serve(config(arguments)?),
+            Some(Command::Completions { shell }) => {
+                Invocation::Print(documents::completions(shell))
+            }
+            Some(Command::Man { names }) => Invocation::Print(documents::manual(&names)?),
+            Some(Command::Journal { json, question }) => {
+                let inspection = Inspection::new(&data_dir(arguments.data_dir), output(json));
+                Invocation::Inspect(inspection, question)
+            }
+        })
     }
 
     fn read(given: Arguments, log_filter: String) -> Result<Self, ConfigError> {

@@ -79,8 +79,9 @@ pub fn choose(choice: IoChoice) -> Result<IoDriver, IoUringRefused> {
     }
 }
 
-/// Sets a ring up as a shard would, and looks for the operations that a shard needs.
-fn probe() -> Result<RingFlags, String> {
+/// Sets a ring up as a shard would, and looks for the operations that a shard needs. Logs nothing; the
+/// error says why io_uring cannot be used.
+pub fn probe() -> Result<RingFlags, String> {
     let mut refused = None;
     for flags in RingFlags::BEST_FIRST {
         match flags.builder().build(RING_ENTRIES) {

@@ -16,14 +16,9 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Config::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
-        Ok(Invocation::Inspect(inspection, question)) => match inspect(&inspection, &question) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => complain(&fault.to_string(), FAULT),
-        },
-        Err(ConfigError::Help(asked)) => match asked.print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAULT),
-        },
+        Ok(Invocation::Inspect(inspection, question)) => ended(inspect(&inspection, &question)),
+        Ok(Invocation::Print(text)) => ended(std::io::stdout().write_all(&text)),
+        Err(ConfigError::Help(asked)) => ended(asked.print()),
         Err(fault) => complain(&fault.to_string(), BAD_CONFIGURATION),
     }
 }
@@ -49,6 +44,14 @@ fn inspect(inspection: &Inspection, question: &JournalQuestion) -> Result<(), In
     };
     // What was found comes before what is wrong with it.
     out.flush().map_err(InspectError::Output).and(answered)
+}
+
+/// The end of what does not serve.
+fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => complain(&fault.to_string(), FAULT),
+    }
 }
 
 /// One line on standard error.

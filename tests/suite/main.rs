@@ -18,6 +18,7 @@ mod clients;
 mod configuration;
 mod connections;
 mod dead_letters;
+mod documents;
 mod drain;
 mod http_bounds;
 mod http_contract;

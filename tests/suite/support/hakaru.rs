@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,6 +95,12 @@ impl Settings {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Runs what ends by itself, in `directory`, and gives all it wrote.
+    pub fn run_in(&self, directory: &Path) -> Output {
+        let mut command = self.command(directory);
+        command.stdout(Stdio::piped()).output().unwrap()
     }
 
     /// Starts it and waits until it listens.
