@@ -106,6 +106,8 @@ pub struct Config {
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>),
+    /// Try everything that is set.
+    Check(Box<Config>, Output),
     /// Look at a journal.
     Inspect(Inspection, JournalQuestion),
     /// Write this to standard output: the version, completions, a manual page.
@@ -153,6 +155,7 @@ impl Config {
         let output = |json| if json { Output::Json } else { Output::Text };
         Ok(match command {
             None => Invocation::Serve(config(arguments)?),
+            Some(Command::Check { json }) => Invocation::Check(config(arguments)?, output(json)),
             Some(Command::Completions { shell }) => {
                 Invocation::Print(documents::completions(shell))
             }

@@ -1,7 +1,7 @@
 //! hakaru collects events over HTTP and stores each one in MySQL.
 //!
 //! The life of an event, in the order of the modules: [`config`] says where events come in and where
-//! rows go. [`server`] starts one [`shard`] a core and the writers.
+//! rows go; [`check`] tries that without serving. [`server`] starts one [`shard`] a core and the writers.
 //! A shard's [`listener`] accepts a [`connection`]; what it reads goes through [`http`], where the query
 //! of `GET /hakaru` becomes an [`event`]. [`keeping`] appends it to the shard's open [`batch`] and, where
 //! the promise asks for it, to the [`journal`]; the answer goes out when the promise holds. When the batch
@@ -19,6 +19,9 @@ pub mod command_line;
 pub mod limits;
 
 pub mod logging;
+
+// Tries all of that without serving.
+pub mod check;
 
 // The whole: starts the parts and drains them.
 pub mod server;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use hakaru::config::{Config, ConfigError, Invocation, JournalQuestion};
 use hakaru::journal::inspect::{InspectError, Inspection};
-use hakaru::{command_line, logging, server};
+use hakaru::{check, command_line, logging, server};
 
-/// A fault while running, or a journal that is damaged.
+/// A fault while running, a journal that is damaged, or a check that failed.
 const FAULT: u8 = 1;
 
 /// A setting that is not accepted.
@@ -16,6 +16,9 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Config::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
+        Ok(Invocation::Check(config, output)) => {
+            ended(check::run(&config, output, &mut std::io::stdout().lock()))
+        }
         Ok(Invocation::Inspect(inspection, question)) => ended(inspect(&inspection, &question)),
         Ok(Invocation::Print(text)) => ended(std::io::stdout().write_all(&text)),
         Err(ConfigError::Help(asked)) => ended(asked.print()),

@@ -188,6 +188,15 @@ pub enum JournalQuestion {
 /// What to do other than serving.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
+    /// Tries every setting without serving and says what to do; exit code 1 where something is wrong
+    ///
+    /// A line for each thing that was looked at: ok, warning or error, and what to do. Leaves nothing behind.
+    Check {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Writes the completions of a shell to standard output
     Completions {
         /// Whose

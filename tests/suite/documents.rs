@@ -48,7 +48,7 @@ fn completions_know_commands_and_flags() {
     ] {
         let script = written(&["completions", shell]);
         assert!(script.contains(comment), "{script}");
-        for word in ["datasource", "journal"] {
+        for word in ["datasource", "journal", "check"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -65,10 +65,11 @@ fn every_command_has_a_manual_page() {
     for words in [
         "journal\\-limit",
         "HAKARU_JOURNAL_LIMIT",
-        "hakaru\\-journal(1)",
+        "hakaru\\-check(1)",
     ] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    assert!(written(&["man", "check"]).contains(".TH hakaru-check 1 "));
     assert!(written(&["man", "journal", "list"]).contains(".TH hakaru-journal-list 1 "));
     let directory = tempfile::tempdir().unwrap();
     let nothing = Settings::sqlite()

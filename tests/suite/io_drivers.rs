@@ -152,7 +152,7 @@ fn io_uring_that_is_asked_for_and_denied_is_said() {
 }
 
 #[test]
-fn the_version_says_which_driver_can_be_had() {
+fn the_version_and_the_check_say_what_can_be_had() {
     let directory = tempfile::tempdir().unwrap();
     let said = |words: &str| {
         let settings = Settings::sqlite().flag(words);
@@ -161,7 +161,13 @@ fn the_version_says_which_driver_can_be_had() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(said("--version").ends_with(", io_uring)\n"));
+    assert!(said("check").contains("ok       io_uring: works, with "));
     without_io_uring(|| {
         assert!(said("--version").ends_with(", epoll)\n"));
+        let found = said("check");
+        assert!(
+            found.contains("warning  io_uring: ") && found.contains("seccomp"),
+            "{found}"
+        );
     });
 }

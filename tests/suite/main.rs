@@ -14,6 +14,7 @@
 
 mod support;
 
+mod check;
 mod clients;
 mod configuration;
 mod connections;
