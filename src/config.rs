@@ -1,6 +1,7 @@
 //! Flags and environment variables, read into one validated [`Config`].
 
 mod arguments;
+mod documents;
 pub mod dsn;
 mod dsn_params;
 mod reading;
@@ -12,15 +13,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::admin::AdminListen;
 use crate::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
-use crate::limits;
 use crate::reconcile::Reconciliation;
 use crate::report::Report;
+use crate::{limits, version};
 use arguments::{Arguments, Command};
 use dsn::DataSource;
 use values::{
@@ -113,12 +113,16 @@ pub struct Config {
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>),
+    /// Try everything that is set.
+    Check(Box<Config>, Output),
     /// Look at a journal.
     Inspect(Inspection, JournalQuestion),
     /// Say what landed.
     Report(Report),
     /// Compare what was promised with what landed.
     Reconcile(Reconciliation),
+    /// Write this to standard output: the version, completions, a manual page.
+    Print(Vec<u8>),
 }
 
 /// Why there is no [`Config`].
@@ -140,7 +144,7 @@ pub enum ConfigError {
     /// The command line itself is wrong.
     #[error("{0}; see hakaru --help")]
     Arguments(String),
-    /// Help or the version was asked for.
+    /// Help was asked for.
     #[error("{0}")]
     Help(clap::Error),
 }
@@ -148,28 +152,37 @@ pub enum ConfigError {
 impl Config {
     /// Reads the process's own flags and variables.
     pub fn from_process() -> Result<Invocation, ConfigError> {
-        let mut arguments = Arguments::try_parse()?;
-        match arguments.command.take() {
-            None => {}
+        let mut arguments = match Arguments::read(std::env::args_os()) {
+            Err(asked) if asked.kind() == ErrorKind::DisplayVersion => {
+                return Ok(Invocation::Print(version::line().into()));
+            }
+            read => read?,
+        };
+        let command = arguments.command.take();
+        let config = |arguments| -> Result<_, ConfigError> {
+            let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
+            Ok(Box::new(Self::read(arguments, log_filter)?))
+        };
+        let output = |json| if json { Output::Json } else { Output::Text };
+        Ok(match command {
+            None => Invocation::Serve(config(arguments)?),
+            Some(Command::Check { json }) => Invocation::Check(config(arguments)?, output(json)),
+            Some(Command::Completions { shell }) => {
+                Invocation::Print(documents::completions(shell))
+            }
+            Some(Command::Man { names }) => Invocation::Print(documents::manual(&names)?),
             Some(Command::Journal { json, question }) => {
-                let output = if json { Output::Json } else { Output::Text };
-                let inspection = Inspection::new(&data_dir(arguments.data_dir), output);
-                return Ok(Invocation::Inspect(inspection, question));
+                let inspection = Inspection::new(&data_dir(arguments.data_dir), output(json));
+                Invocation::Inspect(inspection, question)
             }
             Some(Command::Report(given)) => {
-                let report = given.read(arguments.datasource.parse()?)?;
-                return Ok(Invocation::Report(report));
+                Invocation::Report(given.read(arguments.datasource.parse()?)?)
             }
             Some(Command::Reconcile(given)) => {
                 let data_dir = data_dir(arguments.data_dir);
-                let reconciliation = given.read(arguments.datasource.parse()?, data_dir)?;
-                return Ok(Invocation::Reconcile(reconciliation));
+                Invocation::Reconcile(given.read(arguments.datasource.parse()?, data_dir)?)
             }
-        }
-        let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
-        Ok(Invocation::Serve(Box::new(Self::read(
-            arguments, log_filter,
-        )?)))
+        })
     }
 
     fn read(given: Arguments, log_filter: String) -> Result<Self, ConfigError> {

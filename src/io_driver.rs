@@ -15,6 +15,11 @@ const RING_ENTRIES: u32 = 1024;
 /// Completion entries: a burst of connections must not overflow into the kernel's slow list.
 const RING_COMPLETIONS: u32 = 16 * 1024;
 
+/// The most memory of a ring, in bytes: submissions of 64 bytes and their index, completions of 16, and the
+/// ring's own head.
+pub const RING_BYTES_MAX: u64 =
+    RING_ENTRIES as u64 * (64 + 4) + RING_COMPLETIONS as u64 * 16 + 4096;
+
 /// The driver of every shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoDriver {
@@ -59,6 +64,17 @@ impl fmt::Display for IoDriver {
     }
 }
 
+impl fmt::Display for RingFlags {
+    /// By the kernel's names.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeferTaskrun => out.write_str("SINGLE_ISSUER | DEFER_TASKRUN"),
+            Self::CoopTaskrun => out.write_str("COOP_TASKRUN"),
+            Self::Plain => out.write_str("no flags"),
+        }
+    }
+}
+
 /// The driver that was asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("--io (HAKARU_IO): io_uring cannot be used: {0}; --io epoll works without it")]
@@ -79,8 +95,9 @@ pub fn choose(choice: IoChoice) -> Result<IoDriver, IoUringRefused> {
     }
 }
 
-/// Sets a ring up as a shard would, and looks for the operations that a shard needs.
-fn probe() -> Result<RingFlags, String> {
+/// Sets a ring up as a shard would, and looks for the operations that a shard needs. Logs nothing; the
+/// error says why io_uring cannot be used.
+pub fn probe() -> Result<RingFlags, String> {
     let mut refused = None;
     for flags in RingFlags::BEST_FIRST {
         match flags.builder().build(RING_ENTRIES) {

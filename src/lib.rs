@@ -1,22 +1,27 @@
 //! hakaru collects events over HTTP and stores each one in MySQL.
 //!
 //! The life of an event, in the order of the modules: [`config`] says where events come in and where
-//! rows go. [`server`] starts one [`shard`] a core and the writers. A shard's [`listener`] accepts a
-//! [`connection`]; what it reads goes through [`http`], where the query of `GET /hakaru` becomes an
-//! [`event`]. [`keeping`] appends it to the shard's open [`batch`] and, where the promise asks for it, to
-//! the [`journal`]; the answer goes out when the promise holds. When the batch is full or old it is sealed
-//! and takes the [`handoff`] to a [`writer`], which moves the lane's checkpoint and stores the batch in a
-//! [`sink`] as one transaction, and sends its memory back. What the database refuses ends in the
-//! [`dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
+//! rows go; [`check`] tries that without serving. [`server`] starts one [`shard`] a core and the writers.
+//! A shard's [`listener`] accepts a [`connection`]; what it reads goes through [`http`], where the query
+//! of `GET /hakaru` becomes an [`event`]. [`keeping`] appends it to the shard's open [`batch`] and, where
+//! the promise asks for it, to the [`journal`]; the answer goes out when the promise holds. When the batch
+//! is full or old it is sealed and takes the [`handoff`] to a [`writer`], which moves the lane's checkpoint
+//! and stores the batch in a [`sink`] as one transaction, and sends its memory back. What the database
+//! refuses ends in the [`dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
 
 // What is set, and what the process may use.
 pub mod config;
+
+pub mod version;
 
 pub mod command_line;
 
 pub mod limits;
 
 pub mod logging;
+
+// Tries all of that without serving.
+pub mod check;
 
 // The whole: starts the parts and drains them.
 pub mod server;
@@ -60,8 +65,6 @@ pub mod dead_letters;
 pub mod metrics;
 
 pub mod admin;
-
-pub mod version;
 
 // Afterwards: people ask the database what landed.
 pub mod reading;

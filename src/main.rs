@@ -3,13 +3,12 @@
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
-use hakaru::config::{Config, ConfigError, Invocation, JournalQuestion};
-use hakaru::journal::inspect::{InspectError, Inspection};
+use hakaru::config::{Config, ConfigError, Invocation};
 use hakaru::reconcile::ReconcileError;
 use hakaru::upgrade::Program;
-use hakaru::{command_line, logging, server};
+use hakaru::{check, command_line, logging, server};
 
-/// A fault while running, or a journal that is damaged.
+/// A fault while running, a journal that is damaged, or a check that failed.
 const FAULT: u8 = 1;
 
 /// A setting that is not accepted.
@@ -18,16 +17,16 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Config::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
-        Ok(Invocation::Inspect(inspection, question)) => match inspect(&inspection, &question) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => complain(&fault.to_string(), FAULT),
-        },
+        Ok(Invocation::Check(config, output)) => {
+            ended(check::run(&config, output, &mut std::io::stdout().lock()))
+        }
+        Ok(Invocation::Inspect(inspection, question)) => {
+            ended(inspection.answer(&question, std::io::stdout().lock()))
+        }
         Ok(Invocation::Report(report)) => answer(|out| Ok(report.run(out).map(|()| true)?)),
         Ok(Invocation::Reconcile(asked)) => answer(|out| asked.run(out)),
-        Err(ConfigError::Help(asked)) => match asked.print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAULT),
-        },
+        Ok(Invocation::Print(text)) => ended(std::io::stdout().write_all(&text)),
+        Err(ConfigError::Help(asked)) => ended(asked.print()),
         Err(fault) => complain(&fault.to_string(), BAD_CONFIGURATION),
     }
 }
@@ -48,17 +47,6 @@ fn serve(config: &Config) -> ExitCode {
     }
 }
 
-fn inspect(inspection: &Inspection, question: &JournalQuestion) -> Result<(), InspectError> {
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let answered = match question {
-        JournalQuestion::List => inspection.list(&mut out),
-        JournalQuestion::Dump { lane } => inspection.dump(&mut out, lane),
-        JournalQuestion::Verify => inspection.verify(&mut out),
-    };
-    // What was found comes before what is wrong with it.
-    out.flush().map_err(InspectError::Output).and(answered)
-}
-
 /// Asks the database; `true`: what was found is as it should be.
 fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
     // It may take minutes. Where the password cannot be hidden, the answer is still wanted.
@@ -66,6 +54,14 @@ fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> 
     match question(&mut BufWriter::new(std::io::stdout().lock())) {
         Ok(agrees) => ExitCode::from(if agrees { 0 } else { FAULT }),
         Err(fault) if fault.is_usage() => complain(&fault.to_string(), BAD_CONFIGURATION),
+        Err(fault) => complain(&fault.to_string(), FAULT),
+    }
+}
+
+/// The end of what does not serve.
+fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(fault) => complain(&fault.to_string(), FAULT),
     }
 }

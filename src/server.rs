@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::start::writer_count;
 use self::threads::{Notice, Role};
 use self::watchdog::Watchdog;
 use crate::admin::AdminListen;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::reading::{ReconcileArguments, ReportArguments};
 
@@ -170,6 +170,20 @@ pub(super) struct Arguments {
     pub(super) io: String,
 }
 
+impl Arguments {
+    /// Flags, variables and subcommands. A setting may stand before a subcommand and behind it.
+    pub(super) fn table() -> clap::Command {
+        Self::command().mut_args(|setting| setting.global(true))
+    }
+
+    /// Reads a command line, the program's name first.
+    pub(super) fn read<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::table().try_get_matches_from(words)?)
+    }
+}
+
 /// What to look at in a journal.
 #[derive(Debug, clap::Subcommand)]
 pub enum JournalQuestion {
@@ -187,6 +201,28 @@ pub enum JournalQuestion {
 /// What to do other than serving.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
+    /// Tries every setting without serving and says what to do; exit code 1 where something is wrong
+    ///
+    /// A line for each thing that was looked at: ok, warning or error, and what to do. Leaves nothing behind.
+    Check {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Writes the completions of a shell to standard output
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+
+    /// Writes a manual page to standard output
+    Man {
+        /// The command whose page it is, such as `journal list` [default: hakaru itself]
+        #[arg(value_name = "COMMAND")]
+        names: Vec<String>,
+    },
+
     /// Looks at the journal of a data directory; a server may run meanwhile
     Journal {
         /// One JSON object a line

@@ -4,7 +4,7 @@ use super::*;
 
 fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
     let arguments = std::iter::once("hakaru").chain(arguments.iter().copied());
-    Config::read(Arguments::try_parse_from(arguments)?, String::new())
+    Config::read(Arguments::read(arguments)?, String::new())
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_wrong_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
 
 #[test]
 fn a_wrong_filter_is_refused() {
-    let arguments = Arguments::try_parse_from(["hakaru"]).unwrap();
+    let arguments = Arguments::read(["hakaru"]).unwrap();
     let error = Config::read(arguments, "hakaru=loud".to_owned())
         .unwrap_err()
         .to_string();

@@ -3,7 +3,7 @@
 //! Reads only. A lane that is written at the same time is read as far as it has come.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -14,6 +14,7 @@ use super::record::{LaneId, NotALaneId, Position};
 use super::segment::{segment_name, segments};
 use super::storage::Disk;
 use crate::batch::{Batch, BatchEvents};
+use crate::config::JournalQuestion;
 use crate::event::Event;
 
 /// Events read at once.
@@ -84,6 +85,17 @@ pub struct Inspection {
 }
 
 impl Inspection {
+    /// Answers a question. What was found comes before what is wrong with it.
+    pub fn answer(&self, question: &JournalQuestion, out: impl Write) -> Result<(), InspectError> {
+        let mut out = BufWriter::new(out);
+        let answered = match question {
+            JournalQuestion::List => self.list(&mut out),
+            JournalQuestion::Dump { lane } => self.dump(&mut out, lane),
+            JournalQuestion::Verify => self.verify(&mut out),
+        };
+        out.flush().map_err(InspectError::Output).and(answered)
+    }
+
     /// The journal in a data directory.
     pub fn new(data_dir: &Path, output: Output) -> Self {
         Self {

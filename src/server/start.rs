@@ -263,7 +263,7 @@ fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
 }
 
 /// One writer a shard, within the bound on connections. SQLite has one writer at a time whatever is tried.
-fn writer_count(config: &Config, shards: usize) -> usize {
+pub(crate) fn writer_count(config: &Config, shards: usize) -> usize {
     match config.datasource {
         DataSource::MySql(_) => config.db_connections.unwrap_or(shards).min(shards),
         DataSource::Sqlite(_) => 1,

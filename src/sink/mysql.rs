@@ -1,7 +1,7 @@
 //! MySQL, and what speaks its protocol: prepared multi-value inserts, one transaction a batch.
 
-mod classify;
-mod connect;
+pub(crate) mod classify;
+pub(crate) mod connect;
 mod ladder;
 
 use std::ops::Range;
@@ -29,7 +29,7 @@ const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
 
 /// Rows of a statement, as one placeholder group each. The server turns the time into the session's
 /// time zone, as `NOW()` would have.
-const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
+pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
 
 /// The most memory that binding and sending one statement takes, in bytes: a value for each
 /// placeholder, a copy of each name with what its allocation adds, and the packet, which may be
@@ -101,12 +101,10 @@ impl Sink for MySqlSink {
 
     fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
         let connection = &mut self.session()?.connection;
-        let adopt = format!(
-            "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, 0) \
-             ON DUPLICATE KEY UPDATE epoch = epoch + 1"
-        );
         // Each is a transaction of its own. Repeated after a lost answer it goes up twice: no harm.
-        connection.query_drop(adopt).map_err(sink_error)?;
+        connection
+            .query_drop(adopt_statement(lane))
+            .map_err(sink_error)?;
         read_checkpoint(connection, lane)?.ok_or_else(|| {
             let text = format!("the checkpoint of lane {lane} is gone as soon as it was made");
             SinkError::Stop(Fault { code: None, text })
@@ -171,11 +169,36 @@ const PROOFS: [&str; 2] = [
     "UPDATE hakaru_checkpoint SET position = position WHERE lane = ''",
     "INSERT INTO eventlog (at, name, value) SELECT NULL, '', 0 FROM DUAL WHERE FALSE",
 ];
+/// Makes a lane's checkpoint, or raises its epoch.
+pub(crate) fn adopt_statement(lane: LaneId) -> String {
+    format!(
+        "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, 0) \
+         ON DUPLICATE KEY UPDATE epoch = epoch + 1"
+    )
+}
 
 /// Locks the row too: a plain read would see the state before a COMMIT that is still under way.
+pub(crate) fn checkpoint_query(lane: LaneId) -> String {
+    format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}' FOR UPDATE")
+}
+
+/// The compare-and-set.
+pub(crate) fn step_statement(step: Step) -> String {
+    let Step {
+        lane,
+        epoch,
+        old,
+        new,
+    } = step;
+    format!(
+        "UPDATE hakaru_checkpoint SET position = {} \
+         WHERE lane = '{lane}' AND epoch = {} AND position = {}",
+        new.0, epoch.0, old.0
+    )
+}
+
 fn read_checkpoint(connection: &mut Conn, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
-    let query =
-        format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}' FOR UPDATE");
+    let query = checkpoint_query(lane);
     let found: Option<(u64, u64)> = connection.query_first(query).map_err(sink_error)?;
     Ok(found.map(|(epoch, position)| Checkpoint {
         epoch: Epoch(epoch),
@@ -184,20 +207,11 @@ fn read_checkpoint(connection: &mut Conn, lane: LaneId) -> Result<Option<Checkpo
 }
 
 impl Session {
-    /// The compare-and-set. Its row lock waits for a session that was lost during COMMIT.
+    /// Takes the step, if the checkpoint is where it begins. The row lock waits for a session that was lost during COMMIT.
     fn take_step(&mut self, step: Step) -> Result<bool, SinkError> {
-        let Step {
-            lane,
-            epoch,
-            old,
-            new,
-        } = step;
-        let update = format!(
-            "UPDATE hakaru_checkpoint SET position = {} \
-             WHERE lane = '{lane}' AND epoch = {} AND position = {}",
-            new.0, epoch.0, old.0
-        );
-        self.connection.query_drop(update).map_err(sink_error)?;
+        self.connection
+            .query_drop(step_statement(step))
+            .map_err(sink_error)?;
         Ok(self.connection.affected_rows() == 1)
     }
 

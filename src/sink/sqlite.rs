@@ -11,7 +11,7 @@ use crate::event::NameRule;
 use crate::journal::record::{LaneId, Position};
 
 /// How long another process may hold the file before a batch is tried again.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// WAL, so that readers never wait; FULL, so that a commit is on the disk when it returns.
 const SET_UP: &str = "
@@ -29,7 +29,8 @@ const SET_UP: &str = "
       position bigint unsigned NOT NULL
     );";
 
-const ADOPT: &str = "
+/// Makes a lane's checkpoint, or raises its epoch.
+pub(crate) const ADOPT: &str = "
     INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, 0)
     ON CONFLICT (lane) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, position";
 
@@ -38,7 +39,8 @@ const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE la
 const STEP: &str = "
     UPDATE hakaru_checkpoint SET position = ?1 WHERE lane = ?2 AND epoch = ?3 AND position = ?4";
 
-const INSERT: &str =
+/// One row.
+pub(crate) const INSERT: &str =
     "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
 
 /// A SQLite file.
@@ -66,7 +68,8 @@ impl SqliteSink {
         })
     }
 
-    fn connect(&self) -> Result<Connection, SinkError> {
+    /// Opens the file, which is made where it is missing, as are the tables.
+    pub(crate) fn connect(&self) -> Result<Connection, SinkError> {
         if let Some(directory) = self
             .path
             .parent()
@@ -205,7 +208,7 @@ fn is_about_the_row(fault: &rusqlite::Error) -> bool {
     )
 }
 
-fn classify(fault: rusqlite::Error) -> SinkError {
+pub(crate) fn classify(fault: rusqlite::Error) -> SinkError {
     let described = describe(&fault);
     match fault.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SinkError::Retry(described),

@@ -29,8 +29,8 @@ fn serves(hakaru: Hakaru) {
     assert_eq!(hakaru.stop().stored, 200);
 }
 
-/// Starts it where `io_uring_setup` fails with EPERM, as Docker's seccomp profile has it.
-fn start_without_io_uring(settings: Settings) -> Hakaru {
+/// Does something where `io_uring_setup` fails with EPERM, as Docker's seccomp profile has it.
+fn without_io_uring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     let deny = SeccompFilter::new(
         BTreeMap::from([(nix::libc::SYS_io_uring_setup, Vec::new())]),
         SeccompAction::Allow,
@@ -40,12 +40,16 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
     let filter: BpfProgram = deny.unwrap().try_into().unwrap();
     // A filter holds for the thread that applies it and for what it starts.
     thread::scope(|scope| {
-        let started = scope.spawn(move || {
+        let acting = scope.spawn(move || {
             apply_filter(&filter).unwrap();
-            settings.outlives_its_thread().spawn()
+            act()
         });
-        started.join().unwrap()
+        acting.join().unwrap()
     })
+}
+
+fn start_without_io_uring(settings: Settings) -> Hakaru {
+    without_io_uring(|| settings.outlives_its_thread().spawn())
 }
 
 /// One sender that never stops must not keep timers and other senders out.
@@ -145,4 +149,25 @@ fn io_uring_that_is_asked_for_and_denied_is_said() {
         "{}",
         hakaru.log()
     );
+}
+
+#[test]
+fn the_version_and_the_check_say_what_can_be_had() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |words: &str| {
+        let settings = Settings::sqlite().flag(words);
+        let output = settings.run_in(directory.path());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(said("--version").ends_with(", io_uring)\n"));
+    assert!(said("check").contains("ok       io_uring: works, with "));
+    without_io_uring(|| {
+        assert!(said("--version").ends_with(", epoll)\n"));
+        let found = said("check");
+        assert!(
+            found.contains("warning  io_uring: ") && found.contains("seccomp"),
+            "{found}"
+        );
+    });
 }

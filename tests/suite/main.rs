@@ -15,10 +15,12 @@
 mod support;
 
 mod admin;
+mod check;
 mod clients;
 mod configuration;
 mod connections;
 mod dead_letters;
+mod documents;
 mod drain;
 mod http_bounds;
 mod http_contract;

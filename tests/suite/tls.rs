@@ -72,6 +72,10 @@ fn trust_is_as_the_dsn_says() {
     stores_one(trusting.variable("SSL_CERT_FILE", authority.to_str().unwrap()));
     assert_eq!(database.count(), 3);
 
+    let checked = Settings::datasource(&dsn("skip-verify")).flag("check");
+    let found = String::from_utf8(checked.run_in(directory.path()).stdout).unwrap();
+    assert!(found.contains("ok       encryption: TLSv1."), "{found}");
+
     let distrusting = Settings::datasource(&dsn("true")).start();
     let line = distrusting.wait_for_line("nothing can be stored until this is put right");
     assert!(line["message"].as_str().unwrap().contains("TLS"), "{line}");

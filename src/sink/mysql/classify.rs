@@ -10,7 +10,7 @@ use crate::sink::{Fault, SinkError};
 
 /// What a failed statement says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// A row of it cannot be stored; others can.
     RefusesRow(Fault),
     /// The attempt is over.
@@ -80,7 +80,7 @@ pub(super) fn is_about_a_row(code: u16) -> bool {
 }
 
 /// Sorts the error of an INSERT.
-pub(super) fn verdict(error: mysql::Error) -> Verdict {
+pub(crate) fn verdict(error: mysql::Error) -> Verdict {
     match &error {
         mysql::Error::MySqlError(said) if refuses_row(said) => {
             Verdict::RefusesRow(server_fault(said))

@@ -11,7 +11,7 @@ use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, SinkError};
 
 /// The deployed table, made where it is missing and never altered.
-const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
+pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
   id    bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
   at    datetime DEFAULT NULL,
   name  varchar(255) NOT NULL,
@@ -141,8 +141,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
 
 /// Finds the table of checkpoints, or makes it.
 pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
-    let found: Option<String> = connection.query_first(CHECKPOINTS).map_err(sink_error)?;
-    if found.is_some() {
+    if has_checkpoints(connection)? {
         return has_transactions(connection, "hakaru_checkpoint");
     }
     connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match sink_error(error) {
@@ -158,9 +157,15 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     })
 }
 
+/// Whether there is a table of checkpoints that we may see.
+pub(crate) fn has_checkpoints(connection: &mut Conn) -> Result<bool, SinkError> {
+    let found: Option<String> = connection.query_first(CHECKPOINTS).map_err(sink_error)?;
+    Ok(found.is_some())
+}
+
 /// A batch that fails half-way must leave no row, and no checkpoint behind it: a table without
 /// transactions is refused.
-fn has_transactions(connection: &mut Conn, table: &str) -> Result<(), SinkError> {
+pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(), SinkError> {
     let query = format!("{ENGINE}'{table}'");
     let engine: Option<(String, Option<String>)> =
         connection.query_first(query).map_err(sink_error)?;
@@ -176,7 +181,8 @@ fn has_transactions(connection: &mut Conn, table: &str) -> Result<(), SinkError>
     }
 }
 
-fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
+/// What the `name` column takes; `None` where there is none.
+pub(crate) fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
     let column: Option<(Option<u64>, Option<String>)> =
         connection.query_first(NAME_COLUMN).map_err(sink_error)?;
     let Some((length, character_set)) = column else {

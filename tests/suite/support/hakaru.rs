@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,7 +97,9 @@ impl Settings {
         self
     }
 
-    fn command(&mut self, directory: &Path) -> Command {
+    fn command(&self, directory: &Path) -> Command {
+        let given = self.stdin.as_ref();
+        let stdin = given.map_or_else(Stdio::null, |file| file.try_clone().unwrap().into());
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", self.death_signal, "sh", "-c"])
@@ -109,10 +111,16 @@ impl Settings {
             .args(&self.flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
-            .stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from))
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Runs what ends by itself, in `directory`, and gives all it wrote.
+    pub fn run_in(&self, directory: &Path) -> Output {
+        let mut command = self.command(directory);
+        command.stdout(Stdio::piped()).output().unwrap()
     }
 
     /// Starts it and waits until it listens.
@@ -121,7 +129,7 @@ impl Settings {
     }
 
     /// Starts it, whatever becomes of it.
-    pub fn spawn(mut self) -> Hakaru {
+    pub fn spawn(self) -> Hakaru {
         let temporary = self
             .directory
             .is_none()

@@ -1,0 +1,176 @@
+//! Kernel settings that bear on a server of many short connections, and the address to listen on.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Finding, Found};
+
+/// A setting with a number, where more is better.
+struct Setting {
+    name: &'static str,
+    /// In `/proc/sys`.
+    path: &'static str,
+    advised: u64,
+    why: &'static str,
+}
+
+const SETTINGS: [Setting; 3] = [
+    Setting {
+        name: "net.core.somaxconn",
+        path: "/proc/sys/net/core/somaxconn",
+        advised: 65_535,
+        why: "connections of a burst wait there to be accepted; one more is dropped, and tried again after a second",
+    },
+    Setting {
+        name: "net.ipv4.tcp_max_syn_backlog",
+        path: "/proc/sys/net/ipv4/tcp_max_syn_backlog",
+        advised: 65_535,
+        why: "connections that are being opened wait there; one more is dropped, and tried again after a second",
+    },
+    Setting {
+        name: "net.ipv4.tcp_migrate_req",
+        path: "/proc/sys/net/ipv4/tcp_migrate_req",
+        advised: 1,
+        why: "connections that wait at a listener go to another when it is closed, as at a restart; else they are reset",
+    },
+];
+
+const PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
+
+/// Ports of the kernel's default, 32768 to 60999.
+const PORTS_MIN: u32 = 28_000;
+
+/// Looks at the settings and at the address.
+pub(super) fn look(listen: SocketAddr) -> Vec<Finding> {
+    let settings = SETTINGS
+        .iter()
+        .map(|setting| (setting.name, setting.judge(&read(setting.path))));
+    let range = read("/proc/sys/net/ipv4/ip_local_port_range");
+    let mut findings: Vec<Finding> = settings.collect();
+    findings.push((PORT_RANGE, port_range(&range, listen.port())));
+    findings.push(("listen address", address(listen, bind(listen))));
+    findings
+}
+
+fn read(path: &str) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+impl Setting {
+    fn judge(&self, text: &io::Result<String>) -> Found {
+        let Self {
+            name, advised, why, ..
+        } = self;
+        let advice = format!("sysctl -w {name}={advised}, and in /etc/sysctl.d: {why}");
+        match text {
+            Ok(text) => match text.trim().parse::<u64>() {
+                Ok(value) if value >= *advised => Found::new(value.to_string()),
+                _ => Found::new(text.trim()).warning(advice),
+            },
+            Err(fault) => Found::new(format!("not in this kernel or container: {fault}"))
+                .warning(format!("where the kernel has it: {advice}")),
+        }
+    }
+}
+
+/// The ports from which the kernel takes one for each connection that goes out.
+fn port_range(text: &io::Result<String>, listen: u16) -> Found {
+    let text = match text {
+        Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        Err(fault) => {
+            return Found::new(fault.to_string())
+                .warning("see by other means whether it holds the listen port");
+        }
+    };
+    let ends: Vec<u32> = text.split(' ').filter_map(|end| end.parse().ok()).collect();
+    let &[low, high] = &ends[..] else {
+        return Found::new(text).warning("see by other means whether it holds the listen port");
+    };
+    let found = Found::new(&text[..]);
+    if (low..=high).contains(&u32::from(listen)) {
+        return found.warning(format!(
+            "another program's connection may hold the listen port when hakaru starts: \
+             sysctl -w net.ipv4.ip_local_reserved_ports={listen}, and in /etc/sysctl.d"
+        ));
+    }
+    if high.saturating_sub(low) < PORTS_MIN {
+        return found.warning(format!(
+            "sysctl -w {PORT_RANGE}=\"15000 65535\", and in /etc/sysctl.d: a proxy on this machine takes a port for \
+             each connection to hakaru"
+        ));
+    }
+    found
+}
+
+/// Takes the address for a moment. Does not listen: a connection that came then would be lost.
+fn bind(listen: SocketAddr) -> io::Result<()> {
+    let domain = Domain::for_address(listen);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    // As serving does: connections that have just ended are no obstacle.
+    socket.set_reuse_address(true)?;
+    socket.bind(&listen.into())
+}
+
+fn address(listen: SocketAddr, bound: io::Result<()>) -> Found {
+    let Err(fault) = bound else {
+        return Found::new(format!("{listen} is free"));
+    };
+    let found = Found::new(format!("{listen}: {fault}"));
+    match fault.kind() {
+        ErrorKind::AddrInUse => {
+            found.warning("nothing, if it is a hakaru that runs; else end the other, or name another address with --listen")
+        }
+        ErrorKind::PermissionDenied => {
+            found.error("ports below 1024 need CAP_NET_BIND_SERVICE: name another with --listen")
+        }
+        _ => found.error("name an address of this machine with --listen"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    fn said(text: &str) -> io::Result<String> {
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn a_setting_below_what_is_advised_is_a_warning_with_the_command() {
+        let found = SETTINGS[0].judge(&said("128\n"));
+        assert_eq!(found.level, Level::Warning);
+        assert!(
+            found
+                .advice
+                .unwrap()
+                .starts_with("sysctl -w net.core.somaxconn=65535")
+        );
+        assert_eq!(SETTINGS[0].judge(&said("65535\n")), Found::new("65535"));
+        let absent = SETTINGS[2].judge(&Err(ErrorKind::NotFound.into()));
+        assert_eq!(absent.level, Level::Warning);
+    }
+
+    #[test]
+    fn ports_that_go_out_leave_the_listen_port_alone() {
+        let range = |text, port| port_range(&said(text), port);
+        assert_eq!(range("32768\t60999\n", 8081), Found::new("32768 60999"));
+        let taken = range("1024\t65535\n", 8081).advice.unwrap();
+        assert!(taken.contains("ip_local_reserved_ports=8081"), "{taken}");
+        let few = range("50000\t60000\n", 8081).advice.unwrap();
+        assert!(few.contains("15000 65535"), "{few}");
+        assert_eq!(range("?", 8081).level, Level::Warning);
+    }
+
+    #[test]
+    fn an_address_is_free_or_taken_or_not_ours() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let level = |listen: SocketAddr| address(listen, bind(listen)).level;
+        assert_eq!(level(taken.local_addr().unwrap()), Level::Warning);
+        assert_eq!(level(([127, 0, 0, 1], 0).into()), Level::Ok);
+        // TEST-NET-1 is on no machine.
+        assert_eq!(level(([192, 0, 2, 1], 0).into()), Level::Error);
+    }
+}

@@ -1,0 +1,249 @@
+//! What the process may use: cores, open files, memory, io_uring.
+
+use std::path::Path;
+use std::{fs, thread};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::{Finding, Found, size};
+use crate::config::{Config, IoChoice};
+use crate::io_driver::{self, RING_BYTES_MAX};
+use crate::limits::{self, Core, LimitError, MemoryBound};
+use crate::server::writer_count;
+
+/// Connections that a server for many senders should be able to hold.
+const CONNECTIONS_MIN: usize = 10_000;
+
+/// From this kernel on rings are no longer counted as locked memory.
+const RINGS_UNCOUNTED: (u32, u32) = (5, 12);
+
+/// The cores and files that serving would have.
+pub(super) struct Machine {
+    cores: Result<Vec<Core>, LimitError>,
+    open_files: Result<usize, LimitError>,
+}
+
+impl Machine {
+    /// Asks the kernel.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            cores: limits::cores(config.cores),
+            open_files: limits::raise_open_files(),
+        }
+    }
+
+    /// Shards that serving would start; 1 where it would not start.
+    pub(super) fn shards(&self) -> usize {
+        self.cores.as_ref().map_or(1, Vec::len)
+    }
+
+    /// Looks at everything.
+    pub(super) fn look(&self, config: &Config) -> Vec<Finding> {
+        let shards = self.shards();
+        let fit = match &self.open_files {
+            Ok(open_files) => limits::connections_that_fit(*open_files, shards),
+            Err(_) => 1,
+        };
+        vec![
+            ("cores", self.cores()),
+            ("open files", self.files(config, fit)),
+            (
+                "memory",
+                memory(config, shards, config.max_connections.unwrap_or(fit)),
+            ),
+            ("io_uring", ring(config.io)),
+            ("locked memory", locked_memory(shards)),
+        ]
+    }
+
+    fn cores(&self) -> Found {
+        let cores = match &self.cores {
+            Ok(cores) => cores,
+            Err(fault) => {
+                return Found::new(fault.to_string()).error("fewer --cores, or a wider affinity");
+            }
+        };
+        let names: Vec<_> = cores.iter().map(|core| core.0.to_string()).collect();
+        // Knows the cgroup's quota too.
+        let usable = thread::available_parallelism().map_or(cores.len(), usize::from);
+        let found = Found::new(format!(
+            "{} of {usable} that affinity and cgroup allow: {}",
+            cores.len(),
+            names.join(", ")
+        ));
+        if cores.len() > usable {
+            return found.warning(format!(
+                "the cgroup's quota stops all of them when it is used up: --cores {usable}"
+            ));
+        }
+        found
+    }
+
+    fn files(&self, config: &Config, fit: usize) -> Found {
+        let open_files = match &self.open_files {
+            Ok(open_files) => open_files,
+            Err(fault) => return Found::new(fault.to_string()).error("see ulimit -n"),
+        };
+        let found = Found::new(format!(
+            "{open_files} allowed, room for {fit} HTTP connections"
+        ));
+        let raise = "raise the limit: LimitNOFILE=1048576 in the unit, or ulimit -n";
+        match config.max_connections {
+            Some(asked) if asked > fit => {
+                found.warning(format!("--max-connections is {asked}: {raise}"))
+            }
+            None if fit < CONNECTIONS_MIN => found.warning(raise),
+            _ => found,
+        }
+    }
+}
+
+/// The sum of all bounds against what there is.
+fn memory(config: &Config, shards: usize, connections: usize) -> Found {
+    let writers = writer_count(config, shards);
+    let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
+    judge_memory(bound, connections, memory_allowed())
+}
+
+fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) -> Found {
+    let sum = bound.sum() as u64;
+    let Some(allowed) = allowed else {
+        let found = Found::new(format!("at most {}", size(sum)));
+        return found.warning("see by other means whether the machine has it");
+    };
+    let found = Found::new(format!(
+        "at most {}, of which {} for {connections} connections in the midst of the largest requests; the machine or \
+         the cgroup has {}",
+        size(sum),
+        size(bound.connections as u64),
+        size(allowed)
+    ));
+    let others = sum.saturating_sub(bound.connections as u64);
+    if others >= allowed {
+        return found.error("more memory, or a lower --batch-events or --cores");
+    }
+    if sum <= allowed {
+        return found;
+    }
+    let each = (bound.connections / connections.max(1)).max(1) as u64;
+    let fit = (allowed - others) / each;
+    found.warning(format!(
+        "senders that all send long heads at once could use it up: --max-connections {fit}, or more memory"
+    ))
+}
+
+/// Bytes of memory that the machine has, or the cgroup allows, whichever is less.
+fn memory_allowed() -> Option<u64> {
+    let about = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = about
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().flat_map(cgroup_limits);
+    total.map(|kib| kib * 1024).into_iter().chain(limits).min()
+}
+
+/// The limits of a line of `/proc/self/cgroup` and of all groups above.
+fn cgroup_limits(line: &str) -> Vec<u64> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+        return Vec::new();
+    };
+    let (mount, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return Vec::new(),
+    };
+    let limit = |group: &Path| {
+        let group = group.strip_prefix("/").unwrap_or(group);
+        let text = fs::read_to_string(Path::new(mount).join(group).join(file));
+        // `max` is no number.
+        text.ok()?.trim().parse().ok()
+    };
+    Path::new(path).ancestors().filter_map(limit).collect()
+}
+
+fn ring(choice: IoChoice) -> Found {
+    let advice = "epoll works without it, at a higher cost: --io epoll";
+    match (io_driver::probe(), choice) {
+        (Ok(flags), IoChoice::Epoll) => Found::new(format!(
+            "not used (--io epoll); it would work, with {flags}"
+        )),
+        (Ok(flags), _) => Found::new(format!("works, with {flags}")),
+        (Err(reason), IoChoice::Epoll) => Found::new(format!(
+            "not used (--io epoll), nor would it work: {reason}"
+        )),
+        (Err(reason), IoChoice::Auto) => {
+            Found::new(reason).warning(format!("allow it, or leave it: {advice}"))
+        }
+        (Err(reason), IoChoice::IoUring) => Found::new(reason).error(format!("allow it; {advice}")),
+    }
+}
+
+fn locked_memory(shards: usize) -> Found {
+    let limit = match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((_, hard)) => hard,
+        Err(fault) => return Found::new(fault.to_string()).warning("see ulimit -l"),
+    };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    judge_locked_memory(limit, release.trim(), shards)
+}
+
+fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Found {
+    let shown = match limit {
+        RLIM_INFINITY => "unlimited".to_owned(),
+        bytes => size(bytes),
+    };
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    let version: (u32, u32) = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
+    if version >= RINGS_UNCOUNTED {
+        return Found::new(format!("{shown}; Linux {release} does not count rings"));
+    }
+    let needed = shards as u64 * RING_BYTES_MAX;
+    let found = Found::new(format!("{shown}; the rings take {}", size(needed)));
+    if limit < needed {
+        return found.warning("raise it: LimitMEMLOCK=infinity in the unit, or ulimit -l");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    #[test]
+    fn memory_that_connections_could_use_up_is_a_warning_with_a_number() {
+        let bound = MemoryBound {
+            batches: 50,
+            journals: 25,
+            writers: 25,
+            connections: 1000,
+        };
+        let judge = |allowed| judge_memory(bound, 10, Some(allowed));
+        assert_eq!(judge(1100).level, Level::Ok);
+        let some = judge(600);
+        assert_eq!(some.level, Level::Warning);
+        assert!(some.advice.unwrap().contains("--max-connections 5,"));
+        assert_eq!(judge(100).level, Level::Error);
+    }
+
+    #[test]
+    fn old_kernels_count_rings_as_locked_memory() {
+        let level = |limit, release| judge_locked_memory(limit, release, 2).level;
+        assert_eq!(level(64 * 1024, "6.18.44-fc"), Level::Ok);
+        assert_eq!(level(64 * 1024, "5.10.0-26-amd64"), Level::Warning);
+        assert_eq!(level(RLIM_INFINITY, "5.10.0"), Level::Ok);
+    }
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!(memory_allowed().is_some_and(|bytes| bytes > 1024 * 1024));
+    }
+}

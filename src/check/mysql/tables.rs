@@ -1,0 +1,341 @@
+//! The two tables and the rights on them. What is missing is not made, and no row is left behind.
+
+use mysql::prelude::Queryable;
+use mysql::{Params, Value};
+
+use super::Server;
+use crate::check::Found;
+use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
+use crate::journal::record::{LaneId, Position};
+use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
+use crate::sink::mysql::{ROW, adopt_statement, checkpoint_query, connect, step_statement};
+use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, SinkError, Step};
+
+/// The columns that we may see; none where there is no table.
+const COLUMNS: &str = "SELECT column_name, column_type, is_nullable, column_default, extra \
+    FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'eventlog' \
+    ORDER BY ordinal_position";
+
+/// A column as the server describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Column {
+    name: String,
+    /// Such as `int(10) unsigned`.
+    kind: String,
+    may_be_null: bool,
+    has_default: bool,
+    /// `auto_increment`, or how it is generated.
+    extra: String,
+}
+
+impl Column {
+    /// Whether an insert that does not name it fails.
+    fn must_be_given(&self) -> bool {
+        let is_filled = self.extra.contains("auto_increment") || self.extra.contains("GENERATED");
+        !self.may_be_null && !self.has_default && !is_filled
+    }
+}
+
+fn columns(server: &mut Server<'_>) -> Result<Vec<Column>, SinkError> {
+    let rows: Vec<(String, String, String, Option<String>, String)> =
+        server.connection.query(COLUMNS).map_err(sink_error)?;
+    let column =
+        |(name, kind, nullable, default, extra): (_, _, String, Option<String>, _)| Column {
+            name,
+            kind,
+            may_be_null: nullable == "YES",
+            has_default: default.is_some(),
+            extra,
+        };
+    Ok(rows.into_iter().map(column).collect())
+}
+
+/// Whether `eventlog` is there and holds events.
+pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Found, SinkError> {
+    let columns = columns(server)?;
+    if columns.is_empty() {
+        return missing(server, "eventlog", connect::CREATE_TABLE);
+    }
+    connect::has_transactions(&mut server.connection, "eventlog")?;
+    let rule = connect::name_rule(&mut server.connection)?;
+    Ok(judge(&columns, rule))
+}
+
+/// What to say of a table with these columns.
+fn judge(columns: &[Column], rule: Option<NameRule>) -> Found {
+    let kind_of = |name: &str| {
+        let found = columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name));
+        found.map(|column| column.kind.to_ascii_lowercase())
+    };
+    let (Some(at), Some(value), Some(rule)) = (kind_of("at"), kind_of("value"), rule) else {
+        let there: Vec<_> = columns.iter().map(|column| &column.name[..]).collect();
+        let advice = "it must have `at datetime`, `name varchar(255)` and `value int unsigned`: ALTER TABLE eventlog ADD";
+        return Found::new(format!("has only the columns {}", there.join(", "))).error(advice);
+    };
+    let (chars, repertoire) = (rule.chars_max, characters(rule.repertoire));
+    let found = Found::new(format!(
+        "at {at}; name: {chars} characters, {repertoire}; value {value}"
+    ));
+    let ours = ["at", "name", "value"];
+    let is_ours = |name: &str| ours.iter().any(|our| our.eq_ignore_ascii_case(name));
+    let stranger = columns
+        .iter()
+        .find(|column| column.must_be_given() && !is_ours(&column.name));
+    if let Some(Column { name, .. }) = stranger {
+        return found.error(format!(
+            "each insert fails, since column `{name}` is NOT NULL and has no default: \
+             ALTER TABLE eventlog ALTER `{name}` SET DEFAULT …, or MODIFY it to be NULL"
+        ));
+    }
+    let holds_every_value =
+        value.starts_with("bigint") || value.starts_with("int") && value.contains("unsigned");
+    if !holds_every_value {
+        return found.warning(
+            "values that the column does not take go to the dead letters: \
+             ALTER TABLE eventlog MODIFY value int unsigned",
+        );
+    }
+    if !at.starts_with("datetime") && !at.starts_with("timestamp") {
+        return found.warning(
+            "what the column makes of a time is not known: ALTER TABLE eventlog MODIFY at datetime",
+        );
+    }
+    if chars < NAME_CHARS_MAX {
+        return found.warning(
+            "longer names are answered 400: ALTER TABLE eventlog MODIFY name varchar(255) NOT NULL",
+        );
+    }
+    found
+}
+
+fn characters(repertoire: Repertoire) -> &'static str {
+    match repertoire {
+        Repertoire::Unicode => "all of Unicode",
+        Repertoire::Bmp => "up to U+FFFF (no emoji)",
+        Repertoire::Ascii => "ASCII",
+        Repertoire::Latin1 => "Latin-1",
+    }
+}
+
+/// Of a table that is missing: whether hakaru may make it, as it does at its start. A server refuses to
+/// prepare what we may not do, and what it has prepared is not done.
+fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Found, SinkError> {
+    let said = server.connection.prep(create).map_err(sink_error).map(drop);
+    let found = Found::new(match &said {
+        Ok(()) => "missing; it will be made when hakaru starts".to_owned(),
+        Err(fault) => format!("missing, or hidden from this user; it cannot be made: {fault}"),
+    });
+    // One line, ready to be pasted.
+    let create = create.split_whitespace().collect::<Vec<_>>().join(" ");
+    let database = &server.target.database;
+    match said {
+        Ok(()) if is_mariadb(server)? => Ok(found),
+        // MySQL looks at the right to create only when it creates.
+        Ok(()) => Ok(Found::new("missing; it will be made when hakaru starts, if the user may CREATE").warning(
+            format!("where the user may not, let somebody run, in `{database}`: {create}"),
+        )),
+        Err(SinkError::Stop(_)) => Ok(found.error(format!(
+            "let somebody who may run, in `{database}`: {create}; {}; or: GRANT CREATE ON `{database}`.{table} TO {}",
+            server.grants(),
+            server.user
+        ))),
+        Err(other) => Err(other),
+    }
+}
+
+fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
+    let version: Option<String> = server.first("SELECT VERSION()")?;
+    Ok(version.is_some_and(|version| version.contains("MariaDB")))
+}
+
+/// Whether a row can be stored: one is, and is rolled back. In a table that is missing nothing can be
+/// tried; but the server says whether we might.
+pub(super) fn insert(server: &mut Server<'_>) -> Result<Found, SinkError> {
+    let columns = columns(server)?;
+    let insert = format!("INSERT INTO eventlog (at, name, value) VALUES {ROW}");
+    if columns.is_empty() {
+        return would_be_allowed(server, &[insert]);
+    }
+    if connect::has_transactions(&mut server.connection, "eventlog").is_err() {
+        return Ok(not_tried());
+    }
+    let now = UnixMillis::now().seconds();
+    let values = vec![
+        Value::UInt(now),
+        Value::Bytes(b"a".to_vec()),
+        Value::UInt(0),
+    ];
+    let connection = &mut server.connection;
+    connection
+        .query_drop("START TRANSACTION")
+        .map_err(sink_error)?;
+    let stored = connection.exec_drop(insert, Params::Positional(values));
+    connection.query_drop("ROLLBACK").map_err(sink_error)?;
+    match stored.map_err(verdict) {
+        // No rollback gives a number back, as a batch that is tried again does not.
+        Ok(()) => Ok(Found::new(
+            "a row was inserted and rolled back; its id is left out",
+        )),
+        Err(Verdict::RefusesRow(Fault { text, .. })) => {
+            let found = Found::new(format!("a row with the name `a` is refused: {text}"));
+            Ok(found
+                .warning("rows that are refused go to the dead letters: see that others are not"))
+        }
+        Err(Verdict::Ends(fault)) => Err(fault),
+    }
+}
+
+/// Of a table without transactions.
+fn not_tried() -> Found {
+    let found = Found::new("not tried: the row would stay");
+    found.warning("put the table right first")
+}
+
+/// Whether checkpoints can be kept.
+pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Found, SinkError> {
+    if !connect::has_checkpoints(&mut server.connection)? {
+        return missing(server, "hakaru_checkpoint", CREATE_CHECKPOINTS);
+    }
+    connect::has_transactions(&mut server.connection, "hakaru_checkpoint")?;
+    let lanes: Option<u64> = server.first("SELECT COUNT(*) FROM hakaru_checkpoint")?;
+    Ok(Found::new(format!("{} lanes", lanes.unwrap_or_default())))
+}
+
+/// Whether a checkpoint can be made, moved and read: a new lane's is, and all of it is rolled back.
+pub(super) fn step(server: &mut Server<'_>) -> Result<Found, SinkError> {
+    let lane = LaneId::random().map_err(|fault| {
+        let text = format!("the kernel's randomness: {fault}");
+        SinkError::Stop(Fault { code: None, text })
+    })?;
+    let step = Step {
+        lane,
+        epoch: Epoch(1),
+        old: Position::START,
+        new: Position(1),
+    };
+    let statements = [
+        adopt_statement(lane),
+        step_statement(step),
+        checkpoint_query(lane),
+    ];
+    if !connect::has_checkpoints(&mut server.connection)? {
+        return would_be_allowed(server, &statements);
+    }
+    if connect::has_transactions(&mut server.connection, "hakaru_checkpoint").is_err() {
+        return Ok(not_tried());
+    }
+    let connection = &mut server.connection;
+    connection
+        .query_drop("START TRANSACTION")
+        .map_err(sink_error)?;
+    let tried = statements
+        .iter()
+        .try_for_each(|statement| connection.query_drop(statement));
+    connection.query_drop("ROLLBACK").map_err(sink_error)?;
+    tried.map_err(sink_error)?;
+    Ok(Found::new(
+        "a checkpoint was made, moved and read, and rolled back",
+    ))
+}
+
+/// Of statements on a table that is missing: a server that would refuse them says so before it misses
+/// the table.
+fn would_be_allowed(server: &mut Server<'_>, statements: &[String]) -> Result<Found, SinkError> {
+    const NO_SUCH_TABLE: i32 = 1146;
+    for statement in statements {
+        match server.connection.prep(statement).map_err(sink_error) {
+            Err(fault) if fault.fault().code != Some(NO_SUCH_TABLE) => return Err(fault),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(Found::new("allowed, once the table is there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    fn column(name: &str, kind: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            may_be_null: false,
+            has_default: false,
+            extra: String::new(),
+        }
+    }
+
+    fn table() -> Vec<Column> {
+        let id = Column {
+            extra: "auto_increment".to_owned(),
+            ..column("id", "bigint(20) unsigned")
+        };
+        vec![
+            id,
+            column("at", "datetime"),
+            column("name", "varchar(255)"),
+            column("value", "int(10) unsigned"),
+        ]
+    }
+
+    #[test]
+    fn the_deployed_table_will_do() {
+        let found = judge(&table(), Some(NameRule::DEPLOYED));
+        assert_eq!(found.level, Level::Ok, "{found:?}");
+        assert!(found.text.contains("no emoji"), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_table_does_not_hold_is_said() {
+        let short = NameRule {
+            chars_max: 20,
+            ..NameRule::DEPLOYED
+        };
+        let with = |column: Column| {
+            let others = table()
+                .into_iter()
+                .filter(|other| other.name != column.name);
+            others.chain([column.clone()]).collect::<Vec<_>>()
+        };
+        let filled = Column {
+            has_default: true,
+            ..column("extra", "int")
+        };
+        for (columns, rule, level, words) in [
+            (table(), short, Level::Warning, "longer names"),
+            (
+                with(column("value", "int(11)")),
+                NameRule::DEPLOYED,
+                Level::Warning,
+                "dead letters",
+            ),
+            (
+                with(column("at", "date")),
+                NameRule::DEPLOYED,
+                Level::Warning,
+                "datetime",
+            ),
+            (
+                with(column("extra", "int")),
+                NameRule::DEPLOYED,
+                Level::Error,
+                "`extra`",
+            ),
+            (
+                table()[..3].to_vec(),
+                NameRule::DEPLOYED,
+                Level::Error,
+                "ADD",
+            ),
+        ] {
+            let found = judge(&columns, Some(rule));
+            assert_eq!(found.level, level, "{found:?}");
+            assert!(found.advice.as_ref().unwrap().contains(words), "{found:?}");
+        }
+        let found = judge(&with(filled), Some(NameRule::DEPLOYED));
+        assert_eq!(found.level, Level::Ok, "{found:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! A SQLite file: written as the sink does, and left as it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::disk::{is_missing, nearest_directory, trial_path};
+use super::{Finding, Found};
+use crate::event::UnixMillis;
+use crate::journal::record::LaneId;
+use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, INSERT, SqliteSink, classify};
+use crate::sink::{Fault, SinkError};
+
+/// The tables, as `sqlite_master` knows them.
+const TABLES: [&str; 2] = ["eventlog", "hakaru_checkpoint"];
+
+/// Looks at the directory, by a database of our own in it, and then at the file itself.
+pub(super) fn look(path: &Path) -> Vec<Finding> {
+    let directory = nearest_directory(path.parent().unwrap_or(Path::new("")));
+    let advice = format!(
+        "the file, and two more beside it, must be writable in {}: give the user of hakaru the right, or name \
+         another path",
+        directory.display()
+    );
+    let or_error = |looked: Result<Found, SinkError>| {
+        looked.unwrap_or_else(|fault| Found::new(fault.to_string()).error(&advice))
+    };
+    let trial = ("directory of the file", or_error(new_file(&directory)));
+    let found = if is_missing(path) {
+        Ok(Found::new("missing; it will be made when hakaru starts"))
+    } else {
+        existing_file(path)
+    };
+    vec![trial, ("SQLite file", or_error(found))]
+}
+
+/// A directory of our own, removed with all that SQLite leaves in it.
+struct Trial(PathBuf);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Err(fault) = fs::remove_dir_all(&self.0) {
+            log::debug!("{}: {fault}", self.0.display());
+        }
+    }
+}
+
+/// Whether SQLite can write beside the file as the sink has it: not every file system has what WAL needs.
+fn new_file(directory: &Path) -> Result<Found, SinkError> {
+    let trial = Trial(trial_path(directory));
+    fs::create_dir(&trial.0).map_err(|fault| {
+        let text = format!("{}: {fault}", directory.display());
+        let code = None;
+        SinkError::Stop(Fault { code, text })
+    })?;
+    let connection = SqliteSink::new(trial.0.join("eventlog.db")).connect()?;
+    store_and_roll_back(&connection)?;
+    let (mode, synchronous) = modes(&connection)?;
+    let found = Found::new(format!(
+        "{}, journal_mode={mode}, synchronous={synchronous}, SQLite {}",
+        directory.display(),
+        rusqlite::version()
+    ));
+    if mode != "wal" || synchronous < 2 {
+        return Ok(found.error("this file system cannot hold a WAL: put the file on a local disk"));
+    }
+    Ok(found)
+}
+
+/// Whether the file takes rows.
+fn existing_file(path: &Path) -> Result<Found, SinkError> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(classify)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
+    let (mode, _) = modes(&connection)?;
+    let mut missing = Vec::new();
+    for table in TABLES {
+        let query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
+        let count: u32 = connection
+            .query_row(query, params![table], |row| row.get(0))
+            .map_err(classify)?;
+        if count == 0 {
+            missing.push(table);
+        }
+    }
+    if !missing.is_empty() {
+        let missing = missing.join(" and ");
+        let text = format!("without {missing}; made when hakaru starts");
+        return Ok(Found::new(text));
+    }
+    match store_and_roll_back(&connection) {
+        Ok(()) => Ok(Found::new(format!(
+            "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
+        ))),
+        Err(SinkError::Retry(fault)) => Ok(Found::new(fault.to_string())
+            .warning("another process writes to the file: nothing, if it is hakaru; else end it")),
+        Err(other) => Err(other),
+    }
+}
+
+/// The journal mode, and how far SQLite goes to be safe: 2 is FULL.
+fn modes(connection: &Connection) -> Result<(String, u8), SinkError> {
+    let mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0));
+    let synchronous = connection.query_row("PRAGMA synchronous", [], |row| row.get(0));
+    Ok((mode.map_err(classify)?, synchronous.map_err(classify)?))
+}
+
+fn store_and_roll_back(connection: &Connection) -> Result<(), SinkError> {
+    let lane = LaneId::random().map_err(|fault| {
+        let text = format!("the kernel's randomness: {fault}");
+        SinkError::Stop(Fault { code: None, text })
+    })?;
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(classify)?;
+    let seconds = i64::try_from(UnixMillis::now().seconds()).unwrap_or(i64::MAX);
+    let stored = connection
+        .execute(INSERT, params![seconds, "a", 0])
+        .and_then(|_| connection.query_row(ADOPT, params![lane.to_string()], |_| Ok(())));
+    connection.execute_batch("ROLLBACK").map_err(classify)?;
+    stored.map_err(classify)
+}

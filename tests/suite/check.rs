@@ -1,0 +1,285 @@
+//! `hakaru check` looks at everything that is set, changes nothing, and says what to do.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Client, MariaDb, Settings};
+
+/// A password that no output may show.
+const PASSWORD: &str = "s3cret";
+
+/// What was said, in one directory.
+struct Checked {
+    code: Option<i32>,
+    lines: Vec<Value>,
+    errors: String,
+}
+
+fn check_in(directory: &Path, settings: Settings) -> Checked {
+    let output = settings.flag("check").flag("--json").run_in(directory);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !text.contains(PASSWORD) && !errors.contains(PASSWORD),
+        "{text}{errors}"
+    );
+    Checked {
+        code: output.status.code(),
+        lines: text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+        errors,
+    }
+}
+
+fn check(settings: Settings) -> Checked {
+    let directory = tempfile::tempdir().unwrap();
+    let checked = check_in(directory.path(), settings);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    checked
+}
+
+impl Checked {
+    /// The line of a thing.
+    fn line(&self, thing: &str) -> &Value {
+        let line = self.lines.iter().find(|line| line["thing"] == thing);
+        line.unwrap_or_else(|| panic!("{thing}: {:#?}", self.lines))
+    }
+
+    /// Asserts that a thing is at this level, and that what was found or advised holds `words`.
+    fn says(&self, thing: &str, level: &str, words: &str) {
+        let line = self.line(thing);
+        assert_eq!(line["level"], level, "{line}");
+        assert!(line.to_string().contains(words), "{words}: {line}");
+        assert_eq!(line["advice"].is_string(), level != "ok", "{line}");
+    }
+
+    /// Asserts that these things, and no others, are errors.
+    fn fails_over(&self, things: &[&str]) {
+        let errors = self.lines.iter().filter(|line| line["level"] == "error");
+        let found: Vec<_> = errors.map(|line| line["thing"].as_str().unwrap()).collect();
+        assert_eq!(found, things, "{:#?}", self.lines);
+        let code = if things.is_empty() { 0 } else { 1 };
+        assert_eq!(self.code, Some(code), "{}", self.errors);
+    }
+}
+
+fn user(database: &MariaDb, rights: &str) -> Settings {
+    database.run(&format!("CREATE USER app@'%' IDENTIFIED BY '{PASSWORD}'"));
+    database.run(&format!("GRANT {rights} ON hakaru.* TO app@'%'"));
+    login(database, PASSWORD)
+}
+
+fn login(database: &MariaDb, password: &str) -> Settings {
+    let port = database.port();
+    Settings::datasource(&format!("app:{password}@tcp(127.0.0.1:{port})/hakaru"))
+}
+
+#[test]
+fn a_database_that_will_do_is_left_as_it_was() {
+    let database = MariaDb::start();
+    let first = check(user(&database, "ALL"));
+    first.fails_over(&[]);
+    first.says("connection", "ok", "app@%");
+    first.says("table eventlog", "ok", "will be made");
+    first.says("insert into eventlog", "ok", "allowed");
+    first.says("table hakaru_checkpoint", "ok", "will be made");
+    assert_eq!(database.query::<String>("SHOW TABLES"), [""; 0]);
+
+    let hakaru = login(&database, PASSWORD).start();
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    assert_eq!(hakaru.stop().stored, 1);
+    let state = || {
+        let lanes = "SELECT COUNT(*) FROM hakaru_checkpoint";
+        let positions = "SELECT SUM(position) + SUM(epoch) FROM hakaru_checkpoint";
+        let lanes: u64 = database.query_one(lanes);
+        let positions: u64 = database.query_one(positions);
+        (database.count(), lanes, positions)
+    };
+    let before = state();
+    let second = check(login(&database, PASSWORD));
+    second.fails_over(&[]);
+    second.says("table eventlog", "ok", "255 characters, up to U+FFFF");
+    second.says("insert into eventlog", "ok", "rolled back");
+    second.says("rights on hakaru_checkpoint", "ok", "rolled back");
+    second.says("sql_mode", "ok", "STRICT_ALL_TABLES");
+    second.says("innodb_flush_log_at_trx_commit", "ok", "1");
+    second.says("database connections", "ok", "66 allowed");
+    second.says("encryption", "ok", "none");
+    assert_eq!(state(), before);
+}
+
+#[test]
+fn a_login_that_fails_says_why_and_the_rest_is_looked_at() {
+    let database = MariaDb::start();
+    drop(user(&database, "ALL"));
+    let wrong = check(login(&database, "other-s3cret"));
+    wrong.fails_over(&["connection"]);
+    wrong.says("connection", "error", "1045");
+    wrong.says("durable write", "ok", "p99");
+
+    let nowhere = format!("root@tcp(127.0.0.1:{})/nowhere", database.port());
+    check(Settings::datasource(&nowhere)).says("connection", "error", "CREATE DATABASE `nowhere`");
+
+    // One that takes connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let dsn = format!("root@tcp(127.0.0.1:{port})/hakaru?timeout=200ms&readTimeout=200ms");
+    check(Settings::datasource(&dsn)).fails_over(&["connection"]);
+}
+
+#[test]
+fn rights_that_are_missing_come_with_the_statements_to_run() {
+    let database = MariaDb::start();
+    let without_tables = check(user(&database, "SELECT"));
+    without_tables.fails_over(&[
+        "table eventlog",
+        "insert into eventlog",
+        "table hakaru_checkpoint",
+        "rights on hakaru_checkpoint",
+    ]);
+    without_tables.says(
+        "table eventlog",
+        "error",
+        "CREATE TABLE IF NOT EXISTS eventlog ( id bigint",
+    );
+    without_tables.says("table hakaru_checkpoint", "error", "lane char(32)");
+
+    // As the advice has it, run by somebody who may.
+    for thing in ["table eventlog", "table hakaru_checkpoint"] {
+        let advice = without_tables.line(thing)["advice"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let create = advice.split("`hakaru`: ").nth(1).unwrap();
+        database.run(create.split("; ").next().unwrap());
+    }
+    let without_rights = check(login(&database, PASSWORD));
+    without_rights.fails_over(&["insert into eventlog", "rights on hakaru_checkpoint"]);
+    let advice = without_rights.line("insert into eventlog")["advice"]
+        .as_str()
+        .unwrap();
+    for grant in advice.split("; ") {
+        assert!(grant.starts_with("GRANT "), "{advice}");
+        database.run(grant);
+    }
+    check(login(&database, PASSWORD)).fails_over(&[]);
+}
+
+#[test]
+fn tables_and_servers_that_would_lose_events_are_named() {
+    let database = MariaDb::start_with(&["--innodb-flush-log-at-trx-commit=2".to_owned()]);
+    database.run("CREATE TABLE eventlog (at datetime, name varchar(20), value int) ENGINE=MyISAM");
+    let checked = check(
+        Settings::mysql(&database)
+            .flag("--cores=1")
+            .flag("--db-connections=1"),
+    );
+    checked.fails_over(&["table eventlog"]);
+    checked.says(
+        "table eventlog",
+        "error",
+        "ALTER TABLE eventlog ENGINE=InnoDB",
+    );
+    checked.says("insert into eventlog", "warning", "not tried");
+    assert_eq!(database.count(), 0);
+    checked.says("innodb_flush_log_at_trx_commit", "warning", "SET GLOBAL");
+
+    database.run("ALTER TABLE eventlog ENGINE=InnoDB");
+    check(Settings::mysql(&database)).says("table eventlog", "warning", "dead letters");
+    database.run("ALTER TABLE eventlog MODIFY value int unsigned, ADD source int NOT NULL");
+    let checked = check(Settings::mysql(&database));
+    checked.fails_over(&["table eventlog", "insert into eventlog"]);
+    checked.says("table eventlog", "error", "`source`");
+    checked.says("insert into eventlog", "error", "1364");
+
+    database.run("ALTER TABLE eventlog DROP source, ADD CHECK (name <> 'a')");
+    check(Settings::mysql(&database)).says("insert into eventlog", "warning", "dead letters");
+}
+
+#[test]
+fn a_sqlite_file_is_tried_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let checked = check(Settings::sqlite());
+    checked.fails_over(&[]);
+    checked.says(
+        "directory of the file",
+        "ok",
+        "journal_mode=wal, synchronous=2",
+    );
+    checked.says("SQLite file", "ok", "will be made");
+    checked.says("data directory", "ok", "will be made");
+
+    let hakaru = Settings::sqlite().directory(directory.path()).start();
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    assert_eq!(hakaru.stop().stored, 1);
+    let file = directory.path().join("eventlog.db");
+    let before = std::fs::read(&file).unwrap();
+    let checked = check_in(directory.path(), Settings::sqlite());
+    checked.fails_over(&[]);
+    checked.says("SQLite file", "ok", "rolled back");
+    checked.says("data directory", "ok", "hakaru-data");
+    assert!(std::fs::read(&file).unwrap() == before);
+}
+
+#[test]
+fn directories_that_cannot_be_written_are_errors() {
+    // Tests run as root, who may write everywhere; but nobody can below a file.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let settings = Settings::datasource("sqlite:file/eventlog.db").flag("--data-dir=file/deep");
+    let checked = check_in(directory.path(), settings);
+    checked.fails_over(&["directory of the file", "SQLite file", "data directory"]);
+    checked.says("data directory", "error", "--data-dir");
+    check(Settings::sqlite().flag("--data-dir=/proc/nowhere")).fails_over(&["data directory"]);
+}
+
+#[test]
+fn flags_stand_on_both_sides_and_lines_are_for_people_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--listen={}", taken.local_addr().unwrap());
+    let settings = Settings::sqlite()
+        .flag("--cores=1")
+        .flag("check")
+        .flag(&listen);
+    let output = settings.run_in(directory.path());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\nok       cores: 1 of "), "{text}");
+    assert!(
+        text.contains("\nwarning  listen address: 127.0.0.1:"),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| {
+        ["ok ", "warning ", "error "]
+            .iter()
+            .any(|level| line.starts_with(level))
+    }));
+}
+
+#[test]
+fn what_does_not_parse_is_exit_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let dsn = format!("root:{PASSWORD}@tcp(h:3306");
+    for settings in [
+        Settings::datasource(&dsn).flag("check"),
+        Settings::sqlite().flag("check").flag("--linger=soon"),
+    ] {
+        let output = settings.run_in(directory.path());
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(2), 0),
+            "{output:?}"
+        );
+        assert!(!String::from_utf8(output.stderr).unwrap().contains(PASSWORD));
+    }
+    let many = check(Settings::sqlite().flag("--cores=1000"));
+    many.says("cores", "error", "--cores");
+}
