@@ -8,6 +8,9 @@ use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::sink::{Fault, SinkError};
 
+/// The text of a wait that was longer than `readTimeout` or `writeTimeout`.
+pub(crate) const NO_ANSWER: &str = "no answer in time";
+
 /// What a failed statement says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -109,6 +112,12 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
             if fault.kind() == io::ErrorKind::InvalidData =>
         {
             SinkError::Stop(driver_fault(&format!("TLS: {fault}")))
+        }
+        // How Linux says that a timeout of the socket is over.
+        mysql::Error::IoError(fault) | mysql::Error::CodecError(PacketCodecError::Io(fault))
+            if fault.kind() == io::ErrorKind::WouldBlock =>
+        {
+            SinkError::Reconnect(driver_fault(NO_ANSWER))
         }
         mysql::Error::IoError(fault) => SinkError::Reconnect(Fault {
             code: fault.raw_os_error(),
@@ -219,6 +228,13 @@ mod tests {
         );
         let broken = mysql::Error::IoError(io::ErrorKind::TimedOut.into());
         assert!(matches!(commit_error(broken), SinkError::OutcomeUnknown(_)));
+    }
+
+    #[test]
+    fn a_timeout_is_called_one() {
+        let waited = PacketCodecError::Io(io::ErrorKind::WouldBlock.into());
+        let fault = sink_error(mysql::Error::CodecError(waited));
+        assert_eq!(fault, SinkError::Reconnect(driver_fault(NO_ANSWER)));
     }
 
     #[test]
