@@ -10,12 +10,12 @@ use mysql::prelude::{FromRow, Queryable};
 
 use super::{Finding, Found};
 use crate::config::dsn::{Address, MySqlTarget, Tls};
-use crate::sink::mysql::classify::sink_error;
+use crate::sink::mysql::classify::{NO_ANSWER, sink_error};
 use crate::sink::mysql::connect;
 use crate::sink::{Fault, SinkError};
 
 /// The first MySQL that hakaru is meant for; every MariaDB of its time has a higher number.
-const OLDEST: (u16, u16, u16) = (5, 7, 0);
+const OLDEST: (u32, u32) = (5, 7);
 
 /// A server that let us in.
 struct Server<'a> {
@@ -87,6 +87,9 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
         Some(1049) => format!("CREATE DATABASE `{database}`, or name another one"),
         Some(1040 | 1203 | 1226) => {
             "wait until others have gone, or raise the number of connections that is allowed".to_owned()
+        }
+        None if fault.text == NO_ANSWER => {
+            "see whether the server is stopped or overloaded, and whether it is a MySQL server at all".to_owned()
         }
         _ if fault.text.contains("TLS") => {
             "see `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
@@ -163,7 +166,8 @@ fn version(server: &mut Server<'_>) -> Result<Found, SinkError> {
     let named: Option<(String, String)> = server.first("SELECT VERSION(), @@version_comment")?;
     let (version, comment) = named.unwrap_or_default();
     let found = Found::new(format!("{version}, {comment}"));
-    if server.connection.server_version() < OLDEST {
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
         return Ok(found.warning("older than what hakaru is meant for, MySQL 5.7: upgrade it"));
     }
     Ok(found)
