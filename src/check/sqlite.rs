@@ -30,7 +30,12 @@ pub(super) fn look(path: &Path) -> Vec<Finding> {
     let found = if is_missing(path) {
         Ok(Found::new("missing; it will be made when hakaru starts"))
     } else {
-        existing_file(path)
+        existing_file(path).or_else(|fault| match fault {
+            SinkError::Retry(fault) => Ok(Found::new(fault.to_string()).warning(
+                "another process writes to the file: nothing, if it is hakaru; else end it",
+            )),
+            other => Err(other),
+        })
     };
     vec![trial, ("SQLite file", or_error(found))]
 }
@@ -89,14 +94,10 @@ fn existing_file(path: &Path) -> Result<Found, SinkError> {
         let text = format!("without {missing}; made when hakaru starts");
         return Ok(Found::new(text));
     }
-    match store_and_roll_back(&connection) {
-        Ok(()) => Ok(Found::new(format!(
-            "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
-        ))),
-        Err(SinkError::Retry(fault)) => Ok(Found::new(fault.to_string())
-            .warning("another process writes to the file: nothing, if it is hakaru; else end it")),
-        Err(other) => Err(other),
-    }
+    store_and_roll_back(&connection)?;
+    Ok(Found::new(format!(
+        "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
+    )))
 }
 
 /// The journal mode, and how far SQLite goes to be safe: 2 is FULL.

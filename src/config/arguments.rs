@@ -173,7 +173,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Flags, variables and subcommands. A setting may stand before a subcommand and behind it.
     pub(super) fn table() -> clap::Command {
-        Self::command().mut_args(|setting| setting.global(true))
+        Self::command().mut_args(|setting| setting.global(true).help_heading("Settings"))
     }
 
     /// Reads a command line, the program's name first.

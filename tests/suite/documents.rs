@@ -63,6 +63,7 @@ fn every_command_has_a_manual_page() {
     let page = written(&["man"]);
     assert!(page.contains(".TH hakaru 1 "), "{page}");
     for words in [
+        ".SH SETTINGS",
         "journal\\-limit",
         "HAKARU_JOURNAL_LIMIT",
         "hakaru\\-check(1)",
