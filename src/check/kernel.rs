@@ -97,7 +97,7 @@ fn port_range(text: &io::Result<String>, listen: u16) -> Found {
     }
     if high.saturating_sub(low) < PORTS_MIN {
         return found.warning(format!(
-            "sysctl -w {PORT_RANGE}=\"15000 65535\", and in /etc/sysctl.d: a proxy on this machine takes a port for \
+            "sysctl -w {PORT_RANGE}=\"10240 65535\", and in /etc/sysctl.d: a proxy on this machine takes a port for \
              each connection to hakaru"
         ));
     }
@@ -160,7 +160,7 @@ mod tests {
         let taken = range("1024\t65535\n", 8081).advice.unwrap();
         assert!(taken.contains("ip_local_reserved_ports=8081"), "{taken}");
         let few = range("50000\t60000\n", 8081).advice.unwrap();
-        assert!(few.contains("15000 65535"), "{few}");
+        assert!(few.contains("10240 65535"), "{few}");
         assert_eq!(range("?", 8081).level, Level::Warning);
     }
 
