@@ -6,7 +6,7 @@ mod threads;
 mod watchdog;
 
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,7 +122,19 @@ struct Server {
     program: Program,
     sockets: Vec<(SocketUse, TcpListener)>,
     notify: Sender<Notice>,
+    /// `None` when it was said that requests are answered.
+    unannounced: Option<Announcement>,
 }
+
+/// What is said when every shard accepts, and to whom.
+struct Announcement {
+    line: String,
+    address: SocketAddr,
+    inherited: Inherited,
+}
+
+/// How often it is looked whether every shard accepts.
+const START_POLL: Duration = Duration::from_millis(2);
 
 /// Why a server that runs ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +168,12 @@ impl Server {
         let mut successor: Option<Successor> = None;
         let mut watchdog = Watchdog::new();
         loop {
-            match self.notices.recv_timeout(watchdog.feed(&self.metrics)) {
+            self.announce();
+            let patience = match &self.unannounced {
+                Some(_) => START_POLL,
+                None => watchdog.feed(&self.metrics),
+            };
+            match self.notices.recv_timeout(patience) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Notice::Signal) => {
                     log::info!("signal received: draining");
@@ -192,6 +209,20 @@ impl Server {
                     ));
                 }
             }
+        }
+    }
+
+    /// Says that requests are answered, once they are.
+    fn announce(&mut self) {
+        let shards = self.metrics.shards();
+        if shards.iter().any(|shard| shard.accepts.get() == 0) {
+            return;
+        }
+        if let Some(announcement) = self.unannounced.take() {
+            self.stage.serve();
+            log::info!("{}", announcement.line);
+            supervisor::ready(&format!("takes events on {}", announcement.address));
+            announcement.inherited.serves();
         }
     }
 

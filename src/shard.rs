@@ -115,6 +115,7 @@ impl Shard {
             let slots = Arc::clone(&parts.slots);
             accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
         }
+        shard.desk.borrow().counters.accepts.set(1);
 
         // The read ends when the other end is closed, by intent or by death.
         let (ended, _) = control.read(vec![0; 1]).await;

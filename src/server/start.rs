@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use super::sockets::Sockets;
 use super::threads::{Notice, Role, spawn, watch_signals};
-use super::{Server, ServerError};
+use super::{Announcement, Server, ServerError};
 use crate::admin;
 use crate::admin::overview::{Facts, Overview, Stage};
 use crate::config::dsn::DataSource;
@@ -31,7 +31,6 @@ use crate::shard::{Shard, ShardParts};
 use crate::sink::mysql::MySqlSink;
 use crate::sink::sqlite::SqliteSink;
 use crate::sink::{CREATE_CHECKPOINTS, Sink};
-use crate::supervisor;
 use crate::upgrade::{Inherited, Program};
 use crate::writer::Writer;
 
@@ -60,7 +59,7 @@ struct ShardsStart<'a> {
 }
 
 impl Server {
-    /// Starts everything; requests are answered when this returns.
+    /// Starts everything; requests are answered when every shard accepts.
     pub(super) fn start(
         config: &Config,
         program: Program,
@@ -91,14 +90,14 @@ impl Server {
         let bound = JournalBound::new(config.journal_limit, Arc::clone(&elsewhere));
         let slots = Arc::new(ConnectionSlots::new(connections));
         let address = sockets.address().unwrap_or(config.listen);
+        let overview = Overview {
+            metrics: Arc::clone(&metrics),
+            slots: Arc::clone(&slots),
+            journal: (config.ack != Ack::Received).then(|| bound.clone()),
+            stage: Arc::clone(&stage),
+            facts: facts(config, driver, address, cores.len()),
+        };
         if let Some(admin) = sockets.admin {
-            let overview = Overview {
-                metrics: Arc::clone(&metrics),
-                slots: Arc::clone(&slots),
-                journal: (config.ack != Ack::Received).then(|| bound.clone()),
-                stage: Arc::clone(&stage),
-                facts: facts(config, driver, address, cores.len()),
-            };
             admin::start(admin, overview).map_err(ServerError::Start)?;
         }
         let (opened, lanes) = channel();
@@ -117,11 +116,7 @@ impl Server {
             elsewhere,
         };
         // Whatever is promised now: an earlier process may have left lanes.
-        let run = move || {
-            janitor.run();
-            Ok(())
-        };
-        spawn("janitor".to_owned(), &notify, Role::Janitor, run).map_err(ServerError::Start)?;
+        start_janitor(janitor, &notify).map_err(ServerError::Start)?;
 
         let mut server = Self {
             metrics,
@@ -137,6 +132,11 @@ impl Server {
             program,
             sockets: sockets.handed_over,
             notify: notify.clone(),
+            unannounced: Some(Announcement {
+                line: start_line(config, driver, address, cores.len()),
+                address,
+                inherited,
+            }),
         };
         let start = ShardsStart {
             config,
@@ -157,10 +157,6 @@ impl Server {
                 .start_shard(index, core, listeners, &start)
                 .map_err(ServerError::Start)?;
         }
-        server.stage.serve();
-        log_start(config, driver, address, cores.len());
-        supervisor::ready(&format!("takes events on {address}"));
-        inherited.serves();
         Ok(server)
     }
 
@@ -227,6 +223,14 @@ impl Server {
         self.shards_running += 1;
         Ok(())
     }
+}
+
+fn start_janitor(janitor: Janitor, notify: &Sender<Notice>) -> io::Result<()> {
+    let run = move || {
+        janitor.run();
+        Ok(())
+    };
+    spawn("janitor".to_owned(), notify, Role::Janitor, run)
 }
 
 /// Makes the directories where they are missing, their names durable, and tries whether files can be
@@ -376,12 +380,12 @@ fn facts(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) 
 }
 
 /// The one line of a start.
-fn log_start(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) {
-    log::info!(
+fn start_line(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) -> String {
+    format!(
         "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {}",
         if shards == 1 { "shard" } else { "shards" },
         config.datasource,
         config.ack,
         promise(config),
-    );
+    )
 }
