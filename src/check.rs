@@ -111,7 +111,7 @@ pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), C
     })?;
     say(disk::look(config, machine.shards()))?;
     say(machine.look(config))?;
-    say(kernel::look(config.listen))?;
+    say(kernel::look(config))?;
     match errors {
         0 => Ok(()),
         errors => Err(CheckError::Errors(errors)),

@@ -1,4 +1,4 @@
-//! Kernel settings that bear on a server of many short connections, and the address to listen on.
+//! Kernel settings that bear on a server of many short connections, and the addresses to listen on.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Found};
+use crate::admin::AdminListen;
+use crate::config::Config;
 
 /// A setting with a number, where more is better.
 struct Setting {
@@ -42,15 +44,23 @@ const PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 /// Ports of the kernel's default, 32768 to 60999.
 const PORTS_MIN: u32 = 28_000;
 
-/// Looks at the settings and at the address.
-pub(super) fn look(listen: SocketAddr) -> Vec<Finding> {
+/// Looks at the settings and at the addresses.
+pub(super) fn look(config: &Config) -> Vec<Finding> {
     let settings = SETTINGS
         .iter()
         .map(|setting| (setting.name, setting.judge(&read(setting.path))));
     let range = read("/proc/sys/net/ipv4/ip_local_port_range");
+    let listen = config.listen;
+    let admin = match config.admin_listen {
+        AdminListen::Off => Found::new("off"),
+        AdminListen::Default(listen) | AdminListen::At(listen) => {
+            address(listen, "--admin-listen", bind(listen))
+        }
+    };
     let mut findings: Vec<Finding> = settings.collect();
     findings.push((PORT_RANGE, port_range(&range, listen.port())));
-    findings.push(("listen address", address(listen, bind(listen))));
+    findings.push(("listen address", address(listen, "--listen", bind(listen))));
+    findings.push(("admin address", admin));
     findings
 }
 
@@ -113,19 +123,20 @@ fn bind(listen: SocketAddr) -> io::Result<()> {
     socket.bind(&listen.into())
 }
 
-fn address(listen: SocketAddr, bound: io::Result<()>) -> Found {
+/// What became of taking an address; `flag` gives another one.
+fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Found {
     let Err(fault) = bound else {
         return Found::new(format!("{listen} is free"));
     };
     let found = Found::new(format!("{listen}: {fault}"));
     match fault.kind() {
-        ErrorKind::AddrInUse => {
-            found.warning("nothing, if it is a hakaru that runs; else end the other, or name another address with --listen")
-        }
-        ErrorKind::PermissionDenied => {
-            found.error("ports below 1024 need CAP_NET_BIND_SERVICE: name another with --listen")
-        }
-        _ => found.error("name an address of this machine with --listen"),
+        ErrorKind::AddrInUse => found.warning(format!(
+            "nothing, if it is a hakaru that runs; else end the other, or name another address with {flag}"
+        )),
+        ErrorKind::PermissionDenied => found.error(format!(
+            "ports below 1024 need CAP_NET_BIND_SERVICE: name another with {flag}"
+        )),
+        _ => found.error(format!("name an address of this machine with {flag}")),
     }
 }
 
@@ -167,7 +178,7 @@ mod tests {
     #[test]
     fn an_address_is_free_or_taken_or_not_ours() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let level = |listen: SocketAddr| address(listen, bind(listen)).level;
+        let level = |listen: SocketAddr| address(listen, "--listen", bind(listen)).level;
         assert_eq!(level(taken.local_addr().unwrap()), Level::Warning);
         assert_eq!(level(([127, 0, 0, 1], 0).into()), Level::Ok);
         // TEST-NET-1 is on no machine.

@@ -257,11 +257,13 @@ fn flags_stand_on_both_sides_and_lines_are_for_people_too() {
     let settings = Settings::sqlite()
         .flag("--cores=1")
         .flag("check")
-        .flag(&listen);
+        .flag(&listen)
+        .flag("--admin-listen=off");
     let output = settings.run_in(directory.path());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("\nok       cores: 1 of "), "{text}");
+    assert!(text.contains("\nok       admin address: off"), "{text}");
     assert!(
         text.contains("\nwarning  listen address: 127.0.0.1:"),
         "{text}"
