@@ -11,7 +11,7 @@ mod stats;
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
 use bytes::BytesMut;
@@ -45,7 +45,7 @@ const READ_BYTES: usize = 4 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether a successor has the port.
-const STAGE_POLL: Duration = Duration::from_secs(1);
+const STAGE_POLL: Duration = Duration::from_millis(200);
 
 /// The address where the admin port is by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9081";
@@ -123,14 +123,13 @@ fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
             });
             monoio::spawn(sample(Rc::clone(&port)));
             loop {
+                if port.counter.borrow().is_handed_over() {
+                    drop(listener);
+                    // For the connections that are open.
+                    return std::future::pending().await;
+                }
                 // Given up and begun again, which epoll allows: nothing is lost.
-                let accepted = timeout(STAGE_POLL, listener.accept()).await;
-                let Ok(accepted) = accepted else {
-                    if port.counter.borrow().is_handed_over() {
-                        drop(listener);
-                        // For the connections that are open.
-                        return std::future::pending().await;
-                    }
+                let Ok(accepted) = timeout(STAGE_POLL, listener.accept()).await else {
                     continue;
                 };
                 while port.open.get() >= CONNECTIONS_MAX {
@@ -138,6 +137,7 @@ fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
                 }
                 match accepted {
                     Ok((stream, _)) => {
+                        port.open.set(port.open.get() + 1);
                         monoio::spawn(connection(stream, Rc::clone(&port)));
                     }
                     Err(fault) => {
@@ -158,7 +158,6 @@ async fn sample(port: Rc<Port>) {
 }
 
 async fn connection(stream: TcpStream, port: Rc<Port>) {
-    port.open.set(port.open.get() + 1);
     if let Err(fault) = converse(stream, &port).await {
         log::trace!("admin connection ended: {fault}");
     }
@@ -169,7 +168,9 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
     let mut conversation = Conversation::new();
     let mut input = BytesMut::new();
     let mut decoded = Vec::new();
-    let mut patience = REQUEST_PATIENCE;
+    // Of the whole request, however many reads it takes.
+    let mut deadline = Instant::now() + REQUEST_PATIENCE;
+    let mut is_idle = false;
     loop {
         if input.len() > 2 * HEAD_BYTES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
@@ -178,9 +179,13 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
         let start = input.len();
         let room = std::mem::take(&mut input).slice_mut(start..);
         // A read that is given up takes its bytes with it: the connection ends then.
+        let patience = deadline.saturating_duration_since(Instant::now());
         let Ok((length, room)) = timeout(patience, stream.read(room)).await else {
             return Ok(());
         };
+        if std::mem::take(&mut is_idle) {
+            deadline = Instant::now() + REQUEST_PATIENCE;
+        }
         input = room.into_inner();
         if length? == 0 {
             return Ok(());
@@ -199,8 +204,11 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
             };
             match next {
                 Next::Write => {}
-                Next::Read(Awaited::Request) => patience = IDLE_PATIENCE,
-                Next::Read(_) => patience = REQUEST_PATIENCE,
+                Next::Read(Awaited::Request) => {
+                    is_idle = true;
+                    deadline = Instant::now() + IDLE_PATIENCE;
+                }
+                Next::Read(_) => {}
                 Next::Close | Next::CloseAfterSender => return stream.shutdown().await,
             }
             if next != Next::Write {

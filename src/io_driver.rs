@@ -80,18 +80,27 @@ impl fmt::Display for RingFlags {
 #[error("--io (HAKARU_IO): io_uring cannot be used: {0}; --io epoll works without it")]
 pub struct IoUringRefused(String);
 
-/// Chooses the driver. With `auto` a refusal of io_uring is one warning, and epoll is taken.
-pub fn choose(choice: IoChoice) -> Result<IoDriver, IoUringRefused> {
-    match (choice, choice != IoChoice::Epoll) {
-        (_, false) => Ok(IoDriver::Epoll),
-        (_, true) => match (probe(), choice) {
-            (Ok(flags), _) => Ok(IoDriver::IoUring(flags)),
-            (Err(reason), IoChoice::Auto) => {
-                log::warn!("io_uring cannot be used, epoll takes its place: {reason}");
-                Ok(IoDriver::Epoll)
-            }
-            (Err(reason), _) => Err(IoUringRefused(reason)),
-        },
+/// Chooses the driver. With `auto` a refusal of io_uring is one warning, and epoll is taken; so it is for
+/// sockets that `must_not_block`, since a process on epoll uses them too.
+pub fn choose(choice: IoChoice, must_not_block: bool) -> Result<IoDriver, IoUringRefused> {
+    if choice == IoChoice::Epoll {
+        return Ok(IoDriver::Epoll);
+    }
+    let probed = if must_not_block {
+        Err(
+            "the process before is on epoll and shares its sockets; restart instead of reloading"
+                .to_owned(),
+        )
+    } else {
+        probe()
+    };
+    match (probed, choice) {
+        (Ok(flags), _) => Ok(IoDriver::IoUring(flags)),
+        (Err(reason), IoChoice::Auto) => {
+            log::warn!("io_uring cannot be used, epoll takes its place: {reason}");
+            Ok(IoDriver::Epoll)
+        }
+        (Err(reason), _) => Err(IoUringRefused(reason)),
     }
 }
 

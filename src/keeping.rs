@@ -191,6 +191,10 @@ impl Keeping {
         counters.events_open.set(self.open.len() as u64);
         let oldest = self.open.oldest_received_at();
         counters.oldest_open_at.set(oldest.map_or(0, |at| at.0));
+        // With nobody sending, nothing else would say that what waited is stored now.
+        if let (Some(lane), Some(journal)) = (&self.lane, &mut self.journal) {
+            journal.tell(lane.stored(), self.durable);
+        }
     }
 
     /// Seals what is due: old, or wanted at once. With work waiting, another batch would not be

@@ -211,6 +211,8 @@ impl Acceptor {
                 Ok((stream, _)) => self.serve(stream).await,
                 Err(fault) => match Errno::from_raw(fault.raw_os_error().unwrap_or(0)) {
                     Errno::ECANCELED => return,
+                    // Shut down by somebody who has it too: nobody can connect any more.
+                    Errno::EINVAL => return log::error!("the listening socket was shut: {fault}"),
                     // The peer has gone again.
                     Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO => {}
                     // Another process has made the socket one that never blocks: it is asked again.
@@ -259,7 +261,15 @@ impl Acceptor {
                 .and_then(|(stream, _)| self.adopt(stream, is_epoll));
             match accepted {
                 Ok(stream) => self.serve(stream).await,
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => taken = Err(fault),
+                // Nothing is left; or another shard that shares the socket was first to shut it.
+                Err(fault)
+                    if matches!(
+                        fault.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput
+                    ) =>
+                {
+                    taken = Err(fault);
+                }
                 // Out of descriptors: those in the queue wait until a connection ends.
                 Err(fault) => self.pause(&fault).await,
             }

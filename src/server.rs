@@ -122,6 +122,8 @@ struct Server {
     program: Program,
     sockets: Vec<(SocketUse, TcpListener)>,
     notify: Sender<Notice>,
+    /// It is being started.
+    successor: Option<Successor>,
     /// `None` when it was said that requests are answered.
     unannounced: Option<Announcement>,
 }
@@ -152,7 +154,11 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
     let ended = server.wait();
     // Where a fault began the drain, no signal has come yet.
     let signals_allowed = usize::from(!matches!(ended, Ok(End::Signal)));
-    let has_successor = matches!(ended, Ok(End::Succeeded));
+    // With a fault, one that is still being started is the better choice: its sockets must stay open.
+    let has_successor = match &ended {
+        Ok(end) => *end == End::Succeeded,
+        Err(_) => server.successor.is_some(),
+    };
     if !has_successor {
         supervisor::stopping();
     }
@@ -165,7 +171,6 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
 impl Server {
     /// Returns at the first signal, when a successor serves, or with an error when a thread ends by itself.
     fn wait(&mut self) -> Result<End, ServerError> {
-        let mut successor: Option<Successor> = None;
         let mut watchdog = Watchdog::new();
         loop {
             self.announce();
@@ -177,24 +182,28 @@ impl Server {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Notice::Signal) => {
                     log::info!("signal received: draining");
-                    if let Some(successor) = successor {
+                    if let Some(successor) = &self.successor {
                         successor.end();
                     }
                     return Ok(End::Signal);
                 }
-                Ok(Notice::Reload) if successor.is_some() => {
+                Ok(Notice::Reload) if self.successor.is_some() => {
                     log::warn!("a successor is being started already: this SIGHUP starts no other");
                 }
-                Ok(Notice::Reload) => successor = self.start_successor(),
+                Ok(Notice::Reload) if self.unannounced.is_some() => {
+                    log::warn!("this process does not serve yet: this SIGHUP starts no successor");
+                }
+                Ok(Notice::Reload) => self.successor = self.start_successor(),
                 Ok(Notice::Successor(Ok(()))) => {
-                    let pid = successor.map_or(0, |successor| successor.pid().as_raw());
-                    log::info!("process {pid} serves in our place: draining");
+                    if let Some(successor) = &self.successor {
+                        log::info!("process {} serves in our place: draining", successor.pid());
+                    }
                     return Ok(End::Succeeded);
                 }
                 Ok(Notice::Successor(Err(why))) => {
                     log::error!("there is no successor, and this process serves on: {why}");
                     supervisor::ready("takes events; the last reload failed");
-                    successor = None;
+                    self.successor = None;
                 }
                 Ok(Notice::Ended(role, outcome)) => {
                     self.count_ended(role);

@@ -49,6 +49,8 @@ pub struct Writer {
     pub batch_events: BatchEvents,
     /// Lanes without an owner, locked for us.
     pub recoveries: Receiver<Arc<LaneHandle>>,
+    /// Whether, while the process drains, events may be left in the journal: no answer waits for a row.
+    pub may_leave: bool,
     /// Whether the process drains: then what is in a journal need not be stored any more.
     pub draining: Arc<AtomicBool>,
 }
@@ -139,12 +141,16 @@ impl Storing {
             if std::mem::take(&mut self.must_check) {
                 recovery.check(&self.lanes);
             }
-            let next = match recovery.due_in() {
-                Some(Duration::ZERO) => inbox.try_recv().map_err(|none| match none {
-                    TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                }),
-                wait => inbox.recv_timeout(wait.unwrap_or(IDLE).min(IDLE)),
+            let next = match inbox.try_recv() {
+                Ok(work) => Ok(work),
+                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {
+                    self.tell_oldest(&recovery);
+                    match recovery.due_in() {
+                        Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
+                        wait => inbox.recv_timeout(wait.unwrap_or(IDLE).min(IDLE)),
+                    }
+                }
             };
             match next {
                 Ok(Work::Batch(sealed)) => self.take_batch(sealed, &mut recovery),
@@ -184,9 +190,8 @@ impl Storing {
         let oldest = run.batch.oldest_received_at();
         let counters = Arc::clone(&self.writer.counters);
         counters.oldest_at.set(oldest.map_or(0, |at| at.0));
-        let outcome = self.store_run(run, sealed_at);
-        counters.oldest_at.set(0);
-        outcome
+        // It stands until there is nothing more to do: behind this run there may be others.
+        self.store_run(run, sealed_at)
     }
 
     fn store_run(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
@@ -236,7 +241,10 @@ impl Storing {
     /// Says what happened and waits a while; while the process drains, what is in the journal is left
     /// there instead.
     fn fail(&mut self, fault: &SinkError, is_journaled: bool) {
-        if is_journaled && self.writer.draining.load(Ordering::Relaxed) {
+        // Who waits for the row waits on; what lost against another transaction is tried again at once.
+        let may_leave =
+            is_journaled && self.writer.may_leave && !matches!(fault, SinkError::Retry(_));
+        if may_leave && self.writer.draining.load(Ordering::Relaxed) {
             log::warn!("left in the journal for the next start: {fault}");
             self.has_given_up = true;
             self.abandon(fault);
@@ -244,15 +252,15 @@ impl Storing {
             self.note(fault);
             self.abandon(fault);
             let until = Instant::now() + self.trouble.backoff(fault);
-            self.sleep(until, is_journaled);
+            self.sleep(until, may_leave);
         }
     }
 
     /// Waits before another attempt; where a drain makes it the last one, not a moment longer.
-    fn sleep(&self, until: Instant, is_journaled: bool) {
+    fn sleep(&self, until: Instant, may_leave: bool) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let is_last = is_journaled && self.writer.draining.load(Ordering::Relaxed);
+            let is_last = may_leave && self.writer.draining.load(Ordering::Relaxed);
             if left.is_zero() || is_last {
                 return;
             }
@@ -283,6 +291,17 @@ impl Storing {
             self.writer.name_rule.set(rule);
         }
         Ok(())
+    }
+
+    /// Says how old the oldest event is, when there is no fresh work.
+    fn tell_oldest(&self, recovery: &Recovery) {
+        let oldest = &self.writer.counters.oldest_at;
+        if !recovery.has_work() {
+            oldest.set(0);
+        } else if oldest.get() == 0 {
+            // Of lanes that were found it is not known before they are read: at least since now.
+            oldest.set(UnixMillis::now().0);
+        }
     }
 
     /// Without work: tries whether the database takes writes, so that it is known before they come.

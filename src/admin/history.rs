@@ -95,7 +95,7 @@ impl History {
             stored: totals.stored,
             rejected: totals.rejected.iter().sum(),
             shed: totals.shed,
-            cpu: Process::look().cpu,
+            cpu: Process::cpu(),
             times: Times::of(&overview.metrics),
         };
         if let Some(before) = self.looks.back() {

@@ -140,7 +140,9 @@ impl Overview {
             };
         }
         match self.stage.0.load(Ordering::Acquire) {
-            Stage::DRAINING | Stage::HANDED_OVER => Readiness::Draining,
+            Stage::DRAINING => Readiness::Draining,
+            // Whoever asks on a connection of before means the address, and somebody serves there.
+            Stage::HANDED_OVER => Readiness::Ready,
             Stage::SERVING if seen.at.is_some_and(|at| at.elapsed() < SHEDDING_FOR) => {
                 Readiness::Shedding
             }

@@ -19,20 +19,34 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn look() -> Self {
+    /// User and system time of all threads.
+    pub(super) fn cpu() -> Duration {
         let time = |time: TimeVal| {
             let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
             let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
             Duration::from_secs(seconds) + Duration::from_micros(micros)
         };
-        let cpu = getrusage(UsageWho::RUSAGE_SELF)
-            .map(|usage| time(usage.user_time()) + time(usage.system_time()));
+        let usage = getrusage(UsageWho::RUSAGE_SELF);
+        let cpu = usage.map(|usage| time(usage.user_time()) + time(usage.system_time()));
+        cpu.unwrap_or_default()
+    }
+
+    pub(super) fn look() -> Self {
         Self {
-            cpu: cpu.unwrap_or_default(),
+            cpu: Self::cpu(),
             memory_bytes: resident_bytes().unwrap_or(0),
-            open_fds: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            open_fds: open_fds(),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
         }
+    }
+}
+
+/// Since Linux 6.2 the directory's size is their number; before, they are counted.
+fn open_fds() -> u64 {
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory).map(|found| found.len()) {
+        Ok(number) if number > 0 => number,
+        _ => fs::read_dir(directory).map_or(0, |files| files.count() as u64),
     }
 }
 

@@ -140,8 +140,8 @@ impl Site for Counter {
         self.answers.write(out, answer);
     }
 
-    /// It is asked until the very end.
+    /// It is asked until the very end, unless a successor is there to be asked.
     fn is_draining(&self) -> bool {
-        false
+        self.is_handed_over()
     }
 }

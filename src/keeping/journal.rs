@@ -49,7 +49,7 @@ impl JournalBound {
         self.bytes_max
     }
 
-    /// Bytes that are taken by them, to within 64 KiB a shard.
+    /// Bytes that are taken by them, a second ago at most.
     pub fn bytes(&self) -> u64 {
         self.present.load(Ordering::Relaxed) + self.elsewhere.load(Ordering::Relaxed)
     }
@@ -188,6 +188,12 @@ impl Journal {
     pub(super) fn has_room(&mut self, stored: Position, durable: Position) -> bool {
         self.room.left(stored, durable) >= self.gathering.len() as u64
             && self.gathering.len() + EVENT_BYTES_MAX <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX
+    }
+
+    /// Tells the other shards what this lane holds, when everything before `stored` is stored.
+    pub(super) fn tell(&mut self, stored: Position, durable: Position) {
+        self.room.left(stored, durable);
+        self.room.tell();
     }
 
     pub(super) fn gather(&mut self, event: Event<'_>) {

@@ -47,13 +47,13 @@ impl Sockets {
         let sockets: Vec<_> = sockets.collect::<Result<_, _>>().map_err(refused)?;
         let http = share_out(&sockets, shards).map_err(refused)?;
         let admin = admin_socket(config, inherited)?;
-        if let Some(admin) = &admin {
-            handed_over.push((SocketUse::Admin, admin.try_clone().map_err(refused)?));
+        if let Some((of, admin)) = &admin {
+            handed_over.push((*of, admin.try_clone().map_err(refused)?));
         }
         Ok(Self {
             http,
             queue,
-            admin,
+            admin: admin.map(|(_, socket)| socket),
             handed_over,
         })
     }
@@ -68,16 +68,17 @@ impl Sockets {
 fn admin_socket(
     config: &Config,
     inherited: &mut Inherited,
-) -> Result<Option<TcpListener>, ServerError> {
+) -> Result<Option<(SocketUse, TcpListener)>, ServerError> {
     let address = match config.admin_listen {
         AdminListen::Default(address) | AdminListen::At(address) => address,
         AdminListen::Off => return Ok(None),
     };
-    match inherited.admin(address) {
-        Some(socket) => Ok(Some(socket)),
-        None => admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
-            address: config.admin_listen,
-            fault,
-        }),
+    if let Some(given) = inherited.admin(address) {
+        return Ok(Some(given));
     }
+    let bound = admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
+        address: config.admin_listen,
+        fault,
+    })?;
+    Ok(bound.map(|socket| (SocketUse::Admin, socket)))
 }

@@ -73,7 +73,7 @@ impl Server {
         make_data_dir(&config.data_dir, &journal).map_err(data_dir)?;
         let open_files = limits::raise_open_files()?;
         let cores = limits::cores(config.cores)?;
-        let driver = io_driver::choose(config.io)?;
+        let driver = io_driver::choose(config.io, inherited.must_not_block())?;
         let sockets = Sockets::open(config, cores.len(), &mut inherited)?;
         let (notify, notices) = channel();
         watch_signals(notify.clone()).map_err(ServerError::Start)?;
@@ -132,6 +132,7 @@ impl Server {
             program,
             sockets: sockets.handed_over,
             notify: notify.clone(),
+            successor: None,
             unannounced: Some(Announcement {
                 line: start_line(config, driver, address, cores.len()),
                 address,
@@ -307,6 +308,7 @@ fn start_writers(
             counters: metrics.writer(index),
             batch_events: config.batch_events,
             recoveries,
+            may_leave: config.ack != Ack::Stored,
             draining: Arc::clone(draining),
         };
         let ready = ready.clone();

@@ -2,12 +2,17 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use listenfd::ListenFd;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use socket2::SockRef;
 
-use super::{PREDECESSOR, SocketUse};
+use super::{FIRST_FD, PREDECESSOR, SocketUse};
 
 /// What this process was started with.
 #[derive(Debug, Default)]
@@ -18,10 +23,10 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes what systemd or a predecessor has handed over. To be called once, before any file is opened.
+    /// Takes what systemd or a predecessor has handed over. To be called once, before anything is opened.
     pub fn take() -> io::Result<Self> {
         let variable = |name| std::env::var(name).unwrap_or_default();
-        let has_predecessor = variable(PREDECESSOR) == nix::unistd::getppid().to_string();
+        let has_predecessor = has_predecessor(&variable(PREDECESSOR));
         // Without either, the variables are left over from somebody else.
         if !has_predecessor && variable("LISTEN_PID") != std::process::id().to_string() {
             return Ok(Self::default());
@@ -29,28 +34,46 @@ impl Inherited {
         let names = variable("LISTEN_FDNAMES");
         let mut names = names.split(':');
         let mut given = ListenFd::from_env();
-        let mut sockets = Vec::with_capacity(given.len());
-        for index in 0..given.len() {
-            let name = names.next().unwrap_or_default();
-            if let Some(socket) = given.take_tcp_listener(index)? {
-                sockets.push((use_of(name, has_predecessor), socket));
-            }
-        }
         let predecessor = if has_predecessor {
+            close_from(FIRST_FD + given.len())?;
             Some(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
         } else {
             None
         };
+        let mut sockets = Vec::with_capacity(given.len());
+        for index in 0..given.len() {
+            let name = names.next().unwrap_or_default();
+            match given.take_tcp_listener(index) {
+                Ok(Some(socket)) => {
+                    // Inherited by accepted sockets, as of those that we bind.
+                    SockRef::from(&socket).set_tcp_nodelay(true)?;
+                    sockets.push((SocketUse::of(name, has_predecessor), socket));
+                }
+                Ok(None) => {}
+                Err(fault) => log::warn!("LISTEN_FDS: {name:?} is not used: {fault}"),
+            }
+        }
         Ok(Self {
             sockets,
             predecessor,
         })
     }
 
+    /// Whether a predecessor is on epoll and uses these sockets at the same time: they must not be made to
+    /// block, or its event loops would.
+    pub fn must_not_block(&self) -> bool {
+        let is_nonblocking = |socket: &TcpListener| {
+            let flags = fcntl(socket, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+            flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK))
+        };
+        let mut http = self.sockets.iter().filter(|(of, _)| !of.is_admin());
+        self.predecessor.is_some() && http.any(|(_, socket)| is_nonblocking(socket))
+    }
+
     /// The sockets for events. Those of a predecessor must be where events are to come in: what waits in
     /// them would be lost. Where a unit of systemd listens is the unit's to say.
     pub fn http(&mut self, asked: SocketAddr) -> io::Result<Vec<(SocketUse, TcpListener)>> {
-        let sockets = self.select(|of| of != SocketUse::Admin);
+        let sockets = self.select(|of| !of.is_admin());
         for (of, socket) in &sockets {
             let address = socket.local_addr()?;
             if *of == SocketUse::Http && !is_there(asked, address) {
@@ -65,12 +88,14 @@ impl Inherited {
         Ok(sockets)
     }
 
-    /// The socket of the admin port, if it is where that is to be.
-    pub fn admin(&mut self, asked: SocketAddr) -> Option<TcpListener> {
-        let sockets = self.select(|of| of == SocketUse::Admin).into_iter();
-        sockets
-            .map(|(_, socket)| socket)
-            .find(|socket| socket.local_addr().is_ok_and(|at| is_there(asked, at)))
+    /// The socket of the admin port: a unit's, or a predecessor's if it is where that is to be.
+    pub fn admin(&mut self, asked: SocketAddr) -> Option<(SocketUse, TcpListener)> {
+        self.select(SocketUse::is_admin)
+            .into_iter()
+            .find(|(of, socket)| {
+                let address = socket.local_addr();
+                *of == SocketUse::UnitAdmin || address.is_ok_and(|at| is_there(asked, at))
+            })
     }
 
     fn select(&mut self, wanted: impl Fn(SocketUse) -> bool) -> Vec<(SocketUse, TcpListener)> {
@@ -90,12 +115,30 @@ impl Inherited {
     }
 }
 
-fn use_of(name: &str, has_predecessor: bool) -> SocketUse {
-    match name {
-        "admin" => SocketUse::Admin,
-        "http" if has_predecessor => SocketUse::Http,
-        _ => SocketUse::Unit,
+/// Whether the process `pid` started us to serve in its place: then our standard input is a socket that
+/// it made. Whether it lives is not asked: it may end at any moment.
+fn has_predecessor(pid: &str) -> bool {
+    let peer = getsockopt(&io::stdin(), PeerCredentials);
+    peer.is_ok_and(|peer| peer.pid().to_string() == pid)
+}
+
+/// Closes every file from `first` on, of which none is ours yet: connections of the predecessor, which the ring accepts without
+/// `O_CLOEXEC`. Held by us, they would stay open when it closes them.
+fn close_from(first: usize) -> io::Result<()> {
+    let mut open: Vec<RawFd> = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_string_lossy().parse().ok();
+        let is_ours = |fd: &RawFd| usize::try_from(*fd).is_ok_and(|fd| fd < first);
+        open.extend(number.filter(|fd| !is_ours(fd)));
     }
+    for fd in open {
+        match nix::unistd::close(fd) {
+            // The directory itself, which was read.
+            Ok(()) | Err(Errno::EBADF) => {}
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a socket at `address` is one that was `asked` for. Port 0 stands for any.
@@ -133,14 +176,5 @@ mod tests {
             shared.dedup();
             assert_eq!(shared.len(), sockets);
         }
-    }
-
-    #[test]
-    fn names_say_who_keeps_a_socket() {
-        assert_eq!(use_of("hakaru.socket", false), SocketUse::Unit);
-        assert_eq!(use_of("http", false), SocketUse::Unit);
-        assert_eq!(use_of("http", true), SocketUse::Http);
-        assert_eq!(use_of("unit", true), SocketUse::Unit);
-        assert_eq!(use_of("admin", true), SocketUse::Admin);
     }
 }

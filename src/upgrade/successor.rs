@@ -1,6 +1,6 @@
 //! The side that hands sockets over.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -8,20 +8,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 
-use super::{PREDECESSOR, SocketUse};
+use super::{FIRST_FD, PREDECESSOR, SocketUse};
 
 /// How long a successor may take until it serves: the database's timeouts are far below.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-
-/// The first file descriptor that is handed over, as systemd has it.
-const FIRST_FD: i32 = 3;
 
 /// How this process was started, to start another one the same way.
 #[derive(Debug, Clone)]
@@ -38,13 +36,23 @@ impl Program {
             // By the name that was used: it may be a link that is made to point to another version.
             Some(name) if name.as_bytes().contains(&b'/') => name.into(),
             // Asked now, while the file is there.
-            _ => env::current_exe()?,
+            name => match name.and_then(|name| in_path(&name)) {
+                Some(path) => path,
+                None => env::current_exe()?,
+            },
         };
         Ok(Self {
             path,
             arguments: arguments.collect(),
         })
     }
+}
+
+/// The file that a shell finds by `name`.
+fn in_path(name: &OsStr) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let mut files = env::split_paths(&path).map(|directory| directory.join(name));
+    files.find(|file| access(file, AccessFlags::X_OK).is_ok())
 }
 
 /// A process that is to serve in our place.
@@ -71,7 +79,7 @@ impl Successor {
         let mappings = (FIRST_FD..).zip(sockets).map(|(child_fd, (_, socket))| {
             Ok(FdMapping {
                 parent_fd: OwnedFd::from(socket.try_clone()?),
-                child_fd,
+                child_fd: i32::try_from(child_fd).map_err(io::Error::other)?,
             })
         });
         let (heard, theirs) = UnixStream::pair()?;
@@ -88,16 +96,30 @@ impl Successor {
         command
             .fd_mappings(mappings.collect::<io::Result<_>>()?)
             .map_err(io::Error::other)?;
-        let child = command.spawn().map_err(|fault| {
+        let mut child = command.spawn().map_err(|fault| {
             let path = program.path.display();
             io::Error::new(fault.kind(), format!("{path}: {fault}"))
         })?;
         // Holds our copy of its end: without it, the end of the successor can be heard.
         drop(command);
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        thread::Builder::new()
+        // Who cannot be waited for must not serve: shared with the thread that waits, if it can be had.
+        let (hand, taken) = sync_channel::<(Child, UnixStream)>(1);
+        let waits = thread::Builder::new()
             .name("successor".to_owned())
-            .spawn(move || tell(wait(child, heard)))?;
+            .spawn(move || {
+                if let Ok((child, heard)) = taken.recv() {
+                    tell(wait(child, heard));
+                }
+            });
+        if let Err(fault) = waits {
+            child.kill()?;
+            child.wait()?;
+            return Err(fault);
+        }
+        if hand.send((child, heard)).is_err() {
+            return Err(io::Error::other("the thread that waits for it has ended"));
+        }
         Ok(Self { pid })
     }
 
@@ -114,14 +136,26 @@ impl Successor {
     }
 }
 
+/// Reads the one byte that says that the successor serves; nothing is its end.
+fn hear(heard: &mut UnixStream) -> io::Result<usize> {
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        heard.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match heard.read(&mut [0]) {
+            // A signal that came to this thread.
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            heard => return heard,
+        }
+    }
+}
+
 /// Waits until the successor serves; ends one that does not.
 fn wait(mut child: Child, mut heard: UnixStream) -> Result<(), String> {
-    let told = heard
-        .set_read_timeout(Some(START_PATIENCE))
-        .and_then(|()| heard.read(&mut [0]));
-    match told {
+    match hear(&mut heard) {
         Ok(1) => Ok(()),
-        Ok(_) => match child.wait() {
+        // It has ended, or lives on without a way to tell us anything.
+        Ok(_) => match child.kill().and_then(|()| child.wait()) {
             Ok(status) => Err(format!("it ended before it served, with {status}")),
             Err(fault) => Err(format!("it ended before it served: {fault}")),
         },

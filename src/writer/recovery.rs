@@ -85,6 +85,11 @@ impl Recovery {
         lanes.any(|replay| replay.lane.id == lane && replay.reader.is_some())
     }
 
+    /// Whether any lane is still to be read.
+    pub(super) fn has_work(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
     /// How long until there is something to do; `None` when there is nothing.
     pub(super) fn due_in(&self) -> Option<Duration> {
         self.lanes.iter().map(Replay::due_in).min()

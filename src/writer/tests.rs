@@ -223,6 +223,7 @@ impl Bench {
             counters: Arc::clone(&self.counters),
             batch_events: BatchEvents::new(100).unwrap(),
             recoveries,
+            may_leave: true,
             draining: Arc::new(AtomicBool::new(self.is_draining)),
         };
         let (to_writer, inbox) = handoff::inbox(1);

@@ -292,3 +292,47 @@ fn whoever_supervises_is_told() {
     stop_all(&mut hakaru);
     hear("STOPPING=1");
 }
+
+#[test]
+fn what_the_old_process_closes_is_closed() {
+    let mut hakaru = Settings::sqlite().flag("--drain-timeout=2s").start();
+    let mut idle = Client::connect(hakaru.address);
+    assert_eq!(idle.get("/ok").status, 200);
+    reload(&hakaru);
+    wait_until("the old one has drained", || drained(&hakaru) == 1);
+    // A successor that held the connection too would keep it open, and never answer on it.
+    assert!(idle.is_closed());
+    stop_all(&mut hakaru);
+}
+
+#[test]
+fn a_process_on_epoll_is_not_made_to_block_by_its_successor() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = copy_of_hakaru(directory.path());
+    let mut hakaru = Settings::sqlite()
+        .directory(directory.path())
+        .program(&program)
+        .flag("--io=epoll")
+        .start();
+    let on = |driver: &str| {
+        let binary = env!("CARGO_BIN_EXE_hakaru");
+        let script = format!("#!/bin/bash\nexec -a \"$0\" {binary} \"$@\" --io={driver}\n");
+        replace(&program, &script);
+    };
+    on("auto");
+    reload(&hakaru);
+    hakaru.wait_for_line("the process before is on epoll");
+    let youngest = Pid::from_raw(hakaru.successors()[0]);
+    on("io_uring");
+    kill(youngest, Signal::SIGHUP).unwrap();
+    hakaru.wait_for_line("there is no successor");
+    assert_eq!(
+        Client::connect(hakaru.address)
+            .get("/hakaru?name=a&value=1")
+            .status,
+        200
+    );
+    kill(youngest, Signal::SIGTERM).unwrap();
+    wait_until("both have drained", || drained(&hakaru) == 2);
+    assert_eq!(hakaru.wait().code(), Some(0));
+}
