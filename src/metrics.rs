@@ -7,6 +7,7 @@ mod names;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::counter::{Counter, Gauge};
 pub use self::database::{ErrorClass, Remembered, WriterCounters};
@@ -106,6 +107,8 @@ impl ShardCounters {
 pub struct Metrics {
     shards: Vec<Arc<ShardCounters>>,
     writers: Vec<Arc<WriterCounters>>,
+    /// Events of earlier processes that are in the journal and not stored, a second ago at most.
+    found: Arc<AtomicU64>,
 }
 
 impl Metrics {
@@ -114,7 +117,13 @@ impl Metrics {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             writers: (0..writers).map(|_| Arc::default()).collect(),
+            found: Arc::default(),
         }
+    }
+
+    /// Where the janitor says how many events of earlier processes are not stored.
+    pub fn found(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.found)
     }
 
     /// The counters of the shard at `index`.
@@ -157,7 +166,9 @@ impl Metrics {
             stored,
             dead_lettered,
             recovered,
-            received: recovered + count(|shard| shard.received.get()),
+            received: recovered
+                + self.found.load(Ordering::Relaxed)
+                + count(|shard| shard.received.get()),
             shed: count(|shard| shard.shed.get()),
             rejected: Rejection::ALL.map(|rejection| {
                 self.shards
@@ -172,9 +183,9 @@ impl Metrics {
 /// The identity: `received = stored + dead_lettered + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Events taken, by this process or by an earlier one whose lane it recovers.
+    /// Events taken, by this process or by an earlier one that left them to it.
     pub received: u64,
-    /// Those of them that an earlier process took.
+    /// Those of them that an earlier process took and that were stored since.
     pub recovered: u64,
     /// Events in the database.
     pub stored: u64,

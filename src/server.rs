@@ -112,8 +112,8 @@ struct Server {
     controls: Vec<UnixStream>,
     /// Kept open: a bell without another end would be heard as the end.
     bells: Vec<Bell>,
-    /// Kept open: the janitor ends with the last of these.
-    _opened: Sender<Arc<LaneHandle>>,
+    /// The janitor ends with the last of these.
+    opened: Option<Sender<Arc<LaneHandle>>>,
     ack: Ack,
     draining: Arc<AtomicBool>,
     shards_running: usize,
@@ -134,6 +134,9 @@ struct Announcement {
     address: SocketAddr,
     inherited: Inherited,
 }
+
+/// How long the janitor may take for its last look.
+const JANITOR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether every shard accepts.
 const START_POLL: Duration = Duration::from_millis(2);
@@ -164,6 +167,9 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
     }
     server.stop_accepting(has_successor);
     let drained = server.drain(config.drain_timeout, signals_allowed);
+    if drained.is_ok() {
+        server.end_janitor();
+    }
     server.log_identity();
     ended.and(drained)
 }
@@ -320,6 +326,19 @@ impl Server {
             }
         }
         outcome
+    }
+
+    /// Has the janitor take a last look. Where a shard did not end it has none: then its last figures stand.
+    fn end_janitor(&mut self) {
+        self.opened = None;
+        let deadline = Instant::now() + JANITOR_PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.notices.recv_timeout(left) {
+                Ok(Notice::Ended(Role::Janitor, _)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
     }
 
     fn is_journaled(&self) -> bool {

@@ -13,8 +13,9 @@ use nix::unistd::{Whence, lseek};
 
 use super::blocks::BLOCK_BYTES;
 use super::handle::{LaneHandle, Origin};
+use super::note;
 use super::reader::segment_start;
-use super::record::{LaneId, SegmentNumber};
+use super::record::{LaneId, Position, SegmentNumber};
 use super::segment::{segment_name, segments};
 use super::storage::{Disk, StorageFile};
 
@@ -40,6 +41,8 @@ pub struct Janitor {
     pub writers: Vec<SyncSender<Arc<LaneHandle>>>,
     /// Where it says how many bytes lanes hold that are not stored and that no shard writes.
     pub elsewhere: Arc<AtomicU64>,
+    /// Where it says how many events of earlier processes are not stored.
+    pub found_events: Arc<AtomicU64>,
 }
 
 /// The names of all lanes in a journal.
@@ -58,6 +61,10 @@ struct Kept {
     lane: Arc<LaneHandle>,
     stored_since: BTreeMap<SegmentNumber, Instant>,
     done_since: Option<Instant>,
+    /// What was noted last of how far it is stored.
+    noted: Position,
+    /// Of a lane that was found: where its events end, as it was then.
+    found_end: Position,
 }
 
 impl Janitor {
@@ -76,9 +83,21 @@ impl Janitor {
                     self.adopt(&mut lanes, &mut complained);
                     self.clear_all(&mut lanes);
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                // For the next process, and for our last words.
+                Err(RecvTimeoutError::Disconnected) => return self.count(&mut lanes),
             }
         }
+    }
+
+    /// Notes how far each lane is stored, and says what is not.
+    fn count(&self, lanes: &mut [Kept]) {
+        for kept in &mut *lanes {
+            kept.note();
+        }
+        let elsewhere = lanes.iter().map(unstored_bytes).sum();
+        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+        let found = lanes.iter().map(Kept::found_events).sum();
+        self.found_events.store(found, Ordering::Relaxed);
     }
 
     /// Locks lanes that nobody owns and gives them to the writers in turn.
@@ -104,7 +123,8 @@ impl Janitor {
                     }
                 }
                 Ok(Some(lane)) => {
-                    let lane = Arc::new(lane);
+                    let kept = Kept::found(lane);
+                    let lane = Arc::clone(&kept.lane);
                     let adopted = known
                         .iter()
                         .filter(|kept| kept.lane.origin == Origin::Found)
@@ -113,7 +133,7 @@ impl Janitor {
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
                             log::debug!("lane {id}: its owner is gone");
-                            known.push(Kept::new(lane));
+                            known.push(kept);
                         }
                         // Found again in the next round.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
@@ -148,8 +168,7 @@ impl Janitor {
         let done = lanes.iter().filter(|kept| kept.lane.is_done()).count();
         let mut too_many = done.saturating_sub(self.kept_max);
         lanes.retain_mut(|kept| !self.is_over(kept, &mut too_many));
-        let elsewhere = lanes.iter().map(|kept| unstored_bytes(&kept.lane)).sum();
-        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+        self.count(lanes);
     }
 
     /// Removes segments whose events were stored long enough ago; never the last one.
@@ -224,7 +243,49 @@ impl Kept {
             lane,
             stored_since: BTreeMap::new(),
             done_since: None,
+            noted: Position::START,
+            found_end: Position::START,
         }
+    }
+
+    /// Of an earlier process. What it noted counts until the database is asked.
+    fn found(lane: LaneHandle) -> Self {
+        let (mut noted, mut end) = (Position::START, Position::START);
+        if let Some(directory) = &lane.directory {
+            noted = note::read(directory);
+            end = note::end(directory, lane.id).unwrap_or_else(|fault| {
+                // Its writer will say so too.
+                log::debug!("lane {}: its end is not known: {fault}", lane.id);
+                noted
+            });
+        }
+        lane.set_stored(noted.min(end));
+        Self {
+            noted,
+            found_end: end,
+            ..Self::new(Arc::new(lane))
+        }
+    }
+
+    /// Notes how far the lane is stored, if that has changed.
+    fn note(&mut self) {
+        let stored = self.lane.stored();
+        let Some(directory) = &self.lane.directory else {
+            return;
+        };
+        if stored == self.noted || self.lane.is_removed() {
+            return;
+        }
+        match note::write(directory, stored) {
+            Ok(()) => self.noted = stored,
+            // Then the next process counts too much until the database is asked.
+            Err(fault) => log::debug!("lane {}: nothing can be noted: {fault}", self.lane.id),
+        }
+    }
+
+    /// Events of an earlier process that are not stored.
+    fn found_events(&self) -> u64 {
+        self.found_end.since(self.lane.stored())
     }
 }
 
@@ -250,7 +311,11 @@ fn ended_segments(lane: &LaneHandle, directory: &Path) -> io::Result<Vec<(Segmen
 }
 
 /// Bytes of the segments of a lane that no shard writes and that is not stored.
-fn unstored_bytes(lane: &LaneHandle) -> u64 {
+fn unstored_bytes(kept: &Kept) -> u64 {
+    let lane = &kept.lane;
+    if lane.origin == Origin::Found && kept.found_events() == 0 {
+        return 0;
+    }
     let is_written = lane.origin == Origin::Opened && lane.end().is_none();
     let Some(directory) = lane
         .directory

@@ -114,6 +114,7 @@ impl Server {
             writers: to_writers,
             kept_max: limits::lanes_kept(open_files),
             elsewhere,
+            found_events: metrics.found(),
         };
         // Whatever is promised now: an earlier process may have left lanes.
         start_janitor(janitor, &notify).map_err(ServerError::Start)?;
@@ -124,7 +125,7 @@ impl Server {
             notices,
             controls: Vec::new(),
             bells: Vec::new(),
-            _opened: opened.clone(),
+            opened: Some(opened.clone()),
             ack: config.ack,
             draining,
             shards_running: 0,

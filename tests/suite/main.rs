@@ -15,6 +15,7 @@
 mod support;
 
 mod admin;
+mod backlog;
 mod check;
 mod clients;
 mod configuration;

@@ -1,0 +1,58 @@
+//! A process that starts while the database is away knows what its predecessors left, and what they stored.
+
+use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+
+#[test]
+fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let dsn = database.dsn();
+    let start = || {
+        Settings::datasource(&dsn)
+            .directory(directory.path())
+            .flag("--linger=20ms")
+            .start()
+    };
+    let figure = |hakaru: &Hakaru, name: &str| -> f64 {
+        let metrics = Client::connect(hakaru.admin()).get("/metrics").body;
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let send = |hakaru: &Hakaru, events: usize| {
+        let mut client = Client::connect(hakaru.address);
+        for _ in 0..events {
+            assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        }
+    };
+    let first = start();
+    send(&first, 50);
+    assert_eq!(first.stop().pending, 0);
+    // Nothing waits, whether the database can be asked or not.
+    database.stop();
+    let hakaru = start();
+    hakaru.wait_for_line("not stored, tried again");
+    hakaru.wait_for_line("its owner is gone");
+    assert_eq!(figure(&hakaru, "hakaru_events_pending"), 0.0);
+    assert_eq!(figure(&hakaru, "hakaru_journal_bytes"), 0.0);
+    send(&hakaru, 7);
+    wait_until("they wait", || {
+        figure(&hakaru, "hakaru_events_pending") == 7.0
+    });
+    hakaru.crash();
+    // What an earlier process promised waits too, and is said to.
+    let hakaru = start();
+    wait_until("they wait", || {
+        figure(&hakaru, "hakaru_events_pending") == 7.0
+    });
+    wait_until("they age", || {
+        figure(&hakaru, "hakaru_journal_oldest_age_seconds") > 0.0
+    });
+    assert!(figure(&hakaru, "hakaru_journal_bytes") > 0.0);
+    let identity = hakaru.stop();
+    assert_eq!((identity.received, identity.pending), (7, 7));
+    database.resume();
+    let hakaru = start();
+    wait_until("all are stored", || database.count() == 57);
+    assert_eq!(hakaru.stop().pending, 0);
+}
