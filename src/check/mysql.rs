@@ -83,7 +83,13 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
         Some(1045 | 1698) => format!(
             "set the password of {user} in HAKARU_DATASOURCENAME, or let the user log in from this machine"
         ),
-        Some(1044) => format!("GRANT SELECT, INSERT, UPDATE, CREATE ON `{database}`.* TO {user}"),
+        Some(1044) => {
+            let account = account_in(&fault.text).unwrap_or(user);
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, CREATE ON `{database}`.* TO {account}; and CREATE DATABASE \
+                 `{database}`, if it is missing"
+            )
+        }
         Some(1049) => format!("CREATE DATABASE `{database}`, or name another one"),
         Some(1040 | 1203 | 1226) => {
             "wait until others have gone, or raise the number of connections that is allowed".to_owned()
@@ -98,6 +104,12 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
         _ => "see whether the server runs, whether host and port are right, and what a firewall in between says"
             .to_owned(),
     }
+}
+
+/// The account in `Access denied for user 'app'@'%' to database …`, quoted as the server has it.
+fn account_in(text: &str) -> Option<&str> {
+    let (_, named) = text.split_once("for user ")?;
+    named.split_once(" to database").map(|(account, _)| account)
 }
 
 /// An account such as `app@%`, quoted as a GRANT wants it.
@@ -234,6 +246,9 @@ mod tests {
 
     #[test]
     fn accounts_are_quoted_for_a_grant() {
+        let denied = "Access denied for user 'my-app'@'localhost' to database 'x'";
+        assert_eq!(account_in(denied), Some("'my-app'@'localhost'"));
+        assert_eq!(account_in("Access denied"), None);
         assert_eq!(quoted("app@%"), "'app'@'%'");
         assert_eq!(quoted("a@b@10.0.0.1"), "'a@b'@'10.0.0.1'");
     }

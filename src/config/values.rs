@@ -54,12 +54,12 @@ pub(super) fn refused(
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
-    address("--listen (HAKARU_LISTEN)", text, "0.0.0.0", "")
+    address("--listen (HAKARU_LISTEN)", text, "0.0.0.0:8081", "")
 }
 
 pub(super) fn admin_listen(text: &str) -> Result<AdminListen, ConfigError> {
     const SETTING: &str = "--admin-listen (HAKARU_ADMIN_LISTEN)";
-    let read = |text| address(SETTING, text, "127.0.0.1", " or off");
+    let read = |text| address(SETTING, text, admin::DEFAULT_LISTEN, ", or off");
     match text {
         "" => read(admin::DEFAULT_LISTEN).map(AdminListen::Default),
         "off" => Ok(AdminListen::Off),
@@ -67,14 +67,15 @@ pub(super) fn admin_listen(text: &str) -> Result<AdminListen, ConfigError> {
     }
 }
 
-/// Reads `HOST:PORT`. Go programs leave the host out, which stands for `host` then.
+/// Reads `HOST:PORT`. Go programs leave the host out, which stands for that of `usual` then.
 fn address(
     setting: &'static str,
     text: &str,
-    host: &str,
+    usual: &str,
     or: &str,
 ) -> Result<SocketAddr, ConfigError> {
     let whole = if text.starts_with(':') {
+        let host = usual.rsplit_once(':').map_or(usual, |(host, _)| host);
         format!("{host}{text}")
     } else {
         text.to_owned()
@@ -86,7 +87,7 @@ fn address(
         Ok(Some(address)) => Ok(address),
         Ok(None) => Err(refused(setting, text, "the name has no address")),
         Err(fault) => {
-            let accepted = format!("accepted: ADDRESS:PORT, such as {host}:8081{or} ({fault})");
+            let accepted = format!("accepted: ADDRESS:PORT, such as {usual}{or} ({fault})");
             Err(refused(setting, text, accepted))
         }
     }
