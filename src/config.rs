@@ -254,13 +254,32 @@ impl From<clap::Error> for ConfigError {
         if !fault.use_stderr() {
             return Self::Help(fault);
         }
-        let argument = match fault.get(ContextKind::InvalidArg) {
+        let named = match fault.get(ContextKind::InvalidArg) {
+            // What was given may stand behind the name.
             Some(ContextValue::String(argument)) if argument.starts_with("--") => {
                 argument.split(['=', ' ']).next().unwrap_or_default()
             }
+            Some(ContextValue::String(argument)) if argument.starts_with('<') => argument,
+            _ if fault.kind() == ErrorKind::UnknownArgument => {
+                "what stands without a flag (a value that begins with a dash is given as --flag=VALUE)"
+            }
             _ => "what stands without a flag",
         };
-        Self::Arguments(format!("{argument}: {}", fault.kind()))
+        let text = match (fault.kind(), &fault.get(ContextKind::InvalidArg)) {
+            (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+                format!("{}: missing", missing.join(", "))
+            }
+            (kind, _) => format!("{named}: {kind}"),
+        };
+        let accepted = [ContextKind::ValidValue, ContextKind::ValidSubcommand];
+        let accepted = accepted.into_iter().find_map(|kind| match fault.get(kind) {
+            Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
+            _ => None,
+        });
+        Self::Arguments(match accepted {
+            Some(accepted) => format!("{text}; accepted: {accepted}"),
+            None => text,
+        })
     }
 }
 

@@ -93,3 +93,18 @@ fn a_go_style_listen_address_is_every_address() {
         "0.0.0.0:9000"
     );
 }
+
+#[test]
+fn a_wrong_command_line_is_told_in_one_line_with_what_is_accepted_and_without_values() {
+    for (arguments, expected) in [
+        (&["completions", "ksh"][..], "accepted: bash, "),
+        (&["journal", "dump"], "<LANE>: missing"),
+        (&["--linger", "-1s"], "--flag=VALUE"),
+        (&["--datasorce=u:secret@tcp(h)/d"], "--datasorce: "),
+        (&["report", "--json", "--csv"], "--json: "),
+    ] {
+        let said = read(arguments).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+        assert!(!said.contains('\n') && !said.contains("secret"), "{said}");
+    }
+}
