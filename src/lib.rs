@@ -16,6 +16,8 @@ pub mod version;
 
 pub mod command_line;
 
+pub mod standard_output;
+
 pub mod limits;
 
 pub mod logging;

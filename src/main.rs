@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hakaru::config::{Config, ConfigError, Invocation};
 use hakaru::reconcile::ReconcileError;
+use hakaru::standard_output::standard_output;
 use hakaru::upgrade::Program;
 use hakaru::{check, command_line, logging, server};
 
@@ -18,14 +19,14 @@ fn main() -> ExitCode {
     match Config::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
         Ok(Invocation::Check(config, output)) => {
-            ended(check::run(&config, output, &mut std::io::stdout().lock()))
+            ended(check::run(&config, output, &mut standard_output()))
         }
         Ok(Invocation::Inspect(inspection, question)) => {
-            ended(inspection.answer(&question, std::io::stdout().lock()))
+            ended(inspection.answer(&question, standard_output()))
         }
         Ok(Invocation::Report(report)) => answer(|out| Ok(report.run(out).map(|()| true)?)),
         Ok(Invocation::Reconcile(asked)) => answer(|out| asked.run(out)),
-        Ok(Invocation::Print(text)) => ended(std::io::stdout().write_all(&text)),
+        Ok(Invocation::Print(text)) => ended(standard_output().write_all(&text)),
         Err(ConfigError::Help(asked)) => ended(asked.print()),
         Err(fault) => complain(&fault.to_string(), BAD_CONFIGURATION),
     }
@@ -51,7 +52,7 @@ fn serve(config: &Config) -> ExitCode {
 fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
     // It may take minutes. Where the password cannot be hidden, the answer is still wanted.
     drop(command_line::hide_passwords());
-    match question(&mut BufWriter::new(std::io::stdout().lock())) {
+    match question(&mut BufWriter::new(standard_output())) {
         Ok(agrees) => ExitCode::from(if agrees { 0 } else { FAULT }),
         Err(fault) if fault.is_usage() => complain(&fault.to_string(), BAD_CONFIGURATION),
         Err(fault) => complain(&fault.to_string(), FAULT),
