@@ -82,6 +82,10 @@ impl SqliteSink {
                 text,
             }));
         }
+        if matches!(self.path.try_exists(), Ok(false)) {
+            // A path that was mistyped is best noticed now.
+            log::info!("{} is new", self.path.display());
+        }
         let connection = Connection::open(&self.path).map_err(classify)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
         connection.execute_batch(SET_UP).map_err(classify)?;
