@@ -241,7 +241,7 @@ impl Storing {
     /// Says what happened and waits a while; while the process drains, what is in the journal is left
     /// there instead.
     fn fail(&mut self, fault: &SinkError, is_journaled: bool) {
-        // Who waits for the row waits on; what lost against another transaction is tried again at once.
+        // Who waits for the row waits on; what lost against another transaction is tried again.
         let may_leave =
             is_journaled && self.writer.may_leave && !matches!(fault, SinkError::Retry(_));
         if may_leave && self.writer.draining.load(Ordering::Relaxed) {

@@ -18,6 +18,17 @@ const NAME: &str = "stored";
 /// Events read at once, to find the end of a lane.
 const BATCH_EVENTS: u32 = 1000;
 
+/// Why the end of a lane is not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EndError {
+    /// Its directory or a segment's head cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its records cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// Notes that everything before `stored` is stored.
 pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
     // Of one length, so that one replaces another whole.
@@ -33,8 +44,8 @@ pub(super) fn read(directory: &Path) -> Position {
 
 /// Where the events of a lane end that nobody writes, as far as they can be read: its last segment is
 /// read, 16 MiB at most.
-pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, ReadError> {
-    let Some(first) = last_start(directory, lane).unwrap_or(None) else {
+pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
+    let Some(first) = last_start(directory, lane)? else {
         return Ok(Position::START);
     };
     let mut reader = LaneReader::new(Disk, directory, lane, first);
@@ -48,7 +59,7 @@ pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, ReadError>
             Ok(Filled::End { .. }) => return Ok(reader.position()),
             // What is behind it is found; how much is missing its writer will say.
             Err(ReadError::Damage(_)) => {}
-            Err(fault) => return Err(fault),
+            Err(fault) => return Err(fault.into()),
         }
     }
 }
