@@ -1,0 +1,27 @@
+-- One request, always the same bytes: `keep` on a connection that stays, `close` on one of its own, or so
+-- many in one write where a number is given.
+
+local bytes
+
+function init(args)
+  local headers = { ["Host"] = "hakaru" }
+  if args[1] == "close" then
+    headers["Connection"] = "close"
+  end
+  local one = wrk.format("GET", "/hakaru?name=open&value=0", headers)
+  bytes = string.rep(one, tonumber(args[1]) or 1)
+end
+
+function request()
+  return bytes
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  print(string.format("answered %d", summary.requests))
+  print(string.format("microseconds %d", summary.duration))
+  print(string.format("refused %d", errors.status))
+  print(string.format("errors %d", errors.connect + errors.read + errors.write + errors.timeout))
+  print(string.format("p50_us %d", latency:percentile(50)))
+  print(string.format("p99_us %d", latency:percentile(99)))
+end
