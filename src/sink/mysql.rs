@@ -274,15 +274,9 @@ impl Session {
         times.prepare += start.elapsed();
 
         let start = Instant::now();
-        let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
-        for event in rows.clone().map(|index| batch.event(index)) {
-            values.push(Value::UInt(event.received_at.seconds()));
-            values.push(Value::Bytes(event.name.as_bytes().to_vec()));
-            values.push(Value::UInt(u64::from(event.value)));
-        }
         let executed = self
             .connection
-            .exec_drop(&statement, Params::Positional(values));
+            .exec_drop(&statement, bind(batch, rows.clone()));
         times.execute += start.elapsed();
         executed.map_err(verdict)?;
         self.check_rows(rows.len())
@@ -325,6 +319,17 @@ impl Session {
         self.statements[rung.index()] = Some(statement.clone());
         Ok(statement)
     }
+}
+
+/// The parameters of the statement that inserts `rows` of `batch`: three a row: when, name, value.
+pub fn bind(batch: &Batch, rows: Range<usize>) -> Params {
+    let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
+    for event in rows.map(|index| batch.event(index)) {
+        values.push(Value::UInt(event.received_at.seconds()));
+        values.push(Value::Bytes(event.name.as_bytes().to_vec()));
+        values.push(Value::UInt(u64::from(event.value)));
+    }
+    Params::Positional(values)
 }
 
 /// The ranges of `rows` between those already refused.

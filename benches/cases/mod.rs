@@ -1,0 +1,192 @@
+//! The parts of an event's way that are timed and whose instructions are counted, as both benches run them.
+//!
+//! Each function does its part for [`EVENTS`] events, on memory that has grown to its size before: so
+//! it is in the steady state, and what happens once weighs nothing.
+
+use std::hint::black_box;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use hakaru::batch::{Batch, BatchEvents};
+use hakaru::config::Ack;
+use hakaru::event::{Event, NameRule, UnixMillis};
+use hakaru::handoff::{self, Handoff, Work};
+use hakaru::http::{query, request};
+use hakaru::journal::commit;
+use hakaru::journal::handle::{Bell, LaneHandle};
+use hakaru::journal::record::{self, Found, Position, SegmentId, SegmentNumber};
+use hakaru::keeping::{JournalBound, Keeping, Medium};
+use hakaru::sink::mysql;
+
+/// Events of each case; also those of a full batch.
+pub const EVENTS: u32 = 1_000;
+
+/// The head that `wrk` sends.
+pub const SHORT_HEAD: &[u8] =
+    b"GET /hakaru?name=purchase&value=120 HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n";
+
+/// The head that a browser sends from another site's page.
+pub const BROWSER_HEAD: &[u8] = b"GET /hakaru?name=purchase&value=120 HTTP/1.1\r\n\
+    Host: events.example.com\r\n\
+    Connection: keep-alive\r\n\
+    sec-ch-ua-platform: \"Linux\"\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n\
+    sec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\"\r\n\
+    sec-ch-ua-mobile: ?0\r\n\
+    Accept: */*\r\n\
+    Origin: https://shop.example.com\r\n\
+    Sec-Fetch-Site: same-site\r\n\
+    Sec-Fetch-Mode: cors\r\n\
+    Sec-Fetch-Dest: empty\r\n\
+    Referer: https://shop.example.com/\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-US,en;q=0.9,ja;q=0.8\r\n\r\n";
+
+/// A query that is read where it stands.
+pub const PLAIN_QUERY: &[u8] = b"name=purchase&value=120";
+
+/// A query whose name must be decoded into memory of its own.
+pub const ESCAPED_QUERY: &[u8] = b"name=%E8%A8%88+purchase&value=120";
+
+/// A copy where the allocator puts it. What reads words at a time takes other steps by where bytes start, and
+/// a constant starts wherever the linker left off.
+fn aligned(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+/// Reads the head.
+pub fn read_heads(head: &[u8]) {
+    let head = &aligned(head);
+    for _ in 0..EVENTS {
+        let (request, length) = request::parse(black_box(head)).unwrap().unwrap();
+        assert_eq!(length, head.len());
+        black_box(request);
+    }
+}
+
+/// Decodes the query.
+pub fn decode_queries(query: &[u8]) {
+    let query = &aligned(query);
+    let mut decoded = Vec::new();
+    for _ in 0..EVENTS {
+        let measured = query::measurement(black_box(query), NameRule::DEPLOYED, &mut decoded);
+        black_box(measured.unwrap());
+    }
+}
+
+/// One of the events of every case: nine of ten are small.
+fn event(index: u32) -> Event<'static> {
+    Event {
+        name: if index % 10 == 9 { "purchase" } else { "open" },
+        value: index,
+        received_at: UnixMillis(1_700_000_000_000),
+    }
+}
+
+/// What keeps events for a shard, without the shard; the writer's end; and a disk that does nothing.
+pub struct Shard {
+    keeping: Keeping,
+    to_store: Receiver<Work>,
+    /// Of a journal: dropped after what writes to it.
+    _journal: Option<tempfile::TempDir>,
+}
+
+impl Shard {
+    /// One whose batches and groups have grown to their size.
+    pub fn new(ack: Ack) -> Self {
+        let (bell, mut rung) = Bell::new().unwrap();
+        let (opened, _lanes) = channel();
+        let directory = (ack != Ack::Received).then(|| tempfile::tempdir().unwrap());
+        let medium = match &directory {
+            None => Medium::Memory(LaneHandle::in_memory().unwrap()),
+            Some(directory) => {
+                let (disk, work) = commit::disk_thread(directory.path().to_owned(), bell, opened);
+                std::thread::spawn(|| work.run());
+                Medium::Journal(disk, JournalBound::new(1 << 30, Arc::default()))
+            }
+        };
+        let (to_writer, to_store) = handoff::inbox(1);
+        let handoff = Handoff::new(to_writer, BatchEvents::new(EVENTS).unwrap());
+        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium, 1_000);
+        if directory.is_some() {
+            // The first thing that the disk's thread says is that there is a lane.
+            rung.read_exact(&mut [0]).unwrap();
+            keeping.hear();
+        }
+        let mut shard = Self {
+            keeping,
+            to_store,
+            _journal: directory,
+        };
+        for _ in 0..4 {
+            shard.fill_a_batch();
+        }
+        shard
+    }
+
+    /// Takes a batch of events, has a group of them written in no time, and gives the batch back as its
+    /// writer would.
+    pub fn fill_a_batch(&mut self) {
+        for index in 0..EVENTS {
+            self.keeping.take(black_box(event(index))).unwrap();
+        }
+        if let Some(write) = self.keeping.begin_write() {
+            self.keeping.end_write(write.blocks, Ok(()));
+        }
+        match self.to_store.try_recv() {
+            Ok(Work::Batch(sealed)) => sealed.give_back(),
+            other => panic!("no batch: {other:?}"),
+        }
+    }
+}
+
+/// The segment of every record.
+fn segment() -> SegmentId {
+    SegmentId {
+        lane: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+        number: SegmentNumber(3),
+    }
+}
+
+/// A record of a group.
+pub fn record() -> Vec<u8> {
+    let mut record = Vec::new();
+    encode_record(&mut record);
+    record
+}
+
+/// Writes a record over one that was there.
+pub fn encode_record(record: &mut Vec<u8>) {
+    record::begin_record(record);
+    for index in 0..EVENTS {
+        record::append_event(record, black_box(event(index)));
+    }
+    record::finish_record(record, segment(), Position(7), EVENTS);
+}
+
+/// Judges a record and reads its events.
+pub fn read_record(bytes: &[u8]) {
+    let Found::Record(head, payload) = record::find_record(black_box(bytes), segment()) else {
+        panic!("no record");
+    };
+    assert_eq!(head.events, EVENTS);
+    assert_eq!(
+        record::events(payload).map(black_box).count(),
+        EVENTS as usize
+    );
+}
+
+/// A full batch.
+pub fn batch() -> Batch {
+    let mut batch = Batch::new(BatchEvents::new(EVENTS).unwrap());
+    for index in 0..EVENTS {
+        batch.push(event(index)).unwrap();
+    }
+    batch
+}
+
+/// Makes the parameters of one insert, and frees them.
+pub fn bind_rows(batch: &Batch) {
+    black_box(mysql::bind(black_box(batch), 0..batch.len()));
+}
