@@ -12,7 +12,7 @@ use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use crate::deadlines::{ConnectionId, Phase};
 use crate::http::HEAD_BYTES_MAX;
@@ -20,13 +20,17 @@ use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
 use crate::http::response::{self, Status};
 use crate::keeping::{self, Broken, Promise};
 use crate::listener::Slot;
-use crate::shard::Shard;
+use crate::shard::{Driver, Shard};
 
-/// Input buffer of a connection that has nothing to say; what an idle one costs.
+/// Least input buffer of a connection; what an idle one costs on epoll. On the ring an idle one has none.
 const INPUT_BYTES_MIN: usize = 1024;
 
+/// Most that is read at once when a socket is known to have something: as much again as the longest rest
+/// of a request that is kept, so that both fit into [`INPUT_BYTES_MAX`].
+pub const READ_BYTES_MAX: usize = HEAD_BYTES_MAX;
+
 /// Input buffer of a connection that pipelines, or sends the largest head.
-const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+pub const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 /// Task, table entry and socket state of a connection in this process, generously.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
@@ -80,16 +84,18 @@ struct Connection<'a> {
 impl Connection<'_> {
     async fn converse(&mut self) -> io::Result<()> {
         let mut conversation = Conversation::new();
-        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        let mut input = BytesMut::new();
         let mut length = 0;
         loop {
-            make_room(&mut input, length);
-            length = self.read(&mut input).await?;
+            length = self.read(&mut input, length).await?;
             if length == 0 {
                 return self.end_of_input(&conversation, input).await;
             }
             loop {
                 let (next, promise) = self.turn(&mut conversation, &mut input);
+                if input.is_empty() {
+                    self.shard.give_back_input(&mut input);
+                }
                 let (next, unsent) = match promise {
                     None => (next, self.send(&self.shard.out.borrow())?),
                     Some((promise, events)) => self.send_when_kept(promise, events, next).await?,
@@ -107,8 +113,44 @@ impl Connection<'_> {
         }
     }
 
-    /// Appends what arrives to `input`; 0 is the end.
-    async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+    /// Appends what arrives to `input`; 0 is the end. `last` is how much the read before brought.
+    async fn read(&mut self, input: &mut BytesMut, last: usize) -> io::Result<usize> {
+        match self.shard.driver {
+            Driver::Ring => self.read_when_ready(input).await,
+            Driver::Epoll => self.read_as_it_arrives(input, last).await,
+        }
+    }
+
+    /// Waits on the ring until there is something, and only then looks for memory to put it: ten
+    /// thousand idle connections hold no buffer. The read itself is a system call of its own, and still
+    /// cheaper than one that the ring must try twice.
+    async fn read_when_ready(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        loop {
+            self.stream.readable(true).await?;
+            let mut arrived = self.shard.arrived.borrow_mut();
+            match recv(
+                self.stream.as_raw_fd(),
+                &mut arrived,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
+                Ok(length) => {
+                    if input.is_empty() {
+                        self.shard.lend_input(input);
+                    }
+                    input.extend_from_slice(&arrived[..length]);
+                    return Ok(length);
+                }
+                // Ready, and then not: a segment that was dropped for its checksum.
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// Gives the loop a buffer to read into. On epoll, where to ask first whether there is something
+    /// would cost a system call more.
+    async fn read_as_it_arrives(&mut self, input: &mut BytesMut, last: usize) -> io::Result<usize> {
+        make_room(input, last);
         let start = input.len();
         let room = std::mem::take(input).slice_mut(start..);
         let mut waited = false;
@@ -258,8 +300,7 @@ impl Connection<'_> {
         let mut passed = 0;
         while passed < LEAVING_BYTES_MAX {
             input.clear();
-            make_room(&mut input, 0);
-            match self.read(&mut input).await? {
+            match self.read(&mut input, 0).await? {
                 0 => break,
                 length => passed += length,
             }

@@ -43,6 +43,8 @@ pub mod connection;
 
 pub mod keeping;
 
+pub mod groups;
+
 pub mod deadlines;
 
 pub mod http;

@@ -7,19 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use monoio::io::AsyncReadRent;
 use nix::time::{ClockId, clock_gettime};
 
+use crate::connection::{INPUT_BYTES_MAX, READ_BYTES_MAX};
 use crate::deadlines::{Deadlines, Hurry};
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
+use crate::groups;
 use crate::http::conversation::Site;
 use crate::http::events::{self, Intake, Shed};
 use crate::http::query::Rejection;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Answers, Status};
-use crate::journal::blocks::Blocks;
-use crate::journal::commit::Write;
-use crate::keeping::{self, Keeping};
+use crate::keeping::Keeping;
 use crate::listener::{self, ConnectionSlots, Queue, Stopping};
 use crate::metrics::{SealCause, ShardCounters};
 
@@ -73,11 +74,37 @@ pub struct ShardParts {
     pub control: UnixStream,
 }
 
+/// What an event loop waits with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring.
+    Ring,
+    /// epoll, where io_uring is denied.
+    Epoll,
+}
+
+impl Driver {
+    /// That of the loop that runs on this thread.
+    fn of_this_thread() -> Self {
+        if monoio::utils::is_legacy() {
+            Self::Epoll
+        } else {
+            Self::Ring
+        }
+    }
+}
+
 /// What connections of a shard share. Lives on one thread.
 #[derive(Debug)]
 pub struct Shard {
     /// What requests are answered with.
     pub desk: RefCell<Desk>,
+    /// What its event loop waits with.
+    pub driver: Driver,
+    /// Scratch: what the present read brought.
+    pub arrived: RefCell<Box<[u8]>>,
+    /// The input buffer of whichever connection has something to say.
+    spare_input: RefCell<BytesMut>,
     /// Scratch: answers of the present turn, not yet sent.
     pub out: RefCell<Vec<u8>>,
     /// Scratch: the present name, unescaped.
@@ -94,6 +121,9 @@ impl Shard {
     pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         let shard = Rc::new(Self {
             desk: RefCell::new(Desk::new(parts.keeping, parts.counters, parts.name_rule)),
+            driver: Driver::of_this_thread(),
+            arrived: RefCell::new(vec![0; READ_BYTES_MAX].into()),
+            spare_input: RefCell::default(),
             out: RefCell::default(),
             decoded: RefCell::default(),
             spare_outs: RefCell::default(),
@@ -102,9 +132,9 @@ impl Shard {
         });
         let mut control = monoio::net::UnixStream::from_std(parts.control)?;
         // The ring waits on a blocking socket; epoll needs one that never blocks.
-        parts.bell.set_nonblocking(monoio::utils::is_legacy())?;
+        parts.bell.set_nonblocking(shard.driver == Driver::Epoll)?;
         let bell = monoio::net::UnixStream::from_std(parts.bell)?;
-        monoio::spawn(commit_groups(Rc::clone(&shard)));
+        monoio::spawn(groups::commit(Rc::clone(&shard)));
         monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
         monoio::spawn(sweep_each_second(Rc::clone(&shard)));
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
@@ -147,6 +177,20 @@ impl Shard {
         let start = Instant::now();
         while !self.desk.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
             monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lends the input buffer that is shared, or where it is out, a new one, to a connection without.
+    pub fn lend_input(&self, input: &mut BytesMut) {
+        *input = self.spare_input.take();
+        // Moves the empty view back to the front of its buffer, without allocating.
+        input.reserve(INPUT_BYTES_MAX);
+    }
+
+    /// Takes it back when all of it is answered. On epoll a connection keeps its own.
+    pub fn give_back_input(&self, input: &mut BytesMut) {
+        if self.driver == Driver::Ring {
+            self.spare_input.replace(std::mem::take(input));
         }
     }
 
@@ -233,60 +277,6 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
             monoio::time::sleep(wait).await;
         }
     }
-}
-
-/// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
-async fn commit_groups(shard: Rc<Shard>) {
-    let is_on_ring = !monoio::utils::is_legacy();
-    let mut segment = None;
-    loop {
-        let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
-        let Some(group) = group else {
-            segment = None;
-            continue;
-        };
-        if !is_on_ring {
-            shard.desk.borrow().keeping.write_by_thread(group);
-            continue;
-        }
-        let (blocks, outcome) = write_on_ring(&mut segment, group).await;
-        shard.desk.borrow_mut().keeping.end_write(blocks, outcome);
-    }
-}
-
-/// A segment as the ring writes it.
-type RingSegment = (Arc<std::fs::File>, monoio::fs::File);
-
-/// Writes a group; `segment` is the one of the group before. A write that ends early is not gone on
-/// with: the lane is closed then, as after one that failed.
-async fn write_on_ring(
-    segment: &mut Option<RingSegment>,
-    group: Write,
-) -> (Blocks, std::io::Result<()>) {
-    let Write {
-        file,
-        offset,
-        blocks,
-    } = group;
-    let opened = match segment.take() {
-        Some((known, opened)) if Arc::ptr_eq(&known, &file) => Ok(opened),
-        _ => file.try_clone().and_then(monoio::fs::File::from_std),
-    };
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(fault) => return (blocks, Err(fault)),
-    };
-    let length = blocks.as_slice().len();
-    let (written, blocks) = opened.write_at(blocks, offset).await;
-    *segment = Some((file, opened));
-    let outcome = written.and_then(|written| {
-        if written == length {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::WriteZero.into())
-        }
-    });
-    (blocks, outcome)
 }
 
 /// Hears what disk thread and writer have done.
