@@ -1,15 +1,23 @@
 //! Group commit: while one write is on its way to the disk, events gather; then one write for all of them.
 
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::Write;
 use crate::keeping;
 use crate::shard::{Driver, Shard};
 
+/// Turns of the loop that a group waits at most, and only while each of them brings more events. A busy
+/// shard writes less often then; a lone request is behind no wait, for nothing comes after it.
+const GATHERING_TURNS_MAX: u32 = 10;
+
 /// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
-pub async fn commit(shard: Rc<Shard>) {
+pub async fn commit(shard: Rc<Shard>, turns: Turns) {
     let mut segment = None;
     loop {
         let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
@@ -23,6 +31,57 @@ pub async fn commit(shard: Rc<Shard>) {
         }
         let (blocks, outcome) = write_on_ring(&mut segment, group).await;
         shard.desk.borrow_mut().keeping.end_write(blocks, outcome);
+        gather(&shard, &turns).await;
+    }
+}
+
+/// Lets those who are answered now send again: what they send shares the next write.
+async fn gather(shard: &Shard, turns: &Turns) {
+    let taken = || shard.desk.borrow().keeping.taken();
+    for _ in 0..GATHERING_TURNS_MAX {
+        let before = taken();
+        if let Err(fault) = turns.next().await {
+            return log::debug!("a turn of the loop: {fault}");
+        }
+        if taken() == before {
+            return;
+        }
+    }
+}
+
+/// Waits for turns of the loop, which monoio has no call for.
+#[derive(Debug)]
+pub struct Turns {
+    /// A socket that nobody writes to: the ring finds it writable at once.
+    writable: monoio::net::UnixStream,
+    /// Its other end; without it, the socket would be closed.
+    _peer: UnixStream,
+}
+
+impl Turns {
+    /// For the loop that runs on this thread.
+    pub fn new() -> io::Result<Self> {
+        let (near, far) = UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        Ok(Self {
+            writable: monoio::net::UnixStream::from_std(near)?,
+            _peer: far,
+        })
+    }
+
+    /// Returns when the loop has looked once for what is ready, behind all tasks which that woke.
+    async fn next(&self) -> io::Result<()> {
+        self.writable.writable(true).await?;
+        let mut is_behind = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_behind, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        Ok(())
     }
 }
 
@@ -34,7 +93,7 @@ type RingSegment = (Arc<std::fs::File>, monoio::fs::File);
 async fn write_on_ring(
     segment: &mut Option<RingSegment>,
     group: Write,
-) -> (Blocks, std::io::Result<()>) {
+) -> (Blocks, io::Result<()>) {
     let Write {
         file,
         offset,
@@ -55,7 +114,7 @@ async fn write_on_ring(
         if written == length {
             Ok(())
         } else {
-            Err(std::io::ErrorKind::WriteZero.into())
+            Err(io::ErrorKind::WriteZero.into())
         }
     });
     (blocks, outcome)
