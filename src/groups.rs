@@ -6,18 +6,39 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::Write;
+use crate::journal::commit::{Write, Written};
 use crate::keeping;
 use crate::shard::{Driver, Shard};
 
 /// Turns of the loop that a group waits at most, and only while each of them brings more events. A busy
-/// shard writes less often then; a lone request is behind no wait, for nothing comes after it.
+/// shard writes less often then.
 const GATHERING_TURNS_MAX: u32 = 10;
 
+/// Events that the write before must have held, for the next one to wait for what their senders send. A
+/// lone sender has nobody to share a write with.
+const EVENTS_MIN: u32 = 2;
+
+/// Senders are given this part of the time that the write took, for their answers to reach them.
+const NAP_PART: u32 = 4;
+
+/// The longest nap: most of what gathering costs an answer where the disk is slow.
+const NAP_MAX: Duration = Duration::from_micros(100);
+
+/// A shorter nap costs more than the writes it saves.
+const NAP_MIN: Duration = Duration::from_micros(10);
+
+/// A yield that takes longer was to somebody who does more than send us events.
+const YIELD_LONG: Duration = Duration::from_millis(2);
+
+/// Groups that nothing is yielded for, behind such a one.
+const GROUPS_UNYIELDING: u32 = 16;
+
 /// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
-pub async fn commit(shard: Rc<Shard>, turns: Turns) {
+pub async fn commit(shard: Rc<Shard>, mut gathering: Gathering) {
     let mut segment = None;
     loop {
         let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
@@ -30,28 +51,79 @@ pub async fn commit(shard: Rc<Shard>, turns: Turns) {
             continue;
         }
         let (blocks, outcome) = write_on_ring(&mut segment, group).await;
-        shard.desk.borrow_mut().keeping.end_write(blocks, outcome);
-        gather(&shard, &turns).await;
+        let written = shard
+            .desk
+            .borrow_mut()
+            .keeping
+            .end_write(blocks, outcome)
+            .filter(|written| written.events >= EVENTS_MIN);
+        if let Some(written) = written
+            && let Err(fault) = gathering.wait(&shard, written).await
+        {
+            log::debug!("a turn of the loop: {fault}");
+        }
     }
 }
 
-/// Lets those who are answered now send again: what they send shares the next write.
-async fn gather(shard: &Shard, turns: &Turns) {
-    let taken = || shard.desk.borrow().keeping.taken();
-    for _ in 0..GATHERING_TURNS_MAX {
-        let before = taken();
-        if let Err(fault) = turns.next().await {
-            return log::debug!("a turn of the loop: {fault}");
+/// Lets those who are answered now send again, so that what they send shares one write: else it would
+/// come while the next one, with less in it, is under way already.
+#[derive(Debug)]
+pub struct Gathering {
+    turns: Turns,
+    /// Groups to come that nothing is yielded for.
+    unyielding: u32,
+}
+
+impl Gathering {
+    /// For the loop that runs on this thread.
+    pub fn new() -> io::Result<Self> {
+        // A nap is as short as it says, not 50 us longer.
+        if let Err(fault) = nix::sys::prctl::set_timerslack(1) {
+            log::debug!("naps will be longer: {fault}");
         }
-        if taken() == before {
-            return;
+        Ok(Self {
+            turns: Turns::new()?,
+            unyielding: 0,
+        })
+    }
+
+    /// Returns when the next write may begin.
+    async fn wait(&mut self, shard: &Shard, written: Written) -> io::Result<()> {
+        // The answers go out.
+        self.turns.next().await?;
+        let nap = (written.took / NAP_PART).min(NAP_MAX);
+        if nap >= NAP_MIN {
+            // The whole shard sleeps: woken for each of them, it would read them one by one.
+            thread::sleep(nap);
+        }
+        self.unyielding = self.unyielding.saturating_sub(1);
+        let taken = || shard.desk.borrow().keeping.taken();
+        for _ in 0..GATHERING_TURNS_MAX {
+            let before = taken();
+            if self.unyielding == 0 {
+                self.let_others_run();
+            }
+            self.turns.next().await?;
+            if taken() == before || self.unyielding == GROUPS_UNYIELDING {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A sender on this core cannot send while we look whether it did.
+    fn let_others_run(&mut self) {
+        let start = Instant::now();
+        thread::yield_now();
+        if start.elapsed() > YIELD_LONG {
+            self.unyielding = GROUPS_UNYIELDING;
         }
     }
 }
 
 /// Waits for turns of the loop, which monoio has no call for.
 #[derive(Debug)]
-pub struct Turns {
+struct Turns {
     /// A socket that nobody writes to: the ring finds it writable at once.
     writable: monoio::net::UnixStream,
     /// Its other end; without it, the socket would be closed.
@@ -60,7 +132,7 @@ pub struct Turns {
 
 impl Turns {
     /// For the loop that runs on this thread.
-    pub fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;
         Ok(Self {

@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::handoff::{Handoff, Span, Work};
 use crate::http::events::Shed;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write};
+use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write, Written};
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::Position;
 use crate::metrics::{SealCause, ShardCounters};
@@ -279,25 +279,25 @@ impl Keeping {
         }
     }
 
-    /// Takes in how a write ended.
-    pub fn end_write(&mut self, blocks: Blocks, outcome: io::Result<()>) {
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        let (events, took) = journal.end_write(blocks);
-        match outcome {
+    /// Takes in how a write ended; says what it was, where that answers its senders.
+    pub fn end_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
+        let journal = self.journal.as_mut()?;
+        let written = journal.end_write(blocks);
+        let answered = match outcome {
             Ok(()) => {
-                self.counters.sync_time.observe_time(took);
-                self.durable = self.durable.plus(events as usize);
+                self.counters.sync_time.observe_time(written.took);
+                self.durable = self.durable.plus(written.events as usize);
                 journal.mark(self.durable);
-                self.counters.received.add(u64::from(events));
-                self.go_on();
+                self.counters.received.add(u64::from(written.events));
+                (self.ack == Ack::Journaled).then_some(written)
             }
             Err(fault) => {
                 self.fault = Some(fault);
-                self.go_on();
+                None
             }
-        }
+        };
+        self.go_on();
+        answered
     }
 
     /// Does what has become possible.

@@ -14,7 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::connection::{INPUT_BYTES_MAX, READ_BYTES_MAX};
 use crate::deadlines::{Deadlines, Hurry};
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
-use crate::groups::{self, Turns};
+use crate::groups::{self, Gathering};
 use crate::http::conversation::Site;
 use crate::http::events::{self, Intake, Shed};
 use crate::http::query::Rejection;
@@ -134,7 +134,7 @@ impl Shard {
         // The ring waits on a blocking socket; epoll needs one that never blocks.
         parts.bell.set_nonblocking(shard.driver == Driver::Epoll)?;
         let bell = monoio::net::UnixStream::from_std(parts.bell)?;
-        monoio::spawn(groups::commit(Rc::clone(&shard), Turns::new()?));
+        monoio::spawn(groups::commit(Rc::clone(&shard), Gathering::new()?));
         monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
         monoio::spawn(sweep_each_second(Rc::clone(&shard)));
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));

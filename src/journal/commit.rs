@@ -41,6 +41,15 @@ pub struct Write {
     pub blocks: Blocks,
 }
 
+/// What became of a write.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// Events in it.
+    pub events: u32,
+    /// From its start to its end.
+    pub took: Duration,
+}
+
 /// What a disk thread is asked for.
 #[derive(Debug)]
 pub enum Order {

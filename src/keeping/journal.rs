@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write};
+use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write, Written};
 use crate::journal::handle::LaneHandle;
 use crate::journal::lane::Lane;
 use crate::journal::record::{
@@ -262,13 +262,13 @@ impl Journal {
         })
     }
 
-    /// Takes the blocks of a write back; says how many events were in it and how long it took.
-    pub(super) fn end_write(&mut self, blocks: Blocks) -> (u32, Duration) {
+    /// Takes the blocks of a write back; says what was in it and how long it took.
+    pub(super) fn end_write(&mut self, blocks: Blocks) -> Written {
         self.blocks = Some(blocks);
-        (
-            std::mem::take(&mut self.in_flight),
-            self.written_at.elapsed(),
-        )
+        Written {
+            events: std::mem::take(&mut self.in_flight),
+            took: self.written_at.elapsed(),
+        }
     }
 
     /// Notes that everything written is durable.

@@ -44,7 +44,9 @@ impl Keeping {
                     self.fault = Some(fault);
                 }
             }
-            Report::Written(blocks, outcome) => self.end_write(blocks, outcome),
+            Report::Written(blocks, outcome) => {
+                self.end_write(blocks, outcome);
+            }
         }
     }
 
