@@ -121,7 +121,9 @@ class Piece:
                     "--worker-threads", str(options.threads), "-c", str(min(options.connections, requests)),
                     "-q", str(options.rate), "-n", str(requests),
                     f"http://127.0.0.1:{options.port}/hakaru?name=open&value=0"]
-        self.pid = subprocess.Popen(command, stdout=self.output, stdin=subprocess.DEVNULL).pid
+        # Kept as long as the child: it would be waited for by the next Popen else, and its CPU lost.
+        self.process = subprocess.Popen(command, stdout=self.output, stdin=subprocess.DEVNULL)
+        self.pid = self.process.pid
         self.cpu = None
         self.yields = False
 
@@ -131,8 +133,9 @@ class Piece:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.cpu = used.ru_utime + used.ru_stime
+                self.process.returncode = os.waitstatus_to_exitcode(status)
                 if status:
-                    raise RuntimeError(f"oha ended with status {os.waitstatus_to_exitcode(status)}")
+                    raise RuntimeError(f"oha ended with status {self.process.returncode}")
         return self.cpu is None
 
     def cpu_seconds(self):
