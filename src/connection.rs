@@ -15,22 +15,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use crate::deadlines::{ConnectionId, Phase};
-use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
 use crate::http::response::{self, Status};
+use crate::input::{INPUT_BYTES_MAX, make_room};
 use crate::keeping::{self, Broken, Promise};
 use crate::listener::Slot;
 use crate::shard::{Driver, Shard};
-
-/// Least input buffer of a connection; what an idle one costs on epoll. On the ring an idle one has none.
-const INPUT_BYTES_MIN: usize = 1024;
-
-/// Most that is read at once when a socket is known to have something: as much again as the longest rest
-/// of a request that is kept, so that both fit into [`INPUT_BYTES_MAX`].
-pub const READ_BYTES_MAX: usize = HEAD_BYTES_MAX;
-
-/// Input buffer of a connection that pipelines, or sends the largest head.
-pub const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 /// Task, table entry and socket state of a connection in this process, generously.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
@@ -93,8 +83,8 @@ impl Connection<'_> {
             }
             loop {
                 let (next, promise) = self.turn(&mut conversation, &mut input);
-                if input.is_empty() {
-                    self.shard.give_back_input(&mut input);
+                if self.shard.driver == Driver::Ring {
+                    self.shard.inputs.put_away(&mut input);
                 }
                 let (next, unsent) = match promise {
                     None => (next, self.send(&self.shard.out.borrow())?),
@@ -127,17 +117,14 @@ impl Connection<'_> {
     async fn read_when_ready(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         loop {
             self.stream.readable(true).await?;
-            let mut arrived = self.shard.arrived.borrow_mut();
+            let mut arrived = self.shard.inputs.arrived.borrow_mut();
             match recv(
                 self.stream.as_raw_fd(),
                 &mut arrived,
                 MsgFlags::MSG_DONTWAIT,
             ) {
                 Ok(length) => {
-                    if input.is_empty() {
-                        self.shard.lend_input(input);
-                    }
-                    input.extend_from_slice(&arrived[..length]);
+                    self.shard.inputs.append(input, &arrived[..length]);
                     return Ok(length);
                 }
                 // Ready, and then not: a segment that was dropped for its checksum.
@@ -328,53 +315,5 @@ fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
         Ok(sent) => Ok(sent),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
         Err(fault) => Err(fault.into()),
-    }
-}
-
-/// Makes room for a read, given the length of the last one: doubles while reads fill the buffer,
-/// goes back to the least when they are small again.
-fn make_room(input: &mut BytesMut, last: usize) {
-    if !input.is_empty() {
-        if input.len() == input.capacity() {
-            input.reserve(input.len().min(INPUT_BYTES_MAX));
-        }
-        return;
-    }
-    // Moves the empty view back to the front of its buffer, without allocating.
-    input.reserve(INPUT_BYTES_MIN);
-    let capacity = input.capacity();
-    if last >= capacity && capacity < INPUT_BYTES_MAX {
-        input.reserve(capacity * 2);
-    } else if capacity > INPUT_BYTES_MIN * 2 && last <= INPUT_BYTES_MIN {
-        *input = BytesMut::with_capacity(INPUT_BYTES_MIN);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_buffer_grows_with_what_arrives_and_shrinks_again() {
-        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
-        for _ in 0..10 {
-            let full = input.capacity();
-            make_room(&mut input, full);
-            assert!(input.capacity() <= INPUT_BYTES_MAX, "{}", input.capacity());
-        }
-        assert_eq!(input.capacity(), INPUT_BYTES_MAX);
-        make_room(&mut input, 80);
-        assert_eq!(input.capacity(), INPUT_BYTES_MIN);
-    }
-
-    #[test]
-    fn a_full_buffer_with_an_incomplete_head_gets_more_room() {
-        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
-        while input.len() < HEAD_BYTES_MAX {
-            let room = input.capacity() - input.len();
-            input.extend_from_slice(&vec![b'x'; room]);
-            make_room(&mut input, room);
-        }
-        assert!((HEAD_BYTES_MAX..=INPUT_BYTES_MAX).contains(&input.capacity()));
     }
 }

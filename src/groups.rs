@@ -19,7 +19,7 @@ use crate::shard::{Driver, Shard};
 const GATHERING_TURNS_MAX: u32 = 10;
 
 /// Events that the write before must have held, for the next one to wait for what their senders send. A
-/// lone sender has nobody to share a write with.
+/// sender that is alone and sends them one by one has nobody to share a write with.
 const EVENTS_MIN: u32 = 2;
 
 /// Senders are given this part of the time that the write took, for their answers to reach them.
@@ -31,8 +31,9 @@ const NAP_MAX: Duration = Duration::from_micros(100);
 /// A shorter nap costs more than the writes it saves.
 const NAP_MIN: Duration = Duration::from_micros(10);
 
-/// A yield that takes longer was to somebody who does more than send us events.
-const YIELD_LONG: Duration = Duration::from_millis(2);
+/// Gathering that has taken this long ends. A yield that takes longer was to somebody who does more than
+/// send us events.
+const LONG: Duration = Duration::from_millis(2);
 
 /// Groups that nothing is yielded for, behind such a one.
 const GROUPS_UNYIELDING: u32 = 16;
@@ -87,24 +88,26 @@ impl Gathering {
         })
     }
 
-    /// Returns when the next write may begin.
+    /// Returns when the next write may begin: in the order of [`LONG`] at most.
     async fn wait(&mut self, shard: &Shard, written: Written) -> io::Result<()> {
         // The answers go out.
         self.turns.next().await?;
+        let start = Instant::now();
         let nap = (written.took / NAP_PART).min(NAP_MAX);
         if nap >= NAP_MIN {
             // The whole shard sleeps: woken for each of them, it would read them one by one.
             thread::sleep(nap);
         }
+        let yields = self.unyielding == 0;
         self.unyielding = self.unyielding.saturating_sub(1);
         let taken = || shard.desk.borrow().keeping.taken();
         for _ in 0..GATHERING_TURNS_MAX {
             let before = taken();
-            if self.unyielding == 0 {
+            if yields {
                 self.let_others_run();
             }
             self.turns.next().await?;
-            if taken() == before || self.unyielding == GROUPS_UNYIELDING {
+            if taken() == before || start.elapsed() > LONG {
                 break;
             }
         }
@@ -115,7 +118,7 @@ impl Gathering {
     fn let_others_run(&mut self) {
         let start = Instant::now();
         thread::yield_now();
-        if start.elapsed() > YIELD_LONG {
+        if start.elapsed() > LONG {
             self.unyielding = GROUPS_UNYIELDING;
         }
     }

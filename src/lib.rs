@@ -41,6 +41,8 @@ pub mod listener;
 
 pub mod connection;
 
+pub mod input;
+
 pub mod keeping;
 
 pub mod groups;

@@ -7,11 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use monoio::io::AsyncReadRent;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::connection::{INPUT_BYTES_MAX, READ_BYTES_MAX};
 use crate::deadlines::{Deadlines, Hurry};
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
 use crate::groups::{self, Gathering};
@@ -20,6 +18,7 @@ use crate::http::events::{self, Intake, Shed};
 use crate::http::query::Rejection;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Answers, Status};
+use crate::input::Inputs;
 use crate::keeping::Keeping;
 use crate::listener::{self, ConnectionSlots, Queue, Stopping};
 use crate::metrics::{SealCause, ShardCounters};
@@ -101,10 +100,8 @@ pub struct Shard {
     pub desk: RefCell<Desk>,
     /// What its event loop waits with.
     pub driver: Driver,
-    /// Scratch: what the present read brought.
-    pub arrived: RefCell<Box<[u8]>>,
-    /// The input buffer of whichever connection has something to say.
-    spare_input: RefCell<BytesMut>,
+    /// Memory for what connections read, where its loop waits on the ring.
+    pub inputs: Inputs,
     /// Scratch: answers of the present turn, not yet sent.
     pub out: RefCell<Vec<u8>>,
     /// Scratch: the present name, unescaped.
@@ -122,8 +119,7 @@ impl Shard {
         let shard = Rc::new(Self {
             desk: RefCell::new(Desk::new(parts.keeping, parts.counters, parts.name_rule)),
             driver: Driver::of_this_thread(),
-            arrived: RefCell::new(vec![0; READ_BYTES_MAX].into()),
-            spare_input: RefCell::default(),
+            inputs: Inputs::default(),
             out: RefCell::default(),
             decoded: RefCell::default(),
             spare_outs: RefCell::default(),
@@ -177,20 +173,6 @@ impl Shard {
         let start = Instant::now();
         while !self.desk.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
             monoio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Lends the input buffer that is shared, or where it is out, a new one, to a connection without.
-    pub fn lend_input(&self, input: &mut BytesMut) {
-        *input = self.spare_input.take();
-        // Moves the empty view back to the front of its buffer, without allocating.
-        input.reserve(INPUT_BYTES_MAX);
-    }
-
-    /// Takes it back when all of it is answered. On epoll a connection keeps its own.
-    pub fn give_back_input(&self, input: &mut BytesMut) {
-        if self.driver == Driver::Ring {
-            self.spare_input.replace(std::mem::take(input));
         }
     }
 

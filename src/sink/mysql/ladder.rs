@@ -3,7 +3,7 @@
 use crate::batch::BatchEvents;
 
 /// Rows of the prepared statements below the largest. With steps of four what is left of a batch takes
-/// a dozen statements at most.
+/// thirteen statements at most.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// Most rows of one statement. The server walks over all parameters of a statement several times; up to
@@ -39,7 +39,8 @@ impl Rung {
 pub(super) struct Rungs(Vec<usize>);
 
 impl Rungs {
-    /// The ladder whose top is an even part of a full batch, so that the common batch takes no other.
+    /// The ladder whose top is an even part of a full batch, rounded up: the common batch takes no other, or
+    /// few.
     pub(super) fn new(events_max: BatchEvents) -> Self {
         let events = events_max.get();
         let top = events.div_ceil(events.div_ceil(ROWS_MAX));

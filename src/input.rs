@@ -1,0 +1,204 @@
+//! Where what a connection reads is kept until it is answered. Ten thousand that are silent keep nothing.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+use crate::http::HEAD_BYTES_MAX;
+
+/// Most that is read at once when a socket is known to have something: as much again as the longest rest
+/// of a request that is kept, so that both fit into [`INPUT_BYTES_MAX`].
+pub const READ_BYTES_MAX: usize = HEAD_BYTES_MAX;
+
+/// Input buffer of a connection that pipelines, or sends the largest head.
+pub const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// Least input buffer of a connection: on epoll that of an idle one, on the ring that of one in the middle
+/// of a small request.
+const INPUT_BYTES_MIN: usize = 1024;
+
+/// The memory for input that the connections of a shard on the ring have in common: each needs it only from
+/// its read to its answer.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What the present read brought.
+    pub arrived: RefCell<Box<[u8]>>,
+    /// The buffer of whichever connection has something to say. It has no capacity while it is lent.
+    spare: RefCell<BytesMut>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            arrived: RefCell::new(vec![0; READ_BYTES_MAX].into()),
+            spare: RefCell::default(),
+        }
+    }
+}
+
+impl Inputs {
+    /// Appends `bytes`, [`READ_BYTES_MAX`] at most, to an input of [`HEAD_BYTES_MAX`] at most. Where it has no room
+    /// it moves to the buffer that is shared, or if that is lent, to a new one.
+    pub fn append(&self, input: &mut BytesMut, bytes: &[u8]) {
+        if input.capacity() - input.len() < bytes.len() {
+            // Not left to `BytesMut`, which doubles where it cannot move to its own front.
+            let mut roomy = self.spare.take();
+            // Moves the empty view back to the front of its buffer, without allocating.
+            roomy.reserve(INPUT_BYTES_MAX);
+            roomy.extend_from_slice(input);
+            *input = roomy;
+        }
+        input.extend_from_slice(bytes);
+    }
+
+    /// Takes the buffer back when all of it is answered, or so little is left that a small one holds it.
+    pub fn put_away(&self, input: &mut BytesMut) {
+        if input.len() > INPUT_BYTES_MIN {
+            return;
+        }
+        // Asked of the memory, not of the view: that is short at the end of what was answered.
+        let is_large = input.try_reclaim(INPUT_BYTES_MIN + 1);
+        let mut rest = BytesMut::new();
+        if !input.is_empty() {
+            if !is_large {
+                return;
+            }
+            rest.reserve(INPUT_BYTES_MIN);
+            rest.extend_from_slice(input);
+            input.clear();
+        }
+        let buffer = std::mem::replace(input, rest);
+        if is_large {
+            self.spare.replace(buffer);
+        }
+    }
+}
+
+/// Makes room for a read on epoll, given the length of the last one: doubles while reads fill the buffer,
+/// goes back to the least when they are small again.
+pub fn make_room(input: &mut BytesMut, last: usize) {
+    if !input.is_empty() {
+        if input.len() == input.capacity() {
+            input.reserve(input.len().min(INPUT_BYTES_MAX));
+        }
+        return;
+    }
+    // Moves the empty view back to the front of its buffer, without allocating.
+    input.reserve(INPUT_BYTES_MIN);
+    let capacity = input.capacity();
+    if last >= capacity && capacity < INPUT_BYTES_MAX {
+        input.reserve(capacity * 2);
+    } else if capacity > INPUT_BYTES_MIN * 2 && last <= INPUT_BYTES_MIN {
+        *input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Buf;
+
+    #[test]
+    fn one_buffer_serves_connections_in_turn() {
+        let inputs = Inputs::default();
+        let mut one = BytesMut::new();
+        inputs.append(&mut one, b"GET / HTTP/1.1\r\n\r\n");
+        let memory = one.as_ptr();
+        one.advance(one.len());
+        inputs.put_away(&mut one);
+        assert_eq!(one.capacity(), 0);
+        let mut other = BytesMut::new();
+        inputs.append(&mut other, b"GET ");
+        assert_eq!((other.as_ptr(), &other[..]), (memory, &b"GET "[..]));
+    }
+
+    #[test]
+    fn a_buffer_comes_back_whole_when_it_was_full() {
+        let inputs = Inputs::default();
+        for left in [0, 10, INPUT_BYTES_MIN] {
+            let mut input = BytesMut::new();
+            inputs.append(&mut input, &[b'x'; READ_BYTES_MAX]);
+            inputs.append(&mut input, &[b'x'; READ_BYTES_MAX]);
+            let memory = input.as_ptr();
+            input.advance(input.len() - left);
+            inputs.put_away(&mut input);
+            assert_eq!(input.len(), left);
+            assert!(input.capacity() <= INPUT_BYTES_MIN);
+            let mut other = BytesMut::new();
+            inputs.append(&mut other, b"y");
+            assert_eq!(other.as_ptr(), memory, "{left} left");
+            other.advance(1);
+            inputs.put_away(&mut other);
+        }
+    }
+
+    #[test]
+    fn nothing_put_away_does_not_displace_the_spare() {
+        let inputs = Inputs::default();
+        let mut input = BytesMut::new();
+        inputs.append(&mut input, b"x");
+        let memory = input.as_ptr();
+        input.advance(1);
+        inputs.put_away(&mut input);
+        inputs.put_away(&mut input);
+        inputs.append(&mut input, b"y");
+        assert_eq!(input.as_ptr(), memory);
+    }
+
+    #[test]
+    fn a_request_that_has_only_begun_holds_little() {
+        let inputs = Inputs::default();
+        let mut input = BytesMut::new();
+        for &byte in b"GET /hakaru?name=a" {
+            inputs.append(&mut input, &[byte]);
+            inputs.put_away(&mut input);
+            assert!(input.capacity() <= INPUT_BYTES_MIN, "{}", input.capacity());
+        }
+        assert_eq!(&input[..], b"GET /hakaru?name=a");
+        assert!(inputs.spare.borrow().capacity() > INPUT_BYTES_MIN);
+    }
+
+    #[test]
+    fn no_input_outgrows_its_bound() {
+        let inputs = Inputs::default();
+        // Whatever part of a read is answered, and however much of the next is a body that is passed over.
+        for answered in [0, 1, HEAD_BYTES_MAX / 2, HEAD_BYTES_MAX - 1] {
+            for kept in [1, HEAD_BYTES_MAX / 2 + 1, HEAD_BYTES_MAX] {
+                let mut input = BytesMut::new();
+                inputs.append(&mut input, &[b'a'; READ_BYTES_MAX]);
+                input.advance(answered);
+                inputs.append(&mut input, &[b'b'; READ_BYTES_MAX]);
+                input.truncate(kept);
+                let head = input.to_vec();
+                inputs.append(&mut input, &[b'c'; READ_BYTES_MAX]);
+                assert!(input.capacity() <= INPUT_BYTES_MAX, "{answered}, {kept}");
+                assert_eq!(input[..kept], head);
+                assert_eq!(input[kept..], [b'c'; READ_BYTES_MAX]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_buffer_grows_with_what_arrives_and_shrinks_again() {
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        for _ in 0..10 {
+            let full = input.capacity();
+            make_room(&mut input, full);
+            assert!(input.capacity() <= INPUT_BYTES_MAX, "{}", input.capacity());
+        }
+        assert_eq!(input.capacity(), INPUT_BYTES_MAX);
+        make_room(&mut input, 80);
+        assert_eq!(input.capacity(), INPUT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_full_buffer_with_an_incomplete_head_gets_more_room() {
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        while input.len() < HEAD_BYTES_MAX {
+            let room = input.capacity() - input.len();
+            input.extend_from_slice(&vec![b'x'; room]);
+            make_room(&mut input, room);
+        }
+        assert!((HEAD_BYTES_MAX..=INPUT_BYTES_MAX).contains(&input.capacity()));
+    }
+}
