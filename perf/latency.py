@@ -102,8 +102,12 @@ def table(rate, acks):
 
 def why(f):
     """What kept oha from a rate."""
-    full = f["cpu_idle"] is not None and f["cpu_idle"] < IDLE
-    cause = f"The cores were full, {f['cpu_oha']:.0f} % with oha itself." if full else "All connections waited for answers; the cores were not full."
+    if f["cpu_idle"] is None:
+        cause = "How full the cores were is not known."
+    elif f["cpu_idle"] < IDLE:
+        cause = f"The cores were full, {f['cpu_oha']:.0f} % with oha itself."
+    else:
+        cause = "All connections waited for answers; the cores were not full."
     return f"{cause} A queue grew in oha as long as the load lasted: the latencies are those of its end."
 
 

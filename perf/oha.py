@@ -4,7 +4,8 @@ All requests are sent, however late: what waits in oha for a free connection cou
 
 oha keeps each result until its end, in memory that it moves when it grows: with millions of them it stands still for
 more than 100 ms, whatever server it loads. So a long load is made of pieces, each an oha of its own, which starts when
-it is due, whether the one before is through or not.
+it is due, whether the one before is through or not. Each opens all the connections anew. Where many have not ended, the load
+is beyond what can be answered, and is cut.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from collections import Counter
 TICKS = os.sysconf("SC_CLK_TCK")
 # Requests of one oha: with so many it stands still for no more than some 10 ms.
 PIECE = 250_000
+# Pieces that run at once: one sends and one counts, when the rate is reached.
+PIECES_MOST = 4
 WITHIN_MS = 100
 
 
@@ -99,22 +102,24 @@ def growth(samples):
     return round(sum((at - mean_at) * (pending - mean) for at, pending in samples) / spread, 1)
 
 
-def drained_after(port, limit):
-    """Seconds until nothing is pending. None where that takes longer than the limit."""
-    begin = time.monotonic()
-    while total(metrics(port), "hakaru_events_pending") > 0:
-        if time.monotonic() - begin > limit:
-            return None
+def drained(port, begin, end, backlog, limit):
+    """What was pending when the load had ended, and how many seconds later nothing was: None where that takes longer than
+    the limit. The backlog is what was seen while oha still counted."""
+    seen = [(at, pending) for at, pending in backlog if at >= end]
+    while not seen or (seen[-1][1] > 0 and seen[-1][0] - end <= limit):
+        pending = total(metrics(port), "hakaru_events_pending")
+        seen.append((time.monotonic() - begin, pending))
         time.sleep(0.02)
-    return round(time.monotonic() - begin, 3)
+    empty = next((at - end for at, pending in seen if pending == 0), None)
+    return seen[0][1], None if empty is None else round(empty, 3)
 
 
 class Piece:
     """A part of the load: an oha that runs, or has run."""
 
-    def __init__(self, options, requests, starts, over):
-        # Beside the whole load: its start, and the time at which it has sent all that it should.
-        self.starts, self.over = starts, over
+    def __init__(self, options, requests, starts):
+        # Seconds since the whole load began.
+        self.starts = starts
         self.output = tempfile.TemporaryFile("w+")
         command = ["taskset", "--cpu-list", options.core] if options.core else []
         command += [options.oha, "--no-tui", "--latency-correction", "--output-format", "json", "-t", "10s",
@@ -125,7 +130,6 @@ class Piece:
         self.process = subprocess.Popen(command, stdout=self.output, stdin=subprocess.DEVNULL)
         self.pid = self.process.pid
         self.cpu = None
-        self.yields = False
 
     def running(self):
         """Whether it runs. Its CPU is known only here: the system forgets it when it is waited for."""
@@ -141,23 +145,14 @@ class Piece:
     def cpu_seconds(self):
         return process_seconds(self.pid) if self.running() else self.cpu
 
-    def give_way(self):
-        """Lets what it counts and sorts in the end take only the CPU that the load leaves."""
-        self.yields = True
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            try:
-                os.setpriority(os.PRIO_PROCESS, int(thread), 19)
-            except ProcessLookupError:
-                pass
-
     def said(self):
         self.output.seek(0)
         return json.load(self.output)
 
 
 def load(options):
-    """Runs the pieces. Returns each one's start and what it said, whether they were ended before they had sent all, the
-    CPU shares while they loaded, and the backlog in that time."""
+    """Runs the pieces. Returns when they began, each one's start and what it said, whether they were ended before they had
+    sent all, the CPU shares while they loaded, and the backlog until they had ended."""
     asked = options.rate * options.seconds
     count = -(-asked // PIECE)
     edges = [asked * at // count for at in range(count + 1)]
@@ -173,30 +168,30 @@ def load(options):
         while True:
             now = time.monotonic() - begin
             started = len(pieces)
-            if started < count and not cut and now >= edges[started] / options.rate:
-                pieces.append(Piece(options, edges[started + 1] - edges[started], now, edges[started + 1] / options.rate))
-                continue
             running = [piece for piece in pieces if piece.running()]
+            due = started < count and not cut and now >= edges[started] / options.rate
+            if due and len(running) < PIECES_MOST:
+                pieces.append(Piece(options, edges[started + 1] - edges[started], now))
+                continue
             if not running and (started == count or cut):
                 break
-            for piece in running:
-                # Its last answers are to come as soon as those of others.
-                if not piece.yields and started < count and now > piece.over + 0.3:
-                    piece.give_way()
+            if not os.path.exists(f"/proc/{options.hakaru}"):
+                raise RuntimeError("hakaru has ended")
             if now >= look:
                 looks.append((now, dict(cpu_seconds(processes), oha=sum(piece.cpu_seconds() for piece in pieces))))
                 if options.look:
                     backlog.append((now, total(metrics(options.admin_port), "hakaru_events_pending")))
-                look = now + (options.look or 0.1)
+                # When nothing is pending is to be known more exactly than how the backlog grew.
+                look = min(now + (options.look or 0.1), max(options.seconds, now + 0.1))
             if now >= limit + 60:
                 raise RuntimeError("oha does not end")
-            if now >= limit and not cut:
+            if (due or now >= limit) and not cut:
                 cut = True
                 for piece in running:
                     # It prints what it has so far.
                     os.kill(piece.pid, signal.SIGINT)
-            due = edges[started] / options.rate if started < count and not cut else now + 0.1
-            time.sleep(max(min(due, look, now + 0.1) - (time.monotonic() - begin), 0.001))
+            following = edges[started] / options.rate if started < count and not cut else now + 0.1
+            time.sleep(max(min(following, look, now + 0.1) - (time.monotonic() - begin), 0.001))
     finally:
         for piece in pieces:
             if piece.cpu is None:
@@ -209,7 +204,7 @@ def load(options):
     end = ended(said) + 0.05
     during = [seen for at, seen in looks if at <= end] or [seen for _, seen in looks[:1]]
     cpu = shares(first, during[-1]) if during else None
-    return said, cut, cpu, [(at, pending) for at, pending in backlog if at <= end]
+    return begin, said, cut, cpu, backlog
 
 
 def ended(said):
@@ -252,7 +247,13 @@ def percentile(curves, wanted):
     return round(high, 3)
 
 
+def end_by_signal(number, _):
+    """Raises, so that no oha is left."""
+    sys.exit(128 + number)
+
+
 def main():
+    signal.signal(signal.SIGTERM, end_by_signal)
     arguments = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("oha", "core"):
         arguments.add_argument("--" + name)
@@ -260,12 +261,14 @@ def main():
         arguments.add_argument("--" + name, type=int, required=True)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--look", type=float, default=0)
+    arguments.add_argument("--linger", type=float, default=1)
     options = arguments.parse_args()
 
     before = metrics(options.admin_port)
-    said, cut, cpu, backlog = load(options)
-    left = total(metrics(options.admin_port), "hakaru_events_pending")
-    drained = drained_after(options.admin_port, 60)
+    begin, said, cut, cpu, backlog = load(options)
+    end = ended(said)
+    left, drained_after = drained(options.admin_port, begin, end, backlog, options.linger + 60)
+    backlog = [(at, pending) for at, pending in backlog if at <= end]
     after = metrics(options.admin_port)
 
     asked = options.rate * options.seconds
@@ -283,8 +286,8 @@ def main():
 
     print(json.dumps({
         "asked_rate": options.rate,
-        "achieved_rate": round(answered / ended(said), 1),
-        "seconds": round(ended(said), 3),
+        "achieved_rate": round(answered / end, 1),
+        "seconds": round(end, 3),
         "asked": asked,
         "answered": answered,
         "ok": statuses.get("200", 0),
@@ -294,7 +297,7 @@ def main():
         "unsent": asked - answered - sum(errors.values()),
         "cut": cut,
         "latency_ms": dict(latencies, max=round(max((points[-1][0] for _, points in curves if points), default=0.0), 3)),
-        # Of all answers, whatever their status.
+        # Of all answers, whatever their status. About: between the percentiles that oha names.
         f"later_than_{WITHIN_MS}_ms": round(answered * (1 - all_below(curves, WITHIN_MS))),
         "pieces": len(said),
         "age_at_store_ms": histogram("hakaru_event_age_at_store_seconds"),
@@ -304,8 +307,9 @@ def main():
         "shed": int(total(after, "hakaru_events_shed_total") - total(before, "hakaru_events_shed_total")),
         "pending_max": int(max([pending for _, pending in backlog] + [left])),
         "pending_at_end": int(left),
-        "pending_growth_a_second": growth(backlog),
-        "drained_after_s": drained,
+        "pending_growth_a_second": growth([(at, pending) for at, pending in backlog if at <= options.seconds]),
+        # Both since the last answer.
+        "drained_after_s": drained_after,
     }))
     return 0
 
