@@ -31,12 +31,14 @@ const NAP_MAX: Duration = Duration::from_micros(100);
 /// A shorter nap costs more than the writes it saves.
 const NAP_MIN: Duration = Duration::from_micros(10);
 
-/// Gathering that has taken this long ends. A yield that takes longer was to somebody who does more than
-/// send us events.
-const LONG: Duration = Duration::from_millis(2);
+/// Gathering that has taken this long ends.
+const GATHERING_TIME_MAX: Duration = Duration::from_millis(4);
+
+/// A yield that takes longer was to somebody who does more than send us events.
+const YIELD_LONG: Duration = Duration::from_millis(2);
 
 /// Groups that nothing is yielded for, behind such a one.
-const GROUPS_UNYIELDING: u32 = 16;
+const GROUPS_UNYIELDING: u32 = 4;
 
 /// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
 pub async fn commit(shard: Rc<Shard>, mut gathering: Gathering) {
@@ -88,7 +90,8 @@ impl Gathering {
         })
     }
 
-    /// Returns when the next write may begin: in the order of [`LONG`] at most.
+    /// Returns when the next write may begin: in the order of [`GATHERING_TIME_MAX`] at
+    /// most.
     async fn wait(&mut self, shard: &Shard, written: Written) -> io::Result<()> {
         // The answers go out.
         self.turns.next().await?;
@@ -107,7 +110,7 @@ impl Gathering {
                 self.let_others_run();
             }
             self.turns.next().await?;
-            if taken() == before || start.elapsed() > LONG {
+            if taken() == before || start.elapsed() > GATHERING_TIME_MAX {
                 break;
             }
         }
@@ -118,7 +121,7 @@ impl Gathering {
     fn let_others_run(&mut self) {
         let start = Instant::now();
         thread::yield_now();
-        if start.elapsed() > LONG {
+        if start.elapsed() > YIELD_LONG {
             self.unyielding = GROUPS_UNYIELDING;
         }
     }
