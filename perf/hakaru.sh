@@ -1,9 +1,18 @@
 # Sourced, not run: a hakaru of this tree, started on a free port and ended by its pid.
 # shellcheck shell=bash
 
-# hakaru_binary: builds it as a release and prints its path.
+# hakaru_binary PATH: prints the path of the one that is given, or where it is empty builds it as a release. Status 2 where that cannot be run.
 hakaru_binary() {
   local manifest target
+  if [ -n "$1" ]; then
+    if [ -f "$1" ] && [ -x "$1" ]; then
+      echo "$1"
+      return
+    fi
+    echo "--binary $1 is no program that can be run" >&2
+    return 2
+  fi
+  echo 'building hakaru ...' >&2
   manifest=$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml
   cargo build --release --quiet --manifest-path "$manifest"
   target=$(cargo metadata --format-version 1 --no-deps --manifest-path "$manifest" |
