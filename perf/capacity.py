@@ -1,8 +1,6 @@
 """Judges what perf/capacity tried: does a rate hold, and what is the limit. Tries are lines of JSON."""
 
 import json
-import os
-import re
 import sys
 
 WITHIN_MS = 100
@@ -14,24 +12,7 @@ FAILED_MOST = 0.001
 # a try counts as disturbed.
 IDLE = 20
 DISTURBED = 10
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}
 DOES_NOT_HOLD = 3
-
-
-def linger_seconds(flags):
-    """What hakaru is told by its flags, else by its variable. A second where it is told nothing."""
-    given = os.environ.get("HAKARU_LINGER", "")
-    for flag, following in zip(flags, flags[1:] + [""]):
-        if flag == "--linger":
-            given = following
-        elif flag.startswith("--linger="):
-            given = flag.removeprefix("--linger=")
-    if not given:
-        return 1
-    number = r"(\d+(?:\.\d+)?)(ms|s|min|m|h)"
-    if not re.fullmatch(f"({number})+", given, re.ASCII):
-        sys.exit(f"perf/capacity: cannot read the linger '{given}': give it as 500ms, 1.5s or 1m30s")
-    return sum(float(count) * UNITS[unit] for count, unit in re.findall(number, given))
 
 
 def faults(one):
@@ -66,7 +47,7 @@ def limits(one, linger):
         if late:
             found.append(f"about {100 * late / load['asked']:.2f} % were answered later than {WITHIN_MS} ms{beside(load)}")
     grown = (load["pending_growth_a_second"] or 0) * load["seconds"]
-    if grown > load["asked_rate"] * max(linger, 1):
+    if grown > load["asked_rate"] * linger:
         found.append(f"the backlog grew by {grown:.0f} events: the database does not keep up")
     if load["drained_after_s"] is None or load["drained_after_s"] > linger + 1:
         found.append(f"{load['pending_at_end']} events waited at the last answer, stored "
@@ -153,11 +134,8 @@ def text(about, found, highest):
 
 
 def main():
-    if sys.argv[1] == "--linger":
-        print(linger_seconds(sys.argv[2:]))
-        return 0
     about_path, tries_path, form, seconds, highest, linger = sys.argv[1:7]
-    linger = float(linger)
+    linger = int(linger)
     with open(about_path, encoding="utf-8") as file:
         about = file.read().rstrip()
     with open(tries_path, encoding="utf-8") as file:

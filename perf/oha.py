@@ -261,7 +261,7 @@ def main():
         arguments.add_argument("--" + name, type=int, required=True)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--look", type=float, default=0)
-    arguments.add_argument("--linger", type=float, default=1)
+    arguments.add_argument("--linger", type=int, default=1)
     options = arguments.parse_args()
 
     before = metrics(options.admin_port)

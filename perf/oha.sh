@@ -15,10 +15,8 @@ oha_program() {
   echo "$root/bin/oha"
 }
 
-# oha_line OHA CONNECTIONS: how it loads. The numbers are those of oha.py.
-oha_line() {
-  echo "$("$1" --version), open loop, $2 connections kept, anew for each 250,000 requests, at most four times at once"
-}
+# oha_line OHA CONNECTIONS: how it loads.
+oha_line() { echo "$("$1" --version), open loop, $2 connections kept by each oha"; }
 
 # oha_load OHA RATE SECONDS CONNECTIONS [OPTION of oha.py...]: loads the running hakaru, waits until its events are
 # stored, and prints what happened as a line of JSON.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::{Write, Written};
 use crate::keeping;
-use crate::shard::{Driver, Shard};
+use crate::shard::Shard;
 
 /// Turns of the loop that a group waits at most, and only while each of them brings more events. A busy
 /// shard writes less often then.
@@ -40,8 +40,8 @@ const YIELD_LONG: Duration = Duration::from_millis(2);
 /// Groups that nothing is yielded for, behind such a one.
 const GROUPS_UNYIELDING: u32 = 4;
 
-/// Writes groups of events to the disk: on the ring, and where there is none, by the disk thread.
-pub async fn commit(shard: Rc<Shard>, mut gathering: Gathering) {
+/// Writes groups of events to the disk, on the ring.
+pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
     let mut segment = None;
     loop {
         let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
@@ -49,10 +49,6 @@ pub async fn commit(shard: Rc<Shard>, mut gathering: Gathering) {
             segment = None;
             continue;
         };
-        if shard.driver == Driver::Epoll {
-            shard.desk.borrow().keeping.write_by_thread(group);
-            continue;
-        }
         let (blocks, outcome) = write_on_ring(&mut segment, group).await;
         let written = shard
             .desk
@@ -64,6 +60,16 @@ pub async fn commit(shard: Rc<Shard>, mut gathering: Gathering) {
             && let Err(fault) = gathering.wait(&shard, written).await
         {
             log::debug!("a turn of the loop: {fault}");
+        }
+    }
+}
+
+/// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the bell.
+pub async fn commit_by_thread(shard: Rc<Shard>) {
+    loop {
+        let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        if let Some(group) = group {
+            shard.desk.borrow().keeping.write_by_thread(group);
         }
     }
 }
@@ -90,8 +96,7 @@ impl Gathering {
         })
     }
 
-    /// Returns when the next write may begin: in the order of [`GATHERING_TIME_MAX`] at
-    /// most.
+    /// Returns when the next write may begin: after [`GATHERING_TIME_MAX`] and one turn at most.
     async fn wait(&mut self, shard: &Shard, written: Written) -> io::Result<()> {
         // The answers go out.
         self.turns.next().await?;

@@ -1,4 +1,5 @@
-//! Where what a connection reads is kept until it is answered. Ten thousand that are silent keep nothing.
+//! Where what a connection reads is kept until it is answered. On the ring, ten thousand that are silent keep
+//! nothing.
 
 use std::cell::RefCell;
 

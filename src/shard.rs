@@ -130,7 +130,15 @@ impl Shard {
         // The ring waits on a blocking socket; epoll needs one that never blocks.
         parts.bell.set_nonblocking(shard.driver == Driver::Epoll)?;
         let bell = monoio::net::UnixStream::from_std(parts.bell)?;
-        monoio::spawn(groups::commit(Rc::clone(&shard), Gathering::new()?));
+        match shard.driver {
+            Driver::Ring => {
+                let gathering = Gathering::new()?;
+                monoio::spawn(groups::commit_on_ring(Rc::clone(&shard), gathering));
+            }
+            Driver::Epoll => {
+                monoio::spawn(groups::commit_by_thread(Rc::clone(&shard)));
+            }
+        }
         monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
         monoio::spawn(sweep_each_second(Rc::clone(&shard)));
         monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
