@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{Write, Written};
+use crate::journal::commit::Write;
+use crate::journal::record::Position;
 use crate::keeping;
 use crate::shard::Shard;
 
@@ -56,10 +57,11 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
             .keeping
             .end_write(blocks, outcome)
             .filter(|written| written.events >= EVENTS_MIN);
-        if let Some(written) = written
-            && let Err(fault) = gathering.wait(&shard, written).await
-        {
-            log::debug!("a turn of the loop: {fault}");
+        if let Some(written) = written {
+            let taken = || shard.desk.borrow().keeping.taken();
+            if let Err(fault) = gathering.wait(written.took, taken).await {
+                log::debug!("a turn of the loop: {fault}");
+            }
         }
     }
 }
@@ -96,23 +98,28 @@ impl Gathering {
         })
     }
 
-    /// Returns when the next write may begin: after [`GATHERING_TIME_MAX`] and one turn at most.
-    async fn wait(&mut self, shard: &Shard, written: Written) -> io::Result<()> {
+    /// Returns when the next write may begin: after [`GATHERING_TIME_MAX`] and one turn at most. The write
+    /// before took `took`; `taken` says how far events were taken.
+    async fn wait(
+        &mut self,
+        took: Duration,
+        mut taken: impl FnMut() -> Position,
+    ) -> io::Result<()> {
         // The answers go out.
         self.turns.next().await?;
         let start = Instant::now();
-        let nap = (written.took / NAP_PART).min(NAP_MAX);
-        if nap >= NAP_MIN {
+        if let Some(nap) = nap(took) {
             // The whole shard sleeps: woken for each of them, it would read them one by one.
             thread::sleep(nap);
         }
-        let yields = self.unyielding == 0;
-        self.unyielding = self.unyielding.saturating_sub(1);
-        let taken = || shard.desk.borrow().keeping.taken();
+        let yields = self.begin_group();
         for _ in 0..GATHERING_TURNS_MAX {
             let before = taken();
             if yields {
-                self.let_others_run();
+                // A sender on this core cannot send while we look whether it did.
+                let start = Instant::now();
+                thread::yield_now();
+                self.note_yield(start.elapsed());
             }
             self.turns.next().await?;
             if taken() == before || start.elapsed() > GATHERING_TIME_MAX {
@@ -122,14 +129,25 @@ impl Gathering {
         Ok(())
     }
 
-    /// A sender on this core cannot send while we look whether it did.
-    fn let_others_run(&mut self) {
-        let start = Instant::now();
-        thread::yield_now();
-        if start.elapsed() > YIELD_LONG {
+    /// Whether the core is yielded for the group that begins.
+    fn begin_group(&mut self) -> bool {
+        let yields = self.unyielding == 0;
+        self.unyielding = self.unyielding.saturating_sub(1);
+        yields
+    }
+
+    /// Takes in how long others had the core.
+    fn note_yield(&mut self, took: Duration) {
+        if took > YIELD_LONG {
             self.unyielding = GROUPS_UNYIELDING;
         }
     }
+}
+
+/// How long a shard sleeps behind a write that took `took`, if it does.
+fn nap(took: Duration) -> Option<Duration> {
+    let nap = (took / NAP_PART).min(NAP_MAX);
+    (nap >= NAP_MIN).then_some(nap)
 }
 
 /// Waits for turns of the loop, which monoio has no call for.
@@ -201,4 +219,98 @@ async fn write_on_ring(
         }
     });
     (blocks, outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use monoio::{FusionDriver, RuntimeBuilder};
+
+    use super::*;
+
+    /// A write that is too short to nap behind.
+    const SHORT: Duration = Duration::ZERO;
+
+    fn on_a_loop<T>(task: impl Future<Output = T>) -> T {
+        RuntimeBuilder::<FusionDriver>::new()
+            .build()
+            .unwrap()
+            .block_on(task)
+    }
+
+    /// How often a group looks whether events came, when each of the first `bringing` turns brings one.
+    fn turns_taken(bringing: u64) -> u64 {
+        on_a_loop(async {
+            let mut looks = 0;
+            let taken = || {
+                // Once before a turn, once behind it.
+                looks += 1;
+                Position((looks / 2).min(bringing))
+            };
+            let mut gathering = Gathering::new().unwrap();
+            gathering.wait(SHORT, taken).await.unwrap();
+            looks / 2
+        })
+    }
+
+    #[test]
+    fn a_group_waits_for_turns_that_bring_events() {
+        assert_eq!(turns_taken(0), 1);
+        assert_eq!(turns_taken(3), 4);
+        assert_eq!(turns_taken(u64::MAX), u64::from(GATHERING_TURNS_MAX));
+    }
+
+    #[test]
+    fn gathering_ends_where_turns_take_long() {
+        let turns = on_a_loop(async {
+            let mut looks = 0;
+            let taken = || {
+                looks += 1;
+                thread::sleep(GATHERING_TIME_MAX);
+                Position(looks)
+            };
+            let mut gathering = Gathering::new().unwrap();
+            gathering.wait(SHORT, taken).await.unwrap();
+            looks / 2
+        });
+        assert_eq!(turns, 1);
+    }
+
+    #[test]
+    fn what_is_answered_goes_out_before_a_group_gathers() {
+        on_a_loop(async {
+            let is_sent = Rc::new(Cell::new(false));
+            let sender = Rc::clone(&is_sent);
+            let answer = monoio::spawn(async move { sender.set(true) });
+            let mut gathering = Gathering::new().unwrap();
+            let taken = || {
+                assert!(is_sent.get());
+                Position::START
+            };
+            gathering.wait(SHORT, taken).await.unwrap();
+            answer.await;
+        });
+    }
+
+    #[test]
+    fn a_long_yield_is_the_last_for_some_groups() {
+        on_a_loop(async {
+            let mut gathering = Gathering::new().unwrap();
+            gathering.note_yield(YIELD_LONG);
+            assert!(gathering.begin_group());
+            gathering.note_yield(YIELD_LONG * 2);
+            for _ in 0..GROUPS_UNYIELDING {
+                assert!(!gathering.begin_group());
+            }
+            assert!(gathering.begin_group());
+        });
+    }
+
+    #[test]
+    fn a_nap_is_a_part_of_the_write_and_bounded() {
+        assert_eq!(nap(NAP_MIN), None);
+        assert_eq!(nap(NAP_MIN * NAP_PART), Some(NAP_MIN));
+        assert_eq!(nap(NAP_MAX * NAP_PART * 9), Some(NAP_MAX));
+    }
 }
