@@ -1,7 +1,8 @@
 //! Events that the database refuses, one JSON object a line: kept for people, with the database's words.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -68,8 +69,9 @@ impl DeadLetters {
 
     fn append(&self, file: &mut Option<File>, lines: &[u8]) -> io::Result<()> {
         let file = match file {
-            Some(file) => file,
-            None => file.insert(self.open()?),
+            Some(file) if self.is_at_path(file)? => file,
+            // Somebody has moved or removed it: what is written there would be read by nobody.
+            _ => file.insert(self.open()?),
         };
         // Another hakaru may write to the same file: what is cut below must be our own.
         file.lock()?;
@@ -80,6 +82,16 @@ impl DeadLetters {
             written = file.set_len(length).and(written);
         }
         file.unlock().and(written)
+    }
+
+    /// Whether `file` is the one that has the name now.
+    fn is_at_path(&self, file: &File) -> io::Result<bool> {
+        let open = file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn open(&self) -> io::Result<File> {
@@ -153,6 +165,38 @@ mod tests {
             (&lines[1]["code"], &lines[1]["value"]),
             (&json!(1366), &json!(7))
         );
+    }
+
+    #[test]
+    fn a_file_that_was_moved_or_removed_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let moved = directory.path().join("moved");
+        let letters = DeadLetters::new(directory.path());
+        let fault = Fault {
+            code: None,
+            text: "no".to_owned(),
+        };
+        let write = |position| {
+            let event = Event {
+                name: "a",
+                value: 1,
+                received_at: UnixMillis(0),
+            };
+            let letter = [(event, Position(position), &fault)];
+            letters
+                .write(LaneId::random().unwrap(), letter.into_iter())
+                .unwrap();
+        };
+        let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+        write(0);
+        write(1);
+        fs::rename(&path, &moved).unwrap();
+        write(2);
+        assert_eq!((lines(&moved), lines(&path)), (2, 1));
+        fs::remove_file(&path).unwrap();
+        write(3);
+        assert_eq!(lines(&path), 1);
     }
 
     #[test]
