@@ -1,6 +1,7 @@
 //! The embedded default: a file, in WAL mode, one transaction a batch.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
@@ -48,6 +49,26 @@ pub(crate) const INSERT: &str =
 pub struct SqliteSink {
     path: PathBuf,
     connection: Option<Connection>,
+    /// The file that the connection is to.
+    file: Option<FileId>,
+}
+
+/// A file, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file at `path`, if there is one that can be seen.
+    fn at(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: file.dev(),
+            inode: file.ino(),
+        })
+    }
 }
 
 impl SqliteSink {
@@ -56,6 +77,7 @@ impl SqliteSink {
         Self {
             path,
             connection: None,
+            file: None,
         }
     }
 
@@ -97,6 +119,11 @@ impl Sink for SqliteSink {
     fn open(&mut self) -> Result<NameRule, SinkError> {
         if self.connection.is_none() {
             self.connection = Some(self.connect()?);
+            self.file = FileId::at(&self.path);
+        } else if FileId::at(&self.path) != self.file {
+            // As when a backup was put in its place: what is stored in the old one is read by nobody.
+            let text = format!("{} is another file now", self.path.display());
+            return Err(SinkError::Reconnect(Fault { code: None, text }));
         }
         Ok(NameRule::SQLITE)
     }
