@@ -215,9 +215,9 @@ impl Storing {
             };
             self.fail(&fault, run.is_journaled());
         };
-        self.works();
         self.count(run, sealed_at, times);
         run.lane.set_stored(run.end());
+        self.works();
         Outcome::Stored
     }
 
@@ -337,6 +337,7 @@ impl Storing {
         self.trouble.is_over();
         self.used_at = Instant::now();
         self.writer.counters.proven();
+        self.lanes.vouch();
     }
 
     /// Says and counts what went wrong.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::record::{LaneId, Position};
+use crate::event::UnixMillis;
 
 /// The file in a lane's directory whose lock says that the lane has an owner.
 const LOCK_NAME: &str = "lock";
@@ -31,6 +32,7 @@ pub struct LaneHandle {
     /// Where it comes from.
     pub origin: Origin,
     stored: AtomicU64,
+    vouched: AtomicU64,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
@@ -47,6 +49,7 @@ impl LaneHandle {
             directory: None,
             origin,
             stored: AtomicU64::new(0),
+            vouched: AtomicU64::new(0),
             end: OnceLock::new(),
             is_damaged: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
@@ -94,6 +97,20 @@ impl LaneHandle {
     pub fn set_stored(&self, position: Position) {
         self.stored.store(position.0, Ordering::Release);
         self.ring();
+    }
+
+    /// When the database was last known to have what is said to be stored; `None`: not since the start.
+    pub fn vouched_at(&self) -> Option<UnixMillis> {
+        match self.vouched.load(Ordering::Acquire) {
+            0 => None,
+            millis => Some(UnixMillis(millis)),
+        }
+    }
+
+    /// Says that the database, which was asked for the lane's checkpoint, works `now`. Only its writer
+    /// calls this.
+    pub fn vouch(&self, now: UnixMillis) {
+        self.vouched.store(now.0, Ordering::Release);
     }
 
     /// Where a lane ends that is written no more. What may follow on the disk was never promised.

@@ -1,6 +1,9 @@
 //! Finds lanes without an owner, and removes what is stored and old.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod kept;
+mod trim;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Whence, lseek};
-
-use super::blocks::BLOCK_BYTES;
+use self::kept::Kept;
+use self::trim::written_bytes;
 use super::handle::{LaneHandle, Origin};
-use super::note;
 use super::reader::segment_start;
-use super::record::{LaneId, Position, SegmentNumber};
+use super::record::{LaneId, SegmentNumber};
 use super::segment::{segment_name, segments};
-use super::storage::{Disk, StorageFile};
+use super::storage::Disk;
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ const DAMAGED_PREFIX: &str = "damaged-";
 pub struct Janitor {
     /// The directory of lanes.
     pub journal: PathBuf,
-    /// How long segments are kept after their events were stored.
+    /// How long segments are kept after their events were stored, while the database can be asked.
     pub keep: Duration,
     /// Lanes that are kept although they are stored. Each holds a file open: a process that starts over
     /// and over must not run out of them, so that some go before their time.
@@ -53,18 +54,6 @@ pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
         Err(fault) => Some(Err(fault)),
     });
     parsed.collect()
-}
-
-/// A lane that the janitor looks after, and since when what of it is stored: a file's own times say
-/// when it was written, which may be long before.
-struct Kept {
-    lane: Arc<LaneHandle>,
-    stored_since: BTreeMap<SegmentNumber, Instant>,
-    done_since: Option<Instant>,
-    /// What was noted last of how far it is stored.
-    noted: Position,
-    /// Of a lane that was found: where its events end, as it was then.
-    found_end: Position,
 }
 
 impl Janitor {
@@ -143,7 +132,7 @@ impl Janitor {
         }
     }
 
-    /// Locks a lane without an owner. One without a record is removed at once: a process that starts over
+    /// Locks a lane without an owner. One to which nothing was ever written is removed at once: a process that starts over
     /// and over leaves many, and no database is needed to know that they hold nothing.
     fn lock(&self, id: LaneId) -> io::Result<Option<LaneHandle>> {
         let directory = self.journal.join(id.to_string());
@@ -151,7 +140,7 @@ impl Janitor {
             return Ok(None);
         };
         for number in segments(&Disk, &directory)? {
-            if !is_blank(&directory.join(segment_name(number)))? {
+            if written_bytes(&directory.join(segment_name(number)))? > 0 {
                 return Ok(Some(lane));
             }
         }
@@ -161,6 +150,9 @@ impl Janitor {
 
     fn clear_all(&self, lanes: &mut Vec<Kept>) {
         for kept in &mut *lanes {
+            // Before it is looked how far the lane is stored: that may have gone back since.
+            kept.clock.tick(kept.lane.vouched_at());
+            kept.trim();
             if let Err(fault) = self.clear(kept) {
                 log::debug!("lane {}: {fault}", kept.lane.id);
             }
@@ -177,14 +169,19 @@ impl Janitor {
         let Some(directory) = lane.directory.as_ref().filter(|_| !lane.is_damaged()) else {
             return Ok(());
         };
+        // Of a lane that was only found a note says what is stored, and a note is not to be trusted.
+        if lane.vouched_at().is_none() {
+            return Ok(());
+        }
         for (number, is_stored) in ended_segments(lane, directory)? {
             if !is_stored {
                 // Or stored no more: the database may have gone back.
                 kept.stored_since.remove(&number);
                 continue;
             }
-            let since = kept.stored_since.entry(number).or_insert_with(Instant::now);
-            if since.elapsed() >= self.keep {
+            let now = kept.clock.now();
+            let since = *kept.stored_since.entry(number).or_insert(now);
+            if now - since >= self.keep {
                 fs::remove_file(directory.join(segment_name(number)))?;
                 kept.stored_since.remove(&number);
             }
@@ -200,9 +197,10 @@ impl Janitor {
             kept.done_since = None;
             return false;
         };
-        let since = *kept.done_since.get_or_insert_with(Instant::now);
+        let now = kept.clock.now();
+        let since = *kept.done_since.get_or_insert(now);
         let is_empty = lane.end().is_some_and(|end| end.0 == 0);
-        if since.elapsed() < self.keep && *too_many == 0 && !is_empty {
+        if now - since < self.keep && *too_many == 0 && !is_empty {
             return false;
         }
         *too_many = too_many.saturating_sub(1);
@@ -235,66 +233,6 @@ impl Janitor {
         // The checkpoint stays: without it a lane that is half removed would be stored again.
         fs::remove_dir_all(directory)
     }
-}
-
-impl Kept {
-    fn new(lane: Arc<LaneHandle>) -> Self {
-        Self {
-            lane,
-            stored_since: BTreeMap::new(),
-            done_since: None,
-            noted: Position::START,
-            found_end: Position::START,
-        }
-    }
-
-    /// Of an earlier process. What it noted counts until the database is asked.
-    fn found(lane: LaneHandle) -> Self {
-        let (mut noted, mut end) = (Position::START, Position::START);
-        if let Some(directory) = &lane.directory {
-            noted = note::read(directory);
-            end = note::end(directory, lane.id).unwrap_or_else(|fault| {
-                // Its writer will say so too.
-                log::debug!("lane {}: its end is not known: {fault}", lane.id);
-                noted
-            });
-        }
-        lane.set_stored(noted.min(end));
-        Self {
-            noted,
-            found_end: end,
-            ..Self::new(Arc::new(lane))
-        }
-    }
-
-    /// Notes how far the lane is stored, if that has changed.
-    fn note(&mut self) {
-        let stored = self.lane.stored();
-        let Some(directory) = &self.lane.directory else {
-            return;
-        };
-        if stored == self.noted || self.lane.is_removed() {
-            return;
-        }
-        match note::write(directory, stored) {
-            Ok(()) => self.noted = stored,
-            // Then the next process counts too much until the database is asked.
-            Err(fault) => log::debug!("lane {}: nothing can be noted: {fault}", self.lane.id),
-        }
-    }
-
-    /// Events of an earlier process that are not stored.
-    fn found_events(&self) -> u64 {
-        self.found_end.since(self.lane.stored())
-    }
-}
-
-/// Whether nothing was ever written to a segment: a head and a record come together, in its first block.
-fn is_blank(segment: &Path) -> io::Result<bool> {
-    let mut block = [0; BLOCK_BYTES];
-    let read =
-        fs::File::open(segment).and_then(|file| StorageFile::read_at(&file, &mut block, 0))?;
-    Ok(block[..read].iter().all(|&byte| byte == 0))
 }
 
 /// The segments of a lane that another follows, and whether all of their events are stored.
@@ -333,10 +271,8 @@ fn unstored_bytes(kept: &Kept) -> u64 {
             .into_iter()
             .filter(|number| !stored.contains(number));
         let bytes = unstored.map(|number| {
-            // What is allocated and not written yet is a hole.
-            let file = fs::File::open(directory.join(segment_name(number)))?;
-            let written = lseek(&file, 0, Whence::SeekHole)?;
-            Ok(written.unsigned_abs())
+            // Those at the end were cut to what was written.
+            Ok(fs::metadata(directory.join(segment_name(number)))?.len())
         });
         bytes.sum()
     };
@@ -345,3 +281,6 @@ fn unstored_bytes(kept: &Kept) -> u64 {
         0
     })
 }
+
+#[cfg(test)]
+mod tests;

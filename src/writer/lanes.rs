@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::event::UnixMillis;
 use crate::journal::handle::LaneHandle;
 use crate::journal::record::{LaneId, Position};
 use crate::sink::{Checkpoint, Fault, Refused};
@@ -42,6 +43,13 @@ impl Lanes {
         for state in self.0.values_mut() {
             state.checkpoint = None;
         }
+    }
+
+    /// The database works: it has what it was asked for on this connection.
+    pub(super) fn vouch(&self) {
+        let now = UnixMillis::now();
+        let asked = self.0.values().filter(|state| state.checkpoint.is_some());
+        asked.for_each(|state| state.lane.vouch(now));
     }
 
     /// Lets go of lanes whose files are gone.

@@ -73,8 +73,8 @@ impl Storing {
         Ok(checkpoint)
     }
 
-    /// Says that a checkpoint is not where it once was.
-    fn say_lost(&self, lane: &LaneHandle, once: Position, now: Position) {
+    /// Says that a checkpoint is not where it once was, if so.
+    fn say_lost(&self, lane: &LaneHandle, once: Position, now: Position) -> bool {
         let lost = once.since(now);
         if lost > 0 {
             let remedy = if lane.directory.is_some() {
@@ -89,6 +89,7 @@ impl Storing {
             );
             lane.set_stored(now);
         }
+        lost > 0
     }
 
     /// The checkpoint was not where it should have been: learns where it is.
@@ -100,7 +101,11 @@ impl Storing {
     ) -> Attempt {
         match found {
             Some(found) if found.epoch == step.epoch => {
-                self.say_lost(lane, step.old, found.position);
+                if self.say_lost(lane, step.old, found.position) {
+                    // Restored while we were connected: other lanes have lost something too.
+                    self.lanes.forget_checkpoints();
+                    self.must_check = true;
+                }
                 self.lanes.of(lane).checkpoint = Some(found);
                 if found.position == step.new {
                     // A COMMIT whose answer was lost did happen.

@@ -56,3 +56,27 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
     wait_until("all are stored", || database.count() == 57);
     assert_eq!(hakaru.stop().pending, 0);
 }
+
+#[test]
+fn starts_without_the_database_do_not_fill_the_journal_with_empty_room() {
+    let mut database = MariaDb::start();
+    database.stop();
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..5 {
+        let hakaru = Settings::mysql(&database)
+            .directory(directory.path())
+            .flag("--cores=1")
+            .flag("--journal-limit=40MiB")
+            .start();
+        let mut client = Client::connect(hakaru.address);
+        hakaru.wait_for_line("not stored, tried again");
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        hakaru.crash();
+    }
+    let hakaru = Settings::mysql(&database)
+        .directory(directory.path())
+        .start();
+    database.resume();
+    wait_until("each is stored", || database.count() == 5);
+    assert_eq!(hakaru.stop().pending, 0);
+}

@@ -304,6 +304,84 @@ fn an_idle_shard_notices_that_the_database_was_restored() {
 }
 
 #[test]
+fn a_restore_that_one_lane_meets_is_looked_for_in_all_others() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Settings::mysql(&database)
+            .directory(directory.path())
+            .flag("--cores=1")
+            .flag("--linger=10ms")
+            .start()
+    };
+    let first = start();
+    send(first.address, 0, 20);
+    first.crash();
+    let second = start();
+    send(second.address, 20, 40);
+    wait_until("all is stored", || database.count() == 40);
+    second.wait_for_line("lane");
+    // The connection stays.
+    database.run("DELETE FROM eventlog; UPDATE hakaru_checkpoint SET position = 0");
+    send(second.address, 40, 41);
+    wait_until("both lanes are there again", || database.count() == 41);
+    assert_eq!(values(&database), (0..41).collect::<Vec<_>>());
+    assert_eq!(second.stop().pending, 0);
+}
+
+#[test]
+fn a_sqlite_file_that_is_replaced_is_noticed() {
+    let hakaru = Settings::sqlite().flag("--linger=10ms").start();
+    let file = hakaru.path("eventlog.db");
+    let count = || -> i64 {
+        let rows = rusqlite::Connection::open(&file)
+            .and_then(|file| file.query_row("SELECT COUNT(*) FROM eventlog", [], |row| row.get(0)));
+        rows.unwrap_or(0)
+    };
+    send(hakaru.address, 0, 20);
+    wait_until("all is stored", || count() == 20);
+    for name in ["eventlog.db", "eventlog.db-wal", "eventlog.db-shm"] {
+        std::fs::remove_file(hakaru.path(name)).unwrap();
+    }
+    send(hakaru.address, 20, 21);
+    wait_until("all is stored again", || count() == 21);
+    assert_eq!(hakaru.lines("is another file now").len(), 1);
+    assert_eq!(hakaru.stop().stored, 21);
+}
+
+#[test]
+fn a_lane_without_its_first_block_is_said_to_be_damaged_and_the_rest_of_it_stored() {
+    let mut database = MariaDb::start();
+    database.stop();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = || {
+        Settings::mysql(&database)
+            .directory(directory.path())
+            .flag("--cores=1")
+    };
+    let hakaru = settings().start();
+    let name = "n".repeat(250);
+    let mut client = Client::connect(hakaru.address);
+    for value in 0..40 {
+        let answer = client.get(&format!("/hakaru?name={name}&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+    hakaru.crash();
+    let lanes = directory.path().join("hakaru-data/journal");
+    let lane = std::fs::read_dir(&lanes).unwrap().next().unwrap().unwrap();
+    let segment = lane.path().join("0000000000000000.segment");
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
+    let hakaru = settings().start();
+    database.resume();
+    hakaru.wait_for_line("events are unreadable");
+    wait_until("the rest is stored", || database.count() > 0);
+    let kept = values(&database);
+    assert_eq!(kept, (40 - kept.len() as u32..40).collect::<Vec<_>>());
+    hakaru.stop();
+}
+
+#[test]
 fn what_the_database_has_of_a_batch_is_not_stored_again() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)

@@ -1,0 +1,145 @@
+use std::sync::mpsc::channel;
+
+use super::*;
+use crate::event::{Event, UnixMillis};
+use crate::journal::record::{Position, append_event, begin_record};
+use crate::journal::scribe::Scribe;
+
+const SEGMENT: u64 = 64 * 1024;
+
+/// A journal with its janitor, who keeps what is stored for ten seconds.
+struct Bench {
+    directory: tempfile::TempDir,
+    janitor: Janitor,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, opened) = channel();
+        let janitor = Janitor {
+            journal: directory.path().to_owned(),
+            keep: Duration::from_secs(10),
+            kept_max: 10,
+            opened,
+            writers: Vec::new(),
+            elsewhere: Arc::default(),
+            found_events: Arc::default(),
+        };
+        Self { directory, janitor }
+    }
+
+    /// A lane with an event of 250 bytes in each of `records` records.
+    fn write(&self, records: u64) -> LaneId {
+        let id = LaneId::random().unwrap();
+        let directory = self.path(id);
+        fs::create_dir(&directory).unwrap();
+        let mut scribe = Scribe::create(Disk, &directory, id, SEGMENT).unwrap();
+        let mut record = Vec::new();
+        let name = "n".repeat(250);
+        for _ in 0..records {
+            begin_record(&mut record);
+            let event = Event {
+                name: &name,
+                value: 1,
+                received_at: UnixMillis(1),
+            };
+            append_event(&mut record, event);
+            scribe = scribe.append(&mut record, 1).unwrap();
+        }
+        id
+    }
+
+    fn path(&self, id: LaneId) -> PathBuf {
+        self.directory.path().join(id.to_string())
+    }
+
+    fn lock(&self, id: LaneId) -> Arc<LaneHandle> {
+        let locked = LaneHandle::lock(id, self.path(id), Origin::Opened, None);
+        Arc::new(locked.unwrap().unwrap())
+    }
+
+    fn segments(&self, id: LaneId) -> usize {
+        segments(&Disk, &self.path(id)).unwrap().len()
+    }
+}
+
+fn at(seconds: u64) -> UnixMillis {
+    UnixMillis(1_700_000_000_000 + seconds * 1000)
+}
+
+#[test]
+fn stored_segments_grow_old_only_while_the_database_says_that_it_has_them() {
+    let bench = Bench::new();
+    let id = bench.write(600);
+    let all = bench.segments(id);
+    assert!(all > 2);
+    let lane = bench.lock(id);
+    lane.set_stored(Position(600));
+    let mut lanes = vec![Kept::new(Arc::clone(&lane))];
+    bench.janitor.clear_all(&mut lanes);
+    lane.vouch(at(0));
+    // However often it looks: the database is away.
+    for _ in 0..100 {
+        bench.janitor.clear_all(&mut lanes);
+    }
+    lane.vouch(at(9));
+    bench.janitor.clear_all(&mut lanes);
+    assert_eq!(bench.segments(id), all);
+    // Back, and restored.
+    lane.set_stored(Position(0));
+    lane.vouch(at(1000));
+    bench.janitor.clear_all(&mut lanes);
+    assert_eq!(bench.segments(id), all);
+    // All is stored again, and the ten seconds begin anew.
+    lane.set_stored(Position(600));
+    bench.janitor.clear_all(&mut lanes);
+    assert_eq!(bench.segments(id), all);
+    lane.vouch(at(1011));
+    bench.janitor.clear_all(&mut lanes);
+    // The last, and the one that was made ahead.
+    assert_eq!(bench.segments(id), 2);
+}
+
+#[test]
+fn a_lane_that_is_done_with_is_kept_as_long_and_then_removed() {
+    let bench = Bench::new();
+    let id = bench.write(3);
+    let lane = bench.lock(id);
+    lane.set_end(Position(3));
+    lane.set_stored(Position(3));
+    let mut lanes = vec![Kept::new(Arc::clone(&lane))];
+    lane.vouch(at(0));
+    for _ in 0..100 {
+        bench.janitor.clear_all(&mut lanes);
+    }
+    assert!(bench.path(id).exists());
+    lane.vouch(at(11));
+    bench.janitor.clear_all(&mut lanes);
+    assert!(lanes.is_empty() && !bench.path(id).exists());
+}
+
+#[test]
+fn a_lane_that_lost_its_first_block_is_not_taken_for_an_empty_one() {
+    let bench = Bench::new();
+    let (empty, damaged) = (bench.write(0), bench.write(40));
+    let segment = bench.path(damaged).join(segment_name(SegmentNumber(0)));
+    let file = fs::File::options().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
+    assert!(bench.janitor.lock(empty).unwrap().is_none());
+    assert!(!bench.path(empty).exists());
+    assert!(bench.janitor.lock(damaged).unwrap().is_some());
+}
+
+#[test]
+fn a_lane_that_nobody_writes_takes_no_more_room_than_its_events() {
+    let bench = Bench::new();
+    let (closed, found) = (bench.write(1), bench.write(1));
+    let lane = bench.lock(closed);
+    lane.set_end(Position(1));
+    let found = LaneHandle::lock(found, bench.path(found), Origin::Found, None);
+    let mut lanes = vec![Kept::new(lane), Kept::found(found.unwrap().unwrap())];
+    bench.janitor.clear_all(&mut lanes);
+    assert_eq!(bench.janitor.elsewhere.load(Ordering::Relaxed), 2 * 4096);
+    assert_eq!(bench.janitor.found_events.load(Ordering::Relaxed), 1);
+}

@@ -1,0 +1,71 @@
+//! The room behind what was written to a segment, which reads as zeros.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::journal::blocks::BLOCK_BYTES;
+use crate::journal::storage::StorageFile;
+
+/// Bytes read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Whole blocks of a segment up to the last byte that is not zero: a head and its record come together,
+/// but the disk may have lost the block that they were in.
+pub(super) fn written_bytes(segment: &Path) -> io::Result<u64> {
+    written(&File::open(segment)?)
+}
+
+/// Gives back the room behind what was written. A reader finds the end there, as it does in zeros.
+pub(super) fn trim(segment: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(segment)?;
+    let written = written(&file)?;
+    if written < file.metadata()?.len() {
+        file.set_len(written)?;
+    }
+    Ok(())
+}
+
+fn written(file: &File) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let (mut offset, mut written) = (0, 0);
+    loop {
+        let read = StorageFile::read_at(file, &mut chunk, offset)?;
+        if let Some(last) = chunk[..read].iter().rposition(|&byte| byte != 0) {
+            written = (offset + last as u64 + 1).next_multiple_of(BLOCK_BYTES as u64);
+        }
+        offset += read as u64;
+        if read < CHUNK_BYTES {
+            return Ok(written.min(offset));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_segment_is_cut_behind_the_last_block_that_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("segment");
+        let file = File::create(&path).unwrap();
+        let length = || std::fs::metadata(&path).unwrap().len();
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(written_bytes(&path).unwrap(), 0);
+        // The first block may be lost, and the last may be anywhere.
+        for (at, cut) in [(5_000, 8_192), (CHUNK_BYTES as u64, 266_240)] {
+            file.set_len(1 << 20).unwrap();
+            file.write_all_at(&[1], at).unwrap();
+            assert_eq!(written_bytes(&path).unwrap(), cut);
+            trim(&path).unwrap();
+            assert_eq!(length(), cut);
+        }
+        // A file that ends within a block.
+        file.set_len(262_200).unwrap();
+        trim(&path).unwrap();
+        assert_eq!(length(), 262_200);
+        assert_eq!(written_bytes(&path).unwrap(), 262_200);
+    }
+}
