@@ -1,29 +1,41 @@
 //! Log lines: text for people, one JSON object a line for programs.
 
+mod queue;
+
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
-use env_logger::fmt::Formatter;
+use env_logger::Target;
+use env_logger::fmt::{Formatter, WriteStyle};
 use log::kv::{self, VisitSource};
 use log::{Level, Record};
 use serde_json::{Map, Value, json};
 
+pub use self::queue::LastLines;
 use crate::config::LogFormat;
 
-/// Sends log lines to standard error. `filter` has been checked before.
-pub fn start(format: Option<LogFormat>, filter: &str) {
+/// Sends log lines to standard error, by a thread of their own, until the process ends; before it does,
+/// what is given back must be dropped. `filter` has been checked before.
+pub fn start(format: Option<LogFormat>, filter: &str) -> io::Result<LastLines> {
+    let (queue, last) = queue::start(io::stderr())?;
     let format = format.unwrap_or(match io::stderr().is_terminal() {
         true => LogFormat::Text,
         false => LogFormat::Json,
     });
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filter);
+    // What stands before a pipe is not asked whether it is a terminal.
+    if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()) {
+        builder.write_style(WriteStyle::Always);
+    }
+    builder.target(Target::Pipe(Box::new(queue)));
     match format {
         LogFormat::Text => builder.format(text),
         LogFormat::Json => builder.format(json),
     };
     builder.init();
     std::panic::set_hook(Box::new(log_panic));
+    Ok(last)
 }
 
 /// A panic is a fault of ours: it is logged like any other, and the thread's owner ends the process.

@@ -33,7 +33,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: &Config) -> ExitCode {
-    logging::start(config.log_format, &config.log_filter);
+    let last_lines = match logging::start(config.log_format, &config.log_filter) {
+        Ok(last_lines) => last_lines,
+        Err(fault) => return complain(&format!("start: {fault}"), FAULT),
+    };
     let program = match Program::of_this_process() {
         Ok(program) => program,
         Err(fault) => return complain(&format!("start: {fault}"), FAULT),
@@ -41,7 +44,9 @@ fn serve(config: &Config) -> ExitCode {
     if let Err(fault) = command_line::hide_passwords() {
         log::warn!("a password given as a flag can be seen in the process list: {fault}");
     }
-    match server::run(config, program) {
+    let ended = server::run(config, program);
+    drop(last_lines);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) if fault.is_configuration() => complain(&fault.to_string(), BAD_CONFIGURATION),
         Err(fault) => complain(&fault.to_string(), FAULT),

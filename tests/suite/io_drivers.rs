@@ -1,12 +1,14 @@
 //! The same server on epoll: where it is asked for, and where the kernel denies io_uring.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-use crate::support::{Client, Hakaru, Settings, StopWhenDropped};
+use crate::support::{Client, Hakaru, Settings, StopWhenDropped, free_port, wait_until};
 
 /// Serves events, keeps a connection, refuses garbage, drains.
 fn serves(hakaru: Hakaru) {
@@ -170,4 +172,34 @@ fn the_version_and_the_check_say_what_can_be_had() {
             "{found}"
         );
     });
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_shard_from_serving() {
+    let port = free_port();
+    // A pipe that is full from the start; hakaru itself holds its other end, and never reads.
+    let hakaru = Settings::sqlite()
+        .shell_before(
+            "mkfifo log && exec 3<>log && dd if=/dev/zero bs=65536 count=1 2>/dev/null >&3 && exec 2>&3",
+        )
+        .flag(&format!("--listen=127.0.0.1:{port}"))
+        .flag("--cores=1")
+        .flag("--linger=1ms")
+        .spawn();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait_until("it serves", || Client::try_connect(address).is_ok());
+    let mut client = Client::connect(address);
+    for value in 0..2000 {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+    let file = hakaru.path("eventlog.db");
+    wait_until("all is stored", || {
+        let rows = rusqlite::Connection::open(&file)
+            .and_then(|file| file.query_row("SELECT COUNT(*) FROM eventlog", [], |row| row.get(0)));
+        rows == Ok(2000)
+    });
+    let mut hakaru = hakaru;
+    hakaru.signal(Signal::SIGTERM);
+    assert!(hakaru.wait().success());
 }
