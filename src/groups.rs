@@ -218,7 +218,8 @@ async fn write_on_ring(
         if written == length {
             Ok(())
         } else {
-            Err(io::ErrorKind::WriteZero.into())
+            let text = format!("{written} of {length} bytes were written, as on a full disk");
+            Err(io::Error::new(io::ErrorKind::WriteZero, text))
         }
     });
     (blocks, outcome)

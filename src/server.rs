@@ -170,8 +170,13 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
     if drained.is_ok() {
         server.end_janitor();
     }
+    let outcome = ended.and(drained);
+    if let Err(fault) = &outcome {
+        // Whoever reads the log by a program must see that events are lost.
+        log::error!("{fault}");
+    }
     server.log_identity();
-    ended.and(drained)
+    outcome
 }
 
 impl Server {

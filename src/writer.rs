@@ -6,7 +6,7 @@ mod transaction;
 mod trouble;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ pub struct Writer {
     pub may_leave: bool,
     /// Whether the process drains: then what is in a journal need not be stored any more.
     pub draining: Arc<AtomicBool>,
+    /// How often any writer has seen that the database went back. Shared by all of them.
+    pub restores: Arc<AtomicU64>,
 }
 
 /// A checkpoint that moves under our hands so many times in a row is somebody's mistake.
@@ -66,6 +68,8 @@ struct Storing {
     /// The connection was lost since the database was last asked for all checkpoints: it may be
     /// another one that answers now, or an older state of it.
     must_check: bool,
+    /// Restores that the database was last asked after.
+    restores_seen: u64,
     /// The process drains and the database fails: what is in a journal stays there.
     has_given_up: bool,
     used_at: Instant,
@@ -116,6 +120,7 @@ impl Writer {
             trouble: Trouble::new(self.index),
             lanes: Lanes::default(),
             must_check: false,
+            restores_seen: self.restores.load(Ordering::Relaxed),
             has_given_up: false,
             used_at: Instant::now(),
             writer: self,
@@ -138,6 +143,7 @@ impl Storing {
         loop {
             recovery.take_new(&self.writer.recoveries);
             self.lanes.forget_removed();
+            self.look_for_restores();
             if std::mem::take(&mut self.must_check) {
                 recovery.check(&self.lanes);
             }
@@ -274,6 +280,23 @@ impl Storing {
         self.writer.sink.abandon(fault);
         if !matches!(fault, SinkError::Retry(_)) {
             self.writer.counters.connected.set(0);
+            self.lanes.forget_checkpoints();
+            self.must_check = true;
+        }
+    }
+
+    /// The database went back under a connection that stayed: what it said of other lanes is void, and
+    /// what it said to other writers.
+    fn tell_restore(&mut self) {
+        self.restores_seen = 1 + self.writer.restores.fetch_add(1, Ordering::Relaxed);
+        self.lanes.forget_checkpoints();
+        self.must_check = true;
+    }
+
+    /// Where another writer has seen that, all checkpoints are asked for again.
+    fn look_for_restores(&mut self) {
+        let restores = self.writer.restores.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.restores_seen, restores) != restores {
             self.lanes.forget_checkpoints();
             self.must_check = true;
         }

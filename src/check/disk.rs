@@ -118,8 +118,14 @@ fn room(config: &Config, place: &Path, shards: usize) -> Found {
         size(limit)
     ));
     let least = shards as u64 * SEGMENTS_PER_SHARD * SEGMENT_BYTES;
-    if free < least {
+    if free < SEGMENT_BYTES {
         return found.error(format!("a journal begins with {}: make room", size(least)));
+    }
+    if free < least {
+        return found.warning(format!(
+            "a journal begins with {}, or with smaller segments that cost more: make room",
+            size(least)
+        ));
     }
     if free < limit {
         return found.warning(format!(
@@ -142,9 +148,11 @@ struct Speed {
 /// system knows that.
 fn durable_writes(place: &Path) -> io::Result<Speed> {
     let path = trial_path(place);
-    let file = Disk.create(&path)?;
-    // Goes when it is closed, however that comes.
-    fs::remove_file(&path)?;
+    let made = Disk.create(&path);
+    // Goes when it is closed, however that comes; what a full disk left goes too.
+    let removed = fs::remove_file(&path);
+    let file = made?;
+    removed?;
     file.allocate(WRITES * BLOCK_BYTES as u64)?;
     file.sync()?;
     let flags = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL)?);

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
+use nix::sys::statvfs::statvfs;
+
 use self::kept::Kept;
 use self::trim::written_bytes;
 use super::handle::{LaneHandle, Origin};
 use super::reader::segment_start;
 use super::record::{LaneId, SegmentNumber};
-use super::segment::{segment_name, segments};
+use super::segment::{SEGMENT_BYTES, segment_name, segments};
 use super::storage::Disk;
 
 /// How often it looks.
@@ -149,22 +151,41 @@ impl Janitor {
     }
 
     fn clear_all(&self, lanes: &mut Vec<Kept>) {
+        let keep = self.keep();
         for kept in &mut *lanes {
             // Before it is looked how far the lane is stored: that may have gone back since.
             kept.clock.tick(kept.lane.vouched_at());
             kept.trim();
-            if let Err(fault) = self.clear(kept) {
+            if let Err(fault) = self.clear(kept, keep) {
                 log::debug!("lane {}: {fault}", kept.lane.id);
             }
         }
         let done = lanes.iter().filter(|kept| kept.lane.is_done()).count();
         let mut too_many = done.saturating_sub(self.kept_max);
-        lanes.retain_mut(|kept| !self.is_over(kept, &mut too_many));
+        lanes.retain_mut(|kept| !self.is_over(kept, keep, &mut too_many));
         self.count(lanes);
     }
 
+    /// How long what is stored is kept at present: where the disk has no room for a segment more, new
+    /// events come first.
+    fn keep(&self) -> Duration {
+        let free = statvfs(&self.journal).map(|about| {
+            about
+                .blocks_available()
+                .saturating_mul(about.fragment_size())
+        });
+        match free {
+            Ok(free) if free < SEGMENT_BYTES => Duration::ZERO,
+            Ok(_) => self.keep,
+            Err(fault) => {
+                log::debug!("{}: {fault}", self.journal.display());
+                self.keep
+            }
+        }
+    }
+
     /// Removes segments whose events were stored long enough ago; never the last one.
-    fn clear(&self, kept: &mut Kept) -> io::Result<()> {
+    fn clear(&self, kept: &mut Kept, keep: Duration) -> io::Result<()> {
         let lane = &kept.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| !lane.is_damaged()) else {
             return Ok(());
@@ -181,7 +202,7 @@ impl Janitor {
             }
             let now = kept.clock.now();
             let since = *kept.stored_since.entry(number).or_insert(now);
-            if now - since >= self.keep {
+            if now - since >= keep {
                 fs::remove_file(directory.join(segment_name(number)))?;
                 kept.stored_since.remove(&number);
             }
@@ -191,7 +212,7 @@ impl Janitor {
 
     /// Removes a lane that was done with long enough ago, or that is one too many; says whether it is
     /// gone.
-    fn is_over(&self, kept: &mut Kept, too_many: &mut usize) -> bool {
+    fn is_over(&self, kept: &mut Kept, keep: Duration, too_many: &mut usize) -> bool {
         let lane = &kept.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_done()) else {
             kept.done_since = None;
@@ -200,7 +221,7 @@ impl Janitor {
         let now = kept.clock.now();
         let since = *kept.done_since.get_or_insert(now);
         let is_empty = lane.end().is_some_and(|end| end.0 == 0);
-        if now - since < self.keep && *too_many == 0 && !is_empty {
+        if now - since < keep && *too_many == 0 && !is_empty {
             return false;
         }
         *too_many = too_many.saturating_sub(1);

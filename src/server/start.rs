@@ -297,6 +297,7 @@ fn start_writers(
 ) -> Result<Vec<SyncSender<Work>>, ServerError> {
     let writers = recoveries.len();
     let dead_letters = Arc::new(DeadLetters::new(&config.data_dir));
+    let restores = Arc::default();
     let (ready, is_ready) = sync_channel(writers);
     let mut inboxes = Vec::with_capacity(writers);
     for (index, recoveries) in recoveries.into_iter().enumerate() {
@@ -311,6 +312,7 @@ fn start_writers(
             recoveries,
             may_leave: config.ack != Ack::Stored,
             draining: Arc::clone(draining),
+            restores: Arc::clone(&restores),
         };
         let ready = ready.clone();
         let run = move || {

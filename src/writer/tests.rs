@@ -225,6 +225,7 @@ impl Bench {
             recoveries,
             may_leave: true,
             draining: Arc::new(AtomicBool::new(self.is_draining)),
+            restores: Arc::default(),
         };
         let (to_writer, inbox) = handoff::inbox(1);
         let mut handoff = Handoff::new(to_writer, BatchEvents::new(100).unwrap());

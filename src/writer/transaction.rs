@@ -102,9 +102,7 @@ impl Storing {
         match found {
             Some(found) if found.epoch == step.epoch => {
                 if self.say_lost(lane, step.old, found.position) {
-                    // Restored while we were connected: other lanes have lost something too.
-                    self.lanes.forget_checkpoints();
-                    self.must_check = true;
+                    self.tell_restore();
                 }
                 self.lanes.of(lane).checkpoint = Some(found);
                 if found.position == step.new {

@@ -103,10 +103,10 @@ fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
         (identity.received, identity.stored, identity.pending),
         (1, 0, 1)
     );
+    let said = "not drained within 2s: 1 events are lost";
+    assert_eq!(hakaru.lines(said)[0]["level"], "error");
     assert!(
-        hakaru
-            .log()
-            .contains("not drained within 2s: 1 events are lost"),
+        hakaru.log().contains(&format!("hakaru: {said}")),
         "{}",
         hakaru.log()
     );

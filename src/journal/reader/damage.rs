@@ -21,13 +21,14 @@ pub struct Damage {
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (file, offset, from, to) = (self.file.display(), self.offset, self.from.0, self.to.0);
+        let (file, offset, from) = (self.file.display(), self.offset, self.from.0);
         write!(out, "{file}, byte {offset}: ")?;
         match self.to.since(self.from) {
             0 => write!(out, "the segment's head is unreadable, no event is missing"),
             lost => write!(
                 out,
-                "{lost} events are unreadable, positions {from} to {to}"
+                "{lost} events are unreadable, positions {from} to {}",
+                self.to.0 - 1
             ),
         }
     }
