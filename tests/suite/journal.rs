@@ -197,6 +197,26 @@ impl Drop for SmallDisk<'_> {
 }
 
 #[test]
+fn a_check_leaves_nothing_on_a_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let _disk = SmallDisk::mount(&data, "1m");
+    let full = std::fs::write(data.join("filler"), vec![1; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let said = Settings::sqlite()
+        .flag("check")
+        .flag("--data-dir=data")
+        .run_in(directory.path());
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let names: Vec<_> = std::fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["filler"]);
+}
+
+#[test]
 fn a_full_disk_is_answered_503_and_got_over() {
     let mut database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
@@ -237,6 +257,35 @@ fn a_full_disk_is_answered_503_and_got_over() {
     assert_eq!(hakaru.stop().pending, 0);
     // An event whose write failed was not promised; it may be a row all the same.
     assert!(database.count() <= answered + 1);
+}
+
+#[test]
+fn what_is_stored_and_kept_gives_way_on_a_small_disk() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let _disk = SmallDisk::mount(&data, "16m");
+    let hakaru = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--data-dir=data")
+        .flag("--cores=1")
+        .flag("--linger=100ms")
+        .start();
+    let name = "n".repeat(255);
+    // More than the disk holds, and all of it is stored at once.
+    let mut answered = 0;
+    wait_until("all are taken", || {
+        // A 503 closes its connection.
+        let mut client = Client::connect(hakaru.address);
+        while answered < 70_000 && client.get(&format!("/hakaru?name={name}&value=1")).status == 200
+        {
+            answered += 1;
+        }
+        answered >= 70_000
+    });
+    wait_until("all are stored", || database.count() >= answered);
+    assert_eq!(hakaru.stop().pending, 0);
 }
 
 #[test]
