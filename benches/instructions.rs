@@ -12,8 +12,8 @@ mod cases;
 
 use cases::Shard;
 use gungraun::prelude::*;
-use hakaru::batch::Batch;
-use hakaru::config::Ack;
+use hakaru::event::ack::Ack;
+use hakaru::event::batch::Batch;
 
 #[library_benchmark]
 #[bench::short(cases::SHORT_HEAD)]

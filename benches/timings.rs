@@ -11,7 +11,7 @@
 mod cases;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hakaru::config::Ack;
+use hakaru::event::ack::Ack;
 
 fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");

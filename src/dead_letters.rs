@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
+use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
-use crate::journal::record::{LaneId, Position};
 use crate::sink::Fault;
 
 /// Its name in the data directory.

@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::Write;
-use crate::journal::record::Position;
 use crate::keeping;
 use crate::shard::Shard;
 

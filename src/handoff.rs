@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
-use crate::batch::{Batch, BatchEvents};
+use crate::event::batch::{Batch, BatchEvents};
+use crate::event::position::Position;
 use crate::journal::handle::LaneHandle;
-use crate::journal::record::Position;
 
 /// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
 /// Made when first needed and used for ever. With all of them full of events the shard sheds.

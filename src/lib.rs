@@ -54,8 +54,6 @@ pub mod http;
 // What travels.
 pub mod event;
 
-pub mod batch;
-
 pub mod journal;
 
 pub mod handoff;

@@ -6,9 +6,9 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-use crate::batch::Batch;
-use crate::batch::BatchEvents;
 use crate::connection::CONNECTION_BYTES_MAX;
+use crate::event::batch::Batch;
+use crate::event::batch::BatchEvents;
 use crate::handoff::BATCHES_PER_SHARD;
 use crate::journal::record::PAYLOAD_BYTES_MAX;
 

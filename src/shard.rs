@@ -11,10 +11,11 @@ use monoio::io::AsyncReadRent;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::deadlines::{Deadlines, Hurry};
+use crate::event::Shed;
 use crate::event::{Event, NameRule, SharedNameRule, UnixMillis};
 use crate::groups::{self, Gathering};
 use crate::http::conversation::Site;
-use crate::http::events::{self, Intake, Shed};
+use crate::http::events::{self, Intake};
 use crate::http::query::Rejection;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Answers, Status};

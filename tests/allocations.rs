@@ -16,12 +16,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hakaru::batch::BatchEvents;
-use hakaru::config::Ack;
+use hakaru::event::Shed;
+use hakaru::event::ack::Ack;
+use hakaru::event::batch::BatchEvents;
 use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::conversation::{Awaited, Conversation, Next, Site};
-use hakaru::http::events::{self, Intake, Shed};
+use hakaru::http::events::{self, Intake};
 use hakaru::http::query::Rejection;
 use hakaru::http::request::Request;
 use hakaru::http::response::{Answer, Answers};

@@ -8,14 +8,15 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use hakaru::batch::{Batch, BatchEvents};
-use hakaru::config::Ack;
+use hakaru::event::ack::Ack;
+use hakaru::event::batch::{Batch, BatchEvents};
+use hakaru::event::position::Position;
 use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
 use hakaru::journal::commit;
 use hakaru::journal::handle::{Bell, LaneHandle};
-use hakaru::journal::record::{self, Found, Position, SegmentId, SegmentNumber};
+use hakaru::journal::record::{self, Found, SegmentId, SegmentNumber};
 use hakaru::keeping::{JournalBound, Keeping, Medium};
 use hakaru::sink::mysql;
 

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::overview::Overview;
 use super::process::Process;
-use crate::config::Ack;
+use crate::event::ack::Ack;
 use crate::http::query::Rejection;
 use crate::http::response::Status;
 use crate::metrics::{Histogram, SealCause, Snapshot};

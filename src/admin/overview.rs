@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::config::Ack;
 use crate::event::UnixMillis;
+use crate::event::ack::Ack;
 use crate::keeping::JournalBound;
 use crate::listener::ConnectionSlots;
 use crate::metrics::Metrics;

@@ -11,7 +11,8 @@ use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, stat
 use nix::sys::statvfs::statvfs;
 
 use super::{Finding, Found, size};
-use crate::config::{Ack, Config};
+use crate::config::Config;
+use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
 use crate::journal::segment::SEGMENT_BYTES;
 use crate::journal::storage::{Disk, Storage, StorageFile};

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::disk::{is_missing, nearest_directory, trial_path};
 use super::{Finding, Found};
 use crate::event::UnixMillis;
-use crate::journal::record::LaneId;
+use crate::event::position::LaneId;
 use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, INSERT, SqliteSink, classify};
 use crate::sink::{Fault, SinkError};
 

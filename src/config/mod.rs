@@ -8,7 +8,6 @@ mod reading;
 pub(crate) mod units;
 mod values;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +15,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::admin::AdminListen;
-use crate::batch::BatchEvents;
+use crate::event::ack::Ack;
+use crate::event::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
 use crate::reconcile::Reconciliation;
 use crate::report::Report;
@@ -29,27 +29,6 @@ use values::{
 };
 
 pub use arguments::JournalQuestion;
-
-/// What a 200 promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ack {
-    /// The event is in memory and will be stored unless the process or the machine dies first.
-    Received,
-    /// The event is on disk, written and synced.
-    Journaled,
-    /// The event is committed in the database.
-    Stored,
-}
-
-impl fmt::Display for Ack {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Received => out.write_str("received"),
-            Self::Journaled => out.write_str("journaled"),
-            Self::Stored => out.write_str("stored"),
-        }
-    }
-}
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

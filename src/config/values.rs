@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::Arguments;
-use super::{Ack, ConfigError, IoChoice, LogFormat, units};
+use super::{ConfigError, IoChoice, LogFormat, units};
 use crate::admin::{self, AdminListen};
-use crate::batch::BatchEvents;
+use crate::event::ack::Ack;
+use crate::event::batch::BatchEvents;
 
 /// An empty variable, as deployment files leave them, is as good as none.
 pub(super) fn or_default(argument: &'static str, given: &str) -> String {

@@ -5,17 +5,13 @@ use super::query::{self, Rejection};
 use super::request::{Method, Request};
 use super::response::{Answer, Answers, Body, Cors, Status};
 use super::{EVENT_PATH, LIVENESS_PATH};
-use crate::event::NameRule;
+use crate::event::{NameRule, Shed};
 
 /// Methods of the event path, as `Allow` lists them.
 const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Methods of the liveness path.
 const LIVENESS_METHODS: &str = "GET, HEAD";
-
-/// The event was not taken: there is no room left that a bound allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shed;
 
 /// Where events are taken.
 pub trait Intake: Site {

@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use super::blocks::Blocks;
 use super::handle::{Bell, LaneHandle, Origin};
-use super::record::{LaneId, SegmentNumber};
+use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
 use super::storage::{Disk, StorageFile};
+use crate::event::position::LaneId;
 
 /// How long to wait before the next lane is tried, when one could not be opened or written.
 pub const REOPEN_AFTER: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::record::{LaneId, Position};
 use crate::event::UnixMillis;
+use crate::event::position::{LaneId, Position};
 
 /// The file in a lane's directory whose lock says that the lane has an owner.
 const LOCK_NAME: &str = "lock";

@@ -1,9 +1,8 @@
 //! One ordered log, as the one who writes it sees it: where the next record goes. No I/O.
 
 use super::blocks::{BLOCK_BYTES, Blocks};
-use super::record::{
-    LaneId, Position, SEGMENT_HEAD_BYTES, SegmentId, SegmentNumber, finish_record, segment_head,
-};
+use super::record::{SEGMENT_HEAD_BYTES, SegmentId, SegmentNumber, finish_record, segment_head};
+use crate::event::position::{LaneId, Position};
 
 /// The place behind the last record of a lane. After a failed write it is worth nothing: what a file
 /// holds then is not known, and must not be built on.

@@ -7,10 +7,10 @@ use std::io;
 use std::path::Path;
 
 use super::reader::{Filled, LaneReader, ReadError, segment_start};
-use super::record::{LaneId, Position};
 use super::segment::segments;
 use super::storage::Disk;
-use crate::batch::{Batch, BatchEvents};
+use crate::event::batch::{Batch, BatchEvents};
+use crate::event::position::{LaneId, Position};
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "stored";

@@ -2,71 +2,9 @@
 //!
 //! `docs/journal-format.md` describes the format for whoever writes another reader.
 
-use std::io;
-
 use super::bugs::{Bug, planted};
+use crate::event::position::{LaneId, Position};
 use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
-
-/// Names a lane. Drawn at random once; outlives the process that opened it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneId(u128);
-
-impl LaneId {
-    /// A new one, unlike any other: from the kernel's randomness, since a name that was used before
-    /// would take the old lane's checkpoint for its own.
-    pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(u128::from_le_bytes(bytes)))
-    }
-}
-
-impl std::fmt::Display for LaneId {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{:032x}", self.0)
-    }
-}
-
-impl std::str::FromStr for LaneId {
-    type Err = NotALaneId;
-
-    fn from_str(text: &str) -> Result<Self, NotALaneId> {
-        let is_hex = text.len() == 32
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let number = if is_hex {
-            u128::from_str_radix(text, 16).ok()
-        } else {
-            None
-        };
-        number.map(Self).ok_or(NotALaneId)
-    }
-}
-
-/// The text is not 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a lane is named by 32 lower-case hexadecimal digits")]
-pub struct NotALaneId;
-
-/// Events since the lane began: the place of an event in its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Position(pub u64);
-
-impl Position {
-    /// The first event of a lane.
-    pub const START: Self = Self(0);
-
-    /// So many events further on.
-    pub fn plus(self, events: usize) -> Self {
-        Self(self.0 + events as u64)
-    }
-
-    /// Events from `earlier` to here; none where it is not earlier.
-    pub fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}
 
 /// Numbers the segments of a lane, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +48,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] {
     let mut head = [0; SEGMENT_HEAD_BYTES];
     head[0..8].copy_from_slice(&SEGMENT_MAGIC);
-    head[8..24].copy_from_slice(&id.lane.0.to_le_bytes());
+    head[8..24].copy_from_slice(&id.lane.to_le_bytes());
     head[24..32].copy_from_slice(&id.number.0.to_le_bytes());
     head[32..40].copy_from_slice(&start.0.to_le_bytes());
     let crc = crc32c::crc32c(&head[..40]);
@@ -202,7 +140,7 @@ pub fn finish_record(record: &mut Vec<u8>, id: SegmentId, position: Position, ev
     #[expect(clippy::cast_possible_truncation, reason = "at most PAYLOAD_BYTES_MAX")]
     record[8..12].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
     record[12..16].copy_from_slice(&events.to_le_bytes());
-    record[16..32].copy_from_slice(&id.lane.0.to_le_bytes());
+    record[16..32].copy_from_slice(&id.lane.to_le_bytes());
     record[32..40].copy_from_slice(&id.number.0.to_le_bytes());
     record[40..48].copy_from_slice(&position.0.to_le_bytes());
     let crc = crc32c::crc32c(&record[8..]);
@@ -229,7 +167,7 @@ pub fn find_record(bytes: &[u8], id: SegmentId) -> Found<'_> {
     let payload_bytes = u32_at(head, 8) as usize;
     let events = u32_at(head, 12);
     let is_ours = head[0..4] == RECORD_MAGIC
-        && head[16..32] == id.lane.0.to_le_bytes()
+        && head[16..32] == id.lane.to_le_bytes()
         && (head[32..40] == id.number.0.to_le_bytes() || planted(Bug::OtherSegmentAccepted))
         && payload_bytes <= PAYLOAD_BYTES_MAX
         && events > 0;
@@ -291,7 +229,7 @@ mod tests {
 
     fn id(number: u64) -> SegmentId {
         SegmentId {
-            lane: LaneId(7),
+            lane: "00000000000000000000000000000007".parse().unwrap(),
             number: SegmentNumber(number),
         }
     }
@@ -316,21 +254,6 @@ mod tests {
             u32::try_from(names.len()).unwrap(),
         );
         bytes
-    }
-
-    #[test]
-    fn a_lane_id_is_its_text() {
-        let lane = LaneId::random().unwrap();
-        assert_eq!(lane.to_string().parse(), Ok(lane));
-        for text in [
-            "",
-            "7",
-            &"g".repeat(32),
-            &"A".repeat(32),
-            "+0000000000000000000000000000001",
-        ] {
-            assert_eq!(text.parse::<LaneId>(), Err(NotALaneId), "{text}");
-        }
     }
 
     #[test]

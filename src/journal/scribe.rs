@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::blocks::Blocks;
 use super::lane::Lane;
-use super::record::{LaneId, RECORD_ALIGNMENT, SegmentNumber};
+use super::record::{RECORD_ALIGNMENT, SegmentNumber};
 use super::segment::make_segment;
 use super::storage::{Storage, StorageFile};
+use crate::event::position::LaneId;
 
 /// A lane that is written. After a failed operation it is gone.
 pub(crate) struct Scribe<S: Storage> {

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::bugs::{Bug, planted};
-use super::record::{LaneId, SegmentNumber};
+use super::record::SegmentNumber;
 use super::storage::{Storage, StorageFile};
+use crate::event::position::LaneId;
 
 /// Bytes of a segment. Taken at once, so that a write into it changes no length.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
+use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write, Written};
 use crate::journal::handle::LaneHandle;
 use crate::journal::lane::Lane;
 use crate::journal::record::{
-    EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, Position, RECORD_ALIGNMENT, RECORD_HEAD_BYTES,
-    append_event, begin_record,
+    EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, append_event,
+    begin_record,
 };
 use crate::journal::segment::SEGMENT_BYTES;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::Keeping;
 use super::journal::Journal;
-use crate::config::Ack;
+use crate::event::ack::Ack;
+use crate::event::position::Position;
 use crate::handoff::{Span, Work};
 use crate::journal::commit::Report;
-use crate::journal::record::Position;
 use crate::metrics::SealCause;
 
 impl Keeping {

@@ -17,15 +17,15 @@ use self::journal::Journal;
 pub use self::journal::JournalBound;
 use self::promises::Promises;
 pub use self::promises::{Broken, Promise};
-use crate::batch::Batch;
-use crate::config::Ack;
 use crate::event::Event;
+use crate::event::Shed;
+use crate::event::ack::Ack;
+use crate::event::batch::Batch;
+use crate::event::position::Position;
 use crate::handoff::{Handoff, Span, Work};
-use crate::http::events::Shed;
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write, Written};
 use crate::journal::handle::LaneHandle;
-use crate::journal::record::Position;
 use crate::metrics::{SealCause, ShardCounters};
 
 /// Batches under way with which a writer has enough to do: one being stored, one to follow.

@@ -1,8 +1,8 @@
 //! Promises of a shard whose disk does what the test says.
 
 use super::*;
-use crate::batch::BatchEvents;
 use crate::event::UnixMillis;
+use crate::event::batch::BatchEvents;
 use crate::handoff;
 use crate::journal::commit::Report;
 use crate::journal::commit::{DiskWork, disk_thread};

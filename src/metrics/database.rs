@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::counter::{Counter, Gauge};
 use super::histogram::Histogram;
 use super::names::{FrequentNames, SAMPLED_ONE_IN};
-use crate::batch::Batch;
 use crate::event::UnixMillis;
+use crate::event::batch::Batch;
 use crate::sink::{Fault, SinkError};
 
 /// Different errors that are counted apart; what comes beyond is counted as [`OTHER_CODE`].

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
 use crate::dead_letters::FILE_NAME;
+use crate::event::position::{LaneId, Position};
 use crate::journal::inspect::{Inspection, Output};
-use crate::journal::record::{LaneId, Position};
 use crate::reading::moment::Range;
 use crate::reading::{Reading, ReadingError};
 

@@ -6,9 +6,9 @@ pub mod sqlite;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::batch::Batch;
 use crate::event::NameRule;
-use crate::journal::record::{LaneId, Position};
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
 
 /// A destination of batches. One writer thread owns each; every call may block.
 ///

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
-use crate::batch::Batch;
 use crate::event::NameRule;
-use crate::journal::record::{LaneId, Position};
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
 
 /// How long another process may hold the file before a batch is tried again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -250,7 +250,7 @@ pub(crate) fn classify(fault: rusqlite::Error) -> SinkError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::BatchEvents;
+    use crate::event::batch::BatchEvents;
     use crate::event::{Event, UnixMillis};
 
     fn batch(names: &[&str]) -> Batch {

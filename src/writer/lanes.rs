@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::event::UnixMillis;
+use crate::event::position::{LaneId, Position};
 use crate::journal::handle::LaneHandle;
-use crate::journal::record::{LaneId, Position};
 use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.

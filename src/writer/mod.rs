@@ -15,12 +15,12 @@ use self::lanes::Lanes;
 use self::recovery::Recovery;
 use self::transaction::Attempt;
 use self::trouble::Trouble;
-use crate::batch::{Batch, BatchEvents};
 use crate::dead_letters::DeadLetters;
+use crate::event::batch::{Batch, BatchEvents};
+use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
 use crate::journal::handle::{LaneHandle, Origin};
-use crate::journal::record::Position;
 use crate::metrics::{ErrorClass, WriterCounters};
 use crate::sink::{Fault, InsertTimes, Sink, SinkError};
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
-use crate::batch::Batch;
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
 use crate::journal::handle::LaneHandle;
 use crate::journal::reader::{Filled, LaneReader, ReadError};
-use crate::journal::record::{LaneId, Position};
 use crate::journal::storage::Disk;
 
 /// How long to wait before a lane that could not be read is tried again.

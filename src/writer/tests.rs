@@ -1,9 +1,10 @@
 //! A writer over a sink that fails as it is told to, and lanes in memory and on the disk.
 
 use super::*;
+use crate::event::position::LaneId;
 use crate::event::{Event, NameRule};
 use crate::handoff::{self, Handoff};
-use crate::journal::record::{LaneId, append_event, begin_record};
+use crate::journal::record::{append_event, begin_record};
 use crate::journal::scribe::Scribe;
 use crate::journal::segment::{SEGMENT_BYTES, segments};
 use crate::journal::storage::Disk;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Run, StoreTimes, Storing};
+use crate::event::position::Position;
 use crate::journal::handle::LaneHandle;
-use crate::journal::record::Position;
 use crate::metrics::ErrorClass;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 

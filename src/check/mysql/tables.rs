@@ -5,8 +5,8 @@ use mysql::{Params, Value};
 
 use super::Server;
 use crate::check::Found;
+use crate::event::position::{LaneId, Position};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
-use crate::journal::record::{LaneId, Position};
 use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
 use crate::sink::mysql::{ROW, adopt_statement, checkpoint_query, connect, step_statement};
 use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, SinkError, Step};

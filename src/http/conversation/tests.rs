@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::event::NameRule;
-use crate::http::events::{self, Intake, Shed};
+use crate::event::Shed;
+use crate::http::events::{self, Intake};
 use crate::http::query::Rejection;
 use crate::http::response::Answers;
 use proptest::prelude::*;

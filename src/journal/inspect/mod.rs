@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::janitor::lanes;
 use super::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
-use super::record::{LaneId, NotALaneId, Position};
 use super::segment::{segment_name, segments};
 use super::storage::Disk;
-use crate::batch::{Batch, BatchEvents};
 use crate::config::JournalQuestion;
 use crate::event::Event;
+use crate::event::batch::{Batch, BatchEvents};
+use crate::event::position::{LaneId, NotALaneId, Position};
 
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::trim::trim;
 use crate::event::UnixMillis;
+use crate::event::position::Position;
 use crate::journal::handle::{LaneHandle, Origin};
 use crate::journal::note;
-use crate::journal::record::{Position, SegmentNumber};
+use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
 use crate::journal::storage::Disk;
 

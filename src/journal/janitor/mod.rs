@@ -18,9 +18,10 @@ use self::kept::Kept;
 use self::trim::written_bytes;
 use super::handle::{LaneHandle, Origin};
 use super::reader::segment_start;
-use super::record::{LaneId, SegmentNumber};
+use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, segment_name, segments};
 use super::storage::Disk;
+use crate::event::position::LaneId;
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);

@@ -1,8 +1,9 @@
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
-use crate::journal::record::{Position, append_event, begin_record};
+use crate::journal::record::{append_event, begin_record};
 use crate::journal::scribe::Scribe;
 
 const SEGMENT: u64 = 64 * 1024;

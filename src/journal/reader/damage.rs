@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::journal::record::Position;
+use crate::event::position::Position;
 
 /// A place in a lane where records are missing that later ones prove to have been written; or, where
 /// no event is missing, a segment whose records are whole and whose head is unreadable.

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 pub use self::damage::{Damage, ReadError};
 use self::scan::Looked;
 use super::record::{
-    LaneId, Position, RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId,
-    SegmentNumber, events, read_segment_head,
+    RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId, SegmentNumber,
+    events, read_segment_head,
 };
 use super::segment::{segment_name, segments};
 use super::storage::{Storage, StorageFile};
-use crate::batch::Batch;
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
 
 /// How a lane goes on behind a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Lanes on a real disk, cut and damaged on purpose.
 
 use super::*;
-use crate::batch::BatchEvents;
+use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record};
 use crate::journal::scribe::Scribe;

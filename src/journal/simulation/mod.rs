@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use self::disk::{Faults, SimulatedDisk};
 use super::bugs::{Bug, plant};
 use super::reader::{Filled, LaneReader, ReadError};
-use super::record::{LaneId, Position, append_event, begin_record};
+use super::record::{append_event, begin_record};
 use super::scribe::Scribe;
 use super::segment::make_directory;
 use super::storage::Storage;
-use crate::batch::{Batch, BatchEvents};
+use crate::event::batch::{Batch, BatchEvents};
+use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
 
 /// Small, so that a run of a few dozen records fills several; two blocks.

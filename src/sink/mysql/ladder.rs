@@ -1,6 +1,6 @@
 //! Statement sizes: a few prepared texts serve batches of every size.
 
-use crate::batch::BatchEvents;
+use crate::event::batch::BatchEvents;
 
 /// Rows of the prepared statements below the largest. With steps of four what is left of a batch takes
 /// thirteen statements at most.

@@ -1,5 +1,9 @@
 //! One measurement, as a shard receives it, and the rule for what may be promised.
 
+pub mod ack;
+pub mod batch;
+pub mod position;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,6 +42,10 @@ pub struct Event<'a> {
     /// When the request that carried it was read.
     pub received_at: UnixMillis,
 }
+
+/// The event was not taken: there is no room left that a bound allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed;
 
 /// Which characters the `name` column can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,24 @@
+//! What an answer may promise.
+
+use std::fmt;
+
+/// What a 200 promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// The event is in memory and will be stored unless the process or the machine dies first.
+    Received,
+    /// The event is on disk, written and synced.
+    Journaled,
+    /// The event is committed in the database.
+    Stored,
+}
+
+impl fmt::Display for Ack {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received => out.write_str("received"),
+            Self::Journaled => out.write_str("journaled"),
+            Self::Stored => out.write_str("stored"),
+        }
+    }
+}
