@@ -1,4 +1,4 @@
-//! Finds the revision that is built and hands it to `src/version.rs`.
+//! Finds the revision that is built and hands it to `src/lib.rs`.
 
 #![allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 

@@ -12,15 +12,7 @@
 // What is set, and what the process may use.
 pub mod config;
 
-pub mod version;
-
-pub mod command_line;
-
 pub mod standard_output;
-
-pub mod limits;
-
-pub mod logging;
 
 // Tries all of that without serving.
 pub mod check;
@@ -33,8 +25,6 @@ pub mod upgrade;
 pub mod supervisor;
 
 // One core: from the socket to the open batch.
-pub mod io_driver;
-
 pub mod shard;
 
 pub mod listener;
@@ -50,6 +40,11 @@ pub mod groups;
 pub mod deadlines;
 
 pub mod http;
+
+// Thin walls to the system.
+pub mod os;
+
+pub mod units;
 
 // What travels.
 pub mod event;
@@ -76,3 +71,9 @@ pub mod reading;
 pub mod report;
 
 pub mod reconcile;
+
+/// The version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The revision it was built from, as `build.rs` found it; `unknown` outside of a repository.
+pub const REVISION: &str = env!("HAKARU_REVISION");

@@ -4,10 +4,11 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use hakaru::config::{Config, ConfigError, Invocation};
+use hakaru::os::{logging, process_list};
 use hakaru::reconcile::ReconcileError;
 use hakaru::standard_output::standard_output;
 use hakaru::upgrade::Program;
-use hakaru::{check, command_line, logging, server};
+use hakaru::{check, server};
 
 /// A fault while running, a journal that is damaged, or a check that failed.
 const FAULT: u8 = 1;
@@ -41,7 +42,7 @@ fn serve(config: &Config) -> ExitCode {
         Ok(program) => program,
         Err(fault) => return complain(&format!("start: {fault}"), FAULT),
     };
-    if let Err(fault) = command_line::hide_passwords() {
+    if let Err(fault) = process_list::hide_passwords() {
         log::warn!("a password given as a flag can be seen in the process list: {fault}");
     }
     let ended = server::run(config, program);
@@ -56,7 +57,7 @@ fn serve(config: &Config) -> ExitCode {
 /// Asks the database; `true`: what was found is as it should be.
 fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
     // It may take minutes. Where the password cannot be hidden, the answer is still wanted.
-    drop(command_line::hide_passwords());
+    drop(process_list::hide_passwords());
     match question(&mut BufWriter::new(standard_output())) {
         Ok(agrees) => ExitCode::from(if agrees { 0 } else { FAULT }),
         Err(fault) if fault.is_usage() => complain(&fault.to_string(), BAD_CONFIGURATION),

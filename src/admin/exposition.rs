@@ -8,7 +8,6 @@ use crate::event::ack::Ack;
 use crate::http::query::Rejection;
 use crate::http::response::Status;
 use crate::metrics::{Histogram, SealCause, Snapshot};
-use crate::version;
 
 /// The document, metric by metric.
 struct Exposition(String);
@@ -283,8 +282,8 @@ fn process(out: &mut Exposition, overview: &Overview) {
     let ack: Ack = facts.ack;
     out.begin(build, "gauge", "Always 1; its labels say what runs.");
     let labels: Labels<'_> = &[
-        ("version", &version::VERSION),
-        ("revision", &version::REVISION),
+        ("version", &crate::VERSION),
+        ("revision", &crate::REVISION),
         ("io", &facts.io),
         ("ack", &ack),
     ];

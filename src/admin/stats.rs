@@ -10,7 +10,6 @@ use super::process::{Process, node};
 use crate::event::UnixMillis;
 use crate::http::response::Status;
 use crate::metrics::{Remembered, SAMPLED_ONE_IN, Snapshot};
-use crate::version;
 
 /// Names that are shown.
 const NAMES_SHOWN: usize = 12;
@@ -32,8 +31,8 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
     let process = Process::look();
     let shards = metrics.shards();
     json!({
-        "version": version::VERSION,
-        "revision": version::REVISION,
+        "version": crate::VERSION,
+        "revision": crate::REVISION,
         "now": seconds(now),
         "uptime_seconds": seconds(now) - seconds(facts.started_at),
         "node": node(),

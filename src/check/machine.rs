@@ -6,9 +6,11 @@ use std::{fs, thread};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::{Finding, Found, size};
-use crate::config::{Config, IoChoice};
-use crate::io_driver::{self, RING_BYTES_MAX};
-use crate::limits::{self, Core, LimitError, MemoryBound};
+use crate::config::Config;
+use crate::os::io_driver::IoChoice;
+use crate::os::io_driver::{self, RING_BYTES_MAX};
+use crate::os::limits::{self, Core, LimitError};
+use crate::server::bounds::MemoryBound;
 use crate::server::writer_count;
 
 /// Connections that a server for many senders should be able to hold.

@@ -13,10 +13,10 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::command_line;
 use crate::config::Config;
 use crate::config::dsn::DataSource;
 use crate::journal::inspect::Output;
+use crate::os::process_list;
 use crate::server::writer_count;
 use machine::Machine;
 
@@ -120,7 +120,7 @@ pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), C
 
 /// Takes a password off the process list, as serving does.
 fn process_list() -> Option<Finding> {
-    let fault = command_line::hide_passwords().err()?;
+    let fault = process_list::hide_passwords().err()?;
     let found = Found::new(format!("a password given as a flag can be seen: {fault}"));
     let advice = "give the datasource by the variable HAKARU_DATASOURCENAME";
     Some(("process list", found.warning(advice)))

@@ -4,7 +4,7 @@ use clap_mangen::Man;
 
 use super::ConfigError;
 use super::arguments::Arguments;
-use crate::version::VERSION;
+use crate::VERSION;
 
 /// A script that completes commands and flags, for `shell` to read.
 pub(super) fn completions(shell: clap_complete::Shell) -> Vec<u8> {

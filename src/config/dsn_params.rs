@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::dsn::{DsnError, MySqlTarget, Tls};
-use super::units;
+use crate::units;
 
 /// Longest timeout that may be asked for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);

@@ -5,8 +5,8 @@ mod documents;
 pub mod dsn;
 mod dsn_params;
 mod reading;
-pub(crate) mod units;
 mod values;
+mod version_line;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +18,11 @@ use crate::admin::AdminListen;
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
+use crate::os::io_driver::IoChoice;
+use crate::os::limits;
+use crate::os::logging::LogFormat;
 use crate::reconcile::Reconciliation;
 use crate::report::Report;
-use crate::{limits, version};
 use arguments::{Arguments, Command};
 use dsn::DataSource;
 use values::{
@@ -29,26 +31,6 @@ use values::{
 };
 
 pub use arguments::JournalQuestion;
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Which I/O driver a shard may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IoChoice {
-    /// io_uring, or epoll with a warning where the kernel refuses it.
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -133,7 +115,7 @@ impl Config {
     pub fn from_process() -> Result<Invocation, ConfigError> {
         let mut arguments = match Arguments::read(std::env::args_os()) {
             Err(asked) if asked.kind() == ErrorKind::DisplayVersion => {
-                return Ok(Invocation::Print(version::line().into()));
+                return Ok(Invocation::Print(version_line::version_line().into()));
             }
             read => read?,
         };

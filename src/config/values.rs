@@ -5,11 +5,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ConfigError;
 use super::arguments::Arguments;
-use super::{ConfigError, IoChoice, LogFormat, units};
 use crate::admin::{self, AdminListen};
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
+use crate::os::io_driver::IoChoice;
+use crate::os::logging::LogFormat;
+use crate::units;
 
 /// An empty variable, as deployment files leave them, is as good as none.
 pub(super) fn or_default(argument: &'static str, given: &str) -> String {

@@ -51,7 +51,7 @@ fn age(text: &str) -> Option<SignedDuration> {
         let days: u32 = days;
         return Some(SignedDuration::from_hours(24 * i64::from(days)));
     }
-    let age = crate::config::units::duration(text)?;
+    let age = crate::units::duration(text)?;
     (text != "0").then(|| SignedDuration::try_from(age).ok())?
 }
 

@@ -1,5 +1,6 @@
 //! Starts writers and shards, waits for a signal, drains in order.
 
+pub(crate) mod bounds;
 mod sockets;
 mod start;
 mod threads;
@@ -20,10 +21,10 @@ use crate::admin::AdminListen;
 use crate::admin::overview::Stage;
 use crate::config::Config;
 use crate::event::ack::Ack;
-use crate::io_driver::IoUringRefused;
 use crate::journal::handle::{Bell, LaneHandle};
-use crate::limits::LimitError;
 use crate::metrics::Metrics;
+use crate::os::io_driver::IoUringRefused;
+use crate::os::limits::LimitError;
 use crate::sink::SinkError;
 use crate::supervisor;
 use crate::upgrade::{Inherited, Program, SocketUse, Successor};

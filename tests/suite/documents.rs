@@ -24,7 +24,7 @@ fn the_version_names_the_revision_it_was_built_from() {
     let expected = format!(
         "hakaru {} ({}, ",
         env!("CARGO_PKG_VERSION"),
-        hakaru::version::REVISION
+        hakaru::REVISION
     );
     assert!(line.starts_with(&expected), "{line}");
     assert_eq!(written(&["-V"]), line);
@@ -32,10 +32,7 @@ fn the_version_names_the_revision_it_was_built_from() {
     if package.join(".git").exists() && std::env::var_os("HAKARU_REVISION").is_none() {
         let package = package.to_str().unwrap();
         let commit = ["-C", package, "rev-parse", "--short=8", "HEAD"];
-        assert_eq!(
-            crate::support::run("git", &commit).trim(),
-            hakaru::version::REVISION
-        );
+        assert_eq!(crate::support::run("git", &commit).trim(), hakaru::REVISION);
     }
 }
 

@@ -12,7 +12,15 @@ use log::{Level, Record};
 use serde_json::{Map, Value, json};
 
 pub use self::queue::LastLines;
-use crate::config::LogFormat;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Sends log lines to standard error, by a thread of their own, until the process ends; before it does,
 /// what is given back must be dropped. `filter` has been checked before.

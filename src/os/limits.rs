@@ -6,12 +6,6 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-use crate::connection::CONNECTION_BYTES_MAX;
-use crate::event::batch::Batch;
-use crate::event::batch::BatchEvents;
-use crate::handoff::BATCHES_PER_SHARD;
-use crate::journal::record::PAYLOAD_BYTES_MAX;
-
 /// Most HTTP connections that can be asked for.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
 
@@ -111,41 +105,6 @@ pub fn connections_that_fit(open_files: usize, shards: usize) -> usize {
     open_files
         .saturating_sub(reserved)
         .clamp(1, CONNECTIONS_MAX)
-}
-
-/// The most memory that what grows with load can take, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryBound {
-    /// All batches of all shards, full of the longest names.
-    pub batches: usize,
-    /// The journals: the group that gathers and the blocks of the one that is written, each in memory
-    /// that has grown by doubling.
-    pub journals: usize,
-    /// All writers, each binding and sending the largest statement.
-    pub writers: usize,
-    /// All connections, each in the middle of the largest head.
-    pub connections: usize,
-}
-
-impl MemoryBound {
-    /// The bound of so many shards and writers, and `connections` connections of all shards together.
-    pub fn new(shards: usize, writers: usize, connections: usize, events: BatchEvents) -> Self {
-        Self {
-            // One more a shard, that is read back from the journal.
-            batches: shards * (BATCHES_PER_SHARD + 1) * Batch::bytes_max(events),
-            journals: shards * 4 * PAYLOAD_BYTES_MAX,
-            writers: writers * crate::sink::mysql::statement_bytes_max(events),
-            connections: connections.saturating_mul(CONNECTION_BYTES_MAX),
-        }
-    }
-
-    /// All of it.
-    pub fn sum(self) -> usize {
-        self.batches
-            .saturating_add(self.journals)
-            .saturating_add(self.writers)
-            .saturating_add(self.connections)
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ use std::io;
 use io_uring::{IoUring, Probe, opcode};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use crate::config::IoChoice;
-
 /// Submission entries of a shard's ring: what one turn of the loop may queue without a system call.
 const RING_ENTRIES: u32 = 1024;
 
@@ -19,6 +17,17 @@ const RING_COMPLETIONS: u32 = 16 * 1024;
 /// ring's own head.
 pub const RING_BYTES_MAX: u64 =
     RING_ENTRIES as u64 * (64 + 4) + RING_COMPLETIONS as u64 * 16 + 4096;
+
+/// Which I/O driver a shard may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoChoice {
+    /// io_uring, or epoll with a warning where the kernel refuses it.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
 
 /// The driver of every shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,6 @@
+//! Thin walls to the system: what it allows, how an event loop waits, where log lines go.
+
+pub mod io_driver;
+pub mod limits;
+pub mod logging;
+pub mod process_list;

@@ -1,0 +1,46 @@
+//! The sum of everything that grows with load, known before it is served.
+
+use crate::connection::CONNECTION_BYTES_MAX;
+use crate::event::batch::{Batch, BatchEvents};
+use crate::handoff::BATCHES_PER_SHARD;
+use crate::journal::record::PAYLOAD_BYTES_MAX;
+
+/// The most memory that what grows with load can take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryBound {
+    /// All batches of all shards, full of the longest names.
+    pub(crate) batches: usize,
+    /// The journals: the group that gathers and the blocks of the one that is written, each in memory
+    /// that has grown by doubling.
+    pub(crate) journals: usize,
+    /// All writers, each binding and sending the largest statement.
+    pub(crate) writers: usize,
+    /// All connections, each in the middle of the largest head.
+    pub(crate) connections: usize,
+}
+
+impl MemoryBound {
+    /// The bound of so many shards and writers, and `connections` connections of all shards together.
+    pub(crate) fn new(
+        shards: usize,
+        writers: usize,
+        connections: usize,
+        events: BatchEvents,
+    ) -> Self {
+        Self {
+            // One more a shard, that is read back from the journal.
+            batches: shards * (BATCHES_PER_SHARD + 1) * Batch::bytes_max(events),
+            journals: shards * 4 * PAYLOAD_BYTES_MAX,
+            writers: writers * crate::sink::mysql::statement_bytes_max(events),
+            connections: connections.saturating_mul(CONNECTION_BYTES_MAX),
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn sum(self) -> usize {
+        self.batches
+            .saturating_add(self.journals)
+            .saturating_add(self.writers)
+            .saturating_add(self.connections)
+    }
+}
