@@ -14,10 +14,10 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::config::dsn::DataSource;
 use crate::journal::inspect::Output;
 use crate::os::process_list;
 use crate::server::writer_count;
+use crate::sink::dsn::DataSource;
 use machine::Machine;
 
 /// How much is wrong with a thing.

@@ -2,8 +2,6 @@
 
 mod arguments;
 mod documents;
-pub mod dsn;
-mod dsn_params;
 mod reading;
 mod values;
 mod version_line;
@@ -23,8 +21,8 @@ use crate::os::limits;
 use crate::os::logging::LogFormat;
 use crate::reconcile::Reconciliation;
 use crate::report::Report;
+use crate::sink::dsn::{self, DataSource};
 use arguments::{Arguments, Command};
-use dsn::DataSource;
 use values::{
     ack, admin_listen, batch_events, data_dir, duration, io, listen, log_format, optional_count,
     or_default, size,

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ConfigError;
-use super::dsn::DataSource;
 use super::values::{duration, optional_count, refused};
 use crate::journal::inspect::Output;
 use crate::reading::moment::{ACCEPTED, Moment, Span};
 use crate::reconcile::{Expectation, Reconciliation};
 use crate::report::{Format, Report};
+use crate::sink::dsn::DataSource;
 
 /// Most names that a report lists, and most of each kind that a comparison lists.
 const LISTED_MAX: usize = 100_000;

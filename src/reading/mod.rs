@@ -18,8 +18,8 @@ use rusqlite::types::ValueRef;
 
 use self::dialect::{Dialect, Exact};
 use self::moment::{Bound, Moment, Range, Span};
-use crate::config::dsn::{DataSource, MySqlTarget};
 use crate::sink::SinkError;
+use crate::sink::dsn::{DataSource, MySqlTarget};
 use crate::sink::mysql::{connect, sink_error};
 
 /// How much longer the client waits than the server may take, so that the server's own words arrive.

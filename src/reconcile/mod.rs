@@ -18,12 +18,12 @@ pub use self::expected::{Expectation, ListError};
 use self::answer::{Answer, Kind, Listed};
 use self::elsewhere::{Elsewhere, Whereabouts};
 use self::tally::{Place, Tally};
-use crate::config::dsn::DataSource;
 use crate::journal::inspect::{InspectError, Output};
 use crate::reading::dialect::Rows;
 use crate::reading::moment::Span;
 use crate::reading::terminal::{Progress, Screen};
 use crate::reading::{Reading, ReadingError};
+use crate::sink::dsn::DataSource;
 
 /// Up to so many names of a list are named to the database, which then sends only their rows.
 const NAMES_ASKED_MAX: usize = 64;

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use self::figures::{Figures, Named};
 use self::timeline::Timeline;
-use crate::config::dsn::DataSource;
 use crate::reading::dialect::Rows;
 use crate::reading::moment::{Range, Span};
 use crate::reading::terminal::{Progress, Screen};
 use crate::reading::{Reading, ReadingError};
+use crate::sink::dsn::DataSource;
 
 /// How the answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

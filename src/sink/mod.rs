@@ -1,5 +1,6 @@
 //! Where batches end: one small trait, and what can go wrong, by what the writer does next.
 
+pub mod dsn;
 pub mod mysql;
 pub mod sqlite;
 

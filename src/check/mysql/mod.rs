@@ -9,7 +9,7 @@ use mysql::Conn;
 use mysql::prelude::{FromRow, Queryable};
 
 use super::{Finding, Found};
-use crate::config::dsn::{Address, MySqlTarget, Tls};
+use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::mysql::classify::{NO_ANSWER, sink_error};
 use crate::sink::mysql::connect;
 use crate::sink::{Fault, SinkError};

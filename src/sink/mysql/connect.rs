@@ -6,8 +6,8 @@ use mysql::prelude::Queryable;
 use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 
 use super::classify::sink_error;
-use crate::config::dsn::{Address, MySqlTarget, Tls};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
+use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, SinkError};
 
 /// The deployed table, made where it is missing and never altered.

@@ -15,10 +15,10 @@ use self::classify::{Verdict, verdict};
 pub(crate) use self::connect::connect;
 use self::ladder::{Rung, Rungs};
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
-use crate::config::dsn::MySqlTarget;
 use crate::event::NameRule;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
+use crate::sink::dsn::MySqlTarget;
 
 /// Placeholders of one row.
 const PLACEHOLDERS_PER_ROW: usize = 3;

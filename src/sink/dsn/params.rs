@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dsn::{DsnError, MySqlTarget, Tls};
+use super::{DsnError, MySqlTarget, Tls};
 use crate::units;
 
 /// Longest timeout that may be asked for.

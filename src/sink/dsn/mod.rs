@@ -2,11 +2,11 @@
 //!
 //! Errors never quote the DSN: it holds a password.
 
+mod params;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use super::dsn_params;
 
 /// A text that no log, error or title may show.
 #[derive(Clone, PartialEq, Eq)]
@@ -219,7 +219,7 @@ fn url_form(text: &str) -> Result<MySqlTarget, DsnError> {
         host,
         port: url.port().unwrap_or(3306),
     };
-    dsn_params::apply(url.query().unwrap_or_default(), &mut target)?;
+    params::apply(url.query().unwrap_or_default(), &mut target)?;
     Ok(target)
 }
 
@@ -241,7 +241,7 @@ fn go_form(text: &str) -> Result<MySqlTarget, DsnError> {
         target.password = Secret(password.to_owned());
     }
     target.address = address(place)?;
-    dsn_params::apply(params, &mut target)?;
+    params::apply(params, &mut target)?;
     Ok(target)
 }
 
