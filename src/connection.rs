@@ -19,7 +19,7 @@ use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
 use crate::http::response::{self, Status};
 use crate::input::{INPUT_BYTES_MAX, make_room};
 use crate::keeping::{self, Broken, Promise};
-use crate::listener::Slot;
+use crate::os::connection_limit::Slot;
 use crate::shard::{Driver, Shard};
 
 /// Task, table entry and socket state of a connection in this process, generously.

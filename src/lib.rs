@@ -7,7 +7,7 @@
 //! the promise asks for it, to the [`journal`]; the answer goes out when the promise holds. When the batch
 //! is full or old it is sealed and takes the [`handoff`] to a [`writer`], which moves the lane's checkpoint
 //! and stores the batch in a [`sink`] as one transaction, and sends its memory back. What the database
-//! refuses ends in the [`dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
+//! refuses ends in the [`sink::dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
 
 // What is set, and what the process may use.
 pub mod config;
@@ -57,8 +57,6 @@ pub mod handoff;
 pub mod writer;
 
 pub mod sink;
-
-pub mod dead_letters;
 
 // What is counted on the way, and who tells it.
 pub mod metrics;

@@ -2,132 +2,26 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use monoio::io::{CancelHandle, Canceller};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::connection;
+use crate::os::connection_limit::ConnectionSlots;
+use crate::os::listen::Queue;
 use crate::shard::Shard;
-
-/// Connections that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 65_535;
 
 /// How long accepting pauses when there is no file descriptor or no connection slot left.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a start waits for its address to be free, and how often it looks.
-const BIND_PATIENCE: Duration = Duration::from_secs(2);
-const BIND_RETRY: Duration = Duration::from_millis(20);
-
 /// How often such a pause is logged at most.
 const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// The bound on open connections, of all shards together.
-#[derive(Debug)]
-pub struct ConnectionSlots {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl ConnectionSlots {
-    /// Room for `max` connections.
-    pub fn new(max: usize) -> Self {
-        Self {
-            open: AtomicUsize::new(0),
-            max,
-        }
-    }
-
-    /// Connections that are open.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections that may be open at once.
-    pub fn max(&self) -> usize {
-        self.max
-    }
-
-    /// Takes a slot, if one is free. It is free again when the value is dropped.
-    fn take(self: &Arc<Self>) -> Option<Slot> {
-        let more = |open| (open < self.max).then_some(open + 1);
-        let taken = self
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Slot(Arc::clone(self)))
-    }
-}
-
-/// The right to one open connection.
-#[derive(Debug)]
-pub struct Slot(Arc<ConnectionSlots>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Binds one listening socket a shard to `address`. With port 0 all get the port that the first is given.
-///
-/// `SO_REUSEPORT` would let a second server bind beside a running one and take half of its requests;
-/// a bind without it is tried first and fails where somebody listens.
-pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
-    wait_until_free(address)?;
-    let mut listeners = Vec::with_capacity(shards);
-    let mut address = address;
-    for _ in 0..shards {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        // Inherited by accepted sockets: answers go out at once, without a system call a connection.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from(socket);
-        address = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-/// Waits a moment for an address that is taken: the kernel closes the rings of a process that was
-/// killed, and with them its listeners, some time after the process is gone.
-fn wait_until_free(address: SocketAddr) -> io::Result<()> {
-    let start = Instant::now();
-    loop {
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(()),
-            Err(fault)
-                if fault.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_PATIENCE =>
-            {
-                std::thread::sleep(BIND_RETRY);
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-}
-
-/// What becomes of a listening socket when a shard accepts no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
-    /// What the kernel has accepted for us is served, then nobody listens any more.
-    Take,
-    /// Others listen on, and serve what is in it.
-    Leave,
-}
 
 /// A shard that accepts connections.
 pub struct Accepting {
@@ -230,8 +124,10 @@ impl Acceptor {
             match self.slots.take() {
                 Some(slot) => break slot,
                 None => {
-                    let fault =
-                        format!("{} connections are open, the most allowed", self.slots.max);
+                    let fault = format!(
+                        "{} connections are open, the most allowed",
+                        self.slots.max()
+                    );
                     self.pause(&fault).await;
                 }
             }

@@ -21,8 +21,10 @@ use crate::http::request::Request;
 use crate::http::response::{Answer, Answers, Status};
 use crate::input::Inputs;
 use crate::keeping::Keeping;
-use crate::listener::{self, ConnectionSlots, Queue, Stopping};
+use crate::listener::{self, Stopping};
 use crate::metrics::{SealCause, ShardCounters};
+use crate::os::connection_limit::ConnectionSlots;
+use crate::os::listen::Queue;
 
 /// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);

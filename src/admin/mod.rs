@@ -9,10 +9,10 @@ mod site;
 mod stats;
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use std::{fmt, io, thread};
+use std::{io, thread};
 
 use bytes::BytesMut;
 use monoio::buf::IoBufMut;
@@ -46,47 +46,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether a successor has the port.
 const STAGE_POLL: Duration = Duration::from_millis(200);
-
-/// The address where the admin port is by default.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:9081";
-
-/// Where the admin port is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AdminListen {
-    /// At the default address, if it is free: events matter more than what is said of them.
-    Default(SocketAddr),
-    /// There and nowhere else.
-    At(SocketAddr),
-    /// Nowhere.
-    Off,
-}
-
-impl fmt::Display for AdminListen {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default(address) | Self::At(address) => address.fmt(out),
-            Self::Off => out.write_str("off"),
-        }
-    }
-}
-
-/// Listens. `None` where there is to be no admin port, or the default address is taken, which is said.
-pub fn bind(listen: AdminListen) -> io::Result<Option<TcpListener>> {
-    match listen {
-        AdminListen::Off => Ok(None),
-        AdminListen::At(address) => TcpListener::bind(address).map(Some),
-        AdminListen::Default(address) => match TcpListener::bind(address) {
-            Ok(listener) => Ok(Some(listener)),
-            Err(fault) => {
-                log::warn!(
-                    "there is no admin port: {address}: {fault}; --admin-listen (HAKARU_ADMIN_LISTEN) \
-                     gives it another address"
-                );
-                Ok(None)
-            }
-        },
-    }
-}
 
 /// Serves the admin port from a thread of its own, as long as the process lives.
 pub fn start(listener: TcpListener, overview: Overview) -> io::Result<()> {
@@ -215,19 +174,5 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
                 break;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_default_address_that_is_taken_stops_nobody() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        assert!(bind(AdminListen::Default(address)).unwrap().is_none());
-        assert!(bind(AdminListen::At(address)).is_err());
-        assert!(bind(AdminListen::Off).unwrap().is_none());
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::event::UnixMillis;
 use crate::event::ack::Ack;
 use crate::keeping::JournalBound;
-use crate::listener::ConnectionSlots;
 use crate::metrics::Metrics;
-use crate::writer::PROVE_EVERY;
+use crate::os::connection_limit::ConnectionSlots;
+use crate::sink::PROVE_EVERY;
 
 /// A write that was proven so long ago says nothing of the present.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * PROVE_EVERY.as_secs());

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Found};
-use crate::admin::AdminListen;
+use crate::config::AdminListen;
 use crate::config::Config;
 
 /// A setting with a number, where more is better.

@@ -6,13 +6,13 @@ mod reading;
 mod values;
 mod version_line;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::admin::AdminListen;
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
 use crate::journal::inspect::{Inspection, Output};
@@ -29,6 +29,29 @@ use values::{
 };
 
 pub use arguments::JournalQuestion;
+
+/// The address where the admin port is by default.
+pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:9081";
+
+/// Where the admin port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// At the default address, if it is free: events matter more than what is said of them.
+    Default(SocketAddr),
+    /// There and nowhere else.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default(address) | Self::At(address) => address.fmt(out),
+            Self::Off => out.write_str("off"),
+        }
+    }
+}
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]

@@ -5,9 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ConfigError;
 use super::arguments::Arguments;
-use crate::admin::{self, AdminListen};
+use super::{AdminListen, ConfigError, DEFAULT_ADMIN_LISTEN};
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
 use crate::os::io_driver::IoChoice;
@@ -63,9 +62,9 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
 
 pub(super) fn admin_listen(text: &str) -> Result<AdminListen, ConfigError> {
     const SETTING: &str = "--admin-listen (HAKARU_ADMIN_LISTEN)";
-    let read = |text| address(SETTING, text, admin::DEFAULT_LISTEN, ", or off");
+    let read = |text| address(SETTING, text, DEFAULT_ADMIN_LISTEN, ", or off");
     match text {
-        "" => read(admin::DEFAULT_LISTEN).map(AdminListen::Default),
+        "" => read(DEFAULT_ADMIN_LISTEN).map(AdminListen::Default),
         "off" => Ok(AdminListen::Off),
         _ => read(text).map(AdminListen::At),
     }

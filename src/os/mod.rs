@@ -1,6 +1,8 @@
 //! Thin walls to the system: what it allows, how an event loop waits, where log lines go.
 
+pub mod connection_limit;
 pub mod io_driver;
 pub mod limits;
+pub mod listen;
 pub mod logging;
 pub mod process_list;

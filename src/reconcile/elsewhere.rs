@@ -6,11 +6,11 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
-use crate::dead_letters::FILE_NAME;
 use crate::event::position::{LaneId, Position};
 use crate::journal::inspect::{Inspection, Output};
 use crate::reading::moment::Range;
 use crate::reading::{Reading, ReadingError};
+use crate::sink::dead_letters::FILE_NAME;
 
 /// Where an event is that is no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

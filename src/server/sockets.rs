@@ -1,11 +1,11 @@
 //! The sockets that a server listens on: bound by it, or handed over to it.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::ServerError;
-use crate::admin::{self, AdminListen};
-use crate::config::Config;
-use crate::listener::{self, Queue};
+use crate::config::{AdminListen, Config};
+use crate::os::listen::{self, Queue};
 use crate::upgrade::{Inherited, SocketUse, share_out};
 
 /// All of them.
@@ -33,7 +33,7 @@ impl Sockets {
         };
         let mut handed_over = inherited.http(config.listen).map_err(refused)?;
         if handed_over.is_empty() {
-            let bound = listener::bind(config.listen, shards).map_err(refused)?;
+            let bound = listen::bind(config.listen, shards).map_err(refused)?;
             handed_over = bound
                 .into_iter()
                 .map(|socket| (SocketUse::Http, socket))
@@ -76,9 +76,41 @@ fn admin_socket(
     if let Some(given) = inherited.admin(address) {
         return Ok(Some(given));
     }
-    let bound = admin::bind(config.admin_listen).map_err(|fault| ServerError::AdminListen {
+    let bound = bind_admin(config.admin_listen).map_err(|fault| ServerError::AdminListen {
         address: config.admin_listen,
         fault,
     })?;
     Ok(bound.map(|socket| (SocketUse::Admin, socket)))
+}
+
+/// Listens. `None` where there is to be no admin port, or the default address is taken, which is said.
+fn bind_admin(listen: AdminListen) -> io::Result<Option<TcpListener>> {
+    match listen {
+        AdminListen::Off => Ok(None),
+        AdminListen::At(address) => TcpListener::bind(address).map(Some),
+        AdminListen::Default(address) => match TcpListener::bind(address) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(fault) => {
+                log::warn!(
+                    "there is no admin port: {address}: {fault}; --admin-listen (HAKARU_ADMIN_LISTEN) \
+                     gives it another address"
+                );
+                Ok(None)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_address_that_is_taken_stops_nobody() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert!(bind_admin(AdminListen::Default(address)).unwrap().is_none());
+        assert!(bind_admin(AdminListen::At(address)).is_err());
+        assert!(bind_admin(AdminListen::Off).unwrap().is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! Where batches end: one small trait, and what can go wrong, by what the writer does next.
 
+pub mod dead_letters;
 pub mod dsn;
 pub mod mysql;
 pub mod sqlite;
@@ -44,6 +45,9 @@ pub trait Sink: Send {
     /// Undoes what was inserted and not committed; gives a connection up that cannot be trusted.
     fn abandon(&mut self, fault: &SinkError);
 }
+
+/// Without work it is tried this often whether the database takes writes.
+pub const PROVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Counts the owners of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,23 +15,20 @@ use self::lanes::Lanes;
 use self::recovery::Recovery;
 use self::transaction::Attempt;
 use self::trouble::Trouble;
-use crate::dead_letters::DeadLetters;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
 use crate::journal::handle::{LaneHandle, Origin};
 use crate::metrics::{ErrorClass, WriterCounters};
-use crate::sink::{Fault, InsertTimes, Sink, SinkError};
+use crate::sink::dead_letters::DeadLetters;
+use crate::sink::{Fault, InsertTimes, PROVE_EVERY, Sink, SinkError};
 
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// How often a writer that waits looks whether the process drains.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
-
-/// Without work it is tried this often whether the database takes writes.
-pub const PROVE_EVERY: Duration = Duration::from_secs(15);
 
 /// What a writer is given.
 pub struct Writer {

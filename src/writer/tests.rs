@@ -249,7 +249,10 @@ impl Bench {
     }
 
     fn letters(&self) -> usize {
-        let path = self.directory.path().join(crate::dead_letters::FILE_NAME);
+        let path = self
+            .directory
+            .path()
+            .join(crate::sink::dead_letters::FILE_NAME);
         std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
     }
 

@@ -1,0 +1,50 @@
+//! The bound on open connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bound on open connections, of all shards together.
+#[derive(Debug)]
+pub struct ConnectionSlots {
+    open: AtomicUsize,
+    max: usize,
+}
+
+impl ConnectionSlots {
+    /// Room for `max` connections.
+    pub fn new(max: usize) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that may be open at once.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Takes a slot, if one is free. It is free again when the value is dropped.
+    pub fn take(self: &Arc<Self>) -> Option<Slot> {
+        let more = |open| (open < self.max).then_some(open + 1);
+        let taken = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Slot(Arc::clone(self)))
+    }
+}
+
+/// The right to one open connection.
+#[derive(Debug)]
+pub struct Slot(Arc<ConnectionSlots>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
