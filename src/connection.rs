@@ -20,7 +20,8 @@ use crate::http::response::{self, Status};
 use crate::input::{INPUT_BYTES_MAX, make_room};
 use crate::keeping::{self, Broken, Promise};
 use crate::os::connection_limit::Slot;
-use crate::shard::{Driver, Shard};
+use crate::os::io_driver::IoDriver;
+use crate::shard::Shard;
 
 /// Task, table entry and socket state of a connection in this process, generously.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
@@ -83,7 +84,7 @@ impl Connection<'_> {
             }
             loop {
                 let (next, promise) = self.turn(&mut conversation, &mut input);
-                if self.shard.driver == Driver::Ring {
+                if matches!(self.shard.driver, IoDriver::IoUring(_)) {
                     self.shard.inputs.put_away(&mut input);
                 }
                 let (next, unsent) = match promise {
@@ -106,8 +107,8 @@ impl Connection<'_> {
     /// Appends what arrives to `input`; 0 is the end. `last` is how much the read before brought.
     async fn read(&mut self, input: &mut BytesMut, last: usize) -> io::Result<usize> {
         match self.shard.driver {
-            Driver::Ring => self.read_when_ready(input).await,
-            Driver::Epoll => self.read_as_it_arrives(input, last).await,
+            IoDriver::IoUring(_) => self.read_when_ready(input).await,
+            IoDriver::Epoll => self.read_as_it_arrives(input, last).await,
         }
     }
 

@@ -14,6 +14,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::connection;
 use crate::os::connection_limit::ConnectionSlots;
+use crate::os::io_driver::IoDriver;
 use crate::os::listen::Queue;
 use crate::shard::Shard;
 
@@ -58,7 +59,7 @@ pub fn start(
     shard: Rc<Shard>,
     slots: Arc<ConnectionSlots>,
 ) -> io::Result<Accepting> {
-    let is_epoll = monoio::utils::is_legacy();
+    let is_epoll = shard.driver == IoDriver::Epoll;
     // The ring waits on a blocking socket; epoll needs one that never blocks.
     listener.set_nonblocking(is_epoll)?;
     let socket = listener.try_clone()?;

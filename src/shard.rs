@@ -24,6 +24,7 @@ use crate::keeping::Keeping;
 use crate::listener::{self, Stopping};
 use crate::metrics::{SealCause, ShardCounters};
 use crate::os::connection_limit::ConnectionSlots;
+use crate::os::io_driver::IoDriver;
 use crate::os::listen::Queue;
 
 /// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
@@ -65,6 +66,8 @@ pub struct ShardParts {
     pub counters: Arc<ShardCounters>,
     /// What the `name` column takes.
     pub name_rule: Arc<SharedNameRule>,
+    /// What its event loop waits with.
+    pub driver: IoDriver,
     /// The bound on connections, of all shards together.
     pub slots: Arc<ConnectionSlots>,
     /// A batch is sealed when its oldest event is this old.
@@ -76,33 +79,13 @@ pub struct ShardParts {
     pub control: UnixStream,
 }
 
-/// What an event loop waits with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// io_uring.
-    Ring,
-    /// epoll, where io_uring is denied.
-    Epoll,
-}
-
-impl Driver {
-    /// That of the loop that runs on this thread.
-    fn of_this_thread() -> Self {
-        if monoio::utils::is_legacy() {
-            Self::Epoll
-        } else {
-            Self::Ring
-        }
-    }
-}
-
 /// What connections of a shard share. Lives on one thread.
 #[derive(Debug)]
 pub struct Shard {
     /// What requests are answered with.
     pub desk: RefCell<Desk>,
     /// What its event loop waits with.
-    pub driver: Driver,
+    pub driver: IoDriver,
     /// Memory for what connections read, where its loop waits on the ring.
     pub inputs: Inputs,
     /// Scratch: answers of the present turn, not yet sent.
@@ -121,7 +104,7 @@ impl Shard {
     pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         let shard = Rc::new(Self {
             desk: RefCell::new(Desk::new(parts.keeping, parts.counters, parts.name_rule)),
-            driver: Driver::of_this_thread(),
+            driver: parts.driver,
             inputs: Inputs::default(),
             out: RefCell::default(),
             decoded: RefCell::default(),
@@ -131,14 +114,16 @@ impl Shard {
         });
         let mut control = monoio::net::UnixStream::from_std(parts.control)?;
         // The ring waits on a blocking socket; epoll needs one that never blocks.
-        parts.bell.set_nonblocking(shard.driver == Driver::Epoll)?;
+        parts
+            .bell
+            .set_nonblocking(shard.driver == IoDriver::Epoll)?;
         let bell = monoio::net::UnixStream::from_std(parts.bell)?;
         match shard.driver {
-            Driver::Ring => {
+            IoDriver::IoUring(_) => {
                 let gathering = Gathering::new()?;
                 monoio::spawn(groups::commit_on_ring(Rc::clone(&shard), gathering));
             }
-            Driver::Epoll => {
+            IoDriver::Epoll => {
                 monoio::spawn(groups::commit_by_thread(Rc::clone(&shard)));
             }
         }

@@ -28,7 +28,8 @@ use hakaru::http::request::Request;
 use hakaru::http::response::{Answer, Answers};
 use hakaru::journal::commit;
 use hakaru::journal::handle::{Bell, LaneHandle};
-use hakaru::keeping::{JournalBound, Keeping, Medium};
+use hakaru::journal::quota::JournalBound;
+use hakaru::keeping::{Keeping, Medium};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

@@ -16,8 +16,9 @@ use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
 use hakaru::journal::commit;
 use hakaru::journal::handle::{Bell, LaneHandle};
+use hakaru::journal::quota::JournalBound;
 use hakaru::journal::record::{self, Found, SegmentId, SegmentNumber};
-use hakaru::keeping::{JournalBound, Keeping, Medium};
+use hakaru::keeping::{Keeping, Medium};
 use hakaru::sink::mysql;
 
 /// Events of each case; also those of a full batch.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::UnixMillis;
 use crate::event::ack::Ack;
-use crate::keeping::JournalBound;
+use crate::journal::quota::JournalBound;
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionSlots;
 use crate::sink::PROVE_EVERY;

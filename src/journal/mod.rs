@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod janitor;
 pub mod lane;
 mod note;
+pub mod quota;
 pub mod reader;
 pub mod record;
 #[cfg(test)]

@@ -14,7 +14,6 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use self::journal::Journal;
-pub use self::journal::JournalBound;
 use self::promises::Promises;
 pub use self::promises::{Broken, Promise};
 use crate::event::Event;
@@ -26,6 +25,7 @@ use crate::handoff::{Handoff, Span, Work};
 use crate::journal::blocks::Blocks;
 use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write, Written};
 use crate::journal::handle::LaneHandle;
+use crate::journal::quota::JournalBound;
 use crate::metrics::{SealCause, ShardCounters};
 
 /// Batches under way with which a writer has enough to do: one being stored, one to follow.

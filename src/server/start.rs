@@ -22,7 +22,8 @@ use crate::handoff::{self, Handoff, Work};
 use crate::journal::commit;
 use crate::journal::handle::{Bell, LaneHandle};
 use crate::journal::janitor::Janitor;
-use crate::keeping::{JournalBound, Keeping, Medium};
+use crate::journal::quota::JournalBound;
+use crate::keeping::{Keeping, Medium};
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionSlots;
 use crate::os::io_driver::{self, IoDriver};
@@ -206,6 +207,7 @@ impl Server {
             bell: heard,
             counters,
             name_rule: Arc::clone(&start.name_rule),
+            driver: start.driver,
             slots: Arc::clone(&start.slots),
             linger: config.linger,
             drain: config.drain_timeout / 2,
