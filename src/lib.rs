@@ -9,20 +9,9 @@
 //! and stores the batch in a [`sink`] as one transaction, and sends its memory back. What the database
 //! refuses ends in the [`sink::dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
 
-// What is set, and what the process may use.
-pub mod config;
-
-pub mod standard_output;
-
-// Tries all of that without serving.
-pub mod check;
-
-// The whole: starts the parts and drains them.
+pub mod cli;
+pub mod commands;
 pub mod server;
-
-pub mod upgrade;
-
-pub mod supervisor;
 
 // One core: from the socket to the open batch.
 pub mod shard;
@@ -39,36 +28,28 @@ pub mod groups;
 
 pub mod deadlines;
 
+// From the handoff to the row.
+pub mod writer;
+
+pub mod admin;
+
+pub mod metrics;
+
+pub mod handoff;
+
+pub mod sink;
+
+pub mod journal;
+
 pub mod http;
+
+// What travels.
+pub mod event;
 
 // Thin walls to the system.
 pub mod os;
 
 pub mod units;
-
-// What travels.
-pub mod event;
-
-pub mod journal;
-
-pub mod handoff;
-
-// From the handoff to the row.
-pub mod writer;
-
-pub mod sink;
-
-// What is counted on the way, and who tells it.
-pub mod metrics;
-
-pub mod admin;
-
-// Afterwards: people ask the database what landed.
-pub mod reading;
-
-pub mod report;
-
-pub mod reconcile;
 
 /// The version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

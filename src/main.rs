@@ -3,12 +3,14 @@
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
-use hakaru::config::{Config, ConfigError, Invocation};
+use hakaru::cli::stdout::standard_output;
+use hakaru::cli::{ConfigError, Invocation};
+use hakaru::commands::check;
+use hakaru::commands::reconcile::ReconcileError;
 use hakaru::os::{logging, process_list};
-use hakaru::reconcile::ReconcileError;
-use hakaru::standard_output::standard_output;
-use hakaru::upgrade::Program;
-use hakaru::{check, server};
+use hakaru::server;
+use hakaru::server::config::Config;
+use hakaru::server::upgrade::Program;
 
 /// A fault while running, a journal that is damaged, or a check that failed.
 const FAULT: u8 = 1;
@@ -17,7 +19,7 @@ const FAULT: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    match Config::from_process() {
+    match Invocation::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
         Ok(Invocation::Check(config, output)) => {
             ended(check::run(&config, output, &mut standard_output()))

@@ -9,7 +9,6 @@ pub mod blocks;
 mod bugs;
 pub mod commit;
 pub mod handle;
-pub mod inspect;
 pub mod janitor;
 pub mod lane;
 mod note;

@@ -1,9 +1,12 @@
 //! Starts writers and shards, waits for a signal, drains in order.
 
 pub(crate) mod bounds;
+pub mod config;
 mod sockets;
 mod start;
+mod systemd;
 mod threads;
+pub mod upgrade;
 mod watchdog;
 
 use std::io::{self, Write};
@@ -14,20 +17,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use self::config::AdminListen;
+use self::config::Config;
 pub(crate) use self::start::writer_count;
 use self::threads::{Notice, Role};
+use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
-use crate::config::AdminListen;
-use crate::config::Config;
 use crate::event::ack::Ack;
 use crate::journal::handle::{Bell, LaneHandle};
 use crate::metrics::Metrics;
 use crate::os::io_driver::IoUringRefused;
 use crate::os::limits::LimitError;
 use crate::sink::SinkError;
-use crate::supervisor;
-use crate::upgrade::{Inherited, Program, SocketUse, Successor};
 
 /// Why the server ended otherwise than by draining.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +167,7 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
         Err(_) => server.successor.is_some(),
     };
     if !has_successor {
-        supervisor::stopping();
+        systemd::stopping();
     }
     server.stop_accepting(has_successor);
     let drained = server.drain(config.drain_timeout, signals_allowed);
@@ -215,7 +217,7 @@ impl Server {
                 }
                 Ok(Notice::Successor(Err(why))) => {
                     log::error!("there is no successor, and this process serves on: {why}");
-                    supervisor::ready("takes events; the last reload failed");
+                    systemd::ready("takes events; the last reload failed");
                     self.successor = None;
                 }
                 Ok(Notice::Ended(role, outcome)) => {
@@ -243,13 +245,13 @@ impl Server {
         if let Some(announcement) = self.unannounced.take() {
             self.stage.serve();
             log::info!("{}", announcement.line);
-            supervisor::ready(&format!("takes events on {}", announcement.address));
+            systemd::ready(&format!("takes events on {}", announcement.address));
             announcement.inherited.serves();
         }
     }
 
     fn start_successor(&self) -> Option<Successor> {
-        supervisor::reloading();
+        systemd::reloading();
         let notify = self.notify.clone();
         let tell = move |outcome| {
             if notify.send(Notice::Successor(outcome)).is_err() {
@@ -266,7 +268,7 @@ impl Server {
             }
             Err(fault) => {
                 log::error!("there is no successor, and this process serves on: {fault}");
-                supervisor::ready("takes events; the last reload failed");
+                systemd::ready("takes events; the last reload failed");
                 None
             }
         }

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::ServerError;
-use crate::config::{AdminListen, Config};
 use crate::os::listen::{self, Queue};
-use crate::upgrade::{Inherited, SocketUse, share_out};
+use crate::server::config::{AdminListen, Config};
+use crate::server::upgrade::{Inherited, SocketUse, share_out};
 
 /// All of them.
 pub(super) struct Sockets {

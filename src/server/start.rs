@@ -15,7 +15,6 @@ use super::threads::{Notice, Role, spawn, watch_signals};
 use super::{Announcement, Server, ServerError};
 use crate::admin;
 use crate::admin::overview::{Facts, Overview, Stage};
-use crate::config::Config;
 use crate::event::ack::Ack;
 use crate::event::{NameRule, SharedNameRule, UnixMillis};
 use crate::handoff::{self, Handoff, Work};
@@ -29,13 +28,14 @@ use crate::os::connection_limit::ConnectionSlots;
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
 use crate::os::listen::Queue;
+use crate::server::config::Config;
+use crate::server::upgrade::{Inherited, Program};
 use crate::shard::{Shard, ShardParts};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
 use crate::sink::mysql::MySqlSink;
 use crate::sink::sqlite::SqliteSink;
 use crate::sink::{CREATE_CHECKPOINTS, Sink};
-use crate::upgrade::{Inherited, Program};
 use crate::writer::Writer;
 
 /// How long the start waits to hear what the database takes, before it serves on assumptions.

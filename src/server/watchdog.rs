@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::systemd;
 use crate::metrics::Metrics;
-use crate::supervisor;
 
 /// How long there is nothing to do where nobody watches.
 const UNWATCHED: Duration = Duration::from_secs(3600);
@@ -20,7 +20,7 @@ pub(super) struct Watchdog {
 impl Watchdog {
     pub(super) fn new() -> Self {
         Self {
-            every: supervisor::watchdog(),
+            every: systemd::watchdog(),
             due: Instant::now(),
             heartbeats: Vec::new(),
         }
@@ -44,7 +44,7 @@ impl Watchdog {
             .all(|(shard, now)| self.heartbeats.get(shard) != Some(now));
         self.due = Instant::now() + every;
         if all_beat {
-            supervisor::alive();
+            systemd::alive();
             self.heartbeats = heartbeats;
         } else {
             log::error!("an event loop stands still: the watchdog is not fed");

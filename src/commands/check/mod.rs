@@ -13,9 +13,9 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::config::Config;
-use crate::journal::inspect::Output;
+use crate::commands::journal::Output;
 use crate::os::process_list;
+use crate::server::config::Config;
 use crate::server::writer_count;
 use crate::sink::dsn::DataSource;
 use machine::Machine;

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use super::tally::Tally;
-use crate::reading::terminal::Progress;
+use crate::commands::query::terminal::Progress;
 
 /// Most bytes of a line of NDJSON: a name of 255 characters, each as two escapes, takes less than 4 KiB.
 const LINE_BYTES_MAX: u64 = 64 * 1024;

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::Findings;
 use super::figures::Figures;
-use crate::reading::ReadingError;
+use crate::commands::query::ReadingError;
 
 /// One document.
 pub(super) fn write_json(out: &mut dyn Write, findings: &Findings) -> Result<(), ReadingError> {
-    let civil = |bound: &Option<crate::reading::moment::Bound>| {
+    let civil = |bound: &Option<crate::commands::query::moment::Bound>| {
         bound.as_ref().map(|bound| bound.civil.clone())
     };
     let names = findings.listed.iter().map(|named| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// Requests are answered from now on, and this is the process to look at.
-pub fn ready(status: &str) {
+pub(super) fn ready(status: &str) {
     tell(&[
         NotifyState::MainPid(std::process::id()),
         NotifyState::Status(status),
@@ -14,7 +14,7 @@ pub fn ready(status: &str) {
 }
 
 /// A successor is being started; [`ready`] ends it, of the successor or of this process.
-pub fn reloading() {
+pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(fault) => log::debug!("the clock cannot be read: {fault}"),
@@ -22,12 +22,12 @@ pub fn reloading() {
 }
 
 /// The process drains.
-pub fn stopping() {
+pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// The process is alive.
-pub fn alive() {
+pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
@@ -39,7 +39,7 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// How often the process must say that it is alive: at half of the time after which it is taken for
 /// dead. `None` where nobody listens.
-pub fn watchdog() -> Option<Duration> {
+pub(super) fn watchdog() -> Option<Duration> {
     let variable = |name| std::env::var(name).ok();
     interval(
         variable("WATCHDOG_USEC").as_deref(),

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use self::figures::{Figures, Named};
 use self::timeline::Timeline;
-use crate::reading::dialect::Rows;
-use crate::reading::moment::{Range, Span};
-use crate::reading::terminal::{Progress, Screen};
-use crate::reading::{Reading, ReadingError};
+use crate::commands::query::dialect::Rows;
+use crate::commands::query::moment::{Range, Span};
+use crate::commands::query::terminal::{Progress, Screen};
+use crate::commands::query::{Reading, ReadingError};
 use crate::sink::dsn::DataSource;
 
 /// How the answer is written.

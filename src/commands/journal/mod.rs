@@ -8,17 +8,30 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::janitor::lanes;
-use super::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
-use super::segment::{segment_name, segments};
-use super::storage::Disk;
-use crate::config::JournalQuestion;
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, NotALaneId, Position};
+use crate::journal::janitor::lanes;
+use crate::journal::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
+use crate::journal::segment::{segment_name, segments};
+use crate::journal::storage::Disk;
 
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;
+
+/// What is asked of a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalQuestion {
+    /// Which lanes there are, who owns them, how much they hold.
+    List,
+    /// Every event of a lane.
+    Dump {
+        /// The lane, as `list` shows it.
+        lane: String,
+    },
+    /// Whether everything can be read.
+    Verify,
+}
 
 /// How the answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

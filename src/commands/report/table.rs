@@ -7,8 +7,8 @@ use unicode_width::UnicodeWidthStr;
 use super::Findings;
 use super::figures::Figures;
 use super::timeline::Timeline;
-use crate::reading::ReadingError;
-use crate::reading::terminal::{Screen, padded};
+use crate::commands::query::ReadingError;
+use crate::commands::query::terminal::{Screen, padded};
 
 /// Columns of a terminal that a name may take, so that bars have room.
 const NAME_WIDTH: std::ops::RangeInclusive<usize> = 12..=32;

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::reading::dialect::Dialect;
-use crate::reading::{Cell, ReadingError};
+use crate::commands::query::dialect::Dialect;
+use crate::commands::query::{Cell, ReadingError};
 
 /// Number of [`columns`].
 pub(super) const COLUMNS: usize = 8;

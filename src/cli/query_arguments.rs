@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::ConfigError;
 use super::values::{duration, optional_count, refused};
-use crate::journal::inspect::Output;
-use crate::reading::moment::{ACCEPTED, Moment, Span};
-use crate::reconcile::{Expectation, Reconciliation};
-use crate::report::{Format, Report};
+use crate::commands::journal::Output;
+use crate::commands::query::moment::{ACCEPTED, Moment, Span};
+use crate::commands::reconcile::{Expectation, Reconciliation};
+use crate::commands::report::{Format, Report};
 use crate::sink::dsn::DataSource;
 
 /// Most names that a report lists, and most of each kind that a comparison lists.

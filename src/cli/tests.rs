@@ -1,10 +1,14 @@
 //! Settings as they are given, and what becomes of them.
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::event::ack::Ack;
+use crate::os::io_driver::IoChoice;
 
 fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
     let arguments = std::iter::once("hakaru").chain(arguments.iter().copied());
-    Config::read(Arguments::read(arguments)?, String::new())
+    super::read(Arguments::read(arguments)?, String::new())
 }
 
 #[test]
@@ -80,7 +84,7 @@ fn a_wrong_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
 #[test]
 fn a_wrong_filter_is_refused() {
     let arguments = Arguments::read(["hakaru"]).unwrap();
-    let error = Config::read(arguments, "hakaru=loud".to_owned())
+    let error = super::read(arguments, "hakaru=loud".to_owned())
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("HAKARU_LOG: \"hakaru=loud\""), "{error}");

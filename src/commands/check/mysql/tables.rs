@@ -4,7 +4,7 @@ use mysql::prelude::Queryable;
 use mysql::{Params, Value};
 
 use super::Server;
-use crate::check::Found;
+use crate::commands::check::Found;
 use crate::event::position::{LaneId, Position};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
 use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
@@ -256,7 +256,7 @@ fn would_be_allowed(server: &mut Server<'_>, statements: &[String]) -> Result<Fo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::commands::check::Level;
 
     fn column(name: &str, kind: &str) -> Column {
         Column {

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use super::reading::{ReconcileArguments, ReportArguments};
+use super::query_arguments::{ReconcileArguments, ReportArguments};
+use crate::commands::journal::JournalQuestion;
 
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
 ///
@@ -186,7 +187,7 @@ impl Arguments {
 
 /// What to look at in a journal.
 #[derive(Debug, clap::Subcommand)]
-pub enum JournalQuestion {
+pub(super) enum JournalQuestions {
     /// Lists the lanes: who owns them, how much they hold
     List,
     /// Writes every event of a lane
@@ -230,11 +231,21 @@ pub(super) enum Command {
         json: bool,
 
         #[command(subcommand)]
-        question: JournalQuestion,
+        question: JournalQuestions,
     },
     /// Says what landed: events and sums by name, and over time
     Report(ReportArguments),
 
     /// Compares a number or a list of events with the rows (exit code 1 where they do not agree)
     Reconcile(ReconcileArguments),
+}
+
+impl From<JournalQuestions> for JournalQuestion {
+    fn from(asked: JournalQuestions) -> Self {
+        match asked {
+            JournalQuestions::List => Self::List,
+            JournalQuestions::Dump { lane } => Self::Dump { lane },
+            JournalQuestions::Verify => Self::Verify,
+        }
+    }
 }

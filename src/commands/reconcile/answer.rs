@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::elsewhere::Unread;
-use crate::reading::ReadingError;
-use crate::reading::moment::Range;
-use crate::reading::terminal::Screen;
+use crate::commands::query::ReadingError;
+use crate::commands::query::moment::Range;
+use crate::commands::query::terminal::Screen;
 
 /// Columns of a terminal that a name may take.
 const NAME_WIDTH_MAX: usize = 48;
@@ -206,7 +206,7 @@ impl Answer {
 
     /// One document.
     pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
-        let bound = |bound: &Option<crate::reading::moment::Bound>| {
+        let bound = |bound: &Option<crate::commands::query::moment::Bound>| {
             bound.as_ref().map(|bound| bound.civil.clone())
         };
         let listed = self.listed.iter().map(|found| {

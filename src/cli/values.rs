@@ -5,12 +5,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ConfigError;
 use super::arguments::Arguments;
-use super::{AdminListen, ConfigError, DEFAULT_ADMIN_LISTEN};
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
 use crate::os::io_driver::IoChoice;
 use crate::os::logging::LogFormat;
+use crate::server::config::{AdminListen, DEFAULT_ADMIN_LISTEN};
 use crate::units;
 
 /// An empty variable, as deployment files leave them, is as good as none.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Found};
-use crate::config::AdminListen;
-use crate::config::Config;
+use crate::server::config::AdminListen;
+use crate::server::config::Config;
 
 /// A setting with a number, where more is better.
 struct Setting {
@@ -143,7 +143,7 @@ fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::commands::check::Level;
 
     fn said(text: &str) -> io::Result<String> {
         Ok(text.to_owned())

@@ -6,10 +6,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
+use crate::commands::journal::{Inspection, Output};
+use crate::commands::query::moment::Range;
+use crate::commands::query::{Reading, ReadingError};
 use crate::event::position::{LaneId, Position};
-use crate::journal::inspect::{Inspection, Output};
-use crate::reading::moment::Range;
-use crate::reading::{Reading, ReadingError};
 use crate::sink::dead_letters::FILE_NAME;
 
 /// Where an event is that is no row.

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
 use super::figures::Figures;
-use crate::reading::dialect::Rows;
-use crate::reading::{Reading, ReadingError, moment};
+use crate::commands::query::dialect::Rows;
+use crate::commands::query::{Reading, ReadingError, moment};
 
 /// Most columns.
 const COLUMNS_MAX: u64 = 60;

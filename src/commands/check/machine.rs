@@ -6,11 +6,11 @@ use std::{fs, thread};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::{Finding, Found, size};
-use crate::config::Config;
 use crate::os::io_driver::IoChoice;
 use crate::os::io_driver::{self, RING_BYTES_MAX};
 use crate::os::limits::{self, Core, LimitError};
 use crate::server::bounds::MemoryBound;
+use crate::server::config::Config;
 use crate::server::writer_count;
 
 /// Connections that a server for many senders should be able to hold.
@@ -218,7 +218,7 @@ fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::commands::check::Level;
 
     #[test]
     fn memory_that_connections_could_use_up_is_a_warning_with_a_number() {

@@ -18,11 +18,11 @@ pub use self::expected::{Expectation, ListError};
 use self::answer::{Answer, Kind, Listed};
 use self::elsewhere::{Elsewhere, Whereabouts};
 use self::tally::{Place, Tally};
-use crate::journal::inspect::{InspectError, Output};
-use crate::reading::dialect::Rows;
-use crate::reading::moment::Span;
-use crate::reading::terminal::{Progress, Screen};
-use crate::reading::{Reading, ReadingError};
+use crate::commands::journal::{InspectError, Output};
+use crate::commands::query::dialect::Rows;
+use crate::commands::query::moment::Span;
+use crate::commands::query::terminal::{Progress, Screen};
+use crate::commands::query::{Reading, ReadingError};
 use crate::sink::dsn::DataSource;
 
 /// Up to so many names of a list are named to the database, which then sends only their rows.

@@ -11,11 +11,11 @@ use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, stat
 use nix::sys::statvfs::statvfs;
 
 use super::{Finding, Found, size};
-use crate::config::Config;
 use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
 use crate::journal::segment::SEGMENT_BYTES;
 use crate::journal::storage::{Disk, Storage, StorageFile};
+use crate::server::config::Config;
 
 /// Writes of a measurement, and the longest it may take: a slow disk is known after fewer.
 const WRITES: u64 = 200;
@@ -235,7 +235,7 @@ fn speed(measured: io::Result<Speed>, ack: Ack) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::commands::check::Level;
 
     #[test]
     fn a_slow_disk_is_said_where_answers_wait_for_it() {

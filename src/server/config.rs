@@ -1,0 +1,72 @@
+//! Everything that can be set for serving, checked.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::event::ack::Ack;
+use crate::event::batch::BatchEvents;
+use crate::os::io_driver::IoChoice;
+use crate::os::logging::LogFormat;
+use crate::sink::dsn::DataSource;
+
+/// The address where the admin port is by default.
+pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:9081";
+
+/// Where the admin port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// At the default address, if it is free: events matter more than what is said of them.
+    Default(SocketAddr),
+    /// There and nowhere else.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default(address) | Self::At(address) => address.fmt(out),
+            Self::Off => out.write_str("off"),
+        }
+    }
+}
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where rows go.
+    pub datasource: DataSource,
+    /// Where requests come in.
+    pub listen: SocketAddr,
+    /// Number of shards; `None`: as many cores as the process may use.
+    pub cores: Option<usize>,
+    /// What a 200 promises.
+    pub ack: Ack,
+    /// Journal and dead letters.
+    pub data_dir: PathBuf,
+    /// Most bytes of disk that events which are not stored may take, of all shards together.
+    pub journal_limit: u64,
+    /// How long segments are kept after their events were stored.
+    pub journal_keep: Duration,
+    /// A batch is sealed when it holds this many events …
+    pub batch_events: BatchEvents,
+    /// … or when its oldest event is this old.
+    pub linger: Duration,
+    /// Most connections to the database; `None`: one a shard.
+    pub db_connections: Option<usize>,
+    /// Most HTTP connections open at once; `None`: what the fd limit allows.
+    pub max_connections: Option<usize>,
+    /// Longest time from the signal to the exit.
+    pub drain_timeout: Duration,
+    /// Where the admin port is.
+    pub admin_listen: AdminListen,
+    /// `None`: text on a terminal, else JSON.
+    pub log_format: Option<LogFormat>,
+    /// The filter of log lines, in env_logger's syntax.
+    pub log_filter: String,
+    /// The I/O driver.
+    pub io: IoChoice,
+}
