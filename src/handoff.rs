@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
-use crate::journal::handle::LaneHandle;
+use crate::journal::lane_handle::LaneHandle;
 
 /// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
 /// Made when first needed and used for ever. With all of them full of events the shard sheds.

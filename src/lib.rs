@@ -16,18 +16,6 @@ pub mod server;
 // One core: from the socket to the open batch.
 pub mod shard;
 
-pub mod listener;
-
-pub mod connection;
-
-pub mod input;
-
-pub mod keeping;
-
-pub mod groups;
-
-pub mod deadlines;
-
 // From the handoff to the row.
 pub mod writer;
 

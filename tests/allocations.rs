@@ -26,10 +26,10 @@ use hakaru::http::events::{self, Intake};
 use hakaru::http::query::Rejection;
 use hakaru::http::request::Request;
 use hakaru::http::response::{Answer, Answers};
-use hakaru::journal::commit;
-use hakaru::journal::handle::{Bell, LaneHandle};
+use hakaru::journal::disk_thread;
+use hakaru::journal::lane_handle::{Bell, LaneHandle};
 use hakaru::journal::quota::JournalBound;
-use hakaru::keeping::{Keeping, Medium};
+use hakaru::shard::ingest::{Keeping, Medium};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -174,7 +174,7 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let (bell, _heard) = Bell::new().unwrap();
         let (opened, _lanes) = channel();
         let medium = if ack == Ack::Journaled {
-            let (disk, work) = commit::disk_thread(directory.path().to_owned(), bell, opened);
+            let (disk, work) = disk_thread::disk_thread(directory.path().to_owned(), bell, opened);
             std::thread::spawn(|| work.run());
             let bound = JournalBound::new(1 << 30, Arc::default());
             Medium::Journal(disk, bound)

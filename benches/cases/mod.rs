@@ -14,11 +14,11 @@ use hakaru::event::position::Position;
 use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
-use hakaru::journal::commit;
-use hakaru::journal::handle::{Bell, LaneHandle};
+use hakaru::journal::disk_thread;
+use hakaru::journal::lane_handle::{Bell, LaneHandle};
 use hakaru::journal::quota::JournalBound;
 use hakaru::journal::record::{self, Found, SegmentId, SegmentNumber};
-use hakaru::keeping::{Keeping, Medium};
+use hakaru::shard::ingest::{Keeping, Medium};
 use hakaru::sink::mysql;
 
 /// Events of each case; also those of a full batch.
@@ -103,7 +103,8 @@ impl Shard {
         let medium = match &directory {
             None => Medium::Memory(LaneHandle::in_memory().unwrap()),
             Some(directory) => {
-                let (disk, work) = commit::disk_thread(directory.path().to_owned(), bell, opened);
+                let (disk, work) =
+                    disk_thread::disk_thread(directory.path().to_owned(), bell, opened);
                 std::thread::spawn(|| work.run());
                 Medium::Journal(disk, JournalBound::new(1 << 30, Arc::default()))
             }

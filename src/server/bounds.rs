@@ -1,9 +1,9 @@
 //! The sum of everything that grows with load, known before it is served.
 
-use crate::connection::CONNECTION_BYTES_MAX;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::handoff::BATCHES_PER_SHARD;
 use crate::journal::record::PAYLOAD_BYTES_MAX;
+use crate::shard::connection::CONNECTION_BYTES_MAX;
 
 /// The most memory that what grows with load can take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
-use crate::journal::handle::{Bell, LaneHandle};
+use crate::journal::lane_handle::{Bell, LaneHandle};
 use crate::metrics::Metrics;
 use crate::os::io_driver::IoUringRefused;
 use crate::os::limits::LimitError;

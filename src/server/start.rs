@@ -18,11 +18,10 @@ use crate::admin::overview::{Facts, Overview, Stage};
 use crate::event::ack::Ack;
 use crate::event::{NameRule, SharedNameRule, UnixMillis};
 use crate::handoff::{self, Handoff, Work};
-use crate::journal::commit;
-use crate::journal::handle::{Bell, LaneHandle};
+use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
+use crate::journal::lane_handle::{Bell, LaneHandle};
 use crate::journal::quota::JournalBound;
-use crate::keeping::{Keeping, Medium};
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionSlots;
 use crate::os::io_driver::{self, IoDriver};
@@ -30,7 +29,8 @@ use crate::os::limits::{self, Core};
 use crate::os::listen::Queue;
 use crate::server::config::Config;
 use crate::server::upgrade::{Inherited, Program};
-use crate::shard::{Shard, ShardParts};
+use crate::shard::ingest::{Keeping, Medium};
+use crate::shard::{self, ShardParts};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
 use crate::sink::mysql::MySqlSink;
@@ -180,7 +180,7 @@ impl Server {
             Ack::Received => Medium::Memory(LaneHandle::in_memory()?),
             Ack::Journaled | Ack::Stored => {
                 let (journal, opened) = (start.journal.clone(), start.opened.clone());
-                let (disk, work) = commit::disk_thread(journal, bell.clone(), opened);
+                let (disk, work) = disk_thread::disk_thread(journal, bell.clone(), opened);
                 let run = move || {
                     work.run();
                     Ok(())
@@ -221,7 +221,7 @@ impl Server {
             move || {
                 limits::pin(core).map_err(|fault| format!("core {}: {fault}", core.0))?;
                 driver
-                    .block_on(Shard::run(parts))
+                    .block_on(shard::run(parts))
                     .map_err(|fault| format!("{driver}: {fault}"))
             },
         )?;

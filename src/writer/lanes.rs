@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
-use crate::journal::handle::LaneHandle;
+use crate::journal::lane_handle::LaneHandle;
 use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.

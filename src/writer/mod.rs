@@ -19,7 +19,7 @@ use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
-use crate::journal::handle::{LaneHandle, Origin};
+use crate::journal::lane_handle::{LaneHandle, Origin};
 use crate::metrics::{ErrorClass, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, InsertTimes, PROVE_EVERY, Sink, SinkError};

@@ -10,7 +10,7 @@ use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
-use crate::journal::handle::LaneHandle;
+use crate::journal::lane_handle::LaneHandle;
 use crate::journal::reader::{Filled, LaneReader, ReadError};
 use crate::journal::storage::Disk;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Run, StoreTimes, Storing};
 use crate::event::position::Position;
-use crate::journal::handle::LaneHandle;
+use crate::journal::lane_handle::LaneHandle;
 use crate::metrics::ErrorClass;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 

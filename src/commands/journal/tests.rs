@@ -3,8 +3,8 @@
 use super::*;
 use crate::event::UnixMillis;
 use crate::journal::record::{SegmentNumber, append_event, begin_record};
-use crate::journal::scribe::Scribe;
 use crate::journal::segment::make_directory;
+use crate::journal::test_writer::Scribe;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;

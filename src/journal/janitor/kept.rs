@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::trim::trim;
 use crate::event::UnixMillis;
 use crate::event::position::Position;
-use crate::journal::handle::{LaneHandle, Origin};
-use crate::journal::note;
+use crate::journal::lane_handle::{LaneHandle, Origin};
 use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
 use crate::journal::storage::Disk;
+use crate::journal::stored_note;
 
 /// Time between two words of a database that counts at most: a writer without work asks it more often,
 /// and while it is away nobody knows what it will have when it is back.
@@ -53,8 +53,8 @@ impl Kept {
         let (mut noted, mut end) = (Position::START, Position::START);
         let mut is_known = false;
         if let Some(directory) = &lane.directory {
-            noted = note::read(directory);
-            let found = note::end(directory, lane.id);
+            noted = stored_note::read(directory);
+            let found = stored_note::end(directory, lane.id);
             is_known = found.is_ok();
             end = found.unwrap_or_else(|fault| {
                 // Its writer will say so too.
@@ -84,7 +84,7 @@ impl Kept {
         if stored == self.noted || self.lane.is_removed() {
             return;
         }
-        match note::write(directory, stored) {
+        match stored_note::write(directory, stored) {
             Ok(()) => self.noted = stored,
             // Then the next process counts too much until the database is asked.
             Err(fault) => log::debug!("lane {}: nothing can be noted: {fault}", self.lane.id),

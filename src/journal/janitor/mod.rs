@@ -16,7 +16,7 @@ use nix::sys::statvfs::statvfs;
 
 use self::kept::Kept;
 use self::trim::written_bytes;
-use super::handle::{LaneHandle, Origin};
+use super::lane_handle::{LaneHandle, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, segment_name, segments};

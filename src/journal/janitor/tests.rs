@@ -4,7 +4,7 @@ use super::*;
 use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
 use crate::journal::record::{append_event, begin_record};
-use crate::journal::scribe::Scribe;
+use crate::journal::test_writer::Scribe;
 
 const SEGMENT: u64 = 64 * 1024;
 

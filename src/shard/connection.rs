@@ -14,14 +14,14 @@ use monoio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use crate::deadlines::{ConnectionId, Phase};
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
 use crate::http::response::{self, Status};
-use crate::input::{INPUT_BYTES_MAX, make_room};
-use crate::keeping::{self, Broken, Promise};
 use crate::os::connection_limit::Slot;
 use crate::os::io_driver::IoDriver;
-use crate::shard::Shard;
+use crate::shard::deadlines::{ConnectionId, Phase};
+use crate::shard::ingest::{self, Broken, Promise};
+use crate::shard::input::{INPUT_BYTES_MAX, make_room};
+use crate::shard::state::Shard;
 
 /// Task, table entry and socket state of a connection in this process, generously.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
@@ -208,7 +208,7 @@ impl Connection<'_> {
             .begin(self.id, Phase::Promise);
         let shard = self.shard;
         let outcome =
-            keeping::kept(|look| look(&mut shard.desk.borrow_mut().keeping), promise).await;
+            ingest::kept(|look| look(&mut shard.desk.borrow_mut().keeping), promise).await;
         let desk = &self.shard.desk;
         let next = match outcome {
             Ok(()) => {

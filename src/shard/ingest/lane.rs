@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Keeping;
-use super::journal::Journal;
+use super::group_buffer::Journal;
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::handoff::{Span, Work};
-use crate::journal::commit::Report;
+use crate::journal::disk_thread::Report;
 use crate::metrics::SealCause;
 
 impl Keeping {

@@ -12,11 +12,11 @@ use monoio::io::{CancelHandle, Canceller};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::connection;
 use crate::os::connection_limit::ConnectionSlots;
 use crate::os::io_driver::IoDriver;
 use crate::os::listen::Queue;
-use crate::shard::Shard;
+use crate::shard::connection;
+use crate::shard::state::Shard;
 
 /// How long accepting pauses when there is no file descriptor or no connection slot left.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -16,7 +16,7 @@ use std::sync::mpsc::{
 use std::time::Duration;
 
 use super::blocks::Blocks;
-use super::handle::{Bell, LaneHandle, Origin};
+use super::lane_handle::{Bell, LaneHandle, Origin};
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
 use super::storage::{Disk, StorageFile};

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::Write;
-use crate::keeping;
-use crate::shard::Shard;
+use crate::journal::disk_thread::Write;
+use crate::shard::ingest;
+use crate::shard::state::Shard;
 
 /// Turns of the loop that a group waits at most, and only while each of them brings more events. A busy
 /// shard writes less often then.
@@ -45,7 +45,7 @@ const GROUPS_UNYIELDING: u32 = 4;
 pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
     let mut segment = None;
     loop {
-        let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
         let Some(group) = group else {
             segment = None;
             continue;
@@ -69,7 +69,7 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
 /// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the bell.
 pub async fn commit_by_thread(shard: Rc<Shard>) {
     loop {
-        let group = keeping::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
         if let Some(group) = group {
             shard.desk.borrow().keeping.write_by_thread(group);
         }

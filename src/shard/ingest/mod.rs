@@ -2,9 +2,9 @@
 //!
 //! Positions are given here: every event that is taken has its place in the shard's lane.
 
-mod journal;
-mod lanes;
-mod promises;
+mod ack_waiters;
+mod group_buffer;
+mod lane;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use self::journal::Journal;
-use self::promises::Promises;
-pub use self::promises::{Broken, Promise};
+use self::ack_waiters::Promises;
+pub use self::ack_waiters::{Broken, Promise};
+use self::group_buffer::Journal;
 use crate::event::Event;
 use crate::event::Shed;
 use crate::event::ack::Ack;
@@ -23,8 +23,8 @@ use crate::event::batch::Batch;
 use crate::event::position::Position;
 use crate::handoff::{Handoff, Span, Work};
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Write, Written};
-use crate::journal::handle::LaneHandle;
+use crate::journal::disk_thread::{DiskThread, Order, REOPEN_AFTER, Write, Written};
+use crate::journal::lane_handle::LaneHandle;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{SealCause, ShardCounters};
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::event::position::Position;
-use crate::journal::handle::LaneHandle;
+use crate::journal::lane_handle::LaneHandle;
 
 /// What is to be so before an answer goes out: everything before a position of a lane is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

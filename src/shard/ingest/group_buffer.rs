@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
-use crate::journal::commit::{DiskThread, Order, REOPEN_AFTER, Report, Write, Written};
-use crate::journal::handle::LaneHandle;
+use crate::journal::disk_thread::{DiskThread, Order, REOPEN_AFTER, Report, Write, Written};
 use crate::journal::lane::Lane;
+use crate::journal::lane_handle::LaneHandle;
 use crate::journal::quota::{JournalBound, LaneUsage};
 use crate::journal::record::{
     EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, append_event,
