@@ -21,7 +21,7 @@ use hakaru::event::ack::Ack;
 use hakaru::event::batch::BatchEvents;
 use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
-use hakaru::http::conversation::{Awaited, Conversation, Next, Site};
+use hakaru::http::conversation::{Awaited, Conversation, Next, Service};
 use hakaru::http::events::{self, Intake};
 use hakaru::http::query::Rejection;
 use hakaru::http::request::Request;
@@ -62,13 +62,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A desk as a shard has it, without the shard's connections.
-struct Desk {
+/// A service as a shard has it, without the shard's connections.
+struct EventService {
     keeping: Keeping,
     answers: Answers,
 }
 
-impl Site for Desk {
+impl Service for EventService {
     fn respond(
         &mut self,
         request: &Request<'_>,
@@ -88,7 +88,7 @@ impl Site for Desk {
     }
 }
 
-impl Intake for Desk {
+impl Intake for EventService {
     fn name_rule(&self) -> NameRule {
         NameRule::DEPLOYED
     }
@@ -122,9 +122,9 @@ fn write(keeping: &mut Keeping) {
     }
 }
 
-/// Sends batch after batch through `desk`; `inbox` is the writer's end. Gives the allocations of this
+/// Sends batch after batch through `service`; `inbox` is the writer's end. Gives the allocations of this
 /// thread, after the first batches have grown to their size.
-fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
+fn allocations(mut service: EventService, inbox: &Receiver<Work>) -> u64 {
     let request = b"GET /hakaru?name=%E8%A8%88+purchase&value=120 HTTP/1.1\r\nHost: h\r\n\r\n";
     let mut conversation = Conversation::new();
     let mut input = BytesMut::with_capacity(1024);
@@ -134,20 +134,20 @@ fn allocations(mut desk: Desk, inbox: &Receiver<Work>) -> u64 {
             out.clear();
             input.reserve(request.len());
             input.extend_from_slice(request);
-            let next = conversation.turn(&mut input, &mut out, &mut decoded, &mut desk);
+            let next = conversation.turn(&mut input, &mut out, &mut decoded, &mut service);
             assert_eq!(next, Next::Read(Awaited::Request));
             assert!(
                 out.starts_with(b"HTTP/1.1 200 OK"),
                 "{}",
                 String::from_utf8_lossy(&out)
             );
-            write(&mut desk.keeping);
+            write(&mut service.keeping);
         }
         // The writer's part: the batch comes back when it is durable.
         let deadline = Instant::now() + PATIENCE;
         loop {
-            desk.keeping.hear();
-            write(&mut desk.keeping);
+            service.keeping.hear();
+            write(&mut service.keeping);
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
@@ -190,11 +190,11 @@ fn a_steady_stream_of_events_allocates_nothing() {
             keeping.hear();
             std::thread::yield_now();
         }
-        let desk = Desk {
+        let service = EventService {
             keeping,
             answers: Answers::new(0),
         };
-        let allocations = allocations(desk, &inbox);
+        let allocations = allocations(service, &inbox);
         // Positions of groups that are not stored yet are noted in a ring that doubles, rarely.
         assert!(
             allocations <= 4,

@@ -5,7 +5,7 @@ mod exposition;
 mod history;
 pub mod overview;
 mod process;
-mod site;
+mod service;
 mod stats;
 
 use std::cell::RefCell;
@@ -22,7 +22,7 @@ use monoio::time::timeout;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use self::overview::Overview;
-use self::site::Counter;
+use self::service::AdminService;
 use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Awaited, Conversation, Next};
 
@@ -66,7 +66,7 @@ pub fn start(listener: TcpListener, overview: Overview) -> io::Result<()> {
 
 /// What the connections share.
 struct Port {
-    counter: RefCell<Counter>,
+    service: RefCell<AdminService>,
     open: std::cell::Cell<usize>,
 }
 
@@ -77,12 +77,12 @@ fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
         .block_on(async move {
             let listener = monoio::net::TcpListener::from_std(listener)?;
             let port = Rc::new(Port {
-                counter: RefCell::new(Counter::new(overview)),
+                service: RefCell::new(AdminService::new(overview)),
                 open: std::cell::Cell::new(0),
             });
             monoio::spawn(sample(Rc::clone(&port)));
             loop {
-                if port.counter.borrow().is_handed_over() {
+                if port.service.borrow().is_handed_over() {
                     drop(listener);
                     // For the connections that are open.
                     return std::future::pending().await;
@@ -111,7 +111,7 @@ fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
 /// Looks at everything now and then, for plots and for what is said of the last minute.
 async fn sample(port: Rc<Port>) {
     loop {
-        port.counter.borrow_mut().sample();
+        port.service.borrow_mut().sample();
         monoio::time::sleep(history::STEP).await;
     }
 }
@@ -155,7 +155,7 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
                 &mut input,
                 &mut out,
                 &mut decoded,
-                &mut *port.counter.borrow_mut(),
+                &mut *port.service.borrow_mut(),
             );
             match timeout(ANSWER_PATIENCE, stream.write_all(out)).await {
                 Ok((written, _)) => written?,

@@ -1,6 +1,6 @@
 //! What is asked of port 8081: which path takes what, and how a request becomes an event.
 
-use super::conversation::Site;
+use super::conversation::Service;
 use super::query::{self, Rejection};
 use super::request::{Method, Request};
 use super::response::{Answer, Answers, Body, Cors, Status};
@@ -14,7 +14,7 @@ const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
 const LIVENESS_METHODS: &str = "GET, HEAD";
 
 /// Where events are taken.
-pub trait Intake: Site {
+pub trait Intake: Service {
     /// What the `name` column takes at present.
     fn name_rule(&self) -> NameRule;
 

@@ -45,20 +45,20 @@ const GROUPS_UNYIELDING: u32 = 4;
 pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
     let mut segment = None;
     loop {
-        let group = ingest::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().keeping)).await;
         let Some(group) = group else {
             segment = None;
             continue;
         };
         let (blocks, outcome) = write_on_ring(&mut segment, group).await;
         let written = shard
-            .desk
+            .service
             .borrow_mut()
             .keeping
             .end_write(blocks, outcome)
             .filter(|written| written.events >= EVENTS_MIN);
         if let Some(written) = written {
-            let taken = || shard.desk.borrow().keeping.taken();
+            let taken = || shard.service.borrow().keeping.taken();
             if let Err(fault) = gathering.wait(written.took, taken).await {
                 log::debug!("a turn of the loop: {fault}");
             }
@@ -69,9 +69,9 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
 /// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the bell.
 pub async fn commit_by_thread(shard: Rc<Shard>) {
     loop {
-        let group = ingest::group(|look| look(&mut shard.desk.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().keeping)).await;
         if let Some(group) = group {
-            shard.desk.borrow().keeping.write_by_thread(group);
+            shard.service.borrow().keeping.write_by_thread(group);
         }
     }
 }

@@ -169,20 +169,20 @@ impl Connection<'_> {
     ) -> (Next, Option<(Promise, u64)>) {
         let mut out = self.shard.out.borrow_mut();
         out.clear();
-        let mut desk = self.shard.desk.borrow_mut();
-        desk.read_clock();
-        let before = desk.keeping.taken();
+        let mut service = self.shard.service.borrow_mut();
+        service.read_clock();
+        let before = service.keeping.taken();
         let mut decoded = self.shard.decoded.borrow_mut();
-        let next = conversation.turn(input, &mut out, &mut decoded, &mut *desk);
-        desk.keeping.commit_soon();
-        let taken = desk.keeping.taken().since(before);
+        let next = conversation.turn(input, &mut out, &mut decoded, &mut *service);
+        service.keeping.commit_soon();
+        let taken = service.keeping.taken().since(before);
         let promise = if taken > 0 {
-            desk.keeping.promise()
+            service.keeping.promise()
         } else {
             None
         };
         if promise.is_none() {
-            desk.count_answers(Status::Ok, taken);
+            service.count_answers(Status::Ok, taken);
         }
         let mut deadlines = self.shard.deadlines.borrow_mut();
         match phase(next) {
@@ -207,17 +207,22 @@ impl Connection<'_> {
             .borrow_mut()
             .begin(self.id, Phase::Promise);
         let shard = self.shard;
-        let outcome =
-            ingest::kept(|look| look(&mut shard.desk.borrow_mut().keeping), promise).await;
-        let desk = &self.shard.desk;
+        let outcome = ingest::kept(
+            |look| look(&mut shard.service.borrow_mut().keeping),
+            promise,
+        )
+        .await;
+        let service = &self.shard.service;
         let next = match outcome {
             Ok(()) => {
-                desk.borrow().count_answers(Status::Ok, events);
+                service.borrow().count_answers(Status::Ok, events);
                 next
             }
             Err(Broken) => {
                 response::break_first_promise(&mut answers);
-                desk.borrow().count_answers(Status::ServiceUnavailable, 1);
+                service
+                    .borrow()
+                    .count_answers(Status::ServiceUnavailable, 1);
                 Next::CloseAfterSender
             }
         };
@@ -266,7 +271,7 @@ impl Connection<'_> {
         let unsent = {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
-            conversation.late(&input, &mut out, &mut *self.shard.desk.borrow_mut());
+            conversation.late(&input, &mut out, &mut *self.shard.service.borrow_mut());
             self.send(&out)?
         };
         // What a socket does not take at once from a peer this slow is not waited for.

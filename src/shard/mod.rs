@@ -82,8 +82,8 @@ pub struct ShardParts {
 
 /// Serves until the control stream ends, drains, and hands the last batch over.
 pub async fn run(parts: ShardParts) -> std::io::Result<()> {
-    let desk = service::Desk::new(parts.keeping, parts.counters, parts.name_rule);
-    let shard = Rc::new(Shard::new(desk, parts.driver));
+    let service = service::EventService::new(parts.keeping, parts.counters, parts.name_rule);
+    let shard = Rc::new(Shard::new(service, parts.driver));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // The ring waits on a blocking socket; epoll needs one that never blocks.
     parts
@@ -109,7 +109,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         let slots = Arc::clone(&parts.slots);
         accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
     }
-    shard.desk.borrow().counters.accepts.set(1);
+    shard.service.borrow().counters.accepts.set(1);
 
     // The read ends when the other end is closed, by intent or by death.
     let (ended, _) = control.read(vec![0; 1]).await;
@@ -126,12 +126,12 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
             all: parts.drain,
         },
     };
-    shard.desk.borrow_mut().draining = true;
+    shard.service.borrow_mut().draining = true;
     let stop = |accepting: listener::Accepting| accepting.stop(drain.queue);
     let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
     wait_for_connections(&shard, &stopping, drain).await;
     // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
-    shard.desk.borrow_mut().keeping.close();
+    shard.service.borrow_mut().keeping.close();
     Ok(())
 }
 
@@ -139,7 +139,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
 /// answered 503, and `/ok` is answered.
 async fn wait_for_lane(shard: &Shard) {
     let start = Instant::now();
-    while !shard.desk.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
+    while !shard.service.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
         monoio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -149,7 +149,7 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
     let start = Instant::now();
     while !(accepting.iter().all(Stopping::has_ended)
         && shard.deadlines.borrow().is_empty()
-        && !shard.desk.borrow().keeping.is_committing())
+        && !shard.service.borrow().keeping.is_committing())
     {
         let hurry = match start.elapsed() {
             age if age >= drain.all => Hurry::All,
@@ -177,9 +177,9 @@ async fn sweep_each_second(shard: Rc<Shard>) {
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
         quiet += 1;
-        shard.desk.borrow_mut().keeping.tell();
-        shard.desk.borrow().counters.heartbeat.add(1);
-        let shed = shard.desk.borrow().counters.shed.get();
+        shard.service.borrow_mut().keeping.tell();
+        shard.service.borrow().counters.heartbeat.add(1);
+        let shed = shard.service.borrow().counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
             log::warn!(
                 "{} events were shed: all that may wait for disk or database is full",
@@ -197,13 +197,13 @@ async fn sweep_each_second(shard: Rc<Shard>) {
 async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     loop {
         // A batch that is opened during a whole `linger` of sleep cannot be older at its end.
-        let wait = match shard.desk.borrow().keeping.opened_at() {
+        let wait = match shard.service.borrow().keeping.opened_at() {
             Some(opened_at) => linger.saturating_sub(opened_at.elapsed()),
             None => linger,
         };
         if wait.is_zero() {
             let is_busy = {
-                let keeping = &mut shard.desk.borrow_mut().keeping;
+                let keeping = &mut shard.service.borrow_mut().keeping;
                 keeping.seal_when_writer_is_free(SealCause::Age);
                 keeping.opened_at().is_some()
             };
@@ -223,13 +223,13 @@ async fn hear_the_bell(shard: Rc<Shard>, mut bell: monoio::net::UnixStream) {
         let (heard, buffer) = bell.read(rings).await;
         rings = buffer;
         match heard {
-            Ok(rung) if rung > 0 => shard.desk.borrow_mut().keeping.hear(),
+            Ok(rung) if rung > 0 => shard.service.borrow_mut().keeping.hear(),
             // The other end is held by the disk thread and the lanes: the shard is about to end.
             Ok(_) => return log::debug!("nobody rings the bell any more"),
             Err(fault) => {
                 log::warn!("bell: {fault}");
                 monoio::time::sleep(BUSY_POLL).await;
-                shard.desk.borrow_mut().keeping.hear();
+                shard.service.borrow_mut().keeping.hear();
             }
         }
     }

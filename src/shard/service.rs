@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::ingest::Keeping;
 use crate::event::{Event, NameRule, SharedNameRule, Shed, UnixMillis};
-use crate::http::conversation::Site;
+use crate::http::conversation::Service;
 use crate::http::events::{self, Intake};
 use crate::http::query::Rejection;
 use crate::http::request::Request;
@@ -15,7 +15,7 @@ use crate::metrics::ShardCounters;
 
 /// Where events are taken: what keeps them, and what answers are made of.
 #[derive(Debug)]
-pub struct Desk {
+pub struct EventService {
     /// Batches, journal, promises.
     pub keeping: Keeping,
     /// The counters of the shard.
@@ -27,7 +27,7 @@ pub struct Desk {
     pub draining: bool,
 }
 
-impl Desk {
+impl EventService {
     /// At the present second.
     pub fn new(
         keeping: Keeping,
@@ -65,7 +65,7 @@ impl Desk {
     }
 }
 
-impl Site for Desk {
+impl Service for EventService {
     fn respond(
         &mut self,
         request: &Request<'_>,
@@ -86,7 +86,7 @@ impl Site for Desk {
     }
 }
 
-impl Intake for Desk {
+impl Intake for EventService {
     fn name_rule(&self) -> NameRule {
         self.name_rule.get()
     }

@@ -4,14 +4,14 @@ use std::cell::{Cell, RefCell};
 
 use super::deadlines::{Deadlines, Hurry};
 use super::input::Inputs;
-use super::service::Desk;
+use super::service::EventService;
 use crate::os::io_driver::IoDriver;
 
 /// What connections of a shard share. Lives on one thread.
 #[derive(Debug)]
 pub struct Shard {
     /// What requests are answered with.
-    pub desk: RefCell<Desk>,
+    pub service: RefCell<EventService>,
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// Memory for what connections read, where its loop waits on the ring.
@@ -30,9 +30,9 @@ pub struct Shard {
 
 impl Shard {
     /// Without any connection.
-    pub fn new(desk: Desk, driver: IoDriver) -> Self {
+    pub fn new(service: EventService, driver: IoDriver) -> Self {
         Self {
-            desk: RefCell::new(desk),
+            service: RefCell::new(service),
             driver,
             inputs: Inputs::default(),
             out: RefCell::default(),

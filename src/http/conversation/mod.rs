@@ -14,8 +14,8 @@ const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 /// origin as large as a head.
 pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
 
-/// Whom requests are put to: the events' desk of a shard, or the admin port.
-pub trait Site {
+/// What answers requests: the events' service of a shard, or the admin port's.
+pub trait Service {
     /// Appends the answer to a complete request and counts it. `plain` is the shortest there is: 200,
     /// without a body. `decoded` is scratch.
     fn respond(
@@ -95,21 +95,21 @@ impl Conversation {
         input: &mut BytesMut,
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
-        site: &mut impl Site,
+        service: &mut impl Service,
     ) -> Next {
         loop {
             if out.len() >= OUTPUT_BYTES_TURN {
                 return Next::Write;
             }
             let next = match &mut self.place {
-                Place::Head => self.at_head(input, out, decoded, site),
+                Place::Head => self.at_head(input, out, decoded, service),
                 Place::Body { head, skip } => {
                     let head = *head;
                     match skip.advance(&input[head..]) {
-                        Err(fault) => Some(refuse(fault.into(), input, out, site)),
+                        Err(fault) => Some(refuse(fault.into(), input, out, service)),
                         Ok(used) if skip.is_done() => {
                             self.place = Place::Head;
-                            behind_body(head, used, input, out, decoded, site)
+                            behind_body(head, used, input, out, decoded, service)
                         }
                         Ok(_) => {
                             input.truncate(head);
@@ -130,12 +130,12 @@ impl Conversation {
     }
 
     /// The answer to a sender that took too long over the request it had begun.
-    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, site: &mut impl Site) {
+    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
         let refusal = match self.place {
             Place::Head => Refusal::HeadLate,
             Place::Body { .. } => Refusal::BodyLate,
         };
-        refuse(refusal, input, out, site);
+        refuse(refusal, input, out, service);
     }
 
     /// Handles one head, if it is complete. `None`: go on with what is behind it.
@@ -144,7 +144,7 @@ impl Conversation {
         input: &mut BytesMut,
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
-        site: &mut impl Site,
+        service: &mut impl Service,
     ) -> Option<Next> {
         // RFC 9112 section 2.2: empty lines before a request line are passed over.
         let blank = input
@@ -158,10 +158,10 @@ impl Conversation {
         let (request, head) = match request::parse(input) {
             Ok(Some(complete)) => complete,
             Ok(None) => return Some(Next::Read(Awaited::Head)),
-            Err(refusal) => return Some(refuse(refusal, input, out, site)),
+            Err(refusal) => return Some(refuse(refusal, input, out, service)),
         };
         if request.body == Framing::Empty {
-            let next = answer(&request, input.len() == head, out, decoded, site);
+            let next = answer(&request, input.len() == head, out, decoded, service);
             input.advance(head);
             return next;
         }
@@ -173,7 +173,7 @@ impl Conversation {
                 self.place = Place::Body { head, skip };
                 None
             }
-            Err(fault) => Some(refuse(fault.into(), input, out, site)),
+            Err(fault) => Some(refuse(fault.into(), input, out, service)),
         }
     }
 }
@@ -186,14 +186,14 @@ fn behind_body(
     input: &mut BytesMut,
     out: &mut Vec<u8>,
     decoded: &mut Vec<u8>,
-    site: &mut impl Site,
+    service: &mut impl Service,
 ) -> Option<Next> {
     let is_last = input.len() == head + body;
     let next = match request::parse(&input[..head]) {
-        Ok(Some((request, _))) => answer(&request, is_last, out, decoded, site),
+        Ok(Some((request, _))) => answer(&request, is_last, out, decoded, service),
         // The same bytes were a complete head before: they cannot have become another thing.
         Ok(None) => unreachable!("a head that was complete is not"),
-        Err(refusal) => return Some(refuse(refusal, input, out, site)),
+        Err(refusal) => return Some(refuse(refusal, input, out, service)),
     };
     input.advance(head + body);
     next
@@ -209,9 +209,9 @@ impl From<BodyFault> for Refusal {
 }
 
 /// Answers a request that is refused before it is understood.
-fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, site: &mut impl Site) -> Next {
+fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, service: &mut impl Service) -> Next {
     let (is_event, origin) = request::sniff(input);
-    site.write(
+    service.write(
         out,
         &Answer {
             status: refusal.status(),
@@ -236,12 +236,12 @@ fn answer(
     is_last: bool,
     out: &mut Vec<u8>,
     decoded: &mut Vec<u8>,
-    site: &mut impl Site,
+    service: &mut impl Service,
 ) -> Option<Next> {
     // While draining, what was pipelined before is still answered; the last answer says close.
     let (persistence, next) = match request.persistence {
         Persistence::Close => (Persistence::Close, Some(Next::Close)),
-        _ if site.is_draining() && is_last => (Persistence::Close, Some(Next::CloseAfterSender)),
+        _ if service.is_draining() && is_last => (Persistence::Close, Some(Next::CloseAfterSender)),
         kept => (kept, None),
     };
     let plain = Answer {
@@ -252,7 +252,7 @@ fn answer(
         body: Body::Empty,
         head_only: request.method == Method::Head,
     };
-    site.respond(request, plain, out, decoded);
+    service.respond(request, plain, out, decoded);
     next
 }
 

@@ -29,7 +29,7 @@ impl Fake {
     }
 }
 
-impl Site for Fake {
+impl Service for Fake {
     fn respond(
         &mut self,
         request: &Request<'_>,
@@ -72,7 +72,7 @@ impl Intake for Fake {
 }
 
 /// Feeds `input` in reads that end at `cuts`; gives all answers and what was to come next.
-fn talk(site: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
+fn talk(service: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
     let mut conversation = Conversation::new();
     let (mut buffer, mut out, mut decoded) = (BytesMut::new(), Vec::new(), Vec::new());
     let mut answers = Vec::new();
@@ -85,7 +85,7 @@ fn talk(site: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
         start = end;
         next = Next::Write;
         while next == Next::Write {
-            next = conversation.turn(&mut buffer, &mut out, &mut decoded, site);
+            next = conversation.turn(&mut buffer, &mut out, &mut decoded, service);
             assert!(out.len() <= OUTPUT_BYTES_MAX);
             answers.append(&mut out);
         }
@@ -166,26 +166,26 @@ fn every_row_of_the_table_of_requests() {
 
 #[test]
 fn head_makes_no_event_and_counts_no_rejection() {
-    let mut site = Fake::new();
+    let mut service = Fake::new();
     let head = |target: &str| format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n");
     let input = head("/hakaru?name=a&value=1") + &head("/hakaru?name=a&value=x");
-    let (answers, _) = talk(&mut site, input.as_bytes(), &[]);
+    let (answers, _) = talk(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "400"]);
     assert!(answers.ends_with("\r\n\r\n"), "no body: {answers}");
-    assert!(site.taken.is_empty() && site.rejected.is_empty());
+    assert!(service.taken.is_empty() && service.rejected.is_empty());
 }
 
 #[test]
 fn a_rejected_event_says_why_twice_and_is_counted() {
-    let mut site = Fake::new();
+    let mut service = Fake::new();
     let input =
         "GET /hakaru?name=a&value=4294967296 HTTP/1.1\r\nHost: h\r\nOrigin: https://o\r\n\r\n";
-    let (answer, next) = talk(&mut site, input.as_bytes(), &[]);
+    let (answer, next) = talk(&mut service, input.as_bytes(), &[]);
     let reason = "value: too large; accepted: decimal digits, 0 to 4294967295";
     assert!(answer.contains(&format!("\r\nX-Hakaru-Reason: {reason}\r\n")));
     assert!(answer.ends_with(&format!("\r\n\r\n{{\"error\":\"{reason}\"}}")));
     assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://o\r\n"));
-    assert_eq!(site.rejected, [Rejection::ValueTooLarge]);
+    assert_eq!(service.rejected, [Rejection::ValueTooLarge]);
     assert_eq!(next, Next::Read(Awaited::Request));
 }
 
@@ -201,16 +201,16 @@ fn refusals_carry_cors_on_the_event_path_and_close() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_up_to_a_close() {
-    let mut site = Fake::new();
+    let mut service = Fake::new();
     let input = get("/hakaru?name=a&value=1")
         + "\r\n"
         + &get("/nowhere")
         + "GET /hakaru?name=b&value=2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
         + &get("/hakaru?name=c&value=3");
-    let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+    let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "404", "200"]);
     assert_eq!(next, Next::Close);
-    assert_eq!(site.taken, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert_eq!(service.taken, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
 }
 
 #[test]
@@ -230,13 +230,13 @@ fn a_body_is_passed_over_and_the_next_request_found() {
         "Content-Length: 5\r\n\r\nhello",
         "Transfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n",
     ] {
-        let mut site = Fake::new();
+        let mut service = Fake::new();
         let input =
             format!("GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n{body}") + &get("/ok");
-        let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+        let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
         assert_eq!(statuses(&answers), ["200", "200"], "{body:?}");
         assert_eq!(next, Next::Read(Awaited::Request));
-        assert_eq!(site.taken.len(), 1);
+        assert_eq!(service.taken.len(), 1);
     }
 }
 
@@ -262,10 +262,10 @@ fn a_body_past_its_bound_is_refused_at_the_head() {
 
 #[test]
 fn without_room_an_event_is_shed_with_retry_after() {
-    let mut site = Fake::new();
-    site.room = 1;
+    let mut service = Fake::new();
+    service.room = 1;
     let input = get("/hakaru?name=a&value=1").repeat(2);
-    let (answers, next) = talk(&mut site, input.as_bytes(), &[]);
+    let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "503"]);
     assert!(answers.contains("\r\nRetry-After: 1\r\n"));
     assert_eq!(next, Next::Read(Awaited::Request));
@@ -273,9 +273,9 @@ fn without_room_an_event_is_shed_with_retry_after() {
 
 #[test]
 fn draining_answers_all_that_was_pipelined_and_closes_with_the_last() {
-    let mut site = Fake::new();
-    site.draining = true;
-    let (answers, next) = talk(&mut site, get("/ok").repeat(3).as_bytes(), &[]);
+    let mut service = Fake::new();
+    service.draining = true;
+    let (answers, next) = talk(&mut service, get("/ok").repeat(3).as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "200", "200"]);
     assert_eq!(answers.matches("Connection: close").count(), 1);
     assert_eq!(next, Next::CloseAfterSender);

@@ -6,7 +6,7 @@ use super::overview::{Overview, ShedSeen};
 use super::stats;
 use crate::event::UnixMillis;
 use crate::http::LIVENESS_PATH;
-use crate::http::conversation::Site;
+use crate::http::conversation::Service;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Answer, Answers, Body, Status};
 
@@ -32,7 +32,7 @@ const TEXT_FIELDS: &str = "Content-Type: text/plain; charset=utf-8\r\nCache-Cont
 const FADE_STEPS: u32 = 12;
 
 /// What answers: the overview, and what was seen of it before.
-pub(super) struct Counter {
+pub(super) struct AdminService {
     overview: Overview,
     history: History,
     shed_seen: ShedSeen,
@@ -42,7 +42,7 @@ pub(super) struct Counter {
 
 const _: () = assert!(STEP.as_secs() * FADE_STEPS as u64 == 60);
 
-impl Counter {
+impl AdminService {
     pub(super) fn new(overview: Overview) -> Self {
         Self {
             overview,
@@ -102,7 +102,7 @@ impl Counter {
     }
 }
 
-impl Site for Counter {
+impl Service for AdminService {
     fn respond(
         &mut self,
         request: &Request<'_>,
