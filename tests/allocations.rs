@@ -27,9 +27,9 @@ use hakaru::http::query::Rejection;
 use hakaru::http::request::Request;
 use hakaru::http::response::{Answer, Answers};
 use hakaru::journal::disk_thread;
-use hakaru::journal::lane_handle::{Bell, LaneHandle};
+use hakaru::journal::lane_handle::{LaneHandle, ShardNotifier};
 use hakaru::journal::quota::JournalBound;
-use hakaru::shard::ingest::{Keeping, Medium};
+use hakaru::shard::ingest::{Ingest, Medium};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -64,7 +64,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// A service as a shard has it, without the shard's connections.
 struct EventService {
-    keeping: Keeping,
+    ingest: Ingest,
     answers: Answers,
 }
 
@@ -94,7 +94,7 @@ impl Intake for EventService {
     }
 
     fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        self.keeping.take(Event {
+        self.ingest.take(Event {
             name,
             value,
             received_at: UnixMillis(0),
@@ -116,9 +116,9 @@ const EVENTS: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a shard without a ring does with a group.
-fn write(keeping: &mut Keeping) {
-    if let Some(group) = keeping.begin_write() {
-        keeping.write_by_thread(group);
+fn write(ingest: &mut Ingest) {
+    if let Some(group) = ingest.begin_write() {
+        ingest.write_by_thread(group);
     }
 }
 
@@ -141,13 +141,13 @@ fn allocations(mut service: EventService, inbox: &Receiver<Work>) -> u64 {
                 "{}",
                 String::from_utf8_lossy(&out)
             );
-            write(&mut service.keeping);
+            write(&mut service.ingest);
         }
         // The writer's part: the batch comes back when it is durable.
         let deadline = Instant::now() + PATIENCE;
         loop {
-            service.keeping.hear();
-            write(&mut service.keeping);
+            service.ingest.on_notify();
+            write(&mut service.ingest);
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
@@ -171,10 +171,11 @@ fn a_steady_stream_of_events_allocates_nothing() {
     let events_max = BatchEvents::new(EVENTS).unwrap();
     for ack in [Ack::Received, Ack::Journaled] {
         let directory = tempfile::tempdir().unwrap();
-        let (bell, _heard) = Bell::new().unwrap();
+        let (notifier, _heard) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
         let medium = if ack == Ack::Journaled {
-            let (disk, work) = disk_thread::disk_thread(directory.path().to_owned(), bell, opened);
+            let (disk, work) =
+                disk_thread::disk_thread(directory.path().to_owned(), notifier, opened);
             std::thread::spawn(|| work.run());
             let bound = JournalBound::new(1 << 30, Arc::default());
             Medium::Journal(disk, bound)
@@ -183,15 +184,15 @@ fn a_steady_stream_of_events_allocates_nothing() {
         };
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, events_max);
-        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium, 1000);
+        let mut ingest = Ingest::new(ack, Arc::default(), handoff, medium, 1000);
         let deadline = Instant::now() + PATIENCE;
-        while !keeping.is_open() {
+        while !ingest.is_open() {
             assert!(Instant::now() < deadline, "no lane was opened");
-            keeping.hear();
+            ingest.on_notify();
             std::thread::yield_now();
         }
         let service = EventService {
-            keeping,
+            ingest,
             answers: Answers::new(0),
         };
         let allocations = allocations(service, &inbox);

@@ -15,10 +15,10 @@ use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
 use hakaru::journal::disk_thread;
-use hakaru::journal::lane_handle::{Bell, LaneHandle};
+use hakaru::journal::lane_handle::{LaneHandle, ShardNotifier};
 use hakaru::journal::quota::JournalBound;
-use hakaru::journal::record::{self, Found, SegmentId, SegmentNumber};
-use hakaru::shard::ingest::{Keeping, Medium};
+use hakaru::journal::record::{self, ParsedRecord, SegmentId, SegmentNumber};
+use hakaru::shard::ingest::{Ingest, Medium};
 use hakaru::sink::mysql;
 
 /// Events of each case; also those of a full batch.
@@ -88,7 +88,7 @@ fn event(index: u32) -> Event<'static> {
 
 /// What keeps events for a shard, without the shard; the writer's end; and a disk that does nothing.
 pub struct Shard {
-    keeping: Keeping,
+    ingest: Ingest,
     to_store: Receiver<Work>,
     /// Of a journal: dropped after what writes to it.
     _journal: Option<tempfile::TempDir>,
@@ -97,28 +97,28 @@ pub struct Shard {
 impl Shard {
     /// One whose batches and groups have grown to their size.
     pub fn new(ack: Ack) -> Self {
-        let (bell, mut rung) = Bell::new().unwrap();
+        let (notifier, mut rung) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
         let directory = (ack != Ack::Received).then(|| tempfile::tempdir().unwrap());
         let medium = match &directory {
             None => Medium::Memory(LaneHandle::in_memory().unwrap()),
             Some(directory) => {
                 let (disk, work) =
-                    disk_thread::disk_thread(directory.path().to_owned(), bell, opened);
+                    disk_thread::disk_thread(directory.path().to_owned(), notifier, opened);
                 std::thread::spawn(|| work.run());
                 Medium::Journal(disk, JournalBound::new(1 << 30, Arc::default()))
             }
         };
         let (to_writer, to_store) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(EVENTS).unwrap());
-        let mut keeping = Keeping::new(ack, Arc::default(), handoff, medium, 1_000);
+        let mut ingest = Ingest::new(ack, Arc::default(), handoff, medium, 1_000);
         if directory.is_some() {
             // The first thing that the disk's thread says is that there is a lane.
             rung.read_exact(&mut [0]).unwrap();
-            keeping.hear();
+            ingest.on_notify();
         }
         let mut shard = Self {
-            keeping,
+            ingest,
             to_store,
             _journal: directory,
         };
@@ -132,10 +132,10 @@ impl Shard {
     /// writer would.
     pub fn fill_a_batch(&mut self) {
         for index in 0..EVENTS {
-            self.keeping.take(black_box(event(index))).unwrap();
+            self.ingest.take(black_box(event(index))).unwrap();
         }
-        if let Some(write) = self.keeping.begin_write() {
-            self.keeping.end_write(write.blocks, Ok(()));
+        if let Some(write) = self.ingest.begin_write() {
+            self.ingest.end_write(write.blocks, Ok(()));
         }
         match self.to_store.try_recv() {
             Ok(Work::Batch(sealed)) => sealed.give_back(),
@@ -170,7 +170,8 @@ pub fn encode_record(record: &mut Vec<u8>) {
 
 /// Judges a record and reads its events.
 pub fn read_record(bytes: &[u8]) {
-    let Found::Record(head, payload) = record::find_record(black_box(bytes), segment()) else {
+    let ParsedRecord::Record(head, payload) = record::parse_record(black_box(bytes), segment())
+    else {
         panic!("no record");
     };
     assert_eq!(head.events, EVENTS);

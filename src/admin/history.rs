@@ -19,7 +19,7 @@ const LOOKS: usize = 13;
 
 /// All that was counted, at a moment.
 #[derive(Debug, Clone)]
-struct Look {
+struct Sample {
     at: Instant,
     received: u64,
     stored: u64,
@@ -81,15 +81,15 @@ pub(super) struct Point {
 /// What is remembered.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    looks: VecDeque<Look>,
+    samples: VecDeque<Sample>,
     points: VecDeque<Point>,
 }
 
 impl History {
     /// Looks at everything; to be called every [`STEP`].
-    pub(super) fn look(&mut self, overview: &Overview) {
+    pub(super) fn sample(&mut self, overview: &Overview) {
         let totals = overview.metrics.totals();
-        let look = Look {
+        let sample = Sample {
             at: Instant::now(),
             received: totals.received - totals.recovered,
             stored: totals.stored,
@@ -98,37 +98,37 @@ impl History {
             cpu: Process::cpu(),
             times: Times::of(&overview.metrics),
         };
-        if let Some(before) = self.looks.back() {
-            let seconds = look.at.duration_since(before.at).as_secs_f64().max(0.001);
+        if let Some(before) = self.samples.back() {
+            let seconds = sample.at.duration_since(before.at).as_secs_f64().max(0.001);
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-            let times = look.times.since(&before.times);
+            let times = sample.times.since(&before.times);
             if self.points.len() == POINTS {
                 self.points.pop_front();
             }
             self.points.push_back(Point {
-                received: rate(look.received, before.received),
-                stored: rate(look.stored, before.stored),
-                rejected: rate(look.rejected, before.rejected),
-                shed: rate(look.shed, before.shed),
+                received: rate(sample.received, before.received),
+                stored: rate(sample.stored, before.stored),
+                rejected: rate(sample.rejected, before.rejected),
+                shed: rate(sample.shed, before.shed),
                 pending: totals.pending(),
                 connections: overview.slots.open(),
                 journal_bytes: overview.journal.as_ref().map_or(0, |bound| bound.bytes()),
                 journal_sync: times.journal_sync.quantile(0.99).map(micros),
                 store: times.store.quantile(0.99).map(micros),
                 event_age: times.event_age.quantile(0.99).map(millis),
-                cpu_cores: look.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds,
+                cpu_cores: sample.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds,
             });
         }
-        if self.looks.len() == LOOKS {
-            self.looks.pop_front();
+        if self.samples.len() == LOOKS {
+            self.samples.pop_front();
         }
-        self.looks.push_back(look);
+        self.samples.push_back(sample);
     }
 
     /// What took how long in the last minute.
     pub(super) fn last_minute(&self, metrics: &Metrics) -> Times {
         let now = Times::of(metrics);
-        match self.looks.front() {
+        match self.samples.front() {
             Some(first) => now.since(&first.times),
             None => now,
         }
@@ -136,7 +136,7 @@ impl History {
 
     /// When the last point was made, in seconds since 1970.
     pub(super) fn end(&self) -> u64 {
-        let age = self.looks.back().map(|look| look.at.elapsed());
+        let age = self.samples.back().map(|sample| sample.at.elapsed());
         UnixMillis::now().seconds() - age.unwrap_or_default().as_secs()
     }
 

@@ -8,7 +8,7 @@ use crate::event::UnixMillis;
 use crate::event::ack::Ack;
 use crate::journal::quota::JournalBound;
 use crate::metrics::Metrics;
-use crate::os::connection_limit::ConnectionSlots;
+use crate::os::connection_limit::ConnectionLimit;
 use crate::sink::PROVE_EVERY;
 
 /// A write that was proven so long ago says nothing of the present.
@@ -113,7 +113,7 @@ pub struct Overview {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Open connections and their bound.
-    pub slots: Arc<ConnectionSlots>,
+    pub slots: Arc<ConnectionLimit>,
     /// The journal's bytes and their bound; `None` without a journal.
     pub journal: Option<JournalBound>,
     /// How far the server is.

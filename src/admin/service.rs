@@ -55,7 +55,7 @@ impl AdminService {
 
     /// Looks at everything; to be called every [`STEP`].
     pub(super) fn sample(&mut self) {
-        self.history.look(&self.overview);
+        self.history.sample(&self.overview);
         self.overview.readiness(&mut self.shed_seen);
         self.steps = (self.steps + 1) % FADE_STEPS;
         if self.steps == 0 {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::ConfigError;
 use super::values::{duration, optional_count, refused};
 use crate::commands::journal::Output;
-use crate::commands::query::moment::{ACCEPTED, Moment, Span};
+use crate::commands::query::moment::{ACCEPTED, Moment, TimeSpan};
 use crate::commands::reconcile::{Expectation, Reconciliation};
 use crate::commands::report::{Format, Report};
 use crate::sink::dsn::DataSource;
@@ -99,7 +99,7 @@ pub(super) struct ReconcileArguments {
 }
 
 impl Which {
-    fn span(&self) -> Result<Span, ConfigError> {
+    fn span(&self) -> Result<TimeSpan, ConfigError> {
         let moment = |setting, text: &Option<String>| -> Result<Option<Moment>, ConfigError> {
             let Some(text) = text else {
                 return Ok(None);
@@ -107,7 +107,7 @@ impl Which {
             let read = text.parse().ok().map(Some);
             read.ok_or_else(|| refused(setting, text, ACCEPTED))
         };
-        Ok(Span {
+        Ok(TimeSpan {
             from: moment("--from", &self.from)?,
             to: moment("--to", &self.to)?,
         })

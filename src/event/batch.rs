@@ -34,7 +34,7 @@ impl BatchEvents {
 /// One event without its name: the name ends at `name_end` in the arena and starts where the one
 /// before it ends.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct EventSlot {
     received_at: UnixMillis,
     value: u32,
     name_end: u32,
@@ -46,7 +46,7 @@ struct Slot {
 /// the batch comes back, so that in the steady state an event allocates nothing.
 #[derive(Debug)]
 pub struct Batch {
-    slots: Vec<Slot>,
+    slots: Vec<EventSlot>,
     names: String,
     events_max: BatchEvents,
     opened_at: Option<Instant>,
@@ -65,7 +65,7 @@ impl Batch {
 
     /// The most memory a batch of `events_max` ever takes, in bytes.
     pub fn bytes_max(events_max: BatchEvents) -> usize {
-        events_max.get() * size_of::<Slot>() + BATCH_NAME_BYTES_MAX.next_power_of_two()
+        events_max.get() * size_of::<EventSlot>() + BATCH_NAME_BYTES_MAX.next_power_of_two()
     }
 
     /// Appends an event, or says that the batch is full by count or by bytes.
@@ -83,7 +83,7 @@ impl Batch {
                 .reserve_exact(name_end.next_power_of_two() - self.names.len());
         }
         self.names.push_str(event.name);
-        self.slots.push(Slot {
+        self.slots.push(EventSlot {
             received_at: event.received_at,
             value: event.value,
             #[expect(

@@ -28,13 +28,13 @@ pub enum BodyFault {
 /// Where in a body the connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skip {
-    place: Place,
+    place: BodyState,
     payload: u64,
     overhead: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum BodyState {
     /// Inside a body of known length; so many bytes are left.
     Length(u64),
     /// In a chunk size; `None` before its first digit.
@@ -69,10 +69,10 @@ impl Skip {
     /// At the first byte of a body. Refuses a length past the bound at once.
     pub fn start(framing: Framing) -> Result<Self, BodyFault> {
         let place = match framing {
-            Framing::Empty => Place::Done,
+            Framing::Empty => BodyState::Done,
             Framing::Length(length) if length > BODY_BYTES_MAX => return Err(BodyFault::TooLarge),
-            Framing::Length(length) => Place::Length(length),
-            Framing::Chunked => Place::Size(None),
+            Framing::Length(length) => BodyState::Length(length),
+            Framing::Chunked => BodyState::Size(None),
         };
         Ok(Self {
             place,
@@ -83,7 +83,7 @@ impl Skip {
 
     /// Whether the whole body has been passed over.
     pub fn is_done(&self) -> bool {
-        self.place == Place::Done
+        self.place == BodyState::Done
     }
 
     /// Passes over as much of `input` as belongs to the body and says how much that was.
@@ -91,17 +91,17 @@ impl Skip {
         let mut used = 0;
         while used < input.len() && !self.is_done() {
             match self.place {
-                Place::Length(left) | Place::Data(left) => {
+                BodyState::Length(left) | BodyState::Data(left) => {
                     let here = left.min((input.len() - used) as u64);
                     #[expect(clippy::cast_possible_truncation, reason = "at most input.len()")]
                     {
                         used += here as usize;
                     }
                     self.place = match (self.place, left - here) {
-                        (Place::Length(_), 0) => Place::Done,
-                        (Place::Length(_), left) => Place::Length(left),
-                        (_, 0) => Place::DataReturn,
-                        (_, left) => Place::Data(left),
+                        (BodyState::Length(_), 0) => BodyState::Done,
+                        (BodyState::Length(_), left) => BodyState::Length(left),
+                        (_, 0) => BodyState::DataReturn,
+                        (_, left) => BodyState::Data(left),
                     };
                 }
                 _ => {
@@ -118,42 +118,47 @@ impl Skip {
     }
 
     /// The place behind one byte of chunk framing.
-    fn after(&mut self, byte: u8) -> Result<Place, BodyFault> {
+    fn after(&mut self, byte: u8) -> Result<BodyState, BodyFault> {
         Ok(match (self.place, byte) {
-            (Place::Size(size), digit) if digit.is_ascii_hexdigit() => {
+            (BodyState::Size(size), digit) if digit.is_ascii_hexdigit() => {
                 let digit = char::from(digit).to_digit(16).unwrap_or(0);
                 let size = size.unwrap_or(0).saturating_mul(16) + u64::from(digit);
                 if self.payload + size > BODY_BYTES_MAX {
                     return Err(BodyFault::TooLarge);
                 }
-                Place::Size(Some(size))
+                BodyState::Size(Some(size))
             }
-            (Place::Size(Some(size)) | Place::SizeBlank(size) | Place::Extension(size), b'\r') => {
-                Place::SizeEnd(size)
+            (
+                BodyState::Size(Some(size))
+                | BodyState::SizeBlank(size)
+                | BodyState::Extension(size),
+                b'\r',
+            ) => BodyState::SizeEnd(size),
+            (BodyState::Size(Some(size)) | BodyState::SizeBlank(size), b' ' | b'\t') => {
+                BodyState::SizeBlank(size)
             }
-            (Place::Size(Some(size)) | Place::SizeBlank(size), b' ' | b'\t') => {
-                Place::SizeBlank(size)
+            (BodyState::Size(Some(size)) | BodyState::SizeBlank(size), b';') => {
+                BodyState::Extension(size)
             }
-            (Place::Size(Some(size)) | Place::SizeBlank(size), b';') => Place::Extension(size),
-            (Place::Extension(size), byte) if is_text(byte) => Place::Extension(size),
-            (Place::SizeEnd(0), b'\n') => Place::TrailerStart,
-            (Place::SizeEnd(size), b'\n') => {
+            (BodyState::Extension(size), byte) if is_text(byte) => BodyState::Extension(size),
+            (BodyState::SizeEnd(0), b'\n') => BodyState::TrailerStart,
+            (BodyState::SizeEnd(size), b'\n') => {
                 self.payload += size;
-                Place::Data(size)
+                BodyState::Data(size)
             }
-            (Place::DataReturn, b'\r') => Place::DataFeed,
-            (Place::DataFeed, b'\n') => Place::Size(None),
-            (Place::TrailerStart, b'\r') => Place::LastFeed,
-            (Place::LastFeed, b'\n') => Place::Done,
-            (Place::TrailerName, b':') => Place::TrailerValue,
-            (Place::TrailerStart | Place::TrailerName, byte)
+            (BodyState::DataReturn, b'\r') => BodyState::DataFeed,
+            (BodyState::DataFeed, b'\n') => BodyState::Size(None),
+            (BodyState::TrailerStart, b'\r') => BodyState::LastFeed,
+            (BodyState::LastFeed, b'\n') => BodyState::Done,
+            (BodyState::TrailerName, b':') => BodyState::TrailerValue,
+            (BodyState::TrailerStart | BodyState::TrailerName, byte)
                 if byte.is_ascii_graphic() && byte != b':' =>
             {
-                Place::TrailerName
+                BodyState::TrailerName
             }
-            (Place::TrailerValue, b'\r') => Place::TrailerEnd,
-            (Place::TrailerValue, byte) if is_text(byte) => Place::TrailerValue,
-            (Place::TrailerEnd, b'\n') => Place::TrailerStart,
+            (BodyState::TrailerValue, b'\r') => BodyState::TrailerEnd,
+            (BodyState::TrailerValue, byte) if is_text(byte) => BodyState::TrailerValue,
+            (BodyState::TrailerEnd, b'\n') => BodyState::TrailerStart,
             _ => return Err(BodyFault::Malformed),
         })
     }

@@ -3,7 +3,7 @@
 //!
 //! A write is durable when it ends (`O_DSYNC`), so that it needs no call of its own to be synced. On
 //! io_uring the shard's ring does it. Whatever else would block, making lanes and segments, and on
-//! epoll the writes too, is done by a thread of the shard's own, which rings a bell when it has
+//! epoll the writes too, is done by a thread of the shard's own, which rings a notifier when it has
 //! something to report.
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::sync::mpsc::{
 use std::time::Duration;
 
 use super::blocks::Blocks;
-use super::lane_handle::{Bell, LaneHandle, Origin};
+use super::lane_handle::{LaneHandle, Origin, ShardNotifier};
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
 use super::storage::{Disk, StorageFile};
@@ -53,7 +53,7 @@ pub struct Written {
 
 /// What a disk thread is asked for.
 #[derive(Debug)]
-pub enum Order {
+pub enum DiskOrder {
     /// A new lane, not before this time has passed; again and again until there is one.
     Lane(Duration),
     /// Another segment of the lane.
@@ -64,7 +64,7 @@ pub enum Order {
 
 /// What a disk thread has to say.
 #[derive(Debug)]
-pub enum Report {
+pub enum DiskReport {
     /// A new lane, and its first segment.
     Opened(Arc<LaneHandle>, Arc<File>),
     /// There is no new lane yet.
@@ -78,26 +78,26 @@ pub enum Report {
 /// A shard's end of its disk thread.
 #[derive(Debug)]
 pub struct DiskThread {
-    orders: SyncSender<Order>,
-    reports: Receiver<Report>,
+    orders: SyncSender<DiskOrder>,
+    reports: Receiver<DiskReport>,
 }
 
 /// The thread is gone, or was asked for more than it does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoDiskThread;
+pub struct DiskThreadGone;
 
 impl DiskThread {
     /// Asks for something; the answer is a report.
-    pub fn order(&self, order: Order) -> Result<(), NoDiskThread> {
+    pub fn order(&self, order: DiskOrder) -> Result<(), DiskThreadGone> {
         self.orders
             .try_send(order)
             .map_err(|refused| match refused {
-                TrySendError::Full(_) | TrySendError::Disconnected(_) => NoDiskThread,
+                TrySendError::Full(_) | TrySendError::Disconnected(_) => DiskThreadGone,
             })
     }
 
     /// The next report, if there is one.
-    pub fn report(&self) -> Option<Report> {
+    pub fn report(&self) -> Option<DiskReport> {
         self.reports.try_recv().ok()
     }
 }
@@ -106,9 +106,9 @@ impl DiskThread {
 #[derive(Debug)]
 pub struct DiskWork {
     journal: PathBuf,
-    orders: Receiver<Order>,
-    reports: Sender<Report>,
-    bell: Bell,
+    orders: Receiver<DiskOrder>,
+    reports: Sender<DiskReport>,
+    notifier: ShardNotifier,
     opened: Sender<Arc<LaneHandle>>,
 }
 
@@ -116,7 +116,7 @@ pub struct DiskWork {
 /// work. `opened` hears of every lane.
 pub fn disk_thread(
     journal: PathBuf,
-    bell: Bell,
+    notifier: ShardNotifier,
     opened: Sender<Arc<LaneHandle>>,
 ) -> (DiskThread, DiskWork) {
     let (orders, inbox) = sync_channel(ORDERS_MAX);
@@ -125,7 +125,7 @@ pub fn disk_thread(
         journal,
         orders: inbox,
         reports: to_shard,
-        bell,
+        notifier,
         opened,
     };
     (DiskThread { orders, reports }, work)
@@ -136,20 +136,20 @@ impl DiskWork {
     pub fn run(self) {
         while let Ok(order) = self.orders.recv() {
             let report = match order {
-                Order::Lane(after) => self.open_at_last(after),
-                Order::Segment(lane, number) => {
+                DiskOrder::Lane(after) => self.open_at_last(after),
+                DiskOrder::Segment(lane, number) => {
                     let directory = lane.directory.clone().unwrap_or_default();
                     let made = make_segment(&Disk, &directory, number, SEGMENT_BYTES);
-                    Some(Report::Segment(made.map(Arc::new)))
+                    Some(DiskReport::Segment(made.map(Arc::new)))
                 }
-                Order::Write(write) => {
+                DiskOrder::Write(write) => {
                     let Write {
                         file,
                         offset,
                         blocks,
                     } = write;
                     let written = StorageFile::write_at(&*file, blocks.as_slice(), offset);
-                    Some(Report::Written(blocks, written))
+                    Some(DiskReport::Written(blocks, written))
                 }
             };
             let Some(report) = report else { return };
@@ -159,14 +159,14 @@ impl DiskWork {
         }
     }
 
-    fn report(&self, report: Report) -> bool {
+    fn report(&self, report: DiskReport) -> bool {
         let is_heard = self.reports.send(report).is_ok();
-        self.bell.ring();
+        self.notifier.notify();
         is_heard
     }
 
     /// Tries to open a lane until there is one; `None` when nobody wants it any more.
-    fn open_at_last(&self, after: Duration) -> Option<Report> {
+    fn open_at_last(&self, after: Duration) -> Option<DiskReport> {
         let mut wait = after;
         loop {
             // A shard without a lane orders nothing: what ends the wait early is its end.
@@ -178,10 +178,10 @@ impl DiskWork {
                 Ok((lane, file)) => {
                     let lane = Arc::new(lane);
                     self.opened.send(Arc::clone(&lane)).ok()?;
-                    return Some(Report::Opened(lane, Arc::new(file)));
+                    return Some(DiskReport::Opened(lane, Arc::new(file)));
                 }
                 Err(fault) => {
-                    if !self.report(Report::NotOpened(fault)) {
+                    if !self.report(DiskReport::NotOpened(fault)) {
                         return None;
                     }
                     wait = REOPEN_AFTER;
@@ -195,9 +195,9 @@ impl DiskWork {
         for _ in 0..NAMES_TRIED {
             let id = LaneId::random()?;
             let directory = make_directory(&Disk, &self.journal, id)?;
-            let bell = Some(self.bell.clone());
-            let opened =
-                LaneHandle::lock(id, directory.clone(), Origin::Opened, bell).and_then(|locked| {
+            let notifier = Some(self.notifier.clone());
+            let opened = LaneHandle::lock(id, directory.clone(), Origin::Opened, notifier)
+                .and_then(|locked| {
                     // Another process may find it in this very moment, have it, and remove it.
                     let Some(lane) = locked else { return Ok(None) };
                     let first = SegmentNumber(0);

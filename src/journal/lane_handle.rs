@@ -32,12 +32,12 @@ pub struct LaneHandle {
     /// Where it comes from.
     pub origin: Origin,
     stored: AtomicU64,
-    vouched: AtomicU64,
+    confirmed: AtomicU64,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
-    /// Rung when more is stored.
-    bell: Option<Bell>,
+    /// StatementSize when more is stored.
+    notifier: Option<ShardNotifier>,
     /// Keeps other processes out as long as it is open.
     _lock: Option<File>,
 }
@@ -49,11 +49,11 @@ impl LaneHandle {
             directory: None,
             origin,
             stored: AtomicU64::new(0),
-            vouched: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
             end: OnceLock::new(),
             is_damaged: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
-            bell: None,
+            notifier: None,
             _lock: None,
         }
     }
@@ -63,13 +63,13 @@ impl LaneHandle {
         Ok(Self::new(LaneId::random()?, Origin::Opened))
     }
 
-    /// Locks the lane in `directory`, or says `None` where it has an owner. `bell` is that of the
+    /// Locks the lane in `directory`, or says `None` where it has an owner. `notifier` is that of the
     /// shard that writes it.
     pub fn lock(
         id: LaneId,
         directory: PathBuf,
         origin: Origin,
-        bell: Option<Bell>,
+        notifier: Option<ShardNotifier>,
     ) -> io::Result<Option<Self>> {
         let lock = File::options()
             .create(true)
@@ -79,7 +79,7 @@ impl LaneHandle {
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self {
                 directory: Some(directory),
-                bell,
+                notifier,
                 _lock: Some(lock),
                 ..Self::new(id, origin)
             })),
@@ -96,12 +96,12 @@ impl LaneHandle {
     /// Says how far the lane is stored. Only its writer calls this.
     pub fn set_stored(&self, position: Position) {
         self.stored.store(position.0, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 
     /// When the database was last known to have what is said to be stored; `None`: not since the start.
-    pub fn vouched_at(&self) -> Option<UnixMillis> {
-        match self.vouched.load(Ordering::Acquire) {
+    pub fn last_confirmed_at(&self) -> Option<UnixMillis> {
+        match self.confirmed.load(Ordering::Acquire) {
             0 => None,
             millis => Some(UnixMillis(millis)),
         }
@@ -109,8 +109,8 @@ impl LaneHandle {
 
     /// Says that the database, which was asked for the lane's checkpoint, works `now`. Only its writer
     /// calls this.
-    pub fn vouch(&self, now: UnixMillis) {
-        self.vouched.store(now.0, Ordering::Release);
+    pub fn confirm(&self, now: UnixMillis) {
+        self.confirmed.store(now.0, Ordering::Release);
     }
 
     /// Where a lane ends that is written no more. What may follow on the disk was never promised.
@@ -142,7 +142,7 @@ impl LaneHandle {
     /// Says that events are missing. Only its writer calls this.
     pub fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 
     /// Whether its files are gone.
@@ -155,32 +155,32 @@ impl LaneHandle {
         self.is_removed.store(true, Ordering::Release);
     }
 
-    fn ring(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
+    fn notify(&self) {
+        if let Some(notifier) = &self.notifier {
+            notifier.notify();
         }
     }
 }
 
-/// The other end of a shard's bell.
+/// The other end of a shard's notifier.
 #[derive(Debug, Clone)]
-pub struct Bell(Arc<UnixStream>);
+pub struct ShardNotifier(Arc<UnixStream>);
 
-impl Bell {
-    /// A bell and the stream on which the shard hears it.
+impl ShardNotifier {
+    /// A notifier and the stream on which the shard hears it.
     pub fn new() -> io::Result<(Self, UnixStream)> {
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;
         Ok((Self(Arc::new(near)), far))
     }
 
-    /// Makes the shard look. Never waits: a bell that is full of rings is heard anyway.
-    pub fn ring(&self) {
+    /// Makes the shard look. Never waits: a notifier that is full of rings is heard anyway.
+    pub fn notify(&self) {
         match (&*self.0).write(&[1]) {
             Ok(_) => {}
             Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
             // The shard has ended.
-            Err(fault) => log::trace!("bell: {fault}"),
+            Err(fault) => log::trace!("notifier: {fault}"),
         }
     }
 }

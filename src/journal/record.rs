@@ -150,7 +150,7 @@ pub fn finish_record(record: &mut Vec<u8>, id: SegmentId, position: Position, ev
 
 /// What stands where a record could start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum ParsedRecord<'a> {
     /// A record, whole and of this segment.
     Record(RecordHead, &'a [u8]),
     /// The start of what could be one, that needs so many bytes to be judged.
@@ -160,9 +160,9 @@ pub enum Found<'a> {
 }
 
 /// Judges the bytes at a place where a record could start.
-pub fn find_record(bytes: &[u8], id: SegmentId) -> Found<'_> {
+pub fn parse_record(bytes: &[u8], id: SegmentId) -> ParsedRecord<'_> {
     let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>() else {
-        return Found::Needs(RECORD_HEAD_BYTES);
+        return ParsedRecord::Needs(RECORD_HEAD_BYTES);
     };
     let payload_bytes = u32_at(head, 8) as usize;
     let events = u32_at(head, 12);
@@ -172,17 +172,17 @@ pub fn find_record(bytes: &[u8], id: SegmentId) -> Found<'_> {
         && payload_bytes <= PAYLOAD_BYTES_MAX
         && events > 0;
     if !is_ours {
-        return Found::Nothing;
+        return ParsedRecord::Nothing;
     }
     let end = RECORD_HEAD_BYTES + payload_bytes;
     let Some(record) = bytes.get(..end) else {
-        return Found::Needs(end);
+        return ParsedRecord::Needs(end);
     };
     if crc32c::crc32c(&record[8..]) != u32_at(head, 4) && !planted(Bug::ChecksumIgnored) {
-        return Found::Nothing;
+        return ParsedRecord::Nothing;
     }
     let position = Position(u64_at(head, 40));
-    Found::Record(
+    ParsedRecord::Record(
         RecordHead {
             position,
             events,
@@ -193,7 +193,7 @@ pub fn find_record(bytes: &[u8], id: SegmentId) -> Found<'_> {
 }
 
 /// The events of a record, in order. Ends early where the bytes are not events, which the checksum
-/// rules out for records that were read by [`find_record`].
+/// rules out for records that were read by [`parse_record`].
 pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
@@ -296,27 +296,27 @@ mod tests {
         fn what_was_written_is_read(names in proptest::collection::vec("\\PC{1,40}", 1..20), position: u32) {
             let bytes = record(&names, u64::from(position));
             prop_assert_eq!(bytes.len() % RECORD_ALIGNMENT, 0);
-            let Found::Record(head, payload) = find_record(&bytes, id(3)) else { panic!() };
+            let ParsedRecord::Record(head, payload) = parse_record(&bytes, id(3)) else { panic!() };
             prop_assert_eq!((head.position, head.events as usize), (Position(position.into()), names.len()));
             prop_assert_eq!(head.stride(), bytes.len());
             let read: Vec<_> = events(payload).map(|event| (event.name.to_owned(), event.value)).collect();
             let written: Vec<_> = names.iter().cloned().zip(0..).collect();
             prop_assert_eq!(read, written);
-            prop_assert_eq!(find_record(&bytes, id(4)), Found::Nothing);
+            prop_assert_eq!(parse_record(&bytes, id(4)), ParsedRecord::Nothing);
         }
 
         #[test]
         fn no_changed_bit_goes_unseen(names in proptest::collection::vec("[a-z]{1,40}", 1..5), bit: usize) {
             let mut bytes = record(&names, 5);
-            let Found::Record(head, _) = find_record(&bytes, id(3)) else { panic!() };
+            let ParsedRecord::Record(head, _) = parse_record(&bytes, id(3)) else { panic!() };
             let bit = bit % ((RECORD_HEAD_BYTES + head.payload_bytes) * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(!matches!(find_record(&bytes, id(3)), Found::Record(..)));
+            prop_assert!(!matches!(parse_record(&bytes, id(3)), ParsedRecord::Record(..)));
         }
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            find_record(&bytes, id(3));
+            parse_record(&bytes, id(3));
             read_segment_head(&bytes, id(3));
             events(&bytes).for_each(drop);
         }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bound on open connections, of all shards together.
 #[derive(Debug)]
-pub struct ConnectionSlots {
+pub struct ConnectionLimit {
     open: AtomicUsize,
     max: usize,
 }
 
-impl ConnectionSlots {
+impl ConnectionLimit {
     /// Room for `max` connections.
     pub fn new(max: usize) -> Self {
         Self {
@@ -30,20 +30,20 @@ impl ConnectionSlots {
     }
 
     /// Takes a slot, if one is free. It is free again when the value is dropped.
-    pub fn take(self: &Arc<Self>) -> Option<Slot> {
+    pub fn acquire(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let more = |open| (open < self.max).then_some(open + 1);
         let taken = self
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Slot(Arc::clone(self)))
+        taken.is_ok().then(|| ConnectionPermit(Arc::clone(self)))
     }
 }
 
 /// The right to one open connection.
 #[derive(Debug)]
-pub struct Slot(Arc<ConnectionSlots>);
+pub struct ConnectionPermit(Arc<ConnectionLimit>);
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -59,9 +59,9 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
 
 /// What becomes of a listening socket when a shard accepts no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
+pub enum Backlog {
     /// What the kernel has accepted for us is served, then nobody listens any more.
-    Take,
+    Drain,
     /// Others listen on, and serve what is in it.
     Leave,
 }

@@ -25,7 +25,7 @@ use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
-use crate::journal::lane_handle::{Bell, LaneHandle};
+use crate::journal::lane_handle::{LaneHandle, ShardNotifier};
 use crate::metrics::Metrics;
 use crate::os::io_driver::IoUringRefused;
 use crate::os::limits::LimitError;
@@ -114,8 +114,8 @@ struct Server {
     notices: Receiver<Notice>,
     /// Closed to make the shards drain.
     controls: Vec<UnixStream>,
-    /// Kept open: a bell without another end would be heard as the end.
-    bells: Vec<Bell>,
+    /// Kept open: a notifier without another end would be heard as the end.
+    notifiers: Vec<ShardNotifier>,
     /// The janitor ends with the last of these.
     opened: Option<Sender<Arc<LaneHandle>>>,
     ack: Ack,

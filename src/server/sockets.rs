@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::ServerError;
-use crate::os::listen::{self, Queue};
+use crate::os::listen::{self, Backlog};
 use crate::server::config::{AdminListen, Config};
 use crate::server::upgrade::{Inherited, SocketUse, share_out};
 
@@ -13,7 +13,7 @@ pub(super) struct Sockets {
     /// The listeners of each shard.
     pub(super) http: Vec<Vec<TcpListener>>,
     /// What becomes of them at the end.
-    pub(super) queue: Queue,
+    pub(super) backlog: Backlog,
     /// The admin port.
     pub(super) admin: Option<TcpListener>,
     /// All once more, for a successor.
@@ -39,9 +39,9 @@ impl Sockets {
                 .map(|socket| (SocketUse::Http, socket))
                 .collect();
         }
-        let queue = match handed_over.first() {
-            Some((SocketUse::Unit, _)) => Queue::Leave,
-            _ => Queue::Take,
+        let backlog = match handed_over.first() {
+            Some((SocketUse::Unit, _)) => Backlog::Leave,
+            _ => Backlog::Drain,
         };
         let sockets = handed_over.iter().map(|(_, socket)| socket.try_clone());
         let sockets: Vec<_> = sockets.collect::<Result<_, _>>().map_err(refused)?;
@@ -52,7 +52,7 @@ impl Sockets {
         }
         Ok(Self {
             http,
-            queue,
+            backlog,
             admin: admin.map(|(_, socket)| socket),
             handed_over,
         })

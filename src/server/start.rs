@@ -20,16 +20,16 @@ use crate::event::{NameRule, SharedNameRule, UnixMillis};
 use crate::handoff::{self, Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
-use crate::journal::lane_handle::{Bell, LaneHandle};
+use crate::journal::lane_handle::{LaneHandle, ShardNotifier};
 use crate::journal::quota::JournalBound;
 use crate::metrics::Metrics;
-use crate::os::connection_limit::ConnectionSlots;
+use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
-use crate::os::listen::Queue;
+use crate::os::listen::Backlog;
 use crate::server::config::Config;
 use crate::server::upgrade::{Inherited, Program};
-use crate::shard::ingest::{Keeping, Medium};
+use crate::shard::ingest::{Ingest, Medium};
 use crate::shard::{self, ShardParts};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
@@ -50,14 +50,14 @@ struct ShardsStart<'a> {
     driver: IoDriver,
     inboxes: &'a [SyncSender<Work>],
     name_rule: Arc<SharedNameRule>,
-    slots: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionLimit>,
     /// Most connections, of all shards together.
     connections: usize,
     shards: usize,
     bound: JournalBound,
     journal: PathBuf,
     /// What becomes of listening sockets at the end.
-    queue: Queue,
+    backlog: Backlog,
     notify: Sender<Notice>,
     opened: Sender<Arc<LaneHandle>>,
 }
@@ -92,7 +92,7 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let elsewhere = Arc::default();
         let bound = JournalBound::new(config.journal_limit, Arc::clone(&elsewhere));
-        let slots = Arc::new(ConnectionSlots::new(connections));
+        let slots = Arc::new(ConnectionLimit::new(connections));
         let address = sockets.address().unwrap_or(config.listen);
         let overview = Overview {
             metrics: Arc::clone(&metrics),
@@ -128,7 +128,7 @@ impl Server {
             stage,
             notices,
             controls: Vec::new(),
-            bells: Vec::new(),
+            notifiers: Vec::new(),
             opened: Some(opened.clone()),
             ack: config.ack,
             draining,
@@ -154,7 +154,7 @@ impl Server {
             shards: cores.len(),
             bound,
             journal,
-            queue: sockets.queue,
+            backlog: sockets.backlog,
             notify,
             opened,
         };
@@ -175,12 +175,12 @@ impl Server {
     ) -> io::Result<()> {
         let config = start.config;
         let (control, far_end) = UnixStream::pair()?;
-        let (bell, heard) = Bell::new()?;
+        let (notifier, heard) = ShardNotifier::new()?;
         let medium = match config.ack {
             Ack::Received => Medium::Memory(LaneHandle::in_memory()?),
             Ack::Journaled | Ack::Stored => {
                 let (journal, opened) = (start.journal.clone(), start.opened.clone());
-                let (disk, work) = disk_thread::disk_thread(journal, bell.clone(), opened);
+                let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
                 let run = move || {
                     work.run();
                     Ok(())
@@ -196,15 +196,15 @@ impl Server {
         let waiters_max = (start.connections / (2 * start.shards)).max(1);
         let parts = ShardParts {
             listeners,
-            queue: start.queue,
-            keeping: Keeping::new(
+            backlog: start.backlog,
+            ingest: Ingest::new(
                 config.ack,
                 Arc::clone(&counters),
                 handoff,
                 medium,
                 waiters_max,
             ),
-            bell: heard,
+            notifier: heard,
             counters,
             name_rule: Arc::clone(&start.name_rule),
             driver: start.driver,
@@ -225,7 +225,7 @@ impl Server {
                     .map_err(|fault| format!("{driver}: {fault}"))
             },
         )?;
-        self.bells.push(bell);
+        self.notifiers.push(notifier);
         self.controls.push(control);
         self.shards_running += 1;
         Ok(())

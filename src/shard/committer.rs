@@ -24,15 +24,15 @@ const GATHERING_TURNS_MAX: u32 = 10;
 const EVENTS_MIN: u32 = 2;
 
 /// Senders are given this part of the time that the write took, for their answers to reach them.
-const NAP_PART: u32 = 4;
+const PAUSE_PART: u32 = 4;
 
-/// The longest nap: most of what gathering costs an answer where the disk is slow.
-const NAP_MAX: Duration = Duration::from_micros(100);
+/// The longest pause: most of what pacing costs an answer where the disk is slow.
+const PAUSE_MAX: Duration = Duration::from_micros(100);
 
-/// A shorter nap costs more than the writes it saves.
-const NAP_MIN: Duration = Duration::from_micros(10);
+/// A shorter pause costs more than the writes it saves.
+const PAUSE_MIN: Duration = Duration::from_micros(10);
 
-/// Gathering that has taken this long ends.
+/// CommitPacing that has taken this long ends.
 const GATHERING_TIME_MAX: Duration = Duration::from_millis(4);
 
 /// A yield that takes longer was to somebody who does more than send us events.
@@ -42,10 +42,10 @@ const YIELD_LONG: Duration = Duration::from_millis(2);
 const GROUPS_UNYIELDING: u32 = 4;
 
 /// Writes groups of events to the disk, on the ring.
-pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
+pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
     let mut segment = None;
     loop {
-        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().ingest)).await;
         let Some(group) = group else {
             segment = None;
             continue;
@@ -54,24 +54,24 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut gathering: Gathering) {
         let written = shard
             .service
             .borrow_mut()
-            .keeping
+            .ingest
             .end_write(blocks, outcome)
             .filter(|written| written.events >= EVENTS_MIN);
         if let Some(written) = written {
-            let taken = || shard.service.borrow().keeping.taken();
-            if let Err(fault) = gathering.wait(written.took, taken).await {
+            let taken = || shard.service.borrow().ingest.taken();
+            if let Err(fault) = pacing.wait(written.took, taken).await {
                 log::debug!("a turn of the loop: {fault}");
             }
         }
     }
 }
 
-/// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the bell.
+/// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the notifier.
 pub async fn commit_by_thread(shard: Rc<Shard>) {
     loop {
-        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().keeping)).await;
+        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().ingest)).await;
         if let Some(group) = group {
-            shard.service.borrow().keeping.write_by_thread(group);
+            shard.service.borrow().ingest.write_by_thread(group);
         }
     }
 }
@@ -79,7 +79,7 @@ pub async fn commit_by_thread(shard: Rc<Shard>) {
 /// Lets those who are answered now send again, so that what they send shares one write: else it would
 /// come while the next one, with less in it, is under way already.
 #[derive(Debug)]
-pub struct Gathering {
+pub struct CommitPacing {
     turns: Turns,
     /// Groups to come that nothing is yielded for.
     unyielding: u32,
@@ -87,10 +87,10 @@ pub struct Gathering {
     time_max: Duration,
 }
 
-impl Gathering {
+impl CommitPacing {
     /// For the loop that runs on this thread.
     pub fn new() -> io::Result<Self> {
-        // A nap is as short as it says, not 50 us longer.
+        // A pause is as short as it says, not 50 us longer.
         if let Err(fault) = nix::sys::prctl::set_timerslack(1) {
             log::debug!("naps will be longer: {fault}");
         }
@@ -111,9 +111,9 @@ impl Gathering {
         // The answers go out.
         self.turns.next().await?;
         let start = Instant::now();
-        if let Some(nap) = nap(took) {
+        if let Some(pause) = pause(took) {
             // The whole shard sleeps: woken for each of them, it would read them one by one.
-            thread::sleep(nap);
+            thread::sleep(pause);
         }
         let yields = self.begin_group();
         for _ in 0..GATHERING_TURNS_MAX {
@@ -148,9 +148,9 @@ impl Gathering {
 }
 
 /// How long a shard sleeps behind a write that took `took`, if it does.
-fn nap(took: Duration) -> Option<Duration> {
-    let nap = (took / NAP_PART).min(NAP_MAX);
-    (nap >= NAP_MIN).then_some(nap)
+fn pause(took: Duration) -> Option<Duration> {
+    let pause = (took / PAUSE_PART).min(PAUSE_MAX);
+    (pause >= PAUSE_MIN).then_some(pause)
 }
 
 /// Waits for turns of the loop, which monoio has no call for.
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// A write that is too short to nap behind.
+    /// A write that is too short to pause behind.
     const SHORT: Duration = Duration::ZERO;
 
     fn on_a_loop<T>(task: impl Future<Output = T>) -> T {
@@ -244,10 +244,10 @@ mod tests {
     }
 
     /// Without a bound on time: the machine may be busy with other tests.
-    fn patient() -> Gathering {
-        Gathering {
+    fn patient() -> CommitPacing {
+        CommitPacing {
             time_max: Duration::MAX,
-            ..Gathering::new().unwrap()
+            ..CommitPacing::new().unwrap()
         }
     }
 
@@ -260,8 +260,8 @@ mod tests {
                 looks += 1;
                 Position((looks / 2).min(bringing))
             };
-            let mut gathering = patient();
-            gathering.wait(SHORT, taken).await.unwrap();
+            let mut pacing = patient();
+            pacing.wait(SHORT, taken).await.unwrap();
             looks / 2
         })
     }
@@ -282,8 +282,8 @@ mod tests {
                 thread::sleep(GATHERING_TIME_MAX);
                 Position(looks)
             };
-            let mut gathering = Gathering::new().unwrap();
-            gathering.wait(SHORT, taken).await.unwrap();
+            let mut pacing = CommitPacing::new().unwrap();
+            pacing.wait(SHORT, taken).await.unwrap();
             looks / 2
         });
         assert_eq!(turns, 1);
@@ -295,12 +295,12 @@ mod tests {
             let is_sent = Rc::new(Cell::new(false));
             let sender = Rc::clone(&is_sent);
             let answer = monoio::spawn(async move { sender.set(true) });
-            let mut gathering = Gathering::new().unwrap();
+            let mut pacing = CommitPacing::new().unwrap();
             let taken = || {
                 assert!(is_sent.get());
                 Position::START
             };
-            gathering.wait(SHORT, taken).await.unwrap();
+            pacing.wait(SHORT, taken).await.unwrap();
             answer.await;
         });
     }
@@ -308,21 +308,21 @@ mod tests {
     #[test]
     fn a_long_yield_is_the_last_for_some_groups() {
         on_a_loop(async {
-            let mut gathering = Gathering::new().unwrap();
-            gathering.note_yield(YIELD_LONG);
-            assert!(gathering.begin_group());
-            gathering.note_yield(YIELD_LONG * 2);
+            let mut pacing = CommitPacing::new().unwrap();
+            pacing.note_yield(YIELD_LONG);
+            assert!(pacing.begin_group());
+            pacing.note_yield(YIELD_LONG * 2);
             for _ in 0..GROUPS_UNYIELDING {
-                assert!(!gathering.begin_group());
+                assert!(!pacing.begin_group());
             }
-            assert!(gathering.begin_group());
+            assert!(pacing.begin_group());
         });
     }
 
     #[test]
     fn a_nap_is_a_part_of_the_write_and_bounded() {
-        assert_eq!(nap(NAP_MIN), None);
-        assert_eq!(nap(NAP_MIN * NAP_PART), Some(NAP_MIN));
-        assert_eq!(nap(NAP_MAX * NAP_PART * 9), Some(NAP_MAX));
+        assert_eq!(pause(PAUSE_MIN), None);
+        assert_eq!(pause(PAUSE_MIN * PAUSE_PART), Some(PAUSE_MIN));
+        assert_eq!(pause(PAUSE_MAX * PAUSE_PART * 9), Some(PAUSE_MAX));
     }
 }

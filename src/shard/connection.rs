@@ -16,10 +16,10 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
 use crate::http::response::{self, Status};
-use crate::os::connection_limit::Slot;
+use crate::os::connection_limit::ConnectionPermit;
 use crate::os::io_driver::IoDriver;
 use crate::shard::deadlines::{ConnectionId, Phase};
-use crate::shard::ingest::{self, Broken, Promise};
+use crate::shard::ingest::{self, AckFailed, AckTicket};
 use crate::shard::input::{INPUT_BYTES_MAX, make_room};
 use crate::shard::state::Shard;
 
@@ -44,7 +44,7 @@ const READ_PAUSE: Duration = Duration::from_millis(1);
 const LATE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end and gives its slot back.
-pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: Slot) {
+pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPermit) {
     let id = shard.deadlines.borrow_mut().watch(stream.as_raw_fd());
     let mut connection = Connection {
         stream: &mut stream,
@@ -161,23 +161,23 @@ impl Connection<'_> {
     }
 
     /// One turn: everything that arrived is answered. The answers are in the shard's scratch; they may
-    /// go out when the promise, if there is one, is kept; it is given for so many events.
+    /// go out when the promise, if there is one, is acknowledged; it is given for so many events.
     fn turn(
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
-    ) -> (Next, Option<(Promise, u64)>) {
+    ) -> (Next, Option<(AckTicket, u64)>) {
         let mut out = self.shard.out.borrow_mut();
         out.clear();
         let mut service = self.shard.service.borrow_mut();
         service.read_clock();
-        let before = service.keeping.taken();
+        let before = service.ingest.taken();
         let mut decoded = self.shard.decoded.borrow_mut();
         let next = conversation.turn(input, &mut out, &mut decoded, &mut *service);
-        service.keeping.commit_soon();
-        let taken = service.keeping.taken().since(before);
+        service.ingest.commit_soon();
+        let taken = service.ingest.taken().since(before);
         let promise = if taken > 0 {
-            service.keeping.promise()
+            service.ingest.promise()
         } else {
             None
         };
@@ -197,7 +197,7 @@ impl Connection<'_> {
     /// them that says so becomes a 503, and the connection ends behind it.
     async fn send_when_kept(
         &mut self,
-        promise: Promise,
+        promise: AckTicket,
         events: u64,
         next: Next,
     ) -> io::Result<(Next, Vec<u8>)> {
@@ -205,20 +205,18 @@ impl Connection<'_> {
         self.shard
             .deadlines
             .borrow_mut()
-            .begin(self.id, Phase::Promise);
+            .begin(self.id, Phase::AwaitingAck);
         let shard = self.shard;
-        let outcome = ingest::kept(
-            |look| look(&mut shard.service.borrow_mut().keeping),
-            promise,
-        )
-        .await;
+        let outcome =
+            ingest::acknowledged(|look| look(&mut shard.service.borrow_mut().ingest), promise)
+                .await;
         let service = &self.shard.service;
         let next = match outcome {
             Ok(()) => {
                 service.borrow().count_answers(Status::Ok, events);
                 next
             }
-            Err(Broken) => {
+            Err(AckFailed) => {
                 response::break_first_promise(&mut answers);
                 service
                     .borrow()

@@ -13,7 +13,7 @@ pub enum Phase {
     /// In the middle of a head or a body.
     Request,
     /// Waiting for what was promised to be so. Takes as long as disk or database do.
-    Promise,
+    AwaitingAck,
     /// Waiting for the peer to take answers.
     Answer,
     /// Waiting for the peer to finish, after the last answer.
@@ -27,7 +27,7 @@ impl Phase {
             // Above the 60 s after which a load balancer closes idle connections itself.
             Self::Idle => 75,
             Self::Request | Self::Answer => 10,
-            Self::Promise => u32::MAX,
+            Self::AwaitingAck => u32::MAX,
             Self::Leaving => 2,
         }
     }
@@ -130,7 +130,7 @@ impl Deadlines {
             let how = match watched.phase {
                 // Only the input: a 408 may still go out, and a request that arrived is still read.
                 Phase::Idle | Phase::Request => Shutdown::Read,
-                Phase::Promise | Phase::Answer | Phase::Leaving => Shutdown::Both,
+                Phase::AwaitingAck | Phase::Answer | Phase::Leaving => Shutdown::Both,
             };
             watched.late = true;
             if let Err(fault) = shutdown(watched.fd, how) {

@@ -12,9 +12,9 @@ use monoio::io::{CancelHandle, Canceller};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::os::connection_limit::ConnectionSlots;
+use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::IoDriver;
-use crate::os::listen::Queue;
+use crate::os::listen::Backlog;
 use crate::shard::connection;
 use crate::shard::state::Shard;
 
@@ -27,14 +27,14 @@ const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
 /// A shard that accepts connections.
 pub struct Accepting {
     canceller: Canceller,
-    queue: Rc<Cell<Queue>>,
+    backlog: Rc<Cell<Backlog>>,
     ended: Rc<Cell<bool>>,
 }
 
 impl Accepting {
-    /// Accepts no more than what `queue` says.
-    pub fn stop(self, queue: Queue) -> Stopping {
-        self.queue.set(queue);
+    /// Accepts no more than what `backlog` says.
+    pub fn stop(self, backlog: Backlog) -> Stopping {
+        self.backlog.set(backlog);
         self.canceller.cancel();
         Stopping { ended: self.ended }
     }
@@ -57,7 +57,7 @@ impl Stopping {
 pub fn start(
     listener: TcpListener,
     shard: Rc<Shard>,
-    slots: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionLimit>,
 ) -> io::Result<Accepting> {
     let is_epoll = shard.driver == IoDriver::Epoll;
     // The ring waits on a blocking socket; epoll needs one that never blocks.
@@ -68,8 +68,8 @@ pub fn start(
     let cancel = canceller.handle();
     let ended = Rc::new(Cell::new(false));
     let has_ended = Rc::clone(&ended);
-    let queue = Rc::new(Cell::new(Queue::Take));
-    let rest = Rc::clone(&queue);
+    let backlog = Rc::new(Cell::new(Backlog::Drain));
+    let rest = Rc::clone(&backlog);
     monoio::spawn(async move {
         let mut acceptor = Acceptor {
             shard,
@@ -77,21 +77,21 @@ pub fn start(
             pause_logged_at: None,
         };
         acceptor.accept_until_cancelled(&listener, cancel).await;
-        if rest.get() == Queue::Take {
+        if rest.get() == Backlog::Drain {
             acceptor.take_queue(&socket, is_epoll).await;
         }
         has_ended.set(true);
     });
     Ok(Accepting {
         canceller,
-        queue,
+        backlog,
         ended,
     })
 }
 
 struct Acceptor {
     shard: Rc<Shard>,
-    slots: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionLimit>,
     pause_logged_at: Option<Instant>,
 }
 
@@ -122,7 +122,7 @@ impl Acceptor {
     /// Serves a connection when there is a slot for it; until then no other is accepted.
     async fn serve(&mut self, stream: monoio::net::TcpStream) {
         let slot = loop {
-            match self.slots.take() {
+            match self.slots.acquire() {
                 Some(slot) => break slot,
                 None => {
                     let fault = format!(

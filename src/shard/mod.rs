@@ -17,16 +17,16 @@ use std::time::{Duration, Instant};
 
 use monoio::io::AsyncReadRent;
 
-use self::committer::Gathering;
+use self::committer::CommitPacing;
 use self::deadlines::Hurry;
-use self::ingest::Keeping;
+use self::ingest::Ingest;
 use self::listener::Stopping;
 use self::state::Shard;
 use crate::event::SharedNameRule;
 use crate::metrics::{SealCause, ShardCounters};
-use crate::os::connection_limit::ConnectionSlots;
+use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::IoDriver;
-use crate::os::listen::Queue;
+use crate::os::listen::Backlog;
 
 /// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const BUSY_POLL: Duration = Duration::from_millis(50);
 /// How a shard ends.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
-    queue: Queue,
+    backlog: Backlog,
     /// How long idle connections are kept. Beside a successor nobody waits for us: a request that is on its
     /// way on one of them is answered.
     idle: Duration,
@@ -58,11 +58,11 @@ pub struct ShardParts {
     /// had more shards.
     pub listeners: Vec<TcpListener>,
     /// What becomes of them when the shard drains and has no successor.
-    pub queue: Queue,
+    pub backlog: Backlog,
     /// What keeps events.
-    pub keeping: Keeping,
+    pub ingest: Ingest,
     /// Where disk thread and writer make themselves heard.
-    pub bell: UnixStream,
+    pub notifier: UnixStream,
     /// Its counters.
     pub counters: Arc<ShardCounters>,
     /// What the `name` column takes.
@@ -70,7 +70,7 @@ pub struct ShardParts {
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// The bound on connections, of all shards together.
-    pub slots: Arc<ConnectionSlots>,
+    pub slots: Arc<ConnectionLimit>,
     /// A batch is sealed when its oldest event is this old.
     pub linger: Duration,
     /// How long connections may go on when a drain begins.
@@ -82,24 +82,24 @@ pub struct ShardParts {
 
 /// Serves until the control stream ends, drains, and hands the last batch over.
 pub async fn run(parts: ShardParts) -> std::io::Result<()> {
-    let service = service::EventService::new(parts.keeping, parts.counters, parts.name_rule);
+    let service = service::EventService::new(parts.ingest, parts.counters, parts.name_rule);
     let shard = Rc::new(Shard::new(service, parts.driver));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // The ring waits on a blocking socket; epoll needs one that never blocks.
     parts
-        .bell
+        .notifier
         .set_nonblocking(shard.driver == IoDriver::Epoll)?;
-    let bell = monoio::net::UnixStream::from_std(parts.bell)?;
+    let notifier = monoio::net::UnixStream::from_std(parts.notifier)?;
     match shard.driver {
         IoDriver::IoUring(_) => {
-            let gathering = Gathering::new()?;
-            monoio::spawn(committer::commit_on_ring(Rc::clone(&shard), gathering));
+            let pacing = CommitPacing::new()?;
+            monoio::spawn(committer::commit_on_ring(Rc::clone(&shard), pacing));
         }
         IoDriver::Epoll => {
             monoio::spawn(committer::commit_by_thread(Rc::clone(&shard)));
         }
     }
-    monoio::spawn(hear_the_bell(Rc::clone(&shard), bell));
+    monoio::spawn(receive_notifications(Rc::clone(&shard), notifier));
     monoio::spawn(sweep_each_second(Rc::clone(&shard)));
     monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
 
@@ -116,22 +116,22 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
     log::debug!("control stream ended: {ended:?}");
     let drain = match ended {
         Ok(1) => Drain {
-            queue: Queue::Leave,
+            backlog: Backlog::Leave,
             idle: parts.drain,
             all: parts.drain,
         },
         _ => Drain {
-            queue: parts.queue,
+            backlog: parts.backlog,
             idle: DRAIN_IDLE.min(parts.drain),
             all: parts.drain,
         },
     };
     shard.service.borrow_mut().draining = true;
-    let stop = |accepting: listener::Accepting| accepting.stop(drain.queue);
+    let stop = |accepting: listener::Accepting| accepting.stop(drain.backlog);
     let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
     wait_for_connections(&shard, &stopping, drain).await;
     // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
-    shard.service.borrow_mut().keeping.close();
+    shard.service.borrow_mut().ingest.close();
     Ok(())
 }
 
@@ -139,7 +139,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
 /// answered 503, and `/ok` is answered.
 async fn wait_for_lane(shard: &Shard) {
     let start = Instant::now();
-    while !shard.service.borrow().keeping.is_open() && start.elapsed() < LANE_PATIENCE {
+    while !shard.service.borrow().ingest.is_open() && start.elapsed() < LANE_PATIENCE {
         monoio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -149,7 +149,7 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
     let start = Instant::now();
     while !(accepting.iter().all(Stopping::has_ended)
         && shard.deadlines.borrow().is_empty()
-        && !shard.service.borrow().keeping.is_committing())
+        && !shard.service.borrow().ingest.is_committing())
     {
         let hurry = match start.elapsed() {
             age if age >= drain.all => Hurry::All,
@@ -177,7 +177,7 @@ async fn sweep_each_second(shard: Rc<Shard>) {
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
         quiet += 1;
-        shard.service.borrow_mut().keeping.tell();
+        shard.service.borrow_mut().ingest.publish_gauges();
         shard.service.borrow().counters.heartbeat.add(1);
         let shed = shard.service.borrow().counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
@@ -197,15 +197,15 @@ async fn sweep_each_second(shard: Rc<Shard>) {
 async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     loop {
         // A batch that is opened during a whole `linger` of sleep cannot be older at its end.
-        let wait = match shard.service.borrow().keeping.opened_at() {
+        let wait = match shard.service.borrow().ingest.opened_at() {
             Some(opened_at) => linger.saturating_sub(opened_at.elapsed()),
             None => linger,
         };
         if wait.is_zero() {
             let is_busy = {
-                let keeping = &mut shard.service.borrow_mut().keeping;
-                keeping.seal_when_writer_is_free(SealCause::Age);
-                keeping.opened_at().is_some()
+                let ingest = &mut shard.service.borrow_mut().ingest;
+                ingest.seal_when_writer_is_free(SealCause::Age);
+                ingest.opened_at().is_some()
             };
             if is_busy {
                 monoio::time::sleep(linger.min(BUSY_POLL)).await;
@@ -217,19 +217,19 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
 }
 
 /// Hears what disk thread and writer have done.
-async fn hear_the_bell(shard: Rc<Shard>, mut bell: monoio::net::UnixStream) {
+async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::UnixStream) {
     let mut rings = vec![0; 64];
     loop {
-        let (heard, buffer) = bell.read(rings).await;
+        let (heard, buffer) = notifier.read(rings).await;
         rings = buffer;
         match heard {
-            Ok(rung) if rung > 0 => shard.service.borrow_mut().keeping.hear(),
+            Ok(rung) if rung > 0 => shard.service.borrow_mut().ingest.on_notify(),
             // The other end is held by the disk thread and the lanes: the shard is about to end.
-            Ok(_) => return log::debug!("nobody rings the bell any more"),
+            Ok(_) => return log::debug!("nobody rings the notifier any more"),
             Err(fault) => {
-                log::warn!("bell: {fault}");
+                log::warn!("notifier: {fault}");
                 monoio::time::sleep(BUSY_POLL).await;
-                shard.service.borrow_mut().keeping.hear();
+                shard.service.borrow_mut().ingest.on_notify();
             }
         }
     }

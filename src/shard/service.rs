@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::ingest::Keeping;
+use super::ingest::Ingest;
 use crate::event::{Event, NameRule, SharedNameRule, Shed, UnixMillis};
 use crate::http::conversation::Service;
 use crate::http::events::{self, Intake};
@@ -17,7 +17,7 @@ use crate::metrics::ShardCounters;
 #[derive(Debug)]
 pub struct EventService {
     /// Batches, journal, promises.
-    pub keeping: Keeping,
+    pub ingest: Ingest,
     /// The counters of the shard.
     pub counters: Arc<ShardCounters>,
     name_rule: Arc<SharedNameRule>,
@@ -30,14 +30,14 @@ pub struct EventService {
 impl EventService {
     /// At the present second.
     pub fn new(
-        keeping: Keeping,
+        ingest: Ingest,
         counters: Arc<ShardCounters>,
         name_rule: Arc<SharedNameRule>,
     ) -> Self {
         let now = UnixMillis::now();
         let answers = Answers::new(now.seconds());
         Self {
-            keeping,
+            ingest,
             counters,
             name_rule,
             answers,
@@ -92,7 +92,7 @@ impl Intake for EventService {
     }
 
     fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        self.keeping.take(Event {
+        self.ingest.take(Event {
             name,
             value,
             received_at: self.now,

@@ -46,10 +46,10 @@ impl Lanes {
     }
 
     /// The database works: it has what it was asked for on this connection.
-    pub(super) fn vouch(&self) {
+    pub(super) fn confirm(&self) {
         let now = UnixMillis::now();
         let asked = self.0.values().filter(|state| state.checkpoint.is_some());
-        asked.for_each(|state| state.lane.vouch(now));
+        asked.for_each(|state| state.lane.confirm(now));
     }
 
     /// Lets go of lanes whose files are gone.

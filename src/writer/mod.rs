@@ -1,9 +1,9 @@
 //! A blocking thread that owns one sink: takes batches, stores each once, and never gives one up.
 
 mod lanes;
+mod outage;
 mod recovery;
 mod transaction;
-mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::lanes::Lanes;
+use self::outage::Outage;
 use self::recovery::Recovery;
 use self::transaction::Attempt;
-use self::trouble::Trouble;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
@@ -60,7 +60,7 @@ const MOVES_MAX: u32 = 8;
 /// A writer at work.
 struct Storing {
     writer: Writer,
-    trouble: Trouble,
+    outage: Outage,
     lanes: Lanes,
     /// The connection was lost since the database was last asked for all checkpoints: it may be
     /// another one that answers now, or an older state of it.
@@ -114,7 +114,7 @@ impl Writer {
     /// attempt to reach the database went.
     pub fn run(self, inbox: &Receiver<Work>, ready: &SyncSender<Result<(), SinkError>>) {
         let mut storing = Storing {
-            trouble: Trouble::new(self.index),
+            outage: Outage::new(self.index),
             lanes: Lanes::default(),
             must_check: false,
             restores_seen: self.restores.load(Ordering::Relaxed),
@@ -254,7 +254,7 @@ impl Storing {
         } else {
             self.note(fault);
             self.abandon(fault);
-            let until = Instant::now() + self.trouble.backoff(fault);
+            let until = Instant::now() + self.outage.backoff(fault);
             self.sleep(until, may_leave);
         }
     }
@@ -326,7 +326,7 @@ impl Storing {
 
     /// Without work: tries whether the database takes writes, so that it is known before they come.
     fn prove_now_and_then(&mut self) {
-        let wait = if self.trouble.is_on() {
+        let wait = if self.outage.is_on() {
             IDLE
         } else {
             PROVE_EVERY
@@ -354,15 +354,15 @@ impl Storing {
 
     /// The database has taken a write.
     fn works(&mut self) {
-        self.trouble.is_over();
+        self.outage.end();
         self.used_at = Instant::now();
         self.writer.counters.proven();
-        self.lanes.vouch();
+        self.lanes.confirm();
     }
 
     /// Says and counts what went wrong.
     fn note(&mut self, fault: &SinkError) {
-        self.trouble.happened(fault);
+        self.outage.happened(fault);
         let counters = &self.writer.counters;
         counters.error(ErrorClass::of(fault), fault.fault(), 1);
     }

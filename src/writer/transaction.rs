@@ -46,7 +46,7 @@ impl Storing {
         let from = usize::try_from(stored).unwrap_or(usize::MAX);
         let mut refused = state.refused(run.first, run.end());
         let inserted = self.writer.sink.insert(run.batch, from, step, &mut refused);
-        self.bury(run, refused)?;
+        self.write_dead_letters(run, refused)?;
         let insert = match inserted? {
             Inserted::Open(times) => times,
             Inserted::Elsewhere(found) => return Ok(self.find_again(run.lane, step, found)),
@@ -130,7 +130,7 @@ impl Storing {
     }
 
     /// Puts newly refused events into the dead-letter file, before the checkpoint passes them.
-    fn bury(&mut self, run: Run<'_>, refused: Refused) -> Result<(), SinkError> {
+    fn write_dead_letters(&mut self, run: Run<'_>, refused: Refused) -> Result<(), SinkError> {
         let place = |index: usize| run.first.plus(index);
         let known = self.lanes.of(run.lane).refused(run.first, run.end());
         let new: Vec<(usize, Fault)> = refused

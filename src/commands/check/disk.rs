@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
-use super::{Finding, Found, size};
+use super::{Finding, Observation, size};
 use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
 use crate::journal::segment::SEGMENT_BYTES;
@@ -67,9 +67,9 @@ pub(super) fn nearest_directory(path: &Path) -> PathBuf {
     }
 }
 
-fn directory(config: &Config, place: &Path) -> Found {
+fn directory(config: &Config, place: &Path) -> Observation {
     let wanted = &config.data_dir;
-    let found = Found::new(match is_missing(wanted) {
+    let found = Observation::new(match is_missing(wanted) {
         true => format!(
             "{}: missing; it will be made in {}",
             wanted.display(),
@@ -81,7 +81,7 @@ fn directory(config: &Config, place: &Path) -> Found {
     let tried = File::create_new(&trial).and_then(|_| fs::remove_file(&trial));
     if let Err(fault) = tried {
         let text = format!("{}: {fault}", place.display());
-        return Found::new(text).error(
+        return Observation::new(text).error(
             "give the user of hakaru the right to write there, or name another directory with --data-dir",
         );
     }
@@ -101,11 +101,11 @@ fn directory(config: &Config, place: &Path) -> Found {
     }
 }
 
-fn room(config: &Config, place: &Path, shards: usize) -> Found {
+fn room(config: &Config, place: &Path, shards: usize) -> Observation {
     let about = match statvfs(place) {
         Ok(about) => about,
         Err(fault) => {
-            return Found::new(format!("{}: {fault}", place.display()))
+            return Observation::new(format!("{}: {fault}", place.display()))
                 .warning("see how much is free by other means");
         }
     };
@@ -113,7 +113,7 @@ fn room(config: &Config, place: &Path, shards: usize) -> Found {
         .blocks_available()
         .saturating_mul(about.fragment_size());
     let limit = config.journal_limit;
-    let found = Found::new(format!(
+    let found = Observation::new(format!(
         "{} for a journal of up to {}, beside what is there of it",
         size(free),
         size(limit)
@@ -203,11 +203,11 @@ fn times(mut write: impl FnMut(u64) -> io::Result<()>) -> io::Result<Vec<Duratio
     Ok(times)
 }
 
-fn speed(measured: io::Result<Speed>, ack: Ack) -> Found {
+fn speed(measured: io::Result<Speed>, ack: Ack) -> Observation {
     let Speed { means, times } = match measured {
         Ok(speed) => speed,
         Err(fault) => {
-            let found = Found::new(fault.to_string());
+            let found = Observation::new(fault.to_string());
             return found
                 .error("the journal is written like this: make room, or name another --data-dir");
         }
@@ -219,7 +219,7 @@ fn speed(measured: io::Result<Speed>, ack: Ack) -> Found {
             .unwrap_or_default()
     };
     let (p50, p99) = (at(50), at(99));
-    let found = Found::new(format!(
+    let found = Observation::new(format!(
         "{means}, {} writes of 4 KiB: p50 {p50:.2?}, p99 {p99:.2?}",
         times.len()
     ));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Finding, Found};
+use super::{Finding, Observation};
 use crate::server::config::AdminListen;
 use crate::server::config::Config;
 
@@ -52,7 +52,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let range = read("/proc/sys/net/ipv4/ip_local_port_range");
     let listen = config.listen;
     let admin = match config.admin_listen {
-        AdminListen::Off => Found::new("off"),
+        AdminListen::Off => Observation::new("off"),
         AdminListen::Default(listen) | AdminListen::At(listen) => {
             address(listen, "--admin-listen", bind(listen))
         }
@@ -69,36 +69,37 @@ fn read(path: &str) -> io::Result<String> {
 }
 
 impl Setting {
-    fn judge(&self, text: &io::Result<String>) -> Found {
+    fn judge(&self, text: &io::Result<String>) -> Observation {
         let Self {
             name, advised, why, ..
         } = self;
         let advice = format!("sysctl -w {name}={advised}, and in /etc/sysctl.d: {why}");
         match text {
             Ok(text) => match text.trim().parse::<u64>() {
-                Ok(value) if value >= *advised => Found::new(value.to_string()),
-                _ => Found::new(text.trim()).warning(advice),
+                Ok(value) if value >= *advised => Observation::new(value.to_string()),
+                _ => Observation::new(text.trim()).warning(advice),
             },
-            Err(fault) => Found::new(format!("not in this kernel or container: {fault}"))
+            Err(fault) => Observation::new(format!("not in this kernel or container: {fault}"))
                 .warning(format!("where the kernel has it: {advice}")),
         }
     }
 }
 
 /// The ports from which the kernel takes one for each connection that goes out.
-fn port_range(text: &io::Result<String>, listen: u16) -> Found {
+fn port_range(text: &io::Result<String>, listen: u16) -> Observation {
     let text = match text {
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         Err(fault) => {
-            return Found::new(fault.to_string())
+            return Observation::new(fault.to_string())
                 .warning("see by other means whether it holds the listen port");
         }
     };
     let ends: Vec<u32> = text.split(' ').filter_map(|end| end.parse().ok()).collect();
     let &[low, high] = &ends[..] else {
-        return Found::new(text).warning("see by other means whether it holds the listen port");
+        return Observation::new(text)
+            .warning("see by other means whether it holds the listen port");
     };
-    let found = Found::new(&text[..]);
+    let found = Observation::new(&text[..]);
     if (low..=high).contains(&u32::from(listen)) {
         return found.warning(format!(
             "another program's connection may hold the listen port when hakaru starts: \
@@ -124,11 +125,11 @@ fn bind(listen: SocketAddr) -> io::Result<()> {
 }
 
 /// What became of taking an address; `flag` gives another one.
-fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Found {
+fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Observation {
     let Err(fault) = bound else {
-        return Found::new(format!("{listen} is free"));
+        return Observation::new(format!("{listen} is free"));
     };
-    let found = Found::new(format!("{listen}: {fault}"));
+    let found = Observation::new(format!("{listen}: {fault}"));
     match fault.kind() {
         ErrorKind::AddrInUse => found.warning(format!(
             "nothing, if it is a hakaru that runs; else end the other, or name another address with {flag}"
@@ -159,7 +160,10 @@ mod tests {
                 .unwrap()
                 .starts_with("sysctl -w net.core.somaxconn=65535")
         );
-        assert_eq!(SETTINGS[0].judge(&said("65535\n")), Found::new("65535"));
+        assert_eq!(
+            SETTINGS[0].judge(&said("65535\n")),
+            Observation::new("65535")
+        );
         let absent = SETTINGS[2].judge(&Err(ErrorKind::NotFound.into()));
         assert_eq!(absent.level, Level::Warning);
     }
@@ -167,7 +171,10 @@ mod tests {
     #[test]
     fn ports_that_go_out_leave_the_listen_port_alone() {
         let range = |text, port| port_range(&said(text), port);
-        assert_eq!(range("32768\t60999\n", 8081), Found::new("32768 60999"));
+        assert_eq!(
+            range("32768\t60999\n", 8081),
+            Observation::new("32768 60999")
+        );
         let taken = range("1024\t65535\n", 8081).advice.unwrap();
         assert!(taken.contains("ip_local_reserved_ports=8081"), "{taken}");
         let few = range("50000\t60000\n", 8081).advice.unwrap();

@@ -5,7 +5,7 @@ use std::{fs, thread};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::{Finding, Found, size};
+use super::{Finding, Observation, size};
 use crate::os::io_driver::IoChoice;
 use crate::os::io_driver::{self, RING_BYTES_MAX};
 use crate::os::limits::{self, Core, LimitError};
@@ -58,17 +58,18 @@ impl Machine {
         ]
     }
 
-    fn cores(&self) -> Found {
+    fn cores(&self) -> Observation {
         let cores = match &self.cores {
             Ok(cores) => cores,
             Err(fault) => {
-                return Found::new(fault.to_string()).error("fewer --cores, or a wider affinity");
+                return Observation::new(fault.to_string())
+                    .error("fewer --cores, or a wider affinity");
             }
         };
         let names: Vec<_> = cores.iter().map(|core| core.0.to_string()).collect();
         // Knows the cgroup's quota too.
         let usable = thread::available_parallelism().map_or(cores.len(), usize::from);
-        let found = Found::new(format!(
+        let found = Observation::new(format!(
             "{} of {usable} that affinity and cgroup allow: {}",
             cores.len(),
             names.join(", ")
@@ -81,12 +82,12 @@ impl Machine {
         found
     }
 
-    fn files(&self, config: &Config, fit: usize) -> Found {
+    fn files(&self, config: &Config, fit: usize) -> Observation {
         let open_files = match &self.open_files {
             Ok(open_files) => open_files,
-            Err(fault) => return Found::new(fault.to_string()).error("see ulimit -n"),
+            Err(fault) => return Observation::new(fault.to_string()).error("see ulimit -n"),
         };
-        let found = Found::new(format!(
+        let found = Observation::new(format!(
             "{open_files} allowed, room for {fit} HTTP connections"
         ));
         let raise = "raise the limit: LimitNOFILE=1048576 in the unit, or ulimit -n";
@@ -101,19 +102,19 @@ impl Machine {
 }
 
 /// The sum of all bounds against what there is.
-fn memory(config: &Config, shards: usize, connections: usize) -> Found {
+fn memory(config: &Config, shards: usize, connections: usize) -> Observation {
     let writers = writer_count(config, shards);
     let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
     judge_memory(bound, connections, memory_allowed())
 }
 
-fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) -> Found {
+fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) -> Observation {
     let sum = bound.sum() as u64;
     let Some(allowed) = allowed else {
-        let found = Found::new(format!("at most {}", size(sum)));
+        let found = Observation::new(format!("at most {}", size(sum)));
         return found.warning("see by other means whether the machine has it");
     };
-    let found = Found::new(format!(
+    let found = Observation::new(format!(
         "at most {}, of which {} for {connections} connections in the midst of the largest requests; the machine or \
          the cgroup has {}",
         size(sum),
@@ -166,33 +167,35 @@ fn cgroup_limits(line: &str) -> Vec<u64> {
     Path::new(path).ancestors().filter_map(limit).collect()
 }
 
-fn ring(choice: IoChoice) -> Found {
+fn ring(choice: IoChoice) -> Observation {
     let advice = "epoll works without it, at a higher cost: --io epoll";
     match (io_driver::probe(), choice) {
-        (Ok(flags), IoChoice::Epoll) => Found::new(format!(
+        (Ok(flags), IoChoice::Epoll) => Observation::new(format!(
             "not used (--io epoll); it would work, with {flags}"
         )),
-        (Ok(flags), _) => Found::new(format!("works, with {flags}")),
-        (Err(reason), IoChoice::Epoll) => Found::new(format!(
+        (Ok(flags), _) => Observation::new(format!("works, with {flags}")),
+        (Err(reason), IoChoice::Epoll) => Observation::new(format!(
             "not used (--io epoll), nor would it work: {reason}"
         )),
         (Err(reason), IoChoice::Auto) => {
-            Found::new(reason).warning(format!("allow it, or leave it: {advice}"))
+            Observation::new(reason).warning(format!("allow it, or leave it: {advice}"))
         }
-        (Err(reason), IoChoice::IoUring) => Found::new(reason).error(format!("allow it; {advice}")),
+        (Err(reason), IoChoice::IoUring) => {
+            Observation::new(reason).error(format!("allow it; {advice}"))
+        }
     }
 }
 
-fn locked_memory(shards: usize) -> Found {
+fn locked_memory(shards: usize) -> Observation {
     let limit = match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((_, hard)) => hard,
-        Err(fault) => return Found::new(fault.to_string()).warning("see ulimit -l"),
+        Err(fault) => return Observation::new(fault.to_string()).warning("see ulimit -l"),
     };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     judge_locked_memory(limit, release.trim(), shards)
 }
 
-fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Found {
+fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Observation {
     let shown = match limit {
         RLIM_INFINITY => "unlimited".to_owned(),
         bytes => size(bytes),
@@ -205,10 +208,10 @@ fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Found {
         numbers.next().unwrap_or_default(),
     );
     if version >= RINGS_UNCOUNTED {
-        return Found::new(format!("{shown}; Linux {release} does not count rings"));
+        return Observation::new(format!("{shown}; Linux {release} does not count rings"));
     }
     let needed = shards as u64 * RING_BYTES_MAX;
-    let found = Found::new(format!("{shown}; the rings take {}", size(needed)));
+    let found = Observation::new(format!("{shown}; the rings take {}", size(needed)));
     if limit < needed {
         return found.warning("raise it: LimitMEMLOCK=infinity in the unit, or ulimit -l");
     }

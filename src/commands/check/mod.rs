@@ -43,13 +43,13 @@ impl Level {
 
 /// What was found of a thing, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
+struct Observation {
     level: Level,
     text: String,
     advice: Option<String>,
 }
 
-impl Found {
+impl Observation {
     /// Something that will do.
     fn new(text: impl Into<String>) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Found {
 }
 
 /// A thing, and what was found of it.
-type Finding = (&'static str, Found);
+type Finding = (&'static str, Observation);
 
 /// Why a check has not succeeded.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), C
     };
     say(process_list().into_iter().collect())?;
     let machine = Machine::new(config);
-    let found = Found::new(config.datasource.to_string());
+    let found = Observation::new(config.datasource.to_string());
     say(vec![("datasource", found)])?;
     say(match &config.datasource {
         DataSource::MySql(target) => mysql::look(target, writer_count(config, machine.shards())),
@@ -121,12 +121,17 @@ pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), C
 /// Takes a password off the process list, as serving does.
 fn process_list() -> Option<Finding> {
     let fault = process_list::hide_passwords().err()?;
-    let found = Found::new(format!("a password given as a flag can be seen: {fault}"));
+    let found = Observation::new(format!("a password given as a flag can be seen: {fault}"));
     let advice = "give the datasource by the variable HAKARU_DATASOURCENAME";
     Some(("process list", found.warning(advice)))
 }
 
-fn write_line(output: Output, thing: &str, found: &Found, out: &mut dyn Write) -> io::Result<()> {
+fn write_line(
+    output: Output,
+    thing: &str,
+    found: &Observation,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let level = found.level.name();
     if output == Output::Json {
         let mut line = json!({"level": level, "thing": thing, "found": found.text});
@@ -161,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_line_says_what_to_do() {
-        let found = Found::new("two\nlines").warning("do this");
+        let found = Observation::new("two\nlines").warning("do this");
         let text = |output| {
             let mut line = Vec::new();
             write_line(output, "a thing", &found, &mut line).unwrap();

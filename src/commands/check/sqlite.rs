@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::disk::{is_missing, nearest_directory, trial_path};
-use super::{Finding, Found};
+use super::{Finding, Observation};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
 use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, INSERT, SqliteSink, classify};
@@ -23,15 +23,17 @@ pub(super) fn look(path: &Path) -> Vec<Finding> {
          another path",
         directory.display()
     );
-    let or_error = |looked: Result<Found, SinkError>| {
-        looked.unwrap_or_else(|fault| Found::new(fault.to_string()).error(&advice))
+    let or_error = |looked: Result<Observation, SinkError>| {
+        looked.unwrap_or_else(|fault| Observation::new(fault.to_string()).error(&advice))
     };
     let trial = ("directory of the file", or_error(new_file(&directory)));
     let found = if is_missing(path) {
-        Ok(Found::new("missing; it will be made when hakaru starts"))
+        Ok(Observation::new(
+            "missing; it will be made when hakaru starts",
+        ))
     } else {
         existing_file(path).or_else(|fault| match fault {
-            SinkError::Retry(fault) => Ok(Found::new(fault.to_string()).warning(
+            SinkError::Retry(fault) => Ok(Observation::new(fault.to_string()).warning(
                 "another process writes to the file: nothing, if it is hakaru; else end it",
             )),
             other => Err(other),
@@ -52,7 +54,7 @@ impl Drop for Trial {
 }
 
 /// Whether SQLite can write beside the file as the sink has it: not every file system has what WAL needs.
-fn new_file(directory: &Path) -> Result<Found, SinkError> {
+fn new_file(directory: &Path) -> Result<Observation, SinkError> {
     let trial = Trial(trial_path(directory));
     fs::create_dir(&trial.0).map_err(|fault| {
         let text = format!("{}: {fault}", directory.display());
@@ -62,7 +64,7 @@ fn new_file(directory: &Path) -> Result<Found, SinkError> {
     let connection = SqliteSink::new(trial.0.join("eventlog.db")).connect()?;
     store_and_roll_back(&connection)?;
     let (mode, synchronous) = modes(&connection)?;
-    let found = Found::new(format!(
+    let found = Observation::new(format!(
         "{}, journal_mode={mode}, synchronous={synchronous}, SQLite {}",
         directory.display(),
         rusqlite::version()
@@ -74,7 +76,7 @@ fn new_file(directory: &Path) -> Result<Found, SinkError> {
 }
 
 /// Whether the file takes rows.
-fn existing_file(path: &Path) -> Result<Found, SinkError> {
+fn existing_file(path: &Path) -> Result<Observation, SinkError> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
@@ -92,10 +94,10 @@ fn existing_file(path: &Path) -> Result<Found, SinkError> {
     if !missing.is_empty() {
         let missing = missing.join(" and ");
         let text = format!("without {missing}; made when hakaru starts");
-        return Ok(Found::new(text));
+        return Ok(Observation::new(text));
     }
     store_and_roll_back(&connection)?;
-    Ok(Found::new(format!(
+    Ok(Observation::new(format!(
         "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
     )))
 }

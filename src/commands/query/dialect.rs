@@ -1,7 +1,7 @@
 //! The few expressions that the databases write differently. Text from people goes in as hexadecimal, which
 //! needs no quoting in any of them.
 
-use super::moment::Range;
+use super::moment::TimeRange;
 
 /// Whose SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Exact {
 #[derive(Debug, Default)]
 pub struct Rows<'a> {
     /// When they were received.
-    pub range: Range,
+    pub range: TimeRange,
     /// With one of these names; empty: with any.
     pub names: &'a [String],
     /// With a name that fits a pattern of SQL.

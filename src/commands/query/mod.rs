@@ -17,7 +17,7 @@ use rusqlite::OpenFlags;
 use rusqlite::types::ValueRef;
 
 use self::dialect::{Dialect, Exact};
-use self::moment::{Bound, Moment, Range, Span};
+use self::moment::{Bound, Moment, TimeRange, TimeSpan};
 use crate::sink::SinkError;
 use crate::sink::dsn::{DataSource, MySqlTarget};
 use crate::sink::mysql::{connect, sink_error};
@@ -33,7 +33,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadingError {
+pub enum QueryError {
     /// It cannot be asked like that: ask otherwise.
     #[error("{0}")]
     Question(String),
@@ -83,29 +83,29 @@ impl<'a> Cell<'a> {
     }
 
     /// As a whole number; `None` for NULL.
-    pub fn integer(self) -> Result<Option<i128>, ReadingError> {
+    pub fn integer(self) -> Result<Option<i128>, QueryError> {
         match self {
             Self::Null => Ok(None),
             Self::Integer(number) => Ok(Some(number.into())),
             Self::Bytes(bytes) => {
                 let text = String::from_utf8_lossy(bytes);
                 let number = text.parse().ok().map(Some);
-                number.ok_or_else(|| ReadingError::Row(format!("{text:?} where a number belongs")))
+                number.ok_or_else(|| QueryError::Row(format!("{text:?} where a number belongs")))
             }
         }
     }
 
     /// As a number of rows, or of what cannot be negative.
-    pub fn count(self) -> Result<u64, ReadingError> {
+    pub fn count(self) -> Result<u64, QueryError> {
         let number = self.integer()?.unwrap_or_default();
         u64::try_from(number)
             .ok()
-            .ok_or_else(|| ReadingError::Row(format!("a count of {number}")))
+            .ok_or_else(|| QueryError::Row(format!("a count of {number}")))
     }
 }
 
 /// A database that is asked. It never writes, and makes no table.
-pub struct Reading {
+pub struct QuerySession {
     place: String,
     limit: Duration,
     dialect: Dialect,
@@ -117,17 +117,17 @@ enum Source {
     Sqlite(rusqlite::Connection),
 }
 
-impl Reading {
+impl QuerySession {
     /// Opens the database to ask it questions of which each may take `limit`. All of them see one moment:
     /// a consistent snapshot, which locks nothing and keeps no writer waiting.
-    pub fn open(datasource: &DataSource, limit: Duration) -> Result<Self, ReadingError> {
+    pub fn open(datasource: &DataSource, limit: Duration) -> Result<Self, QueryError> {
         let place = datasource.to_string();
         let source = match datasource {
             DataSource::MySql(target) => match open_mysql(target, limit) {
                 Ok(connection) => Source::MySql(Box::new(connection)),
                 Err(fault) => {
                     let text = fault.fault().to_string();
-                    return Err(ReadingError::Database { place, text });
+                    return Err(QueryError::Database { place, text });
                 }
             },
             DataSource::Sqlite(path) => {
@@ -169,8 +169,8 @@ impl Reading {
     pub fn rows<const COLUMNS: usize>(
         &mut self,
         sql: &str,
-        mut each: impl FnMut([Cell<'_>; COLUMNS]) -> Result<(), ReadingError>,
-    ) -> Result<(), ReadingError> {
+        mut each: impl FnMut([Cell<'_>; COLUMNS]) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
         let (place, limit) = (&self.place, self.limit);
         match &mut self.source {
             Source::MySql(connection) => {
@@ -208,7 +208,7 @@ impl Reading {
     pub fn row<const COLUMNS: usize>(
         &mut self,
         sql: &str,
-    ) -> Result<Option<[Option<String>; COLUMNS]>, ReadingError> {
+    ) -> Result<Option<[Option<String>; COLUMNS]>, QueryError> {
         let mut first = None;
         self.rows(sql, |cells: [Cell<'_>; COLUMNS]| {
             let texts = || {
@@ -224,7 +224,7 @@ impl Reading {
     }
 
     /// The time zone that the column `at` is in, by its name.
-    pub fn zone(&mut self) -> Result<String, ReadingError> {
+    pub fn zone(&mut self) -> Result<String, QueryError> {
         if self.dialect == Dialect::Sqlite {
             return Ok("UTC".to_owned());
         }
@@ -237,8 +237,8 @@ impl Reading {
     }
 
     /// A span of time in the time zone of the column.
-    pub fn range(&mut self, span: &Span) -> Result<Range, ReadingError> {
-        let range = Range {
+    pub fn range(&mut self, span: &TimeSpan) -> Result<TimeRange, QueryError> {
+        let range = TimeRange {
             from: self.bound(span.from, Moment::floor, "--from")?,
             to: self.bound(span.to, Moment::ceiling, "--to")?,
         };
@@ -246,7 +246,7 @@ impl Reading {
             (Some(from), Some(to)) if from.civil >= to.civil => {
                 let (from, to) = (&from.civil, &to.civil);
                 let text = format!("--from {from} is not before --to {to}");
-                Err(ReadingError::Question(text))
+                Err(QueryError::Question(text))
             }
             _ => Ok(range),
         }
@@ -257,7 +257,7 @@ impl Reading {
         moment: Option<Moment>,
         whole: fn(Moment) -> Moment,
         setting: &str,
-    ) -> Result<Option<Bound>, ReadingError> {
+    ) -> Result<Option<Bound>, QueryError> {
         let Some(moment) = moment.map(whole) else {
             return Ok(None);
         };
@@ -285,7 +285,7 @@ impl Reading {
             })),
             _ => {
                 let text = format!("{setting}: the database has no such time");
-                Err(ReadingError::Question(text))
+                Err(QueryError::Question(text))
             }
         }
     }
@@ -336,20 +336,20 @@ fn is_limit(fault: &mysql::Error) -> bool {
 /// What MariaDB and MySQL say of a statement that took too long.
 const OVER_LIMIT: [u16; 2] = [1969, 3024];
 
-fn mysql_fault(place: &str, limit: Duration, fault: mysql::Error) -> ReadingError {
+fn mysql_fault(place: &str, limit: Duration, fault: mysql::Error) -> QueryError {
     let place = place.to_owned();
     if is_limit(&fault) {
-        return ReadingError::Limit { place, limit };
+        return QueryError::Limit { place, limit };
     }
     let text = sink_error(fault).fault().to_string();
-    ReadingError::Database { place, text }
+    QueryError::Database { place, text }
 }
 
-fn sqlite_fault(place: &str, limit: Duration, fault: &rusqlite::Error) -> ReadingError {
+fn sqlite_fault(place: &str, limit: Duration, fault: &rusqlite::Error) -> QueryError {
     let place = place.to_owned();
     match fault.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::OperationInterrupted) => ReadingError::Limit { place, limit },
-        _ => ReadingError::Database {
+        Some(rusqlite::ErrorCode::OperationInterrupted) => QueryError::Limit { place, limit },
+        _ => QueryError::Database {
             place,
             text: fault.to_string(),
         },

@@ -105,14 +105,14 @@ pub fn text(civil: DateTime) -> String {
 
 /// A span of time as it was asked for: from a moment on, and before another.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Span {
+pub struct TimeSpan {
     /// `None`: from the beginning.
     pub from: Option<Moment>,
     /// `None`: to the end.
     pub to: Option<Moment>,
 }
 
-/// An end of a [`Range`], at a whole second.
+/// An end of a [`TimeRange`], at a whole second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// As the column holds it, in its time zone.
@@ -123,14 +123,14 @@ pub struct Bound {
 
 /// A span of time as the table holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Range {
+pub struct TimeRange {
     /// The first second; `None`: from the beginning.
     pub from: Option<Bound>,
     /// The second behind the last; `None`: to the end.
     pub to: Option<Bound>,
 }
 
-impl Range {
+impl TimeRange {
     /// Whether an event that was received then is in it.
     pub fn holds(&self, unix_seconds: i64) -> bool {
         let unix = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| bound.unix);
@@ -139,7 +139,7 @@ impl Range {
     }
 }
 
-impl std::fmt::Display for Range {
+impl std::fmt::Display for TimeRange {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.from, &self.to) {
             (None, None) => out.write_str("all rows"),

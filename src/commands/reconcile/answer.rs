@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::elsewhere::Unread;
-use crate::commands::query::ReadingError;
-use crate::commands::query::moment::Range;
+use crate::commands::query::QueryError;
+use crate::commands::query::moment::TimeRange;
 use crate::commands::query::terminal::Screen;
 
 /// Columns of a terminal that a name may take.
@@ -70,7 +70,7 @@ impl Listed {
 pub(super) struct Answer {
     pub(super) place: String,
     pub(super) zone: String,
-    pub(super) range: Range,
+    pub(super) range: TimeRange,
     pub(super) late_seconds: f64,
     pub(super) expected: u64,
     /// Rows of the range; with a list, those that it expects.
@@ -100,11 +100,7 @@ impl Answer {
     }
 
     /// For people.
-    pub(super) fn write_text(
-        &self,
-        out: &mut dyn Write,
-        screen: Screen,
-    ) -> Result<(), ReadingError> {
+    pub(super) fn write_text(&self, out: &mut dyn Write, screen: Screen) -> Result<(), QueryError> {
         let (place, range, zone) = (&self.place, &self.range, &self.zone);
         writeln!(out, "eventlog in {place}")?;
         writeln!(out, "{range}, times in the time zone {zone}")?;
@@ -148,7 +144,7 @@ impl Answer {
         Ok(writeln!(out, "\n{verdict}")?)
     }
 
-    fn write_unread(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
+    fn write_unread(&self, out: &mut dyn Write) -> Result<(), QueryError> {
         let Unread {
             data_dir,
             letters,
@@ -176,7 +172,7 @@ impl Answer {
         Ok(())
     }
 
-    fn write_listed(&self, out: &mut dyn Write, screen: Screen) -> Result<(), ReadingError> {
+    fn write_listed(&self, out: &mut dyn Write, screen: Screen) -> Result<(), QueryError> {
         let mut kind = None;
         for found in &self.listed {
             if kind != Some(found.kind) {
@@ -205,7 +201,7 @@ impl Answer {
     }
 
     /// One document.
-    pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
+    pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), QueryError> {
         let bound = |bound: &Option<crate::commands::query::moment::Bound>| {
             bound.as_ref().map(|bound| bound.civil.clone())
         };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
 use crate::commands::journal::{Inspection, Output};
-use crate::commands::query::moment::Range;
-use crate::commands::query::{Reading, ReadingError};
+use crate::commands::query::moment::TimeRange;
+use crate::commands::query::{QueryError, QuerySession};
 use crate::event::position::{LaneId, Position};
 use crate::sink::dead_letters::FILE_NAME;
 
@@ -41,9 +41,9 @@ pub(super) struct Elsewhere {
 impl Elsewhere {
     /// As of the moment that `reading` sees.
     pub(super) fn of_snapshot(
-        reading: &mut Reading,
+        reading: &mut QuerySession,
         data_dir: &Path,
-    ) -> Result<Self, ReadingError> {
+    ) -> Result<Self, QueryError> {
         let mut stored = HashMap::new();
         let exists = reading.dialect().table_exists("hakaru_checkpoint");
         if reading.row::<1>(&exists)?.is_some() {
@@ -64,7 +64,7 @@ impl Elsewhere {
     /// Passes on each event that was received in `range` and is no row, once.
     pub(super) fn find(
         &self,
-        range: &Range,
+        range: &TimeRange,
         mut each: impl FnMut(Whereabouts, &str, u32),
     ) -> Result<Unread, ReconcileError> {
         let mut unread = Unread::default();
@@ -93,7 +93,7 @@ impl Elsewhere {
     /// How many lines are no letters.
     fn find_letters(
         &self,
-        range: &Range,
+        range: &TimeRange,
         seen: &mut HashSet<(LaneId, Position)>,
         each: &mut impl FnMut(Whereabouts, &str, u32),
     ) -> Result<u64, ReconcileError> {

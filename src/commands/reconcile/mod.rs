@@ -17,12 +17,12 @@ pub use self::expected::{Expectation, ListError};
 
 use self::answer::{Answer, Kind, Listed};
 use self::elsewhere::{Elsewhere, Whereabouts};
-use self::tally::{Place, Tally};
+use self::tally::{RowKind, Tally};
 use crate::commands::journal::{InspectError, Output};
 use crate::commands::query::dialect::Rows;
-use crate::commands::query::moment::Span;
+use crate::commands::query::moment::TimeSpan;
 use crate::commands::query::terminal::{Progress, Screen};
-use crate::commands::query::{Reading, ReadingError};
+use crate::commands::query::{QueryError, QuerySession};
 use crate::sink::dsn::DataSource;
 
 /// Up to so many names of a list are named to the database, which then sends only their rows.
@@ -38,7 +38,7 @@ pub struct Reconciliation {
     /// What should be there.
     pub expected: Expectation,
     /// When it was received.
-    pub span: Span,
+    pub span: TimeSpan,
     /// An event is late if its row's time is further than this from its own.
     pub late: Duration,
     /// Whether rows of names that no expected event has are unexpected.
@@ -61,7 +61,7 @@ pub enum ReconcileError {
     List(#[from] ListError),
     /// The database cannot be asked.
     #[error(transparent)]
-    Reading(#[from] ReadingError),
+    QuerySession(#[from] QueryError),
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] InspectError),
@@ -80,7 +80,7 @@ impl ReconcileError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::List(_) | Self::Reading(ReadingError::Question(_))
+            Self::List(_) | Self::QuerySession(QueryError::Question(_))
         )
     }
 }
@@ -100,13 +100,13 @@ impl Reconciliation {
             Output::Json => answer.write_json(out)?,
             Output::Text => answer.write_text(out, Screen::of_stdout())?,
         }
-        out.flush().map_err(ReadingError::from)?;
+        out.flush().map_err(QueryError::from)?;
         Ok(answer.agrees())
     }
 
     /// Opens the database, and says where it is and what is asked for.
-    fn open(&self) -> Result<(Reading, Answer), ReconcileError> {
-        let mut reading = Reading::open(&self.datasource, self.limit)?;
+    fn open(&self) -> Result<(QuerySession, Answer), ReconcileError> {
+        let mut reading = QuerySession::open(&self.datasource, self.limit)?;
         let answer = Answer {
             place: reading.place().to_owned(),
             range: reading.range(&self.span)?,
@@ -163,9 +163,9 @@ impl Reconciliation {
         };
         read_rows(&mut reading, &rows, |name, value, at| {
             match tally.row(name, value, at) {
-                Place::Expected => answer.rows += 1,
-                Place::OtherName if !self.is_strict => {}
-                Place::OtherValue | Place::OtherName => {
+                RowKind::Expected => answer.rows += 1,
+                RowKind::OtherName if !self.is_strict => {}
+                RowKind::OtherValue | RowKind::OtherName => {
                     answer.unexpected += 1;
                     if unexpected.len() < self.listed_max {
                         unexpected.push(Listed {
@@ -191,10 +191,10 @@ impl Reconciliation {
 
 /// Passes on name, value and seconds since 1970 of each row.
 fn read_rows(
-    reading: &mut Reading,
+    reading: &mut QuerySession,
     rows: &Rows<'_>,
     mut each: impl FnMut(&str, Option<u32>, Option<i64>),
-) -> Result<(), ReadingError> {
+) -> Result<(), QueryError> {
     let dialect = reading.dialect();
     let condition = dialect.condition(rows);
     let (name, value, at) = (dialect.name(), dialect.value(), dialect.unix_seconds());

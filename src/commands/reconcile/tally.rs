@@ -38,7 +38,7 @@ const NO_TIME: i64 = i64::MIN;
 
 /// What a row is to the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RowKind {
     /// One of its events.
     Expected,
     /// One of its names, with another value.
@@ -115,12 +115,12 @@ impl Tally {
     }
 
     /// Counts a row, received at so many seconds since 1970.
-    pub(super) fn row(&mut self, name: &str, value: Option<u32>, received: Option<i64>) -> Place {
+    pub(super) fn row(&mut self, name: &str, value: Option<u32>, received: Option<i64>) -> RowKind {
         let Some(&number) = self.names.get(name) else {
-            return Place::OtherName;
+            return RowKind::OtherName;
         };
         let Some(entry) = value.and_then(|value| self.entries.get_mut(&(number, value))) else {
-            return Place::OtherValue;
+            return RowKind::OtherValue;
         };
         // Of rows that are too many, the first count.
         if entry.rows < entry.times
@@ -131,7 +131,7 @@ impl Tally {
             time.received = received.unwrap_or(NO_TIME);
         }
         entry.rows = entry.rows.saturating_add(1);
-        Place::Expected
+        RowKind::Expected
     }
 
     /// Counts a dead letter.
@@ -268,12 +268,12 @@ mod tests {
         }
         tally.seal();
         for (name, value, place) in [
-            ("a", Some(1), Place::Expected),
-            ("b", Some(1), Place::Expected),
-            ("b", Some(1), Place::Expected),
-            ("b", Some(2), Place::OtherValue),
-            ("b", None, Place::OtherValue),
-            ("B", Some(1), Place::OtherName),
+            ("a", Some(1), RowKind::Expected),
+            ("b", Some(1), RowKind::Expected),
+            ("b", Some(1), RowKind::Expected),
+            ("b", Some(2), RowKind::OtherValue),
+            ("b", None, RowKind::OtherValue),
+            ("B", Some(1), RowKind::OtherName),
         ] {
             assert_eq!(tally.row(name, value, None), place);
         }

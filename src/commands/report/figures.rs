@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::commands::query::dialect::Dialect;
-use crate::commands::query::{Cell, ReadingError};
+use crate::commands::query::{Cell, QueryError};
 
 /// Number of [`columns`].
 pub(super) const COLUMNS: usize = 8;
@@ -35,7 +35,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn read(cells: [Cell<'_>; COLUMNS]) -> Result<Self, ReadingError> {
+    pub(super) fn read(cells: [Cell<'_>; COLUMNS]) -> Result<Self, QueryError> {
         let [events, times, values, sum, minimum, maximum, first, last] = cells;
         let time = |cell: Cell<'_>| Some(cell.text().into_owned()).filter(|time| !time.is_empty());
         let events = events.count()?;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::Findings;
 use super::figures::Figures;
-use crate::commands::query::ReadingError;
+use crate::commands::query::QueryError;
 
 /// One document.
-pub(super) fn write_json(out: &mut dyn Write, findings: &Findings) -> Result<(), ReadingError> {
+pub(super) fn write_json(out: &mut dyn Write, findings: &Findings) -> Result<(), QueryError> {
     let civil = |bound: &Option<crate::commands::query::moment::Bound>| {
         bound.as_ref().map(|bound| bound.civil.clone())
     };
@@ -55,7 +55,7 @@ fn append(row: &mut Value, figures: &Figures) {
 }
 
 /// A row a name, and one each for the others and the total. The first column tells them from names.
-pub(super) fn write_csv(out: &mut dyn Write, findings: &Findings) -> Result<(), ReadingError> {
+pub(super) fn write_csv(out: &mut dyn Write, findings: &Findings) -> Result<(), QueryError> {
     let mut writer = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)
         .from_writer(out);

@@ -15,9 +15,9 @@ use std::time::Duration;
 use self::figures::{Figures, Named};
 use self::timeline::Timeline;
 use crate::commands::query::dialect::Rows;
-use crate::commands::query::moment::{Range, Span};
+use crate::commands::query::moment::{TimeRange, TimeSpan};
 use crate::commands::query::terminal::{Progress, Screen};
-use crate::commands::query::{Reading, ReadingError};
+use crate::commands::query::{QueryError, QuerySession};
 use crate::sink::dsn::DataSource;
 
 /// How the answer is written.
@@ -37,7 +37,7 @@ pub struct Report {
     /// Where rows are.
     pub datasource: DataSource,
     /// When they were received.
-    pub span: Span,
+    pub span: TimeSpan,
     /// Only these names; empty: every one.
     pub names: Vec<String>,
     /// Only names that fit this pattern of SQL.
@@ -54,7 +54,7 @@ pub struct Report {
 struct Findings {
     place: String,
     zone: String,
-    range: Range,
+    range: TimeRange,
     /// The largest, largest first.
     listed: Vec<Named>,
     /// How many names are not listed.
@@ -68,7 +68,7 @@ struct Findings {
 
 impl Report {
     /// Asks the database and writes the answer.
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), ReadingError> {
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), QueryError> {
         let findings = self.find()?;
         match self.format {
             Format::Text => table::write(out, &findings, Screen::of_stdout()),
@@ -78,10 +78,10 @@ impl Report {
         Ok(out.flush()?)
     }
 
-    fn find(&self) -> Result<Findings, ReadingError> {
+    fn find(&self) -> Result<Findings, QueryError> {
         let progress = Progress::new();
         progress.say("asking the database");
-        let mut reading = Reading::open(&self.datasource, self.limit)?;
+        let mut reading = QuerySession::open(&self.datasource, self.limit)?;
         let range = reading.range(&self.span)?;
         let rows = Rows {
             range: range.clone(),
@@ -110,10 +110,10 @@ impl Report {
 
     fn group_by_name(
         &self,
-        reading: &mut Reading,
+        reading: &mut QuerySession,
         rows: &Rows<'_>,
         findings: &mut Findings,
-    ) -> Result<(), ReadingError> {
+    ) -> Result<(), QueryError> {
         let dialect = reading.dialect();
         let (name, condition) = (dialect.name(), dialect.condition(rows));
         let columns = figures::columns(dialect);

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::Findings;
 use super::figures::Figures;
 use super::timeline::Timeline;
-use crate::commands::query::ReadingError;
+use crate::commands::query::QueryError;
 use crate::commands::query::terminal::{Screen, padded};
 
 /// Columns of a terminal that a name may take, so that bars have room.
@@ -30,7 +30,7 @@ pub(super) fn write(
     out: &mut dyn Write,
     findings: &Findings,
     screen: Screen,
-) -> Result<(), ReadingError> {
+) -> Result<(), QueryError> {
     let (place, range, zone) = (&findings.place, &findings.range, &findings.zone);
     writeln!(out, "eventlog in {place}")?;
     writeln!(out, "{range}, times in the time zone {zone}")?;
@@ -49,11 +49,7 @@ pub(super) fn write(
     }
 }
 
-fn write_names(
-    out: &mut dyn Write,
-    findings: &Findings,
-    screen: Screen,
-) -> Result<(), ReadingError> {
+fn write_names(out: &mut dyn Write, findings: &Findings, screen: Screen) -> Result<(), QueryError> {
     let line = |title: &str, figures: &Figures| Line {
         title: title.to_owned(),
         cells: cells(figures),
@@ -135,7 +131,7 @@ fn write_timeline(
     out: &mut dyn Write,
     timeline: &Timeline,
     screen: Screen,
-) -> Result<(), ReadingError> {
+) -> Result<(), QueryError> {
     let columns = &timeline.columns;
     let (Some(first), Some(last)) = (columns.first(), columns.last()) else {
         return Ok(());

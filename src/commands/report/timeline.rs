@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 
 use super::figures::Figures;
 use crate::commands::query::dialect::Rows;
-use crate::commands::query::{Reading, ReadingError, moment};
+use crate::commands::query::{QueryError, QuerySession, moment};
 
 /// Most columns.
 const COLUMNS_MAX: u64 = 60;
@@ -47,10 +47,10 @@ pub(super) struct Column {
 impl Timeline {
     /// Asks for the range where both ends are given, and else for what there is.
     pub(super) fn find(
-        reading: &mut Reading,
+        reading: &mut QuerySession,
         rows: &Rows<'_>,
         total: &Figures,
-    ) -> Result<Option<Self>, ReadingError> {
+    ) -> Result<Option<Self>, QueryError> {
         let start = rows.range.from.as_ref().map(|from| &from.civil);
         let end = rows.range.to.as_ref().map(|to| &to.civil);
         let start = start.or(total.first.as_ref()).and_then(|at| seconds(at));

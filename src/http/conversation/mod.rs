@@ -60,7 +60,7 @@ pub enum Awaited {
 
 /// Where a connection stands between two reads.
 #[derive(Debug)]
-enum Place {
+enum ConversationState {
     /// At a head. What has arrived of it is at the front of the input.
     Head,
     /// Behind a complete head that stays at the front of the input, `head` bytes long, until its
@@ -71,7 +71,7 @@ enum Place {
 /// One connection's protocol state.
 #[derive(Debug)]
 pub struct Conversation {
-    place: Place,
+    place: ConversationState,
 }
 
 impl Default for Conversation {
@@ -83,7 +83,9 @@ impl Default for Conversation {
 impl Conversation {
     /// At the first request.
     pub fn new() -> Self {
-        Self { place: Place::Head }
+        Self {
+            place: ConversationState::Head,
+        }
     }
 
     /// Answers every request that is complete in `input`, in order, and takes those off its front.
@@ -102,13 +104,13 @@ impl Conversation {
                 return Next::Write;
             }
             let next = match &mut self.place {
-                Place::Head => self.at_head(input, out, decoded, service),
-                Place::Body { head, skip } => {
+                ConversationState::Head => self.at_head(input, out, decoded, service),
+                ConversationState::Body { head, skip } => {
                     let head = *head;
                     match skip.advance(&input[head..]) {
                         Err(fault) => Some(refuse(fault.into(), input, out, service)),
                         Ok(used) if skip.is_done() => {
-                            self.place = Place::Head;
+                            self.place = ConversationState::Head;
                             behind_body(head, used, input, out, decoded, service)
                         }
                         Ok(_) => {
@@ -126,14 +128,14 @@ impl Conversation {
 
     /// Whether no request has begun.
     pub fn is_idle(&self, input: &[u8]) -> bool {
-        matches!(self.place, Place::Head) && input.is_empty()
+        matches!(self.place, ConversationState::Head) && input.is_empty()
     }
 
     /// The answer to a sender that took too long over the request it had begun.
     pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
         let refusal = match self.place {
-            Place::Head => Refusal::HeadLate,
-            Place::Body { .. } => Refusal::BodyLate,
+            ConversationState::Head => Refusal::HeadLate,
+            ConversationState::Body { .. } => Refusal::BodyLate,
         };
         refuse(refusal, input, out, service);
     }
@@ -170,7 +172,7 @@ impl Conversation {
                 if request.expects_continue && input.len() == head {
                     out.extend_from_slice(CONTINUE);
                 }
-                self.place = Place::Body { head, skip };
+                self.place = ConversationState::Body { head, skip };
                 None
             }
             Err(fault) => Some(refuse(fault.into(), input, out, service)),

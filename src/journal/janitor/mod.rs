@@ -1,6 +1,6 @@
 //! Finds lanes without an owner, and removes what is stored and old.
 
-mod kept;
+mod retained_lane;
 mod trim;
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 
-use self::kept::Kept;
+use self::retained_lane::RetainedLane;
 use self::trim::written_bytes;
 use super::lane_handle::{LaneHandle, Origin};
 use super::reader::segment_start;
@@ -62,14 +62,14 @@ pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
 impl Janitor {
     /// Works until no shard can open a lane any more.
     pub fn run(self) {
-        let mut lanes: Vec<Kept> = Vec::new();
+        let mut lanes: Vec<RetainedLane> = Vec::new();
         let mut complained = BTreeSet::new();
         // At once: what an earlier process promised is late already.
         let mut round = Instant::now();
         loop {
             let wait = round.saturating_duration_since(Instant::now());
             match self.opened.recv_timeout(wait) {
-                Ok(lane) => lanes.push(Kept::new(lane)),
+                Ok(lane) => lanes.push(RetainedLane::new(lane)),
                 Err(RecvTimeoutError::Timeout) => {
                     round = Instant::now() + ROUND;
                     self.adopt(&mut lanes, &mut complained);
@@ -82,18 +82,18 @@ impl Janitor {
     }
 
     /// Notes how far each lane is stored, and says what is not.
-    fn count(&self, lanes: &mut [Kept]) {
-        for kept in &mut *lanes {
-            kept.note();
+    fn count(&self, lanes: &mut [RetainedLane]) {
+        for retained in &mut *lanes {
+            retained.note();
         }
         let elsewhere = lanes.iter().map(unstored_bytes).sum();
         self.elsewhere.store(elsewhere, Ordering::Relaxed);
-        let found = lanes.iter().map(Kept::found_events).sum();
+        let found = lanes.iter().map(RetainedLane::found_events).sum();
         self.found_events.store(found, Ordering::Relaxed);
     }
 
     /// Locks lanes that nobody owns and gives them to the writers in turn.
-    fn adopt(&self, known: &mut Vec<Kept>, complained: &mut BTreeSet<LaneId>) {
+    fn adopt(&self, known: &mut Vec<RetainedLane>, complained: &mut BTreeSet<LaneId>) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
             Err(fault) => return log::warn!("{}: {fault}", self.journal.display()),
@@ -101,7 +101,7 @@ impl Janitor {
         // Of lanes that are gone nothing need be remembered.
         complained.retain(|id| found.contains(id));
         for id in found {
-            if known.iter().any(|kept| kept.lane.id == id) {
+            if known.iter().any(|retained| retained.lane.id == id) {
                 continue;
             }
             match self.lock(id) {
@@ -115,17 +115,17 @@ impl Janitor {
                     }
                 }
                 Ok(Some(lane)) => {
-                    let kept = Kept::found(lane);
-                    let lane = Arc::clone(&kept.lane);
+                    let retained = RetainedLane::found(lane);
+                    let lane = Arc::clone(&retained.lane);
                     let adopted = known
                         .iter()
-                        .filter(|kept| kept.lane.origin == Origin::Found)
+                        .filter(|retained| retained.lane.origin == Origin::Found)
                         .count();
                     let writer = &self.writers[adopted % self.writers.len()];
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
                             log::debug!("lane {id}: its owner is gone");
-                            known.push(kept);
+                            known.push(retained);
                         }
                         // Found again in the next round.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
@@ -151,19 +151,22 @@ impl Janitor {
         Ok(None)
     }
 
-    fn clear_all(&self, lanes: &mut Vec<Kept>) {
+    fn clear_all(&self, lanes: &mut Vec<RetainedLane>) {
         let keep = self.keep();
-        for kept in &mut *lanes {
+        for retained in &mut *lanes {
             // Before it is looked how far the lane is stored: that may have gone back since.
-            kept.clock.tick(kept.lane.vouched_at());
-            kept.trim();
-            if let Err(fault) = self.clear(kept, keep) {
-                log::debug!("lane {}: {fault}", kept.lane.id);
+            retained.clock.tick(retained.lane.last_confirmed_at());
+            retained.trim();
+            if let Err(fault) = self.clear(retained, keep) {
+                log::debug!("lane {}: {fault}", retained.lane.id);
             }
         }
-        let done = lanes.iter().filter(|kept| kept.lane.is_done()).count();
+        let done = lanes
+            .iter()
+            .filter(|retained| retained.lane.is_done())
+            .count();
         let mut too_many = done.saturating_sub(self.kept_max);
-        lanes.retain_mut(|kept| !self.is_over(kept, keep, &mut too_many));
+        lanes.retain_mut(|retained| !self.is_over(retained, keep, &mut too_many));
         self.count(lanes);
     }
 
@@ -186,26 +189,26 @@ impl Janitor {
     }
 
     /// Removes segments whose events were stored long enough ago; never the last one.
-    fn clear(&self, kept: &mut Kept, keep: Duration) -> io::Result<()> {
-        let lane = &kept.lane;
+    fn clear(&self, retained: &mut RetainedLane, keep: Duration) -> io::Result<()> {
+        let lane = &retained.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| !lane.is_damaged()) else {
             return Ok(());
         };
         // Of a lane that was only found a note says what is stored, and a note is not to be trusted.
-        if lane.vouched_at().is_none() {
+        if lane.last_confirmed_at().is_none() {
             return Ok(());
         }
         for (number, is_stored) in ended_segments(lane, directory)? {
             if !is_stored {
                 // Or stored no more: the database may have gone back.
-                kept.stored_since.remove(&number);
+                retained.stored_since.remove(&number);
                 continue;
             }
-            let now = kept.clock.now();
-            let since = *kept.stored_since.entry(number).or_insert(now);
+            let now = retained.clock.now();
+            let since = *retained.stored_since.entry(number).or_insert(now);
             if now - since >= keep {
                 fs::remove_file(directory.join(segment_name(number)))?;
-                kept.stored_since.remove(&number);
+                retained.stored_since.remove(&number);
             }
         }
         Ok(())
@@ -213,14 +216,14 @@ impl Janitor {
 
     /// Removes a lane that was done with long enough ago, or that is one too many; says whether it is
     /// gone.
-    fn is_over(&self, kept: &mut Kept, keep: Duration, too_many: &mut usize) -> bool {
-        let lane = &kept.lane;
+    fn is_over(&self, retained: &mut RetainedLane, keep: Duration, too_many: &mut usize) -> bool {
+        let lane = &retained.lane;
         let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_done()) else {
-            kept.done_since = None;
+            retained.done_since = None;
             return false;
         };
-        let now = kept.clock.now();
-        let since = *kept.done_since.get_or_insert(now);
+        let now = retained.clock.now();
+        let since = *retained.done_since.get_or_insert(now);
         let is_empty = lane.end().is_some_and(|end| end.0 == 0);
         if now - since < keep && *too_many == 0 && !is_empty {
             return false;
@@ -230,7 +233,7 @@ impl Janitor {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
                 log::warn!("{}: {fault}", directory.display());
                 // Not each second.
-                kept.done_since = None;
+                retained.done_since = None;
                 false
             }
             // Or somebody else has removed it.
@@ -243,12 +246,12 @@ impl Janitor {
 
     fn remove(&self, lane: &LaneHandle, directory: &Path) -> io::Result<()> {
         if lane.is_damaged() {
-            let kept = self.journal.join(format!("{DAMAGED_PREFIX}{}", lane.id));
-            fs::rename(directory, &kept)?;
+            let renamed = self.journal.join(format!("{DAMAGED_PREFIX}{}", lane.id));
+            fs::rename(directory, &renamed)?;
             log::error!(
                 "lane {}: events are missing; what is left of it is kept as {}",
                 lane.id,
-                kept.display()
+                renamed.display()
             );
             return Ok(());
         }
@@ -271,9 +274,9 @@ fn ended_segments(lane: &LaneHandle, directory: &Path) -> io::Result<Vec<(Segmen
 }
 
 /// Bytes of the segments of a lane that no shard writes and that is not stored.
-fn unstored_bytes(kept: &Kept) -> u64 {
-    let lane = &kept.lane;
-    if lane.origin == Origin::Found && kept.found_events() == 0 {
+fn unstored_bytes(retained: &RetainedLane) -> u64 {
+    let lane = &retained.lane;
+    if lane.origin == Origin::Found && retained.found_events() == 0 {
         return 0;
     }
     let is_written = lane.origin == Origin::Opened && lane.end().is_none();

@@ -77,26 +77,26 @@ fn stored_segments_grow_old_only_while_the_database_says_that_it_has_them() {
     assert!(all > 2);
     let lane = bench.lock(id);
     lane.set_stored(Position(600));
-    let mut lanes = vec![Kept::new(Arc::clone(&lane))];
+    let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
     bench.janitor.clear_all(&mut lanes);
-    lane.vouch(at(0));
+    lane.confirm(at(0));
     // However often it looks: the database is away.
     for _ in 0..100 {
         bench.janitor.clear_all(&mut lanes);
     }
-    lane.vouch(at(9));
+    lane.confirm(at(9));
     bench.janitor.clear_all(&mut lanes);
     assert_eq!(bench.segments(id), all);
     // Back, and restored.
     lane.set_stored(Position(0));
-    lane.vouch(at(1000));
+    lane.confirm(at(1000));
     bench.janitor.clear_all(&mut lanes);
     assert_eq!(bench.segments(id), all);
     // All is stored again, and the ten seconds begin anew.
     lane.set_stored(Position(600));
     bench.janitor.clear_all(&mut lanes);
     assert_eq!(bench.segments(id), all);
-    lane.vouch(at(1011));
+    lane.confirm(at(1011));
     bench.janitor.clear_all(&mut lanes);
     // The last, and the one that was made ahead.
     assert_eq!(bench.segments(id), 2);
@@ -109,13 +109,13 @@ fn a_lane_that_is_done_with_is_kept_as_long_and_then_removed() {
     let lane = bench.lock(id);
     lane.set_end(Position(3));
     lane.set_stored(Position(3));
-    let mut lanes = vec![Kept::new(Arc::clone(&lane))];
-    lane.vouch(at(0));
+    let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
+    lane.confirm(at(0));
     for _ in 0..100 {
         bench.janitor.clear_all(&mut lanes);
     }
     assert!(bench.path(id).exists());
-    lane.vouch(at(11));
+    lane.confirm(at(11));
     bench.janitor.clear_all(&mut lanes);
     assert!(lanes.is_empty() && !bench.path(id).exists());
 }
@@ -139,7 +139,10 @@ fn a_lane_that_nobody_writes_takes_no_more_room_than_its_events() {
     let lane = bench.lock(closed);
     lane.set_end(Position(1));
     let found = LaneHandle::lock(found, bench.path(found), Origin::Found, None);
-    let mut lanes = vec![Kept::new(lane), Kept::found(found.unwrap().unwrap())];
+    let mut lanes = vec![
+        RetainedLane::new(lane),
+        RetainedLane::found(found.unwrap().unwrap()),
+    ];
     bench.janitor.clear_all(&mut lanes);
     assert_eq!(bench.janitor.elsewhere.load(Ordering::Relaxed), 2 * 4096);
     assert_eq!(bench.janitor.found_events.load(Ordering::Relaxed), 1);

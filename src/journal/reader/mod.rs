@@ -37,7 +37,7 @@ pub struct LaneReader<S: Storage> {
     lane: LaneId,
     /// The next event to be read.
     position: Position,
-    place: Option<Place<S::File>>,
+    place: Option<ReadPoint<S::File>>,
     /// Bytes of the present segment, from `window_offset` on.
     window: Vec<u8>,
     window_offset: u64,
@@ -45,7 +45,7 @@ pub struct LaneReader<S: Storage> {
 
 /// In which segment, and how far.
 #[derive(Debug)]
-struct Place<F> {
+struct ReadPoint<F> {
     file: F,
     id: SegmentId,
     /// The position of its first event. Where its head is unreadable, `None` up to a record that counts.
@@ -106,7 +106,7 @@ impl<S: Storage> LaneReader<S> {
                 return Ok(Filled::More);
             }
             match self.next_record()? {
-                Next::Record(head) => {
+                NextRecord::Record(head) => {
                     let skip = self.position.since(head.position);
                     let wanted = end.map_or(u64::MAX, |end| end.since(self.position));
                     let mut pushed = 0;
@@ -125,7 +125,7 @@ impl<S: Storage> LaneReader<S> {
                     }
                     self.pass(head);
                 }
-                Next::End { is_torn } => return Ok(Filled::End { is_torn }),
+                NextRecord::End { is_torn } => return Ok(Filled::End { is_torn }),
             }
         }
     }
@@ -166,7 +166,7 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// Opens a segment; `None` where it was removed since it was listed.
-    fn open(&self, number: SegmentNumber) -> Result<Option<Place<S::File>>, ReadError> {
+    fn open(&self, number: SegmentNumber) -> Result<Option<ReadPoint<S::File>>, ReadError> {
         let lane = self.lane;
         let id = SegmentId { lane, number };
         let file = match self.storage.open(&self.path(number)) {
@@ -174,7 +174,7 @@ impl<S: Storage> LaneReader<S> {
             outcome => self.io(number, outcome)?,
         };
         let start = self.start(&file, id)?;
-        Ok(Some(Place {
+        Ok(Some(ReadPoint {
             file,
             id,
             start,
@@ -219,7 +219,7 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// Stands in a segment, behind what its head proves missing.
-    fn enter(&mut self, place: Place<S::File>) -> Result<(), ReadError> {
+    fn enter(&mut self, place: ReadPoint<S::File>) -> Result<(), ReadError> {
         self.window.clear();
         let (number, start) = (place.id.number, place.start.unwrap_or(self.position));
         let (number, offset) = match self.place.replace(place) {
@@ -254,10 +254,10 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// The next record that ends behind the position.
-    fn next_record(&mut self) -> Result<Next, ReadError> {
+    fn next_record(&mut self) -> Result<NextRecord, ReadError> {
         loop {
             let Some(place) = &self.place else {
-                return Ok(Next::End { is_torn: false });
+                return Ok(NextRecord::End { is_torn: false });
             };
             let (number, offset) = (place.id.number, place.offset);
             match self.look(offset)? {
@@ -268,7 +268,7 @@ impl<S: Storage> LaneReader<S> {
                     if is_headless {
                         return Err(self.damage(number, 0, self.position));
                     }
-                    return Ok(Next::Record(head));
+                    return Ok(NextRecord::Record(head));
                 }
                 Looked::Nothing { .. } => {
                     if let Some(end) = self.go_on(number, offset)? {
@@ -298,7 +298,11 @@ impl<S: Storage> LaneReader<S> {
     /// The lane may be written meanwhile. That something is missing is only believed of a place that is
     /// looked at after the proof that it was written: a later record is found before the place is looked
     /// at again, a later segment is seen to have begun before this one is searched.
-    fn go_on(&mut self, number: SegmentNumber, offset: u64) -> Result<Option<Next>, ReadError> {
+    fn go_on(
+        &mut self,
+        number: SegmentNumber,
+        offset: u64,
+    ) -> Result<Option<NextRecord>, ReadError> {
         let next = self.begun_after(number)?;
         let later = self.find_later(offset)?;
         let Looked::Nothing { is_blank } = self.look(offset)? else {
@@ -313,12 +317,15 @@ impl<S: Storage> LaneReader<S> {
             return Ok(None);
         }
         let is_torn = !is_blank;
-        Ok(Some(Next::End { is_torn }))
+        Ok(Some(NextRecord::End { is_torn }))
     }
 
     /// The next segment behind `number` that has a head or a record. One without is made before it is
     /// needed, and says nothing of the segments before it.
-    fn begun_after(&mut self, number: SegmentNumber) -> Result<Option<Place<S::File>>, ReadError> {
+    fn begun_after(
+        &mut self,
+        number: SegmentNumber,
+    ) -> Result<Option<ReadPoint<S::File>>, ReadError> {
         for next in self.numbers()?.into_iter().filter(|next| *next > number) {
             let Some(place) = self.open(next)? else {
                 continue;
@@ -371,7 +378,7 @@ fn read_head(file: &impl StorageFile, id: SegmentId) -> io::Result<SegmentHead> 
 }
 
 /// What comes next in a lane.
-enum Next {
+enum NextRecord {
     /// A record that holds the position; in the window.
     Record(RecordHead),
     /// Nothing.

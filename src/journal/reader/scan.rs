@@ -1,7 +1,9 @@
 //! Looks for records in a segment, through a window of it in memory.
 
 use super::{LaneReader, ReadError};
-use crate::journal::record::{Found, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, find_record};
+use crate::journal::record::{
+    ParsedRecord, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, parse_record,
+};
 use crate::journal::storage::{Storage, StorageFile};
 
 /// Bytes read at once.
@@ -23,17 +25,17 @@ impl<S: Storage> LaneReader<S> {
         };
         // The window may be older than the file: only a record in it is to be believed.
         if let Some(bytes) = self.in_window(offset)
-            && let Found::Record(head, _) = find_record(bytes, id)
+            && let ParsedRecord::Record(head, _) = parse_record(bytes, id)
         {
             return Ok(Looked::Record(head));
         }
         let mut wanted = WINDOW_BYTES;
         loop {
             self.load(offset, wanted)?;
-            match find_record(&self.window, id) {
-                Found::Record(head, _) => return Ok(Looked::Record(head)),
-                Found::Needs(bytes) if bytes > wanted => wanted = bytes,
-                Found::Needs(_) | Found::Nothing => {
+            match parse_record(&self.window, id) {
+                ParsedRecord::Record(head, _) => return Ok(Looked::Record(head)),
+                ParsedRecord::Needs(bytes) if bytes > wanted => wanted = bytes,
+                ParsedRecord::Needs(_) | ParsedRecord::Nothing => {
                     let head = &self.window[..self.window.len().min(RECORD_HEAD_BYTES)];
                     let is_blank = head.iter().all(|&byte| byte == 0);
                     return Ok(Looked::Nothing { is_blank });
@@ -85,7 +87,7 @@ impl<S: Storage> LaneReader<S> {
             }
             let last = length - RECORD_HEAD_BYTES;
             for start in (0..=last).step_by(RECORD_ALIGNMENT) {
-                if find_record(&self.window[start..], id) == Found::Nothing {
+                if parse_record(&self.window[start..], id) == ParsedRecord::Nothing {
                     continue;
                 }
                 let candidate = at + start as u64;

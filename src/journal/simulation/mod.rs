@@ -202,7 +202,7 @@ fn planted_bugs_are_caught() {
 /// A block that held a record of an earlier segment, in a file that is used again.
 #[test]
 fn a_record_of_another_segment_is_caught_where_it_is_accepted() {
-    use super::record::{Found, SegmentId, SegmentNumber, find_record, finish_record};
+    use super::record::{ParsedRecord, SegmentId, SegmentNumber, finish_record, parse_record};
     let lane = LaneId::random().unwrap();
     let id = |number| SegmentId {
         lane,
@@ -219,9 +219,9 @@ fn a_record_of_another_segment_is_caught_where_it_is_accepted() {
         },
     );
     finish_record(&mut record, id(1), Position(5), 1);
-    assert_eq!(find_record(&record, id(2)), Found::Nothing);
+    assert_eq!(parse_record(&record, id(2)), ParsedRecord::Nothing);
     plant(Some(Bug::OtherSegmentAccepted));
-    let is_accepted = matches!(find_record(&record, id(2)), Found::Record(..));
+    let is_accepted = matches!(parse_record(&record, id(2)), ParsedRecord::Record(..));
     plant(None);
     assert!(is_accepted);
 }

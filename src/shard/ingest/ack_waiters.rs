@@ -8,43 +8,43 @@ use std::time::{Duration, Instant};
 use crate::event::position::Position;
 use crate::journal::lane_handle::LaneHandle;
 
-/// What is to be so before an answer goes out: everything before a position of a lane is kept.
+/// What is to be so before an answer goes out: everything before a position of a lane is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Promise {
+pub struct AckTicket {
     lane: LaneCount,
     position: Position,
 }
 
-/// The promise cannot be kept: the lane was closed before the event was on the disk.
+/// The promise cannot be acknowledged: the lane was closed before the event was on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Broken;
+pub struct AckFailed;
 
 /// Tells the lanes of a shard apart: the lanes that were closed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct LaneCount(u64);
 
 /// Who waits for promises of one lane, in the order in which they were given.
-type Waiters = VecDeque<(Promise, Waker)>;
+type Waiters = VecDeque<(AckTicket, Waker)>;
 
-/// A lane that was closed: what is durable of it is kept.
+/// A lane that was closed: what is durable of it is acknowledged.
 #[derive(Debug)]
 struct ClosedLane {
     lane: LaneCount,
     end: Position,
-    /// Where a promise is kept when its row is stored.
+    /// Where a promise is acknowledged when its row is stored.
     rows: Option<Arc<LaneHandle>>,
     waiters: Waiters,
 }
 
 impl ClosedLane {
-    fn state(&self, position: Position) -> Poll<Result<(), Broken>> {
+    fn state(&self, position: Position) -> Poll<Result<(), AckFailed>> {
         if position > self.end {
-            return Poll::Ready(Err(Broken));
+            return Poll::Ready(Err(AckFailed));
         }
         match &self.rows {
             None => Poll::Ready(Ok(())),
             // Which events are missing only its writer knows.
-            Some(lane) if lane.is_damaged() => Poll::Ready(Err(Broken)),
+            Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed)),
             Some(lane) if lane.stored() >= position => Poll::Ready(Ok(())),
             Some(_) => Poll::Pending,
         }
@@ -52,24 +52,24 @@ impl ClosedLane {
 }
 
 /// Closed lanes that are remembered. Behind so many failures in a row a sender may be told 503 for an
-/// event that is kept.
+/// event that is acknowledged.
 const CLOSED_LANES_MAX: usize = 8;
 
-/// With nothing kept for so long, disk or database is stalled.
+/// With nothing acknowledged for so long, disk or database is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// All promises of a shard that are given and not kept yet.
+/// All promises of a shard that are given and not acknowledged yet.
 #[derive(Debug)]
-pub(super) struct Promises {
+pub(super) struct AckWaiters {
     present: LaneCount,
     waiters: Waiters,
     closed: VecDeque<ClosedLane>,
-    /// Waiters from which on it is looked whether anything is still kept.
+    /// Waiters from which on it is looked whether anything is still acknowledged.
     waiters_max: usize,
     kept_at: Instant,
 }
 
-impl Promises {
+impl AckWaiters {
     /// No promises yet. While disk or database stall, no more than about `waiters_max` are given: who
     /// waits has a connection, and others must be able to connect.
     pub(super) fn new(waiters_max: usize) -> Self {
@@ -87,9 +87,9 @@ impl Promises {
         self.waiters.len() >= self.waiters_max && self.kept_at.elapsed() > STALLED_AFTER
     }
 
-    /// Promises everything before `position` of the present lane.
-    pub(super) fn give(&self, position: Position) -> Promise {
-        Promise {
+    /// AckWaiters everything before `position` of the present lane.
+    pub(super) fn give(&self, position: Position) -> AckTicket {
+        AckTicket {
             lane: self.present,
             position,
         }
@@ -115,20 +115,20 @@ impl Promises {
         self.present.0 += 1;
     }
 
-    /// Whether a promise is kept, when everything before `kept` of the present lane is. Remembers who
+    /// Whether a promise is acknowledged, when everything before `acknowledged` of the present lane is. Remembers who
     /// asks.
     pub(super) fn poll(
         &mut self,
-        promise: Promise,
-        kept: Position,
+        promise: AckTicket,
+        acknowledged: Position,
         context: &Context<'_>,
-    ) -> Poll<Result<(), Broken>> {
+    ) -> Poll<Result<(), AckFailed>> {
         let (state, waiters) = if promise.lane == self.present {
             if self.waiters.is_empty() {
                 // The silence before the first is no stall.
                 self.kept_at = Instant::now();
             }
-            let state = if kept >= promise.position {
+            let state = if acknowledged >= promise.position {
                 Poll::Ready(Ok(()))
             } else {
                 Poll::Pending
@@ -138,7 +138,7 @@ impl Promises {
             let mut closed = self.closed.iter_mut();
             match closed.find(|closed| closed.lane == promise.lane) {
                 Some(closed) => (closed.state(promise.position), &mut closed.waiters),
-                None => return Poll::Ready(Err(Broken)),
+                None => return Poll::Ready(Err(AckFailed)),
             }
         };
         if state.is_pending() {
@@ -147,8 +147,8 @@ impl Promises {
         state
     }
 
-    /// Wakes those whose promise is kept or broken.
-    pub(super) fn wake(&mut self, kept: Position) {
+    /// Wakes those whose promise is acknowledged or broken.
+    pub(super) fn wake(&mut self, acknowledged: Position) {
         for closed in &mut self.closed {
             while let Some((promise, _)) = closed.waiters.front() {
                 if closed.state(promise.position).is_pending() {
@@ -161,7 +161,7 @@ impl Promises {
         }
         let before = self.waiters.len();
         while let Some((promise, _)) = self.waiters.front() {
-            if promise.position > kept {
+            if promise.position > acknowledged {
                 break;
             }
             if let Some((_, waiter)) = self.waiters.pop_front() {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn while_nothing_is_kept_not_every_connection_waits() {
-        let mut promises = Promises::new(2);
+        let mut promises = AckWaiters::new(2);
         let context = Context::from_waker(Waker::noop());
         let long_ago = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
         // Silence is no stall, nor is a burst behind it.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
-use crate::journal::disk_thread::{DiskThread, Order, REOPEN_AFTER, Report, Write, Written};
+use crate::journal::disk_thread::{
+    DiskOrder, DiskReport, DiskThread, REOPEN_AFTER, Write, Written,
+};
 use crate::journal::lane::Lane;
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::quota::{JournalBound, LaneUsage};
@@ -68,7 +70,7 @@ impl Journal {
             written_at: Instant::now(),
         };
         begin_record(&mut journal.gathering);
-        journal.order(Order::Lane(Duration::ZERO));
+        journal.order(DiskOrder::Lane(Duration::ZERO));
         journal
     }
 
@@ -79,7 +81,7 @@ impl Journal {
     }
 
     /// Tells the other shards what this lane holds, when everything before `stored` is stored.
-    pub(super) fn tell(&mut self, stored: Position, durable: Position) {
+    pub(super) fn publish_gauges(&mut self, stored: Position, durable: Position) {
         self.usage.left(stored, durable);
         self.usage.publish();
     }
@@ -116,7 +118,7 @@ impl Journal {
         };
         if is_wanted && is_unasked {
             let number = present.lane.next_segment();
-            let order = Order::Segment(Arc::clone(&present.handle), number);
+            let order = DiskOrder::Segment(Arc::clone(&present.handle), number);
             if self.disk.order(order).is_ok() {
                 present.next = NextSegment::Asked;
             }
@@ -174,12 +176,12 @@ impl Journal {
         self.gathered + self.in_flight
     }
 
-    pub(super) fn report(&self) -> Option<Report> {
+    pub(super) fn report(&self) -> Option<DiskReport> {
         self.disk.report()
     }
 
     /// Has the disk thread do something. If it is gone, so is the process in a moment.
-    pub(super) fn order(&self, order: Order) {
+    pub(super) fn order(&self, order: DiskOrder) {
         if self.disk.order(order).is_err() {
             log::debug!("the disk thread takes no order");
         }
@@ -222,7 +224,7 @@ impl Journal {
         self.gathered = 0;
         self.in_flight = 0;
         self.usage.clear();
-        self.order(Order::Lane(reopen_after));
+        self.order(DiskOrder::Lane(reopen_after));
     }
 }
 

@@ -5,26 +5,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Keeping;
+use super::Ingest;
 use super::group_buffer::Journal;
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::handoff::{Span, Work};
-use crate::journal::disk_thread::Report;
+use crate::journal::disk_thread::DiskReport;
 use crate::metrics::SealCause;
 
-impl Keeping {
-    /// Takes in what disk thread and writer have done since the bell was last heard.
-    pub fn hear(&mut self) {
+impl Ingest {
+    /// Takes in what disk thread and writer have done since the notifier was last heard.
+    pub fn on_notify(&mut self) {
         while let Some(report) = self.journal.as_ref().and_then(Journal::report) {
             self.take_report(report);
         }
-        self.go_on();
+        self.advance();
     }
 
-    pub(super) fn take_report(&mut self, report: Report) {
+    pub(super) fn take_report(&mut self, report: DiskReport) {
         match report {
-            Report::Opened(lane, file) => {
+            DiskReport::Opened(lane, file) => {
                 log::debug!("lane {} is open", lane.id);
                 self.is_closed_said = false;
                 if let Some(journal) = &mut self.journal {
@@ -34,8 +34,8 @@ impl Keeping {
                 self.next = Position::START;
                 self.durable = Position::START;
             }
-            Report::NotOpened(fault) => self.say_closed(&fault),
-            Report::Segment(made) => {
+            DiskReport::NotOpened(fault) => self.say_closed(&fault),
+            DiskReport::Segment(made) => {
                 let added = self
                     .journal
                     .as_mut()
@@ -44,7 +44,7 @@ impl Keeping {
                     self.fault = Some(fault);
                 }
             }
-            Report::Written(blocks, outcome) => {
+            DiskReport::Written(blocks, outcome) => {
                 self.end_write(blocks, outcome);
             }
         }
@@ -60,7 +60,7 @@ impl Keeping {
         }
     }
 
-    /// Breaks every promise that cannot be kept any more, and forgets its event.
+    /// Breaks every promise that cannot be acknowledged any more, and forgets its event.
     pub(super) fn close_lane(&mut self, reopen_after: Duration) {
         let Some(lane) = self.lane.take() else {
             return;
@@ -106,7 +106,7 @@ impl Keeping {
         if let Some(committer) = self.committer.take() {
             committer.wake();
         }
-        self.go_on();
+        self.advance();
     }
 
     /// Hands the last batch over and tells writer and disk thread that nothing more comes.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use self::ack_waiters::Promises;
-pub use self::ack_waiters::{Broken, Promise};
+use self::ack_waiters::AckWaiters;
+pub use self::ack_waiters::{AckFailed, AckTicket};
 use self::group_buffer::Journal;
 use crate::event::Event;
 use crate::event::Shed;
@@ -23,7 +23,7 @@ use crate::event::batch::Batch;
 use crate::event::position::Position;
 use crate::handoff::{Handoff, Span, Work};
 use crate::journal::blocks::Blocks;
-use crate::journal::disk_thread::{DiskThread, Order, REOPEN_AFTER, Write, Written};
+use crate::journal::disk_thread::{DiskOrder, DiskThread, REOPEN_AFTER, Write, Written};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{SealCause, ShardCounters};
@@ -33,20 +33,20 @@ const BATCHES_AHEAD: usize = 2;
 
 /// Everything a shard keeps.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct Ingest {
     ack: Ack,
     counters: Arc<ShardCounters>,
     handoff: Handoff,
     open: Batch,
     /// Position of the first event of the open batch.
     open_first: Position,
-    /// Where events began to be kept on disk alone, while no batch was free.
+    /// Where events began to be acknowledged on disk alone, while no batch was free.
     spilled_from: Option<Position>,
     /// Sealed, and not yet handed over because the journal has not synced it.
     waiting: VecDeque<Work>,
     /// `None` while there is no lane to write to.
     lane: Option<Arc<LaneHandle>>,
-    promises: Promises,
+    promises: AckWaiters,
     /// Why the lane is to be closed, as soon as no write is under way.
     fault: Option<io::Error>,
     /// Whether it was logged that there is no lane.
@@ -62,7 +62,7 @@ pub struct Keeping {
     let_go: bool,
 }
 
-/// Where events are kept until they are stored.
+/// Where events are acknowledged until they are stored.
 #[derive(Debug)]
 pub enum Medium {
     /// In memory alone, by positions of this lane.
@@ -71,7 +71,7 @@ pub enum Medium {
     Journal(DiskThread, JournalBound),
 }
 
-impl Keeping {
+impl Ingest {
     /// Keeps events in `medium` until they are stored. While disk or database stall, no more than about
     /// `waiters_max` answers wait: other connections must find room.
     pub fn new(
@@ -96,7 +96,7 @@ impl Keeping {
             spilled_from: None,
             waiting: VecDeque::new(),
             lane,
-            promises: Promises::new(waiters_max),
+            promises: AckWaiters::new(waiters_max),
             fault: None,
             is_closed_said: false,
             next: Position::START,
@@ -184,7 +184,7 @@ impl Keeping {
     }
 
     /// Says how much waits, for whoever looks.
-    pub fn tell(&mut self) {
+    pub fn publish_gauges(&mut self) {
         let under_way = self.handoff.under_way();
         let counters = &self.counters;
         counters.batches_under_way.set(under_way as u64);
@@ -193,7 +193,7 @@ impl Keeping {
         counters.oldest_open_at.set(oldest.map_or(0, |at| at.0));
         // With nobody sending, nothing else would say that what waited is stored now.
         if let (Some(lane), Some(journal)) = (&self.lane, &mut self.journal) {
-            journal.tell(lane.stored(), self.durable);
+            journal.publish_gauges(lane.stored(), self.durable);
         }
     }
 
@@ -212,12 +212,12 @@ impl Keeping {
         self.open.opened_at()
     }
 
-    /// Whether events are kept on disk alone.
+    /// Whether events are acknowledged on disk alone.
     pub fn is_spilling(&self) -> bool {
         self.spilled_from.is_some()
     }
 
-    /// Lets the writer read back what was kept on disk alone, and goes on in memory.
+    /// Lets the writer read back what was acknowledged on disk alone, and goes on in memory.
     fn end_spill(&mut self) {
         if let (Some(from), Some(lane), true) =
             (self.spilled_from, &self.lane, self.open.is_empty())
@@ -249,7 +249,7 @@ impl Keeping {
             };
             if let Err(back) = self.handoff.send(work) {
                 // The writer is gone and the process about to end, and what was taken stays pending;
-                // or there is no room, and the bell will be heard again.
+                // or there is no room, and the notifier will be heard again.
                 self.waiting.push_front(back.0);
                 return;
             }
@@ -275,7 +275,7 @@ impl Keeping {
     /// Has the disk thread write a group, which it reports.
     pub fn write_by_thread(&self, group: Write) {
         if let Some(journal) = &self.journal {
-            journal.order(Order::Write(group));
+            journal.order(DiskOrder::Write(group));
         }
     }
 
@@ -296,12 +296,12 @@ impl Keeping {
                 None
             }
         };
-        self.go_on();
+        self.advance();
         answered
     }
 
     /// Does what has become possible.
-    fn go_on(&mut self) {
+    fn advance(&mut self) {
         // Never while a write is under way: its blocks belong to the lane.
         if self.journal.as_ref().is_some_and(Journal::is_idle) {
             if let Some(fault) = self.fault.take() {
@@ -316,7 +316,7 @@ impl Keeping {
         if self.ack == Ack::Stored || self.is_spilling() {
             self.seal_when_writer_is_free(SealCause::Wanted);
         }
-        self.promises.wake(self.kept());
+        self.promises.wake(self.acknowledged());
         self.commit_soon();
     }
 
@@ -332,7 +332,7 @@ impl Keeping {
 
     /// What is promised for everything taken so far; `None` where an answer promises no more than
     /// what is already so.
-    pub fn promise(&self) -> Option<Promise> {
+    pub fn promise(&self) -> Option<AckTicket> {
         let is_kept = match self.ack {
             Ack::Received => true,
             Ack::Journaled => self.durable >= self.next,
@@ -342,9 +342,9 @@ impl Keeping {
     }
 
     /// How far what a 200 says is so, in the present lane.
-    fn kept(&self) -> Position {
+    fn acknowledged(&self) -> Position {
         match (self.ack, &self.lane) {
-            // Of a lane that lacks events no promise is kept: it is about to be closed.
+            // Of a lane that lacks events no promise is acknowledged: it is about to be closed.
             (Ack::Stored, Some(lane)) if !lane.is_damaged() => lane.stored(),
             (Ack::Stored, Some(_)) => Position::START,
             (Ack::Stored, None) => Position::START,
@@ -362,16 +362,16 @@ impl Keeping {
 
 /// Waits until a group can be written. `None`: the lane was closed, and its file must be let go, or the
 /// disk would not get back what it takes.
-pub async fn group(keeping: impl Fn(&mut dyn FnMut(&mut Keeping))) -> Option<Write> {
+pub async fn group(ingest: impl Fn(&mut dyn FnMut(&mut Ingest))) -> Option<Write> {
     poll_fn(|context| {
         let mut state = Poll::Pending;
-        keeping(&mut |keeping| {
-            if std::mem::take(&mut keeping.let_go) {
+        ingest(&mut |ingest| {
+            if std::mem::take(&mut ingest.let_go) {
                 state = Poll::Ready(None);
-            } else if let Some(write) = keeping.begin_write() {
+            } else if let Some(write) = ingest.begin_write() {
                 state = Poll::Ready(Some(write));
             } else {
-                keeping.committer = Some(context.waker().clone());
+                ingest.committer = Some(context.waker().clone());
             }
         });
         state
@@ -379,16 +379,16 @@ pub async fn group(keeping: impl Fn(&mut dyn FnMut(&mut Keeping))) -> Option<Wri
     .await
 }
 
-/// Waits until a promise is kept or broken.
-pub async fn kept(
-    keeping: impl Fn(&mut dyn FnMut(&mut Keeping)),
-    promise: Promise,
-) -> Result<(), Broken> {
+/// Waits until a promise is acknowledged or broken.
+pub async fn acknowledged(
+    ingest: impl Fn(&mut dyn FnMut(&mut Ingest)),
+    promise: AckTicket,
+) -> Result<(), AckFailed> {
     poll_fn(|context| {
         let mut state = Poll::Pending;
-        keeping(&mut |keeping| {
-            let kept = keeping.kept();
-            state = keeping.promises.poll(promise, kept, context);
+        ingest(&mut |ingest| {
+            let acknowledged = ingest.acknowledged();
+            state = ingest.promises.poll(promise, acknowledged, context);
         });
         state
     })

@@ -1,12 +1,12 @@
-//! Promises of a shard whose disk does what the test says.
+//! AckWaiters of a shard whose disk does what the test says.
 
 use super::*;
 use crate::event::UnixMillis;
 use crate::event::batch::BatchEvents;
 use crate::handoff;
-use crate::journal::disk_thread::Report;
+use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, disk_thread};
-use crate::journal::lane_handle::Bell;
+use crate::journal::lane_handle::ShardNotifier;
 use crate::journal::storage::StorageFile;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,7 +14,7 @@ use std::task::Context;
 
 /// A shard without connections, and all it talks to.
 struct Bench {
-    keeping: Keeping,
+    ingest: Ingest,
     counters: Arc<ShardCounters>,
     inbox: Receiver<Work>,
     opened: Receiver<Arc<LaneHandle>>,
@@ -25,9 +25,9 @@ struct Bench {
 impl Bench {
     fn new(ack: Ack) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (bell, heard) = Bell::new().unwrap();
+        let (notifier, heard) = ShardNotifier::new().unwrap();
         let (to_janitor, opened) = channel();
-        let (disk, work) = disk_thread(directory.path().to_owned(), bell, to_janitor);
+        let (disk, work) = disk_thread(directory.path().to_owned(), notifier, to_janitor);
         std::thread::spawn(move || DiskWork::run(work));
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(2).unwrap());
@@ -35,7 +35,7 @@ impl Bench {
         let bound = JournalBound::new(1 << 30, Arc::default());
         let medium = Medium::Journal(disk, bound);
         let mut bench = Self {
-            keeping: Keeping::new(ack, Arc::clone(&counters), handoff, medium, 1000),
+            ingest: Ingest::new(ack, Arc::clone(&counters), handoff, medium, 1000),
             counters,
             inbox,
             opened,
@@ -49,27 +49,27 @@ impl Bench {
     /// Waits for the next lane.
     fn open(&mut self) -> Arc<LaneHandle> {
         let lane = self.opened.recv().unwrap();
-        while !self.keeping.is_open() {
-            self.keeping.hear();
+        while !self.ingest.is_open() {
+            self.ingest.on_notify();
             std::thread::yield_now();
         }
         lane
     }
 
-    fn take(&mut self, value: u32) -> Option<Promise> {
+    fn take(&mut self, value: u32) -> Option<AckTicket> {
         let event = Event {
             name: "n",
             value,
             received_at: UnixMillis(0),
         };
-        self.keeping.take(event).unwrap();
-        self.keeping.promise()
+        self.ingest.take(event).unwrap();
+        self.ingest.promise()
     }
 
-    fn state(&mut self, promise: Promise) -> Poll<Result<(), Broken>> {
-        let kept = self.keeping.kept();
+    fn state(&mut self, promise: AckTicket) -> Poll<Result<(), AckFailed>> {
+        let acknowledged = self.ingest.acknowledged();
         let context = Context::from_waker(Waker::noop());
-        self.keeping.promises.poll(promise, kept, &context)
+        self.ingest.promises.poll(promise, acknowledged, &context)
     }
 
     /// Ends a write as the disk would.
@@ -77,7 +77,7 @@ impl Bench {
         if outcome.is_ok() {
             StorageFile::write_at(&*write.file, write.blocks.as_slice(), write.offset).unwrap();
         }
-        self.keeping.end_write(write.blocks, outcome);
+        self.ingest.end_write(write.blocks, outcome);
     }
 
     /// What the writer was given: the values of batches, the bounds of spans.
@@ -94,17 +94,17 @@ impl Bench {
     }
 }
 
-const KEPT: Poll<Result<(), Broken>> = Poll::Ready(Ok(()));
-const BROKEN: Poll<Result<(), Broken>> = Poll::Ready(Err(Broken));
+const KEPT: Poll<Result<(), AckFailed>> = Poll::Ready(Ok(()));
+const BROKEN: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed));
 
 #[test]
 fn an_answer_waits_for_the_write_that_holds_its_event() {
     let mut bench = Bench::new(Ack::Journaled);
     let first = bench.take(1).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     // Taken while the write is under way: not in it.
     let second = bench.take(2).unwrap();
-    assert!(bench.keeping.begin_write().is_none());
+    assert!(bench.ingest.begin_write().is_none());
     assert_eq!(bench.state(first), Poll::Pending);
     assert!(bench.handed_over().is_empty(), "full, and not durable");
     bench.end(write, Ok(()));
@@ -112,7 +112,7 @@ fn an_answer_waits_for_the_write_that_holds_its_event() {
         (bench.state(first), bench.state(second)),
         (KEPT, Poll::Pending)
     );
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     assert_eq!(bench.state(second), KEPT);
     assert_eq!(bench.handed_over(), [[1, 2]]);
@@ -123,10 +123,10 @@ fn an_answer_waits_for_the_write_that_holds_its_event() {
 fn a_write_that_fails_breaks_its_promises_and_no_other() {
     let mut bench = Bench::new(Ack::Journaled);
     let first = bench.take(1).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     let second = bench.take(2).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     let third = bench.take(3).unwrap();
     bench.end(write, Err(io::ErrorKind::StorageFull.into()));
     assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
@@ -135,12 +135,12 @@ fn a_write_that_fails_breaks_its_promises_and_no_other() {
     assert_eq!(bench.handed_over(), [[1]]);
     let counted = (bench.counters.received.get(), bench.counters.shed.get());
     assert_eq!(counted, (1, 2));
-    assert!(!bench.keeping.is_open());
+    assert!(!bench.ingest.is_open());
     // And it goes on in another lane.
     bench.open();
     let fourth = bench.take(4).unwrap();
     assert_eq!(bench.state(fourth), Poll::Pending);
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     assert_eq!(bench.state(fourth), KEPT);
 }
@@ -149,10 +149,10 @@ fn a_write_that_fails_breaks_its_promises_and_no_other() {
 fn stored_waits_for_the_row_although_the_lane_fails_meanwhile() {
     let mut bench = Bench::new(Ack::Stored);
     let first = bench.take(1).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     let second = bench.take(2).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Err(io::ErrorKind::StorageFull.into()));
     assert_eq!(bench.state(first), Poll::Pending);
     assert_eq!(bench.state(second), BROKEN);
@@ -183,28 +183,28 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
     let name = "n".repeat(1000);
     for _ in 0..4 {
         for value in 0..4_000 {
-            bench.keeping.take(long_event(&name, value)).unwrap();
+            bench.ingest.take(long_event(&name, value)).unwrap();
         }
-        let write = bench.keeping.begin_write().unwrap();
+        let write = bench.ingest.begin_write().unwrap();
         bench.end(write, Ok(()));
     }
     let first = bench.take(1).unwrap();
-    let late = bench.keeping.begin_write().unwrap();
+    let late = bench.ingest.begin_write().unwrap();
     for value in 0..4_000 {
-        bench.keeping.take(long_event(&name, value)).unwrap();
+        bench.ingest.take(long_event(&name, value)).unwrap();
     }
-    let second = bench.keeping.promise().unwrap();
+    let second = bench.ingest.promise().unwrap();
     let full = io::ErrorKind::StorageFull.into();
-    bench.keeping.take_report(Report::Segment(Err(full)));
-    bench.keeping.go_on();
-    assert!(bench.keeping.is_open(), "a write is under way");
+    bench.ingest.take_report(DiskReport::Segment(Err(full)));
+    bench.ingest.advance();
+    assert!(bench.ingest.is_open(), "a write is under way");
     bench.end(late, Ok(()));
-    assert!(!bench.keeping.is_open());
+    assert!(!bench.ingest.is_open());
     assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
     // The next lane begins with a head of its own.
     bench.open();
     bench.take(2).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     assert_eq!(
         (write.offset, &write.blocks.as_slice()[..7]),
         (0, &b"hakaruJ"[..])
@@ -215,14 +215,14 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
 fn a_lane_that_lacks_events_is_closed_and_promises_no_row() {
     let mut bench = Bench::new(Ack::Stored);
     let promise = bench.take(1).unwrap();
-    let write = bench.keeping.begin_write().unwrap();
+    let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     let lane = bench.handed_over_lane();
     lane.set_damaged();
     lane.set_stored(Position(1));
     assert_eq!(bench.state(promise), Poll::Pending);
-    bench.keeping.hear();
-    assert!(!bench.keeping.is_open());
+    bench.ingest.on_notify();
+    assert!(!bench.ingest.is_open());
     assert_eq!(bench.state(promise), BROKEN);
 }
 

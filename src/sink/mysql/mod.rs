@@ -2,7 +2,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod connect;
-mod ladder;
+mod statement_size;
 
 use std::ops::Range;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use mysql::{Conn, Params, Statement, Value};
 pub(crate) use self::classify::sink_error;
 use self::classify::{Verdict, verdict};
 pub(crate) use self::connect::connect;
-use self::ladder::{Rung, Rungs};
+use self::statement_size::{StatementSize, StatementSizes};
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
 use crate::event::NameRule;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
@@ -36,7 +36,7 @@ pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
 /// held twice while it grows.
 pub fn statement_bytes_max(events: BatchEvents) -> usize {
     const ALLOCATION_BYTES: usize = 32;
-    let rows = events.get().min(ladder::ROWS_MAX);
+    let rows = events.get().min(statement_size::ROWS_MAX);
     let values = rows * (PLACEHOLDERS_PER_ROW * size_of::<Value>() + ALLOCATION_BYTES);
     values + 5 * BATCH_NAME_BYTES_MAX + 4 * rows * ROW_BYTES
 }
@@ -52,7 +52,7 @@ pub struct MySqlSink {
 struct Session {
     connection: Conn,
     name_rule: NameRule,
-    rungs: Rungs,
+    sizes: StatementSizes,
     statements: Vec<Option<Statement>>,
     packet_bytes_max: usize,
 }
@@ -86,12 +86,12 @@ impl Sink for MySqlSink {
         let name_rule = connect::find_table(&mut connection)?;
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
-        let rungs = Rungs::new(self.events_max);
-        let statements = vec![None; rungs.len()];
+        let sizes = StatementSizes::new(self.events_max);
+        let statements = vec![None; sizes.len()];
         let session = Session {
             connection,
             name_rule,
-            rungs,
+            sizes,
             statements,
             packet_bytes_max,
         };
@@ -230,16 +230,16 @@ impl Session {
             if rows.is_empty() {
                 continue;
             }
-            let rung = self.rung_for(batch, &rows);
-            let now = rows.start..rows.start + rung.rows();
+            let size = self.size_for(batch, &rows);
+            let now = rows.start..rows.start + size.rows();
             to_do.push(now.end..rows.end);
-            match self.execute(batch, now.clone(), rung, times) {
+            match self.execute(batch, now.clone(), size, times) {
                 Ok(()) => {}
-                Err(Verdict::RefusesRow(fault)) if rung.rows() == 1 => {
+                Err(Verdict::RefusesRow(fault)) if size.rows() == 1 => {
                     refused.insert(now.start, fault);
                 }
                 Err(Verdict::RefusesRow(_)) => {
-                    let middle = now.start + rung.rows() / 2;
+                    let middle = now.start + size.rows() / 2;
                     to_do.push(middle..now.end);
                     to_do.push(now.start..middle);
                 }
@@ -250,27 +250,27 @@ impl Session {
     }
 
     /// The largest statement that `rows` fill and that fits into a packet.
-    fn rung_for(&self, batch: &Batch, rows: &Range<usize>) -> Rung {
-        let mut rung = self.rungs.fitting(rows.len());
-        while rung.rows() > 1 {
-            let bytes = batch.name_bytes_of(rows.start..rows.start + rung.rows());
-            if bytes + rung.rows() * ROW_BYTES <= self.packet_bytes_max {
+    fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
+        let mut size = self.sizes.fitting(rows.len());
+        while size.rows() > 1 {
+            let bytes = batch.name_bytes_of(rows.start..rows.start + size.rows());
+            if bytes + size.rows() * ROW_BYTES <= self.packet_bytes_max {
                 break;
             }
-            rung = self.rungs.below(rung);
+            size = self.sizes.below(size);
         }
-        rung
+        size
     }
 
     fn execute(
         &mut self,
         batch: &Batch,
         rows: Range<usize>,
-        rung: Rung,
+        size: StatementSize,
         times: &mut InsertTimes,
     ) -> Result<(), Verdict> {
         let start = Instant::now();
-        let statement = self.prepared(rung)?;
+        let statement = self.prepared(size)?;
         times.prepare += start.elapsed();
 
         let start = Instant::now();
@@ -309,14 +309,14 @@ impl Session {
         Err(Verdict::Ends(SinkError::Stop(Fault { code: None, text })))
     }
 
-    fn prepared(&mut self, rung: Rung) -> Result<Statement, Verdict> {
-        if let Some(statement) = &self.statements[rung.index()] {
+    fn prepared(&mut self, size: StatementSize) -> Result<Statement, Verdict> {
+        if let Some(statement) = &self.statements[size.index()] {
             return Ok(statement.clone());
         }
-        let rows = vec![ROW; rung.rows()].join(",");
+        let rows = vec![ROW; size.rows()].join(",");
         let text = format!("INSERT INTO eventlog (at, name, value) VALUES {rows}");
         let statement = self.connection.prep(text).map_err(verdict)?;
-        self.statements[rung.index()] = Some(statement.clone());
+        self.statements[size.index()] = Some(statement.clone());
         Ok(statement)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use mysql::Conn;
 use mysql::prelude::{FromRow, Queryable};
 
-use super::{Finding, Found};
+use super::{Finding, Observation};
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::mysql::classify::{NO_ANSWER, sink_error};
 use crate::sink::mysql::connect;
@@ -28,7 +28,7 @@ struct Server<'a> {
 }
 
 /// Looks at one thing.
-type Look = fn(&mut Server<'_>) -> Result<Found, SinkError>;
+type Look = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
 
 /// Everything of a server, in the order in which it is used.
 const THINGS: [(&str, Look); 9] = [
@@ -55,11 +55,11 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
         Ok(connected) => connected,
         Err(fault) => {
             let text = format!("{fault}; nothing else of the database could be looked at");
-            let found = Found::new(text).error(login_advice(fault.fault(), target));
+            let found = Observation::new(text).error(login_advice(fault.fault(), target));
             return vec![("connection", found)];
         }
     };
-    let found = Found::new(format!("as {user}, in {:.1?}", start.elapsed()));
+    let found = Observation::new(format!("as {user}, in {:.1?}", start.elapsed()));
     let mut server = Server {
         connection,
         target,
@@ -69,7 +69,7 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
     let looks = THINGS.into_iter().map(|(thing, look)| {
         let found = look(&mut server).unwrap_or_else(|fault| {
             let advice = server.advice(fault.fault());
-            Found::new(fault.to_string()).error(advice)
+            Observation::new(fault.to_string()).error(advice)
         });
         (thing, found)
     });
@@ -152,15 +152,17 @@ impl Server<'_> {
     }
 }
 
-fn encryption(server: &mut Server<'_>) -> Result<Found, SinkError> {
+fn encryption(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let value = |row: Option<(String, String)>| row.map(|(_, value)| value).unwrap_or_default();
     let version = value(server.first("SHOW SESSION STATUS LIKE 'Ssl_version'")?);
     let cipher = value(server.first("SHOW SESSION STATUS LIKE 'Ssl_cipher'")?);
     let is_verified = matches!(server.target.tls, Tls::Verified | Tls::VerifiedIfOffered);
     let found = match (version.is_empty(), is_verified) {
-        (true, _) => Found::new("none"),
-        (false, true) => Found::new(format!("{version}, {cipher}; the certificate is verified")),
-        (false, false) => Found::new(format!("{version}, {cipher}; any certificate will do")),
+        (true, _) => Observation::new("none"),
+        (false, true) => {
+            Observation::new(format!("{version}, {cipher}; the certificate is verified"))
+        }
+        (false, false) => Observation::new(format!("{version}, {cipher}; any certificate will do")),
     };
     Ok(match (version.is_empty(), is_verified) {
         // Nobody else is on the way.
@@ -174,10 +176,10 @@ fn encryption(server: &mut Server<'_>) -> Result<Found, SinkError> {
     })
 }
 
-fn version(server: &mut Server<'_>) -> Result<Found, SinkError> {
+fn version(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let named: Option<(String, String)> = server.first("SELECT VERSION(), @@version_comment")?;
     let (version, comment) = named.unwrap_or_default();
-    let found = Found::new(format!("{version}, {comment}"));
+    let found = Observation::new(format!("{version}, {comment}"));
     let mut numbers = version.split('.').map_while(|number| number.parse().ok());
     if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
         return Ok(found.warning("older than what hakaru is meant for, MySQL 5.7: upgrade it"));
@@ -185,7 +187,7 @@ fn version(server: &mut Server<'_>) -> Result<Found, SinkError> {
     Ok(found)
 }
 
-fn connections(server: &mut Server<'_>) -> Result<Found, SinkError> {
+fn connections(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let bounds: Option<(usize, usize)> =
         server.first("SELECT @@GLOBAL.max_connections, @@SESSION.max_user_connections")?;
     let open: Option<(String, usize)> =
@@ -199,7 +201,7 @@ fn connections(server: &mut Server<'_>) -> Result<Found, SinkError> {
          would fill the server",
         server_max / writers.max(1)
     );
-    let found = Found::new(text);
+    let found = Observation::new(text);
     Ok(if user_max > 0 && writers > user_max {
         found.error(format!(
             "this user may have {user_max}: --db-connections {user_max}"
@@ -215,11 +217,11 @@ fn connections(server: &mut Server<'_>) -> Result<Found, SinkError> {
     })
 }
 
-fn sql_mode(server: &mut Server<'_>) -> Result<Found, SinkError> {
+fn sql_mode(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let mode: String = server
         .first("SELECT @@SESSION.sql_mode")?
         .unwrap_or_default();
-    let found = Found::new(mode);
+    let found = Observation::new(mode);
     if found.text.contains("STRICT_ALL_TABLES") {
         return Ok(found);
     }
@@ -228,9 +230,10 @@ fn sql_mode(server: &mut Server<'_>) -> Result<Found, SinkError> {
     Ok(found.error(advice))
 }
 
-fn flush(server: &mut Server<'_>) -> Result<Found, SinkError> {
+fn flush(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let setting: Option<u8> = server.first("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")?;
-    let found = Found::new(setting.map_or("unknown".to_owned(), |setting| setting.to_string()));
+    let found =
+        Observation::new(setting.map_or("unknown".to_owned(), |setting| setting.to_string()));
     Ok(match setting {
         Some(1) => found,
         _ => found.warning(

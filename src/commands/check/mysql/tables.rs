@@ -4,7 +4,7 @@ use mysql::prelude::Queryable;
 use mysql::{Params, Value};
 
 use super::Server;
-use crate::commands::check::Found;
+use crate::commands::check::Observation;
 use crate::event::position::{LaneId, Position};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
 use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
@@ -51,7 +51,7 @@ fn columns(server: &mut Server<'_>) -> Result<Vec<Column>, SinkError> {
 }
 
 /// Whether `eventlog` is there and holds events.
-pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Found, SinkError> {
+pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let columns = columns(server)?;
     if columns.is_empty() {
         return missing(server, "eventlog", connect::CREATE_TABLE);
@@ -62,7 +62,7 @@ pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Found, SinkError> {
 }
 
 /// What to say of a table with these columns.
-fn judge(columns: &[Column], rule: Option<NameRule>) -> Found {
+fn judge(columns: &[Column], rule: Option<NameRule>) -> Observation {
     let kind_of = |name: &str| {
         let found = columns
             .iter()
@@ -72,10 +72,11 @@ fn judge(columns: &[Column], rule: Option<NameRule>) -> Found {
     let (Some(at), Some(value), Some(rule)) = (kind_of("at"), kind_of("value"), rule) else {
         let there: Vec<_> = columns.iter().map(|column| &column.name[..]).collect();
         let advice = "it must have `at datetime`, `name varchar(255)` and `value int unsigned`: ALTER TABLE eventlog ADD";
-        return Found::new(format!("has only the columns {}", there.join(", "))).error(advice);
+        return Observation::new(format!("has only the columns {}", there.join(", ")))
+            .error(advice);
     };
     let (chars, repertoire) = (rule.chars_max, characters(rule.repertoire));
-    let found = Found::new(format!(
+    let found = Observation::new(format!(
         "at {at}; name: {chars} characters, {repertoire}; value {value}"
     ));
     let ours = ["at", "name", "value"];
@@ -121,9 +122,9 @@ fn characters(repertoire: Repertoire) -> &'static str {
 
 /// Of a table that is missing: whether hakaru may make it, as it does at its start. A server refuses to
 /// prepare what we may not do, and what it has prepared is not done.
-fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Found, SinkError> {
+fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Observation, SinkError> {
     let said = server.connection.prep(create).map_err(sink_error).map(drop);
-    let found = Found::new(match &said {
+    let found = Observation::new(match &said {
         Ok(()) => "missing; it will be made when hakaru starts".to_owned(),
         Err(fault) => format!("missing, or hidden from this user; it cannot be made: {fault}"),
     });
@@ -133,7 +134,7 @@ fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Found, 
     match said {
         Ok(()) if is_mariadb(server)? => Ok(found),
         // MySQL looks at the right to create only when it creates.
-        Ok(()) => Ok(Found::new("missing; it will be made when hakaru starts, if the user may CREATE").warning(
+        Ok(()) => Ok(Observation::new("missing; it will be made when hakaru starts, if the user may CREATE").warning(
             format!("where the user may not, let somebody run, in `{database}`: {create}"),
         )),
         Err(SinkError::Stop(_)) => Ok(found.error(format!(
@@ -152,7 +153,7 @@ fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
 
 /// Whether a row can be stored: one is, and is rolled back. In a table that is missing nothing can be
 /// tried; but the server says whether we might.
-pub(super) fn insert(server: &mut Server<'_>) -> Result<Found, SinkError> {
+pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let columns = columns(server)?;
     let insert = format!("INSERT INTO eventlog (at, name, value) VALUES {ROW}");
     if columns.is_empty() {
@@ -175,11 +176,11 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Found, SinkError> {
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
     match stored.map_err(verdict) {
         // No rollback gives a number back, as a batch that is tried again does not.
-        Ok(()) => Ok(Found::new(
+        Ok(()) => Ok(Observation::new(
             "a row was inserted and rolled back; its id is left out",
         )),
         Err(Verdict::RefusesRow(Fault { text, .. })) => {
-            let found = Found::new(format!("a row with the name `a` is refused: {text}"));
+            let found = Observation::new(format!("a row with the name `a` is refused: {text}"));
             Ok(found
                 .warning("rows that are refused go to the dead letters: see that others are not"))
         }
@@ -188,23 +189,26 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Found, SinkError> {
 }
 
 /// Of a table without transactions.
-fn not_tried() -> Found {
-    let found = Found::new("not tried: the row would stay");
+fn not_tried() -> Observation {
+    let found = Observation::new("not tried: the row would stay");
     found.warning("put the table right first")
 }
 
 /// Whether checkpoints can be kept.
-pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Found, SinkError> {
+pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     if !connect::has_checkpoints(&mut server.connection)? {
         return missing(server, "hakaru_checkpoint", CREATE_CHECKPOINTS);
     }
     connect::has_transactions(&mut server.connection, "hakaru_checkpoint")?;
     let lanes: Option<u64> = server.first("SELECT COUNT(*) FROM hakaru_checkpoint")?;
-    Ok(Found::new(format!("{} lanes", lanes.unwrap_or_default())))
+    Ok(Observation::new(format!(
+        "{} lanes",
+        lanes.unwrap_or_default()
+    )))
 }
 
 /// Whether a checkpoint can be made, moved and read: a new lane's is, and all of it is rolled back.
-pub(super) fn step(server: &mut Server<'_>) -> Result<Found, SinkError> {
+pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let lane = LaneId::random().map_err(|fault| {
         let text = format!("the kernel's randomness: {fault}");
         SinkError::Stop(Fault { code: None, text })
@@ -235,14 +239,17 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Found, SinkError> {
         .try_for_each(|statement| connection.query_drop(statement));
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
     tried.map_err(sink_error)?;
-    Ok(Found::new(
+    Ok(Observation::new(
         "a checkpoint was made, moved and read, and rolled back",
     ))
 }
 
 /// Of statements on a table that is missing: a server that would refuse them says so before it misses
 /// the table.
-fn would_be_allowed(server: &mut Server<'_>, statements: &[String]) -> Result<Found, SinkError> {
+fn would_be_allowed(
+    server: &mut Server<'_>,
+    statements: &[String],
+) -> Result<Observation, SinkError> {
     const NO_SUCH_TABLE: i32 = 1146;
     for statement in statements {
         match server.connection.prep(statement).map_err(sink_error) {
@@ -250,7 +257,7 @@ fn would_be_allowed(server: &mut Server<'_>, statements: &[String]) -> Result<Fo
             Ok(_) | Err(_) => {}
         }
     }
-    Ok(Found::new("allowed, once the table is there"))
+    Ok(Observation::new("allowed, once the table is there"))
 }
 
 #[cfg(test)]

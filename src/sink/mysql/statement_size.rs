@@ -17,18 +17,18 @@ const _: () = assert!(ROWS_MAX * super::PLACEHOLDERS_PER_ROW <= PLACEHOLDERS_MAX
 
 /// One statement size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rung {
+pub(super) struct StatementSize {
     index: usize,
     rows: usize,
 }
 
-impl Rung {
+impl StatementSize {
     /// Rows of its statement, at least one.
     pub(super) fn rows(self) -> usize {
         self.rows
     }
 
-    /// Its place on the ladder, from 0 for the largest.
+    /// Its index, from 0 for the largest.
     pub(super) fn index(self) -> usize {
         self.index
     }
@@ -36,10 +36,10 @@ impl Rung {
 
 /// The statement sizes of a session, largest first, the last of one row.
 #[derive(Debug)]
-pub(super) struct Rungs(Vec<usize>);
+pub(super) struct StatementSizes(Vec<usize>);
 
-impl Rungs {
-    /// The ladder whose top is an even part of a full batch, rounded up: the common batch takes no other, or
+impl StatementSizes {
+    /// The sizes whose largest is an even part of a full batch, rounded up: the common batch takes no other, or
     /// few.
     pub(super) fn new(events_max: BatchEvents) -> Self {
         let events = events_max.get();
@@ -55,7 +55,7 @@ impl Rungs {
     }
 
     /// The largest size that `rows`, at least one, fill.
-    pub(super) fn fitting(&self, rows: usize) -> Rung {
+    pub(super) fn fitting(&self, rows: usize) -> StatementSize {
         self.from(
             self.0
                 .iter()
@@ -65,12 +65,12 @@ impl Rungs {
     }
 
     /// The next smaller size; the smallest stays.
-    pub(super) fn below(&self, rung: Rung) -> Rung {
-        self.from((rung.index + 1).min(self.0.len() - 1))
+    pub(super) fn below(&self, size: StatementSize) -> StatementSize {
+        self.from((size.index + 1).min(self.0.len() - 1))
     }
 
-    fn from(&self, index: usize) -> Rung {
-        Rung {
+    fn from(&self, index: usize) -> StatementSize {
+        StatementSize {
             index,
             rows: self.0[index],
         }
@@ -81,38 +81,38 @@ impl Rungs {
 mod tests {
     use super::*;
 
-    fn rungs(events: u32) -> Rungs {
-        Rungs::new(BatchEvents::new(events).unwrap())
+    fn sizes(events: u32) -> StatementSizes {
+        StatementSizes::new(BatchEvents::new(events).unwrap())
     }
 
     #[test]
     fn ends_at_one_row_and_never_passes_the_bound() {
         for events in [1, 2, 4, 5, 1024, 5000, 21_845, 100_000] {
-            let rungs = rungs(events);
-            assert_eq!(rungs.0.last(), Some(&1), "{events}");
+            let sizes = sizes(events);
+            assert_eq!(sizes.0.last(), Some(&1), "{events}");
             assert!(
-                rungs.0.is_sorted_by(|larger, smaller| larger > smaller),
-                "{rungs:?}"
+                sizes.0.is_sorted_by(|larger, smaller| larger > smaller),
+                "{sizes:?}"
             );
-            assert!(rungs.0[0] <= ROWS_MAX);
+            assert!(sizes.0[0] <= ROWS_MAX);
         }
     }
 
     #[test]
     fn a_full_batch_is_a_few_statements_of_one_size() {
         for events in [512, 1000, 5000, 10_000] {
-            let top = rungs(events).0[0];
+            let top = sizes(events).0[0];
             assert_eq!(events as usize % top, 0, "{events} in parts of {top}");
         }
     }
 
     #[test]
     fn takes_the_largest_that_is_filled() {
-        let rungs = rungs(5000);
+        let sizes = sizes(5000);
         for (rows, taken) in [(5000, 500), (499, 256), (255, 64), (3, 1), (1, 1)] {
-            assert_eq!(rungs.fitting(rows).rows(), taken, "{rows}");
+            assert_eq!(sizes.fitting(rows).rows(), taken, "{rows}");
         }
-        assert_eq!(rungs.below(rungs.fitting(5000)).rows(), 256);
-        assert_eq!(rungs.below(rungs.fitting(1)).rows(), 1);
+        assert_eq!(sizes.below(sizes.fitting(5000)).rows(), 256);
+        assert_eq!(sizes.below(sizes.fitting(1)).rows(), 1);
     }
 }

@@ -23,7 +23,7 @@ const TRIMMED: usize = 2;
 
 /// A lane that the janitor looks after, and since when what of it is stored, by its clock: a file's own
 /// times say when it was written, which may be long before.
-pub(super) struct Kept {
+pub(super) struct RetainedLane {
     pub(super) lane: Arc<LaneHandle>,
     pub(super) clock: KeepClock,
     pub(super) stored_since: BTreeMap<SegmentNumber, Duration>,
@@ -35,7 +35,7 @@ pub(super) struct Kept {
     trimmed: BTreeSet<SegmentNumber>,
 }
 
-impl Kept {
+impl RetainedLane {
     pub(super) fn new(lane: Arc<LaneHandle>) -> Self {
         Self {
             lane,
@@ -125,18 +125,18 @@ impl Kept {
 /// nothing grows old: it may come back without what it had.
 #[derive(Debug, Default)]
 pub(super) struct KeepClock {
-    vouched_at: Option<UnixMillis>,
+    last_confirmed_at: Option<UnixMillis>,
     passed: Duration,
 }
 
 impl KeepClock {
-    /// The database was last heard of at `vouched_at`.
-    pub(super) fn tick(&mut self, vouched_at: Option<UnixMillis>) {
-        if let (Some(before), Some(now)) = (self.vouched_at, vouched_at) {
+    /// The database was last heard of at `last_confirmed_at`.
+    pub(super) fn tick(&mut self, last_confirmed_at: Option<UnixMillis>) {
+        if let (Some(before), Some(now)) = (self.last_confirmed_at, last_confirmed_at) {
             let silence = Duration::from_millis(now.0.saturating_sub(before.0));
             self.passed += silence.min(SILENCE_MAX);
         }
-        self.vouched_at = vouched_at;
+        self.last_confirmed_at = last_confirmed_at;
     }
 
     pub(super) fn now(&self) -> Duration {

@@ -13,18 +13,18 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Where somebody must act, they begin with this.
 const BACKOFF_STOP_MIN: Duration = Duration::from_secs(1);
 
-/// The same trouble is logged this often at most.
-const TROUBLE_LOG_EVERY: Duration = Duration::from_secs(10);
+/// The same outage is logged this often at most.
+const OUTAGE_LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A time in which nothing is stored: how long to wait, and how often to say so.
-pub(super) struct Trouble {
+pub(super) struct Outage {
     writer: usize,
     since: Option<Instant>,
     logged: Option<(Instant, SinkError)>,
     backoff: Duration,
 }
 
-impl Trouble {
+impl Outage {
     pub(super) fn new(writer: usize) -> Self {
         Self {
             writer,
@@ -40,7 +40,7 @@ impl Trouble {
         let is_known = self
             .logged
             .as_ref()
-            .is_some_and(|(at, logged)| logged == fault && at.elapsed() < TROUBLE_LOG_EVERY);
+            .is_some_and(|(at, logged)| logged == fault && at.elapsed() < OUTAGE_LOG_EVERY);
         if is_known {
             return;
         }
@@ -60,12 +60,12 @@ impl Trouble {
         self.logged = Some((Instant::now(), fault.clone()));
     }
 
-    /// Whether the last that was heard was trouble.
+    /// Whether the last that was heard was outage.
     pub(super) fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
-    pub(super) fn is_over(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(since) = self.since.take() {
             let seconds = since.elapsed().as_secs_f64();
             log::info!("writer {}: stores again, after {seconds:.1} s", self.writer);
