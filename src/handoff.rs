@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use crate::event::batch::{Batch, BatchEvents};
-use crate::event::position::Position;
-use crate::journal::lane_handle::LaneHandle;
+use crate::event::position::{LaneId, Position};
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
 
 /// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
 /// Made when first needed and used for ever. With all of them full of events the shard sheds.
@@ -18,7 +18,7 @@ pub struct Sealed {
     /// Its events; at least one.
     pub batch: Batch,
     /// The lane whose positions they have.
-    pub lane: Arc<LaneHandle>,
+    pub lane: LaneHandle,
     /// Position of the first.
     pub first: Position,
     /// When it was sealed.
@@ -42,7 +42,7 @@ impl Sealed {
 #[derive(Debug)]
 pub struct Span {
     /// The lane.
-    pub lane: Arc<LaneHandle>,
+    pub lane: Arc<DiskLane>,
     /// The first event.
     pub from: Position,
     /// Behind the last event.
@@ -60,12 +60,7 @@ pub enum Work {
 
 impl Work {
     /// A batch whose first event has the position `first`; its memory goes back to `home`.
-    pub fn new(
-        batch: Batch,
-        first: Position,
-        lane: Arc<LaneHandle>,
-        home: SyncSender<Batch>,
-    ) -> Self {
+    pub fn new(batch: Batch, first: Position, lane: LaneHandle, home: SyncSender<Batch>) -> Self {
         Self::Batch(Sealed {
             batch,
             lane,
@@ -76,10 +71,10 @@ impl Work {
     }
 
     /// The lane whose events they are.
-    pub fn lane(&self) -> &Arc<LaneHandle> {
+    pub fn lane(&self) -> LaneId {
         match self {
-            Self::Batch(sealed) => &sealed.lane,
-            Self::Span(span) => &span.lane,
+            Self::Batch(sealed) => sealed.lane.id(),
+            Self::Span(span) => span.lane.id,
         }
     }
 
@@ -133,7 +128,7 @@ pub struct Handoff {
 
 /// The writer has ended, the handoff is closed, or there is no room now. Holds the work.
 #[derive(Debug)]
-pub struct NotSent(pub Work);
+pub struct NotSent(pub Box<Work>);
 
 /// The queue into one writer, with room for every batch of `shards` shards, and as many spans: between
 /// two spans of a lane there is always a batch.
@@ -195,7 +190,7 @@ impl Handoff {
     /// after lane fails.
     pub fn send(&mut self, work: Work) -> Result<(), NotSent> {
         let Some(to_writer) = &self.to_writer else {
-            return Err(NotSent(work));
+            return Err(NotSent(Box::new(work)));
         };
         let batches = usize::from(matches!(work, Work::Batch(_)));
         match to_writer.try_send(work) {
@@ -203,7 +198,9 @@ impl Handoff {
                 self.under_way += batches;
                 Ok(())
             }
-            Err(TrySendError::Disconnected(work) | TrySendError::Full(work)) => Err(NotSent(work)),
+            Err(TrySendError::Disconnected(work) | TrySendError::Full(work)) => {
+                Err(NotSent(Box::new(work)))
+            }
         }
     }
 
@@ -217,6 +214,7 @@ impl Handoff {
 mod tests {
     use super::*;
     use crate::event::{Event, UnixMillis};
+    use crate::journal::lane_handle::MemoryLane;
 
     fn work(handoff: &mut Handoff, value: u32) -> Option<Work> {
         let mut batch = handoff.empty_batch()?;
@@ -227,7 +225,7 @@ mod tests {
                 received_at: UnixMillis(0),
             })
             .unwrap();
-        let lane = Arc::new(LaneHandle::in_memory().unwrap());
+        let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
         Some(Work::new(
             batch,
             Position(value.into()),

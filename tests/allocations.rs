@@ -11,25 +11,26 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hakaru::event::Shed;
 use hakaru::event::ack::Ack;
 use hakaru::event::batch::BatchEvents;
-use hakaru::event::{Event, NameRule, UnixMillis};
+use hakaru::event::{NameRule, SharedNameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
-use hakaru::http::conversation::{Awaited, Conversation, Next, Service};
-use hakaru::http::events::{self, Intake};
-use hakaru::http::query::Rejection;
-use hakaru::http::request::Request;
-use hakaru::http::response::{Answer, Answers};
+use hakaru::http::conversation::{Awaited, Conversation, Next};
+use hakaru::http::response::Answers;
 use hakaru::journal::disk_thread;
-use hakaru::journal::lane_handle::{LaneHandle, ShardNotifier};
+use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
+use hakaru::metrics::{Recorder, ShardCounters};
+use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
+use hakaru::shard::service::EventService;
+use hakaru::shard::state::Outgoing;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -62,54 +63,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A service as a shard has it, without the shard's connections.
-struct EventService {
-    ingest: Ingest,
-    answers: Answers,
-}
-
-impl Service for EventService {
-    fn respond(
-        &mut self,
-        request: &Request<'_>,
-        plain: Answer<'_>,
-        out: &mut Vec<u8>,
-        decoded: &mut Vec<u8>,
-    ) {
-        events::respond(self, request, plain, out, decoded);
-    }
-
-    fn write(&mut self, _: &mut Vec<u8>, answer: &Answer<'_>) {
-        panic!("{answer:?}");
-    }
-
-    fn is_draining(&self) -> bool {
-        false
-    }
-}
-
-impl Intake for EventService {
-    fn name_rule(&self) -> NameRule {
-        NameRule::DEPLOYED
-    }
-
-    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        self.ingest.take(Event {
-            name,
-            value,
-            received_at: UnixMillis(0),
-        })
-    }
-
-    fn count_rejection(&mut self, rejection: Rejection) {
-        panic!("{rejection:?}");
-    }
-
-    fn answers(&self) -> &Answers {
-        &self.answers
-    }
-}
-
 const EVENTS: u32 = 1_000;
 
 /// How long the disk may take for a batch.
@@ -124,30 +77,45 @@ fn write(ingest: &mut Ingest) {
 
 /// Sends batch after batch through `service`; `inbox` is the writer's end. Gives the allocations of this
 /// thread, after the first batches have grown to their size.
-fn allocations(mut service: EventService, inbox: &Receiver<Work>) -> u64 {
-    let request = b"GET /hakaru?name=%E8%A8%88+purchase&value=120 HTTP/1.1\r\nHost: h\r\n\r\n";
+fn allocations(
+    mut ingest: Ingest,
+    counters: &Recorder<ShardCounters>,
+    inbox: &Receiver<Work>,
+) -> u64 {
+    let request = b"GET /hakaru?name=%E8%A8%88+purchase&value=120 HTTP/1.1\r\nHost: h\r\nOrigin: https://shop.example\r\n\r\n";
     let mut conversation = Conversation::new();
     let mut input = BytesMut::with_capacity(1024);
-    let (mut out, mut decoded) = (Vec::new(), Vec::new());
+    let (mut out, mut decoded) = (Outgoing::default(), Vec::new());
+    let (answers, name_rule) = (Answers::new(0), SharedNameRule::new(NameRule::DEPLOYED));
     let mut one_batch = || {
         for _ in 0..EVENTS {
             out.clear();
             input.reserve(request.len());
             input.extend_from_slice(request);
-            let next = conversation.turn(&mut input, &mut out, &mut decoded, &mut service);
+            let Outgoing { bytes, first_taken } = &mut out;
+            let mut service = EventService {
+                ingest: &mut ingest,
+                answers: &answers,
+                first_taken,
+                counters,
+                name_rule: &name_rule,
+                now: UnixMillis(0),
+                is_draining: false,
+            };
+            let next = conversation.turn(&mut input, bytes, &mut decoded, &mut service);
             assert_eq!(next, Next::Read(Awaited::Request));
             assert!(
-                out.starts_with(b"HTTP/1.1 200 OK"),
+                bytes.starts_with(b"HTTP/1.1 200 OK"),
                 "{}",
-                String::from_utf8_lossy(&out)
+                String::from_utf8_lossy(bytes)
             );
-            write(&mut service.ingest);
+            write(&mut ingest);
         }
         // The writer's part: the batch comes back when it is durable.
         let deadline = Instant::now() + PATIENCE;
         loop {
-            service.ingest.on_notify();
-            write(&mut service.ingest);
+            ingest.on_notify();
+            write(&mut ingest);
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
@@ -180,22 +148,20 @@ fn a_steady_stream_of_events_allocates_nothing() {
             let bound = JournalBound::new(1 << 30, Arc::default());
             Medium::Journal(disk, bound)
         } else {
-            Medium::Memory(LaneHandle::in_memory().unwrap())
+            Medium::Memory(MemoryLane::new().unwrap())
         };
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, events_max);
-        let mut ingest = Ingest::new(ack, Arc::default(), handoff, medium, 1000);
+        let (recorder, _) = Recorder::new(ShardCounters::default());
+        let counters = Rc::new(recorder);
+        let mut ingest = Ingest::new(ack, Rc::clone(&counters), handoff, medium, 1000);
         let deadline = Instant::now() + PATIENCE;
         while !ingest.is_open() {
             assert!(Instant::now() < deadline, "no lane was opened");
             ingest.on_notify();
             std::thread::yield_now();
         }
-        let service = EventService {
-            ingest,
-            answers: Answers::new(0),
-        };
-        let allocations = allocations(service, &inbox);
+        let allocations = allocations(ingest, &counters, &inbox);
         // Positions of groups that are not stored yet are noted in a ring that doubles, rarely.
         assert!(
             allocations <= 4,

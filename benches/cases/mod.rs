@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::io::Read;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -15,9 +16,11 @@ use hakaru::event::{Event, NameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
 use hakaru::journal::disk_thread;
-use hakaru::journal::lane_handle::{LaneHandle, ShardNotifier};
+use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
 use hakaru::journal::record::{self, ParsedRecord, SegmentId, SegmentNumber};
+use hakaru::metrics::{Recorder, ShardCounters};
+use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
 use hakaru::sink::mysql;
 
@@ -97,11 +100,11 @@ pub struct Shard {
 impl Shard {
     /// One whose batches and groups have grown to their size.
     pub fn new(ack: Ack) -> Self {
-        let (notifier, mut rung) = ShardNotifier::new().unwrap();
+        let (notifier, mut notified) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
         let directory = (ack != Ack::Received).then(|| tempfile::tempdir().unwrap());
         let medium = match &directory {
-            None => Medium::Memory(LaneHandle::in_memory().unwrap()),
+            None => Medium::Memory(MemoryLane::new().unwrap()),
             Some(directory) => {
                 let (disk, work) =
                     disk_thread::disk_thread(directory.path().to_owned(), notifier, opened);
@@ -111,10 +114,11 @@ impl Shard {
         };
         let (to_writer, to_store) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(EVENTS).unwrap());
-        let mut ingest = Ingest::new(ack, Arc::default(), handoff, medium, 1_000);
+        let (recorder, _) = Recorder::new(ShardCounters::default());
+        let mut ingest = Ingest::new(ack, Rc::new(recorder), handoff, medium, 1_000);
         if directory.is_some() {
             // The first thing that the disk's thread says is that there is a lane.
-            rung.read_exact(&mut [0]).unwrap();
+            notified.read_exact(&mut [0]).unwrap();
             ingest.on_notify();
         }
         let mut shard = Self {

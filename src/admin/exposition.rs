@@ -311,6 +311,7 @@ fn process(out: &mut Exposition, overview: &Overview) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Recorder;
 
     #[test]
     fn labels_are_escaped() {
@@ -321,9 +322,9 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_and_ends_with_everything() {
-        let histogram = Histogram::default();
-        histogram.observe(3, 2);
-        histogram.observe(1_000_000, 1);
+        let (recorder, histogram) = Recorder::new(Histogram::default());
+        recorder.observe(|histogram| histogram, 3, 2);
+        recorder.observe(|histogram| histogram, 1_000_000, 1);
         let mut out = Exposition(String::new());
         out.histograms(
             ("h_seconds", "H."),

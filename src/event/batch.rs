@@ -163,15 +163,14 @@ impl Batch {
         }
     }
 
-    /// Takes the events with their memory and leaves an empty batch without any.
-    pub fn take(&mut self) -> Self {
-        let empty = Self {
+    /// An empty batch of the same kind that has no memory yet, to take the place of the last one.
+    pub fn without_memory(&self) -> Self {
+        Self {
             slots: Vec::new(),
             names: String::new(),
             events_max: self.events_max,
             opened_at: None,
-        };
-        std::mem::replace(self, empty)
+        }
     }
 
     /// Makes it empty and keeps its memory.

@@ -3,7 +3,7 @@
 use super::conversation::Service;
 use super::query::{self, Rejection};
 use super::request::{Method, Request};
-use super::response::{Answer, Answers, Body, Cors, Status};
+use super::response::{Answer, Body, Cors, Persistence, Status};
 use super::{EVENT_PATH, LIVENESS_PATH};
 use crate::event::{NameRule, Shed};
 
@@ -24,8 +24,8 @@ pub trait Intake: Service {
     /// Counts an event that was refused.
     fn count_rejection(&mut self, rejection: Rejection);
 
-    /// The formatter of answers.
-    fn answers(&self) -> &Answers;
+    /// Appends the answer to an event that was taken.
+    fn write_taken(&mut self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence);
 }
 
 /// Answers a request by its path and method.
@@ -84,9 +84,7 @@ fn take_event(
     match query::measurement(request.query.as_bytes(), rule, decoded) {
         Ok(_) if !is_event => intake.write(out, taken),
         Ok((name, value)) if intake.take(name, value).is_ok() => {
-            intake
-                .answers()
-                .write_event_taken(out, taken.cors, taken.persistence);
+            intake.write_taken(out, taken.cors, taken.persistence);
         }
         Ok(_) => {
             let shed = Answer {

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod conversation;
 pub mod events;
+pub mod first_taken;
 pub mod query;
 pub mod request;
 pub mod response;

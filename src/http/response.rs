@@ -266,43 +266,6 @@ fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
     }
 }
 
-/// Makes the first answer that takes an event a 503, and drops what follows: the connection closes.
-/// For the rare case that a promise breaks after its answer was made.
-pub fn break_first_promise(answers: &mut Vec<u8>) {
-    const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\n";
-    let cors_of = |answer: &[u8]| {
-        let head = answer
-            .windows(4)
-            .position(|end| end == b"\r\n\r\n")
-            .unwrap_or(answer.len());
-        let lines = answer[..head]
-            .split(|&byte| byte == b'\n')
-            .map(<[u8]>::trim_ascii_end);
-        let kept: Vec<u8> = lines
-            .filter(|line| line.starts_with(b"Access-Control-") || line.starts_with(b"Vary:"))
-            .flat_map(|line| [line, b"\r\n"].concat())
-            .collect();
-        kept
-    };
-    // `/ok` is answered 200 too, but without CORS fields.
-    let places = 0..answers.len();
-    let first = places
-        .filter(|&at| answers[at..].starts_with(TAKEN))
-        .map(|at| (at, cors_of(&answers[at..])))
-        .find(|(_, cors)| !cors.is_empty());
-    let Some((at, cors)) = first else {
-        return;
-    };
-    answers.truncate(at);
-    answers.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n");
-    answers.extend_from_slice(&cors);
-    // Without a body: should it stand for the answer of a HEAD, which looks the same, it is still whole.
-    answers.extend_from_slice(
-        b"Connection: close\r\nX-Hakaru-Reason: journal: the event could not be kept; try again in 1 \
-          second\r\nContent-Length: 0\r\n\r\n",
-    );
-}
-
 impl<'a> Answer<'a> {
     /// The promise is given.
     pub fn event_taken(cors: Cors<'a>, persistence: Persistence) -> Self {
@@ -344,36 +307,6 @@ mod tests {
              Access-Control-Allow-Methods: GET\r\n\
              Content-Length: 0\r\n\r\n"
         );
-    }
-
-    #[test]
-    fn a_broken_promise_is_a_503_and_the_last_answer() {
-        let answers = Answers::new(784_111_777);
-        let mut out = Vec::new();
-        let alive = Answer::event_taken(Cors::Absent, Persistence::Keep);
-        answers.write(&mut out, &alive);
-        let before = out.clone();
-        for _ in 0..2 {
-            answers.write_event_taken(&mut out, Cors::Origin(b"https://o"), Persistence::Keep);
-        }
-        break_first_promise(&mut out);
-        let broken = String::from_utf8(out[before.len()..].to_vec()).unwrap();
-        assert!(
-            out.starts_with(&before) && broken.starts_with("HTTP/1.1 503 "),
-            "{broken}"
-        );
-        assert_eq!(broken.matches("HTTP/1.1").count(), 1);
-        for line in [
-            "Retry-After: 1",
-            "Access-Control-Allow-Origin: https://o",
-            "Vary: Origin",
-            "Connection: close",
-        ] {
-            assert!(
-                broken.contains(&format!("\r\n{line}\r\n")),
-                "{line}: {broken}"
-            );
-        }
     }
 
     #[test]

@@ -16,11 +16,12 @@ use std::sync::mpsc::{
 use std::time::Duration;
 
 use super::blocks::Blocks;
-use super::lane_handle::{LaneHandle, Origin, ShardNotifier};
+use super::lane_handle::{DiskLane, Origin};
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
 use super::storage::{Disk, StorageFile};
 use crate::event::position::LaneId;
+use crate::os::notifier::ShardNotifier;
 
 /// How long to wait before the next lane is tried, when one could not be opened or written.
 pub const REOPEN_AFTER: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ pub enum DiskOrder {
     /// A new lane, not before this time has passed; again and again until there is one.
     Lane(Duration),
     /// Another segment of the lane.
-    Segment(Arc<LaneHandle>, SegmentNumber),
+    Segment(Arc<DiskLane>, SegmentNumber),
     /// A write, where the shard's driver cannot.
     Write(Write),
 }
@@ -66,7 +67,7 @@ pub enum DiskOrder {
 #[derive(Debug)]
 pub enum DiskReport {
     /// A new lane, and its first segment.
-    Opened(Arc<LaneHandle>, Arc<File>),
+    Opened(Arc<DiskLane>, Arc<File>),
     /// There is no new lane yet.
     NotOpened(io::Error),
     /// The segment that was asked for.
@@ -109,7 +110,7 @@ pub struct DiskWork {
     orders: Receiver<DiskOrder>,
     reports: Sender<DiskReport>,
     notifier: ShardNotifier,
-    opened: Sender<Arc<LaneHandle>>,
+    opened: Sender<Arc<DiskLane>>,
 }
 
 /// A disk thread for lanes in `journal`: the shard's end, which has asked for a lane already, and the
@@ -117,7 +118,7 @@ pub struct DiskWork {
 pub fn disk_thread(
     journal: PathBuf,
     notifier: ShardNotifier,
-    opened: Sender<Arc<LaneHandle>>,
+    opened: Sender<Arc<DiskLane>>,
 ) -> (DiskThread, DiskWork) {
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (to_shard, reports) = channel();
@@ -138,8 +139,7 @@ impl DiskWork {
             let report = match order {
                 DiskOrder::Lane(after) => self.open_at_last(after),
                 DiskOrder::Segment(lane, number) => {
-                    let directory = lane.directory.clone().unwrap_or_default();
-                    let made = make_segment(&Disk, &directory, number, SEGMENT_BYTES);
+                    let made = make_segment(&Disk, &lane.directory, number, SEGMENT_BYTES);
                     Some(DiskReport::Segment(made.map(Arc::new)))
                 }
                 DiskOrder::Write(write) => {
@@ -191,19 +191,20 @@ impl DiskWork {
     }
 
     /// A new lane in a directory of its own, locked before it has a segment.
-    fn open(&self) -> io::Result<(LaneHandle, File)> {
+    fn open(&self) -> io::Result<(DiskLane, File)> {
         for _ in 0..NAMES_TRIED {
             let id = LaneId::random()?;
             let directory = make_directory(&Disk, &self.journal, id)?;
             let notifier = Some(self.notifier.clone());
-            let opened = LaneHandle::lock(id, directory.clone(), Origin::Opened, notifier)
-                .and_then(|locked| {
+            let opened = DiskLane::lock(id, directory.clone(), Origin::Opened, notifier).and_then(
+                |locked| {
                     // Another process may find it in this very moment, have it, and remove it.
                     let Some(lane) = locked else { return Ok(None) };
                     let first = SegmentNumber(0);
                     let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
                     Ok(Some((lane, file)))
-                });
+                },
+            );
             match opened {
                 Ok(Some(opened)) => return Ok(opened),
                 Ok(None) => {}

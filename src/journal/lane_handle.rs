@@ -1,14 +1,14 @@
 //! A lane as its shard, its writer and the janitor share it.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
+use crate::os::notifier::ShardNotifier;
 
 /// The file in a lane's directory whose lock says that the lane has an owner.
 const LOCK_NAME: &str = "lock";
@@ -22,13 +22,68 @@ pub enum Origin {
     Found,
 }
 
-/// A lane, and what each of those who share it says of it.
+/// A lane of either kind.
+#[derive(Debug, Clone)]
+pub enum LaneHandle {
+    /// Its events are in memory alone.
+    Memory(Arc<MemoryLane>),
+    /// Its events are in the journal too.
+    Disk(Arc<DiskLane>),
+}
+
+impl LaneHandle {
+    /// Its name.
+    pub fn id(&self) -> LaneId {
+        match self {
+            Self::Memory(lane) => lane.id,
+            Self::Disk(lane) => lane.id,
+        }
+    }
+
+    /// The lane, where its events can be read back.
+    pub fn on_disk(&self) -> Option<&Arc<DiskLane>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Disk(lane) => Some(lane),
+        }
+    }
+
+    /// Whether an earlier process left it.
+    pub fn is_found(&self) -> bool {
+        self.on_disk()
+            .is_some_and(|lane| lane.origin == Origin::Found)
+    }
+
+    /// Notes how far the lane is stored. Only its writer calls this. Nobody asks it of a lane in memory.
+    pub fn set_stored(&self, position: Position) {
+        if let Self::Disk(lane) = self {
+            lane.set_stored(position);
+        }
+    }
+}
+
+/// A lane without a journal: a name for positions, so that a batch is stored once.
 #[derive(Debug)]
-pub struct LaneHandle {
+pub struct MemoryLane {
     /// Its name.
     pub id: LaneId,
-    /// Where its segments are; `None` for a lane that is only in memory.
-    pub directory: Option<PathBuf>,
+}
+
+impl MemoryLane {
+    /// A new lane.
+    pub fn new() -> io::Result<Self> {
+        let id = LaneId::random()?;
+        Ok(Self { id })
+    }
+}
+
+/// A lane in the journal, and what each of those who share it notes of it.
+#[derive(Debug)]
+pub struct DiskLane {
+    /// Its name.
+    pub id: LaneId,
+    /// Where its segments are.
+    pub directory: PathBuf,
     /// Where it comes from.
     pub origin: Origin,
     stored: AtomicU64,
@@ -36,35 +91,15 @@ pub struct LaneHandle {
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
-    /// StatementSize when more is stored.
+    /// Of the shard that writes it: notified when more is stored.
     notifier: Option<ShardNotifier>,
     /// Keeps other processes out as long as it is open.
-    _lock: Option<File>,
+    _lock: File,
 }
 
-impl LaneHandle {
-    fn new(id: LaneId, origin: Origin) -> Self {
-        Self {
-            id,
-            directory: None,
-            origin,
-            stored: AtomicU64::new(0),
-            confirmed: AtomicU64::new(0),
-            end: OnceLock::new(),
-            is_damaged: AtomicBool::new(false),
-            is_removed: AtomicBool::new(false),
-            notifier: None,
-            _lock: None,
-        }
-    }
-
-    /// A lane without a journal: positions, so that a batch is stored once, and nothing on disk.
-    pub fn in_memory() -> io::Result<Self> {
-        Ok(Self::new(LaneId::random()?, Origin::Opened))
-    }
-
-    /// Locks the lane in `directory`, or says `None` where it has an owner. `notifier` is that of the
-    /// shard that writes it.
+impl DiskLane {
+    /// Locks the lane in `directory`; `None` where it has an owner. `notifier` is that of the shard that
+    /// writes it.
     pub fn lock(
         id: LaneId,
         directory: PathBuf,
@@ -78,10 +113,16 @@ impl LaneHandle {
             .open(directory.join(LOCK_NAME))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self {
-                directory: Some(directory),
+                id,
+                directory,
+                origin,
+                stored: AtomicU64::new(0),
+                confirmed: AtomicU64::new(0),
+                end: OnceLock::new(),
+                is_damaged: AtomicBool::new(false),
+                is_removed: AtomicBool::new(false),
                 notifier,
-                _lock: Some(lock),
-                ..Self::new(id, origin)
+                _lock: lock,
             })),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(fault)) => Err(fault),
@@ -93,13 +134,13 @@ impl LaneHandle {
         Position(self.stored.load(Ordering::Acquire))
     }
 
-    /// Says how far the lane is stored. Only its writer calls this.
+    /// Notes how far the lane is stored. Only its writer calls this.
     pub fn set_stored(&self, position: Position) {
         self.stored.store(position.0, Ordering::Release);
         self.notify();
     }
 
-    /// When the database was last known to have what is said to be stored; `None`: not since the start.
+    /// When the database was last known to have what is noted as stored; `None`: not since the start.
     pub fn last_confirmed_at(&self) -> Option<UnixMillis> {
         match self.confirmed.load(Ordering::Acquire) {
             0 => None,
@@ -107,7 +148,7 @@ impl LaneHandle {
         }
     }
 
-    /// Says that the database, which was asked for the lane's checkpoint, works `now`. Only its writer
+    /// Notes that the database, which was asked for the lane's checkpoint, works `now`. Only its writer
     /// calls this.
     pub fn confirm(&self, now: UnixMillis) {
         self.confirmed.store(now.0, Ordering::Release);
@@ -118,7 +159,7 @@ impl LaneHandle {
         self.end.get().copied()
     }
 
-    /// Says that the lane is written no more and where it ends: its shard, when it closes it; its
+    /// Notes that the lane is written no more and where it ends: its shard, when it closes it; its
     /// writer, when it has read a found lane to its end.
     pub fn set_end(&self, end: Position) {
         // A found lane that is read again, for a database that went back, ends where it did.
@@ -139,7 +180,7 @@ impl LaneHandle {
         self.is_damaged.load(Ordering::Acquire)
     }
 
-    /// Says that events are missing. Only its writer calls this.
+    /// Notes that events are missing. Only its writer calls this.
     pub fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Release);
         self.notify();
@@ -150,7 +191,7 @@ impl LaneHandle {
         self.is_removed.load(Ordering::Acquire)
     }
 
-    /// Says that its files are gone. Only the janitor calls this.
+    /// Notes that its files are gone. Only the janitor calls this.
     pub fn set_removed(&self) {
         self.is_removed.store(true, Ordering::Release);
     }
@@ -158,29 +199,6 @@ impl LaneHandle {
     fn notify(&self) {
         if let Some(notifier) = &self.notifier {
             notifier.notify();
-        }
-    }
-}
-
-/// The other end of a shard's notifier.
-#[derive(Debug, Clone)]
-pub struct ShardNotifier(Arc<UnixStream>);
-
-impl ShardNotifier {
-    /// A notifier and the stream on which the shard hears it.
-    pub fn new() -> io::Result<(Self, UnixStream)> {
-        let (near, far) = UnixStream::pair()?;
-        near.set_nonblocking(true)?;
-        Ok((Self(Arc::new(near)), far))
-    }
-
-    /// Makes the shard look. Never waits: a notifier that is full of rings is heard anyway.
-    pub fn notify(&self) {
-        match (&*self.0).write(&[1]) {
-            Ok(_) => {}
-            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
-            // The shard has ended.
-            Err(fault) => log::trace!("notifier: {fault}"),
         }
     }
 }

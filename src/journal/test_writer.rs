@@ -4,24 +4,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::blocks::Blocks;
-use super::lane::Lane;
+use super::lane_cursor::LaneCursor;
 use super::record::{RECORD_ALIGNMENT, SegmentNumber};
 use super::segment::make_segment;
 use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
 
 /// A lane that is written. After a failed operation it is gone.
-pub(crate) struct Scribe<S: Storage> {
+pub(crate) struct TestWriter<S: Storage> {
     storage: S,
     directory: PathBuf,
     segment_bytes: u64,
-    lane: Lane,
+    lane: LaneCursor,
     blocks: Blocks,
     file: S::File,
     next: Option<S::File>,
 }
 
-impl<S: Storage> Scribe<S> {
+impl<S: Storage> TestWriter<S> {
     /// A new lane in a directory that is there.
     pub(crate) fn create(
         storage: S,
@@ -31,7 +31,7 @@ impl<S: Storage> Scribe<S> {
     ) -> io::Result<Self> {
         let file = make_segment(&storage, directory, SegmentNumber(0), segment_bytes)?;
         let mut blocks = Blocks::default();
-        let lane = Lane::new(id, segment_bytes, &mut blocks);
+        let lane = LaneCursor::new(id, segment_bytes, &mut blocks);
         Ok(Self {
             storage,
             directory: directory.to_owned(),

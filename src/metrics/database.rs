@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::counter::{Counter, Gauge};
 use super::histogram::Histogram;
 use super::names::{FrequentNames, SAMPLED_ONE_IN};
+use super::recorder::Recorder;
 use crate::event::UnixMillis;
 use crate::event::batch::Batch;
 use crate::sink::{Fault, SinkError};
@@ -107,6 +108,28 @@ impl WriterCounters {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Errors by what was done about them and by the database's number, and how often each came.
+    pub fn errors(&self) -> BTreeMap<(ErrorClass, Option<i32>), u64> {
+        self.said().counts.clone()
+    }
+
+    /// The last errors, newest first.
+    pub fn last_errors(&self) -> Vec<Remembered> {
+        self.said().last.iter().cloned().collect()
+    }
+
+    /// Why nothing is stored at present, in the database's words.
+    pub fn trouble(&self) -> Option<String> {
+        self.said().trouble.clone()
+    }
+
+    /// Looks at the names that were stored.
+    pub fn with_names<T>(&self, look: impl FnOnce(&mut FrequentNames) -> T) -> T {
+        look(&mut self.said().names)
+    }
+}
+
+impl Recorder<WriterCounters> {
     /// Counts an error `times` times and remembers its words.
     pub fn error(&self, class: ErrorClass, fault: &Fault, times: u64) {
         let mut said = self.said();
@@ -130,8 +153,8 @@ impl WriterCounters {
 
     /// Notes that the database has taken a write.
     pub fn proven(&self) {
-        self.connected.set(1);
-        self.proven_at.set(UnixMillis::now().0);
+        self.set(|counters| &counters.connected, 1);
+        self.set(|counters| &counters.proven_at, UnixMillis::now().0);
         self.said().trouble = None;
     }
 
@@ -144,37 +167,17 @@ impl WriterCounters {
             if age == same.0 {
                 same.1 += 1;
             } else {
-                self.age_at_store.observe(same.0, same.1);
+                self.observe(|counters| &counters.age_at_store, same.0, same.1);
                 same = (age, 1);
             }
         }
-        self.age_at_store.observe(same.0, same.1);
+        self.observe(|counters| &counters.age_at_store, same.0, same.1);
         let mut said = self.said();
         // Another start each time: what comes in a rhythm is not to be seen always or never.
         for index in (from + fastrand::usize(..SAMPLED_ONE_IN)..batch.len()).step_by(SAMPLED_ONE_IN)
         {
             said.names.count(batch.event(index).name);
         }
-    }
-
-    /// Errors by what was done about them and by the database's number, and how often each came.
-    pub fn errors(&self) -> BTreeMap<(ErrorClass, Option<i32>), u64> {
-        self.said().counts.clone()
-    }
-
-    /// The last errors, newest first.
-    pub fn last_errors(&self) -> Vec<Remembered> {
-        self.said().last.iter().cloned().collect()
-    }
-
-    /// Why nothing is stored at present, in the database's words.
-    pub fn trouble(&self) -> Option<String> {
-        self.said().trouble.clone()
-    }
-
-    /// Looks at the names that were stored.
-    pub fn with_names<T>(&self, look: impl FnOnce(&mut FrequentNames) -> T) -> T {
-        look(&mut self.said().names)
     }
 }
 
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn errors_are_counted_by_code_within_bounds() {
-        let counters = WriterCounters::default();
+        let (counters, _) = Recorder::new(WriterCounters::default());
         for code in 0..1000 {
             let fault = Fault {
                 code: Some(code),

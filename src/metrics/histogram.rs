@@ -1,7 +1,5 @@
 //! How often something took how long: buckets whose bounds grow by a quarter of a power of two.
 
-use std::time::Duration;
-
 use super::counter::Counter;
 
 /// Buckets to a power of two: a percentile is known to within a quarter.
@@ -13,7 +11,7 @@ const OCTAVES: usize = 33;
 /// One bucket for 0, one for 1, and all others.
 const BUCKETS: usize = 2 + PER_OCTAVE * OCTAVES;
 
-/// Counts of observations, with one owner. An observation is a whole number: of microseconds, of
+/// Counts of observations. An observation is a whole number: of microseconds, of
 /// milliseconds or of events, as its name says.
 #[derive(Debug)]
 pub struct Histogram {
@@ -31,15 +29,10 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts `times` observations of `value`. Only the histogram's owner calls this.
-    pub fn observe(&self, value: u64, times: u64) {
+    /// Counts `times` observations of `value`.
+    pub(super) fn observe(&self, value: u64, times: u64) {
         self.buckets[bucket(value)].add(times);
         self.sum.add(value.saturating_mul(times));
-    }
-
-    /// Counts one observation, in microseconds.
-    pub fn observe_time(&self, time: Duration) {
-        self.observe(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), 1);
     }
 
     /// Adds what was observed so far to `snapshot`.

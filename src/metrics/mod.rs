@@ -1,9 +1,10 @@
-//! What is counted and measured: each number is written by one thread and may be read by any.
+//! What is counted and measured: each number has one [`Recorder`], and may be read by any thread.
 
 mod counter;
 mod database;
 mod histogram;
 mod names;
+mod recorder;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub use self::counter::{Counter, Gauge};
 pub use self::database::{ErrorClass, Remembered, WriterCounters};
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::names::{FrequentNames, SAMPLED_ONE_IN};
+pub use self::recorder::Recorder;
 use crate::http::query::Rejection;
 use crate::http::response::Status;
 
@@ -112,28 +114,25 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Zeros for so many shards and writers.
-    pub fn new(shards: usize, writers: usize) -> Self {
-        Self {
-            shards: (0..shards).map(|_| Arc::default()).collect(),
-            writers: (0..writers).map(|_| Arc::default()).collect(),
+    /// Zeros for so many shards and writers, and who may change them.
+    pub fn new(shards: usize, writers: usize) -> (Self, Recorders) {
+        let (shard_recorders, shards) = recorders(shards);
+        let (writer_recorders, writers) = recorders(writers);
+        let metrics = Self {
+            shards,
+            writers,
             found: Arc::default(),
-        }
+        };
+        let recorders = Recorders {
+            shards: shard_recorders,
+            writers: writer_recorders,
+        };
+        (metrics, recorders)
     }
 
     /// Where the janitor says how many events of earlier processes are not stored.
     pub fn found(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.found)
-    }
-
-    /// The counters of the shard at `index`.
-    pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
-        Arc::clone(&self.shards[index])
-    }
-
-    /// The counters of the writer at `index`.
-    pub fn writer(&self, index: usize) -> Arc<WriterCounters> {
-        Arc::clone(&self.writers[index])
     }
 
     /// The counters of all shards.
@@ -178,6 +177,19 @@ impl Metrics {
             }),
         }
     }
+}
+
+/// Who changes the counters of each shard and of each writer.
+#[derive(Debug)]
+pub struct Recorders {
+    /// One per shard, in order.
+    pub shards: Vec<Recorder<ShardCounters>>,
+    /// One per writer, in order.
+    pub writers: Vec<Recorder<WriterCounters>>,
+}
+
+fn recorders<T: Default>(count: usize) -> (Vec<Recorder<T>>, Vec<Arc<T>>) {
+    (0..count).map(|_| Recorder::new(T::default())).unzip()
 }
 
 /// The identity: `received = stored + dead_lettered + pending`.
@@ -239,17 +251,25 @@ mod tests {
 
     #[test]
     fn sums_over_threads_and_keeps_the_identity() {
-        let metrics = Metrics::new(2, 1);
-        metrics.shard(0).received.add(5);
-        metrics.shard(1).received.add(7);
-        metrics.shard(1).rejected(Rejection::ValueTooLarge).add(3);
-        metrics.writer(0).stored.add(8);
-        metrics.writer(0).dead_lettered.add(1);
+        let (metrics, recorders) = Metrics::new(2, 1);
+        let [shard, other] = &recorders.shards[..] else {
+            panic!()
+        };
+        shard.add(|counters| &counters.received, 5);
+        other.add(|counters| &counters.received, 7);
+        other.add(|counters| counters.rejected(Rejection::ValueTooLarge), 3);
+        let writer = &recorders.writers[0];
+        writer.add(|counters| &counters.stored, 8);
+        writer.add(|counters| &counters.dead_lettered, 1);
         let totals = metrics.totals();
         assert_eq!((totals.received, totals.pending()), (12, 3));
         assert_eq!(totals.rejected_by_reason().to_string(), "value_too_large=3");
         assert_eq!(
-            Metrics::new(1, 1).totals().rejected_by_reason().to_string(),
+            Metrics::new(1, 1)
+                .0
+                .totals()
+                .rejected_by_reason()
+                .to_string(),
             "none"
         );
     }

@@ -5,4 +5,5 @@ pub mod io_driver;
 pub mod limits;
 pub mod listen;
 pub mod logging;
+pub mod notifier;
 pub mod process_list;

@@ -25,10 +25,11 @@ use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
-use crate::journal::lane_handle::{LaneHandle, ShardNotifier};
+use crate::journal::lane_handle::DiskLane;
 use crate::metrics::Metrics;
 use crate::os::io_driver::IoUringRefused;
 use crate::os::limits::LimitError;
+use crate::os::notifier::ShardNotifier;
 use crate::sink::SinkError;
 
 /// Why the server ended otherwise than by draining.
@@ -117,7 +118,7 @@ struct Server {
     /// Kept open: a notifier without another end would be heard as the end.
     notifiers: Vec<ShardNotifier>,
     /// The janitor ends with the last of these.
-    opened: Option<Sender<Arc<LaneHandle>>>,
+    opened: Option<Sender<Arc<DiskLane>>>,
     ack: Ack,
     draining: Arc<AtomicBool>,
     shards_running: usize,

@@ -20,16 +20,17 @@ use crate::event::{NameRule, SharedNameRule, UnixMillis};
 use crate::handoff::{self, Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
-use crate::journal::lane_handle::{LaneHandle, ShardNotifier};
+use crate::journal::lane_handle::{DiskLane, MemoryLane};
 use crate::journal::quota::JournalBound;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Recorder, ShardCounters, WriterCounters};
 use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
 use crate::os::listen::Backlog;
+use crate::os::notifier::ShardNotifier;
 use crate::server::config::Config;
 use crate::server::upgrade::{Inherited, Program};
-use crate::shard::ingest::{Ingest, Medium};
+use crate::shard::ingest::Medium;
 use crate::shard::{self, ShardParts};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
@@ -59,7 +60,7 @@ struct ShardsStart<'a> {
     /// What becomes of listening sockets at the end.
     backlog: Backlog,
     notify: Sender<Notice>,
-    opened: Sender<Arc<LaneHandle>>,
+    opened: Sender<Arc<DiskLane>>,
 }
 
 impl Server {
@@ -86,7 +87,8 @@ impl Server {
         let connections = connections_max(config, open_files, cores.len());
         log_bounds(config, &cores, writers, connections);
 
-        let metrics = Arc::new(Metrics::new(cores.len(), writers));
+        let (metrics, recorders) = Metrics::new(cores.len(), writers);
+        let metrics = Arc::new(metrics);
         let stage = Arc::new(Stage::default());
         let name_rule = Arc::new(SharedNameRule::new(NameRule::DEPLOYED));
         let draining = Arc::new(AtomicBool::new(false));
@@ -109,7 +111,13 @@ impl Server {
             .map(|_| sync_channel(LANES_FOUND_MAX))
             .collect::<(Vec<_>, Vec<_>)>();
         let inboxes = start_writers(
-            config, &cores, found, &name_rule, &metrics, &draining, &notify,
+            config,
+            &cores,
+            found,
+            &name_rule,
+            recorders.writers,
+            &draining,
+            &notify,
         )?;
         let janitor = Janitor {
             journal: journal.clone(),
@@ -158,9 +166,10 @@ impl Server {
             notify,
             opened,
         };
-        for (index, (listeners, &core)) in sockets.http.into_iter().zip(&cores).enumerate() {
+        let shards = sockets.http.into_iter().zip(recorders.shards).zip(&cores);
+        for (index, ((listeners, counters), &core)) in shards.enumerate() {
             server
-                .start_shard(index, core, listeners, &start)
+                .start_shard(index, core, listeners, counters, &start)
                 .map_err(ServerError::Start)?;
         }
         Ok(server)
@@ -171,13 +180,14 @@ impl Server {
         index: usize,
         core: Core,
         listeners: Vec<TcpListener>,
+        counters: Recorder<ShardCounters>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
         let config = start.config;
         let (control, far_end) = UnixStream::pair()?;
         let (notifier, heard) = ShardNotifier::new()?;
         let medium = match config.ack {
-            Ack::Received => Medium::Memory(LaneHandle::in_memory()?),
+            Ack::Received => Medium::Memory(MemoryLane::new()?),
             Ack::Journaled | Ack::Stored => {
                 let (journal, opened) = (start.journal.clone(), start.opened.clone());
                 let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
@@ -191,19 +201,15 @@ impl Server {
         };
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
-        let counters = self.metrics.shard(index);
         // Half of the connections may wait for a disk or a database that stalls.
         let waiters_max = (start.connections / (2 * start.shards)).max(1);
         let parts = ShardParts {
             listeners,
             backlog: start.backlog,
-            ingest: Ingest::new(
-                config.ack,
-                Arc::clone(&counters),
-                handoff,
-                medium,
-                waiters_max,
-            ),
+            ack: config.ack,
+            handoff,
+            medium,
+            waiters_max,
             notifier: heard,
             counters,
             name_rule: Arc::clone(&start.name_rule),
@@ -294,9 +300,9 @@ fn new_sink(config: &Config) -> Box<dyn Sink> {
 fn start_writers(
     config: &Config,
     cores: &[Core],
-    recoveries: Vec<Receiver<Arc<LaneHandle>>>,
+    recoveries: Vec<Receiver<Arc<DiskLane>>>,
     name_rule: &Arc<SharedNameRule>,
-    metrics: &Metrics,
+    recorders: Vec<Recorder<WriterCounters>>,
     draining: &Arc<AtomicBool>,
     notify: &Sender<Notice>,
 ) -> Result<Vec<SyncSender<Work>>, ServerError> {
@@ -305,14 +311,14 @@ fn start_writers(
     let restores = Arc::default();
     let (ready, is_ready) = sync_channel(writers);
     let mut inboxes = Vec::with_capacity(writers);
-    for (index, recoveries) in recoveries.into_iter().enumerate() {
+    for (index, (recoveries, counters)) in recoveries.into_iter().zip(recorders).enumerate() {
         let (to_writer, inbox) = handoff::inbox(cores.len().div_ceil(writers));
         let writer = Writer {
             index,
             sink: new_sink(config),
             dead_letters: Arc::clone(&dead_letters),
             name_rule: Arc::clone(name_rule),
-            counters: metrics.writer(index),
+            counters,
             batch_events: config.batch_events,
             recoveries,
             may_leave: config.ack != Ack::Stored,

@@ -45,20 +45,19 @@ const GROUPS_UNYIELDING: u32 = 4;
 pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
     let mut segment = None;
     loop {
-        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().ingest)).await;
+        let group = ingest::next_group(&shard.ingest).await;
         let Some(group) = group else {
             segment = None;
             continue;
         };
         let (blocks, outcome) = write_on_ring(&mut segment, group).await;
         let written = shard
-            .service
-            .borrow_mut()
             .ingest
+            .borrow_mut()
             .end_write(blocks, outcome)
             .filter(|written| written.events >= EVENTS_MIN);
         if let Some(written) = written {
-            let taken = || shard.service.borrow().ingest.taken();
+            let taken = || shard.ingest.borrow().taken();
             if let Err(fault) = pacing.wait(written.took, taken).await {
                 log::debug!("a turn of the loop: {fault}");
             }
@@ -69,9 +68,9 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
 /// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the notifier.
 pub async fn commit_by_thread(shard: Rc<Shard>) {
     loop {
-        let group = ingest::group(|look| look(&mut shard.service.borrow_mut().ingest)).await;
+        let group = ingest::next_group(&shard.ingest).await;
         if let Some(group) = group {
-            shard.service.borrow().ingest.write_by_thread(group);
+            shard.ingest.borrow().write_by_thread(group);
         }
     }
 }

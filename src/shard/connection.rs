@@ -15,13 +15,14 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
-use crate::http::response::{self, Status};
+use crate::http::response::Status;
 use crate::os::connection_limit::ConnectionPermit;
 use crate::os::io_driver::IoDriver;
 use crate::shard::deadlines::{ConnectionId, Phase};
 use crate::shard::ingest::{self, AckFailed, AckTicket};
 use crate::shard::input::{INPUT_BYTES_MAX, make_room};
-use crate::shard::state::Shard;
+use crate::shard::service::{EventService, count_answers};
+use crate::shard::state::{Outgoing, Shard};
 
 /// Task, table entry and socket state of a connection in this process, generously.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
@@ -64,6 +65,12 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPerm
     drop(slot);
 }
 
+/// What the answers of a turn wait for, and how many events they take.
+struct Waiting {
+    ticket: AckTicket,
+    events: u64,
+}
+
 struct Connection<'a> {
     stream: &'a mut TcpStream,
     shard: &'a Shard,
@@ -83,13 +90,13 @@ impl Connection<'_> {
                 return self.end_of_input(&conversation, input).await;
             }
             loop {
-                let (next, promise) = self.turn(&mut conversation, &mut input);
+                let (next, waiting) = self.turn(&mut conversation, &mut input);
                 if matches!(self.shard.driver, IoDriver::IoUring(_)) {
                     self.shard.inputs.put_away(&mut input);
                 }
-                let (next, unsent) = match promise {
-                    None => (next, self.send(&self.shard.out.borrow())?),
-                    Some((promise, events)) => self.send_when_kept(promise, events, next).await?,
+                let (next, unsent) = match waiting {
+                    None => (next, self.send(&self.shard.out.borrow().bytes)?),
+                    Some(waiting) => self.send_when_acknowledged(waiting, next).await?,
                 };
                 if !unsent.is_empty() {
                     self.write(unsent, next).await?;
@@ -160,76 +167,71 @@ impl Connection<'_> {
         result
     }
 
-    /// One turn: everything that arrived is answered. The answers are in the shard's scratch; they may
-    /// go out when the promise, if there is one, is acknowledged; it is given for so many events.
+    /// One turn: everything that arrived is answered. The answers are in the shard's scratch, and may go
+    /// out when what they wait for is so.
     fn turn(
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
-    ) -> (Next, Option<(AckTicket, u64)>) {
-        let mut out = self.shard.out.borrow_mut();
+    ) -> (Next, Option<Waiting>) {
+        let shard = self.shard;
+        let now = shard.read_clock();
+        let mut out = shard.out.borrow_mut();
         out.clear();
-        let mut service = self.shard.service.borrow_mut();
-        service.read_clock();
-        let before = service.ingest.taken();
-        let mut decoded = self.shard.decoded.borrow_mut();
-        let next = conversation.turn(input, &mut out, &mut decoded, &mut *service);
-        service.ingest.commit_soon();
-        let taken = service.ingest.taken().since(before);
-        let promise = if taken > 0 {
-            service.ingest.promise()
-        } else {
-            None
+        let Outgoing { bytes, first_taken } = &mut *out;
+        let mut ingest = shard.ingest.borrow_mut();
+        let before = ingest.taken();
+        let mut service = EventService {
+            ingest: &mut ingest,
+            answers: &shard.answers.borrow(),
+            first_taken,
+            counters: &shard.counters,
+            name_rule: &shard.name_rule,
+            now,
+            is_draining: shard.is_draining.get(),
         };
-        if promise.is_none() {
-            service.count_answers(Status::Ok, taken);
+        let next = conversation.turn(input, bytes, &mut shard.decoded.borrow_mut(), &mut service);
+        ingest.commit_soon();
+        let events = ingest.taken().since(before);
+        let ticket = if events > 0 { ingest.ticket() } else { None };
+        if ticket.is_none() {
+            count_answers(&shard.counters, Status::Ok, events);
         }
-        let mut deadlines = self.shard.deadlines.borrow_mut();
+        let mut deadlines = shard.deadlines.borrow_mut();
         match phase(next) {
             // Without an answer it is still the same request, or the same silence.
-            phase if out.is_empty() => deadlines.stay(self.id, phase),
+            phase if bytes.is_empty() => deadlines.stay(self.id, phase),
             phase => deadlines.begin(self.id, phase),
         }
-        (next, promise.map(|promise| (promise, taken)))
+        (next, ticket.map(|ticket| Waiting { ticket, events }))
     }
 
-    /// Sends the answers of this turn when what they say is so. Where it never will be, the first of
-    /// them that says so becomes a 503, and the connection ends behind it.
-    async fn send_when_kept(
+    /// Sends the answers of this turn when their events are safe. Where they never will be, the first
+    /// answer that takes an event becomes a 503, and the connection ends after it.
+    async fn send_when_acknowledged(
         &mut self,
-        promise: AckTicket,
-        events: u64,
+        waiting: Waiting,
         next: Next,
     ) -> io::Result<(Next, Vec<u8>)> {
-        let mut answers = self.shard.take_answers();
-        self.shard
-            .deadlines
-            .borrow_mut()
-            .begin(self.id, Phase::AwaitingAck);
         let shard = self.shard;
-        let outcome =
-            ingest::acknowledged(|look| look(&mut shard.service.borrow_mut().ingest), promise)
-                .await;
-        let service = &self.shard.service;
-        let next = match outcome {
+        let mut answers = shard.take_answers();
+        let begin = |phase| shard.deadlines.borrow_mut().begin(self.id, phase);
+        begin(Phase::AwaitingAck);
+        let next = match ingest::acknowledged(&shard.ingest, waiting.ticket).await {
             Ok(()) => {
-                service.borrow().count_answers(Status::Ok, events);
+                count_answers(&shard.counters, Status::Ok, waiting.events);
                 next
             }
             Err(AckFailed) => {
-                response::break_first_promise(&mut answers);
-                service
-                    .borrow()
-                    .count_answers(Status::ServiceUnavailable, 1);
+                let Outgoing { bytes, first_taken } = &mut answers;
+                first_taken.replace(bytes, &shard.answers.borrow());
+                count_answers(&shard.counters, Status::ServiceUnavailable, 1);
                 Next::CloseAfterSender
             }
         };
-        self.shard
-            .deadlines
-            .borrow_mut()
-            .begin(self.id, phase(next));
-        let unsent = self.send(&answers);
-        self.shard.give_back(answers);
+        begin(phase(next));
+        let unsent = self.send(&answers.bytes);
+        shard.give_back(answers);
         Ok((next, unsent?))
     }
 
@@ -266,11 +268,22 @@ impl Connection<'_> {
         if !is_late || conversation.is_idle(&input) {
             return Ok(());
         }
+        let now = self.shard.read_clock();
         let unsent = {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
-            conversation.late(&input, &mut out, &mut *self.shard.service.borrow_mut());
-            self.send(&out)?
+            let Outgoing { bytes, first_taken } = &mut *out;
+            let mut service = EventService {
+                ingest: &mut self.shard.ingest.borrow_mut(),
+                answers: &self.shard.answers.borrow(),
+                first_taken,
+                counters: &self.shard.counters,
+                name_rule: &self.shard.name_rule,
+                now,
+                is_draining: self.shard.is_draining.get(),
+            };
+            conversation.late(&input, bytes, &mut service);
+            self.send(bytes)?
         };
         // What a socket does not take at once from a peer this slow is not waited for.
         log::trace!("{} bytes of a 408 were not sent", unsent.len());

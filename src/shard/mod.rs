@@ -16,14 +16,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monoio::io::AsyncReadRent;
+use monoio::time::timeout;
 
 use self::committer::CommitPacing;
 use self::deadlines::Hurry;
-use self::ingest::Ingest;
+use self::ingest::{Ingest, Medium};
 use self::listener::Stopping;
 use self::state::Shard;
 use crate::event::SharedNameRule;
-use crate::metrics::{SealCause, ShardCounters};
+use crate::event::ack::Ack;
+use crate::handoff::Handoff;
+use crate::metrics::{Recorder, SealCause, ShardCounters};
 use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::IoDriver;
 use crate::os::listen::Backlog;
@@ -59,12 +62,18 @@ pub struct ShardParts {
     pub listeners: Vec<TcpListener>,
     /// What becomes of them when the shard drains and has no successor.
     pub backlog: Backlog,
-    /// What keeps events.
-    pub ingest: Ingest,
+    /// What a 200 promises.
+    pub ack: Ack,
+    /// Its end of the handoff.
+    pub handoff: Handoff,
+    /// Where events are kept until they are stored.
+    pub medium: Medium,
+    /// Answers that may wait while disk or database stall.
+    pub waiters_max: usize,
     /// Where disk thread and writer make themselves heard.
     pub notifier: UnixStream,
     /// Its counters.
-    pub counters: Arc<ShardCounters>,
+    pub counters: Recorder<ShardCounters>,
     /// What the `name` column takes.
     pub name_rule: Arc<SharedNameRule>,
     /// What its event loop waits with.
@@ -82,8 +91,15 @@ pub struct ShardParts {
 
 /// Serves until the control stream ends, drains, and hands the last batch over.
 pub async fn run(parts: ShardParts) -> std::io::Result<()> {
-    let service = service::EventService::new(parts.ingest, parts.counters, parts.name_rule);
-    let shard = Rc::new(Shard::new(service, parts.driver));
+    let counters = Rc::new(parts.counters);
+    let ingest = Ingest::new(
+        parts.ack,
+        Rc::clone(&counters),
+        parts.handoff,
+        parts.medium,
+        parts.waiters_max,
+    );
+    let shard = Rc::new(Shard::new(ingest, counters, parts.name_rule, parts.driver));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // The ring waits on a blocking socket; epoll needs one that never blocks.
     parts
@@ -103,13 +119,19 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
     monoio::spawn(sweep_each_second(Rc::clone(&shard)));
     monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
 
-    wait_for_lane(&shard).await;
+    // Without a lane, because the disk does not allow one, events are answered 503, and `/ok` is answered.
+    if timeout(LANE_PATIENCE, ingest::opened(&shard.ingest))
+        .await
+        .is_err()
+    {
+        log::debug!("the shard serves without a lane");
+    }
     let mut accepting = Vec::with_capacity(parts.listeners.len());
     for listener in parts.listeners {
         let slots = Arc::clone(&parts.slots);
         accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
     }
-    shard.service.borrow().counters.accepts.set(1);
+    shard.counters.set(|counters| &counters.accepts, 1);
 
     // The read ends when the other end is closed, by intent or by death.
     let (ended, _) = control.read(vec![0; 1]).await;
@@ -126,22 +148,13 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
             all: parts.drain,
         },
     };
-    shard.service.borrow_mut().draining = true;
+    shard.is_draining.set(true);
     let stop = |accepting: listener::Accepting| accepting.stop(drain.backlog);
     let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
     wait_for_connections(&shard, &stopping, drain).await;
     // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
-    shard.service.borrow_mut().ingest.close();
+    shard.ingest.borrow_mut().close();
     Ok(())
-}
-
-/// Waits until events can be taken, or it is clear that the disk does not let them: then they are
-/// answered 503, and `/ok` is answered.
-async fn wait_for_lane(shard: &Shard) {
-    let start = Instant::now();
-    while !shard.service.borrow().ingest.is_open() && start.elapsed() < LANE_PATIENCE {
-        monoio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// Returns when the last connection has ended, or all patience and a moment have passed.
@@ -149,7 +162,7 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
     let start = Instant::now();
     while !(accepting.iter().all(Stopping::has_ended)
         && shard.deadlines.borrow().is_empty()
-        && !shard.service.borrow().ingest.is_committing())
+        && !shard.ingest.borrow().is_committing())
     {
         let hurry = match start.elapsed() {
             age if age >= drain.all => Hurry::All,
@@ -177,9 +190,9 @@ async fn sweep_each_second(shard: Rc<Shard>) {
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
         quiet += 1;
-        shard.service.borrow_mut().ingest.publish_gauges();
-        shard.service.borrow().counters.heartbeat.add(1);
-        let shed = shard.service.borrow().counters.shed.get();
+        shard.ingest.borrow_mut().publish_gauges();
+        shard.counters.add(|counters| &counters.heartbeat, 1);
+        let shed = shard.counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
             log::warn!(
                 "{} events were shed: all that may wait for disk or database is full",
@@ -197,13 +210,13 @@ async fn sweep_each_second(shard: Rc<Shard>) {
 async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     loop {
         // A batch that is opened during a whole `linger` of sleep cannot be older at its end.
-        let wait = match shard.service.borrow().ingest.opened_at() {
+        let wait = match shard.ingest.borrow().opened_at() {
             Some(opened_at) => linger.saturating_sub(opened_at.elapsed()),
             None => linger,
         };
         if wait.is_zero() {
             let is_busy = {
-                let ingest = &mut shard.service.borrow_mut().ingest;
+                let ingest = &mut shard.ingest.borrow_mut();
                 ingest.seal_when_writer_is_free(SealCause::Age);
                 ingest.opened_at().is_some()
             };
@@ -223,13 +236,13 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
         let (heard, buffer) = notifier.read(rings).await;
         rings = buffer;
         match heard {
-            Ok(rung) if rung > 0 => shard.service.borrow_mut().ingest.on_notify(),
+            Ok(rung) if rung > 0 => shard.ingest.borrow_mut().on_notify(),
             // The other end is held by the disk thread and the lanes: the shard is about to end.
             Ok(_) => return log::debug!("nobody rings the notifier any more"),
             Err(fault) => {
                 log::warn!("notifier: {fault}");
                 monoio::time::sleep(BUSY_POLL).await;
-                shard.service.borrow_mut().ingest.on_notify();
+                shard.ingest.borrow_mut().on_notify();
             }
         }
     }

@@ -1,56 +1,112 @@
-//! What the tasks of a shard share.
+//! What the tasks of a shard share. Lives on one thread.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::deadlines::{Deadlines, Hurry};
+use super::ingest::Ingest;
 use super::input::Inputs;
-use super::service::EventService;
+use crate::event::{SharedNameRule, UnixMillis};
+use crate::http::first_taken::FirstTaken;
+use crate::http::response::Answers;
+use crate::metrics::{Recorder, ShardCounters};
 use crate::os::io_driver::IoDriver;
 
-/// What connections of a shard share. Lives on one thread.
+/// One core and all it owns. No borrow of a cell outlives a turn: none is held over an `await`.
 #[derive(Debug)]
 pub struct Shard {
-    /// What requests are answered with.
-    pub service: RefCell<EventService>,
+    /// What takes events.
+    pub ingest: RefCell<Ingest>,
+    /// Its counters.
+    pub counters: Rc<Recorder<ShardCounters>>,
+    /// What the `name` column takes.
+    pub name_rule: Arc<SharedNameRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// Memory for what connections read, where its loop waits on the ring.
     pub inputs: Inputs,
+    /// Formats answers.
+    pub answers: RefCell<Answers>,
     /// Scratch: answers of the present turn, not yet sent.
-    pub out: RefCell<Vec<u8>>,
+    pub out: RefCell<Outgoing>,
     /// Scratch: the present name, unescaped.
     pub decoded: RefCell<Vec<u8>>,
-    /// Buffers for answers that wait for their promise to be kept.
-    spare_outs: RefCell<Vec<Vec<u8>>>,
+    /// Buffers for answers that wait for their events to be safe.
+    spare_outs: RefCell<Vec<Outgoing>>,
     /// All open connections and how long they may take.
     pub deadlines: RefCell<Deadlines>,
     /// Which connections end early because the shard drains.
     pub hurry: Cell<Hurry>,
+    /// Whether connections end with their next answer.
+    pub is_draining: Cell<bool>,
+}
+
+/// The answers of one turn of one connection.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// As they are sent.
+    pub bytes: Vec<u8>,
+    /// The first of them that takes an event.
+    pub first_taken: FirstTaken,
+}
+
+impl Outgoing {
+    /// Begins a turn.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.first_taken.clear();
+    }
 }
 
 impl Shard {
     /// Without any connection.
-    pub fn new(service: EventService, driver: IoDriver) -> Self {
+    pub fn new(
+        ingest: Ingest,
+        counters: Rc<Recorder<ShardCounters>>,
+        name_rule: Arc<SharedNameRule>,
+        driver: IoDriver,
+    ) -> Self {
         Self {
-            service: RefCell::new(service),
+            ingest: RefCell::new(ingest),
+            counters,
+            name_rule,
             driver,
             inputs: Inputs::default(),
+            answers: RefCell::new(Answers::new(UnixMillis::now().seconds())),
             out: RefCell::default(),
             decoded: RefCell::default(),
             spare_outs: RefCell::default(),
             deadlines: RefCell::default(),
             hurry: Cell::new(Hurry::No),
+            is_draining: Cell::new(false),
         }
     }
 
+    /// Reads the clock, once for all requests that arrived in one read. The coarse clock, a few
+    /// milliseconds late at most, costs a load where the exact one may cost a system call.
+    pub fn read_clock(&self) -> UnixMillis {
+        let now = match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
+            Ok(time) => {
+                let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+                UnixMillis(seconds * 1000 + u64::try_from(time.tv_nsec() / 1_000_000).unwrap_or(0))
+            }
+            Err(_) => UnixMillis::now(),
+        };
+        self.answers.borrow_mut().set_second(now.seconds());
+        now
+    }
+
     /// Takes the answers of this turn out of the scratch, to be sent later.
-    pub fn take_answers(&self) -> Vec<u8> {
+    pub fn take_answers(&self) -> Outgoing {
         let spare = self.spare_outs.borrow_mut().pop().unwrap_or_default();
         std::mem::replace(&mut self.out.borrow_mut(), spare)
     }
 
     /// Takes the buffer back when they were sent.
-    pub fn give_back(&self, mut answers: Vec<u8>) {
+    pub fn give_back(&self, mut answers: Outgoing) {
         answers.clear();
         self.spare_outs.borrow_mut().push(answers);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
-use crate::journal::lane_handle::LaneHandle;
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.
@@ -15,7 +15,7 @@ pub(super) struct Lanes(HashMap<LaneId, LaneState>);
 
 /// One of them.
 pub(super) struct LaneState {
-    pub(super) lane: Arc<LaneHandle>,
+    pub(super) lane: LaneHandle,
     /// What the database says of it; `None` where it must be asked.
     pub(super) checkpoint: Option<Checkpoint>,
     /// Events before are counted, as stored or as dead-lettered; `None` before the first question.
@@ -28,9 +28,9 @@ pub(super) struct LaneState {
 
 impl Lanes {
     /// What is known of `lane`.
-    pub(super) fn of(&mut self, lane: &Arc<LaneHandle>) -> &mut LaneState {
-        self.0.entry(lane.id).or_insert_with(|| LaneState {
-            lane: Arc::clone(lane),
+    pub(super) fn of(&mut self, lane: &LaneHandle) -> &mut LaneState {
+        self.0.entry(lane.id()).or_insert_with(|| LaneState {
+            lane: lane.clone(),
             checkpoint: None,
             counted: None,
             dead: BTreeMap::new(),
@@ -49,23 +49,24 @@ impl Lanes {
     pub(super) fn confirm(&self) {
         let now = UnixMillis::now();
         let asked = self.0.values().filter(|state| state.checkpoint.is_some());
-        asked.for_each(|state| state.lane.confirm(now));
+        for lane in asked.filter_map(|state| state.lane.on_disk()) {
+            lane.confirm(now);
+        }
     }
 
     /// Lets go of lanes whose files are gone.
     pub(super) fn forget_removed(&mut self) {
-        self.0.retain(|_, state| !state.lane.is_removed());
+        self.0.retain(|_, state| {
+            let on_disk = state.lane.on_disk();
+            !on_disk.is_some_and(|lane| lane.is_removed())
+        });
     }
 
     /// Lanes in the journal, and how far each was once stored.
-    pub(super) fn once_stored(&self) -> impl Iterator<Item = (&Arc<LaneHandle>, Position)> {
+    pub(super) fn once_stored(&self) -> impl Iterator<Item = (&Arc<DiskLane>, Position)> {
         self.0.values().filter_map(|state| {
             let counted = state.counted?;
-            state
-                .lane
-                .directory
-                .is_some()
-                .then_some((&state.lane, counted))
+            state.lane.on_disk().map(|lane| (lane, counted))
         })
     }
 }
@@ -110,7 +111,9 @@ impl LaneState {
 
     /// Notes that the disk has lost these events.
     pub(super) fn add_unreadable(&mut self, from: Position, to: Position) {
-        self.lane.set_damaged();
+        if let Some(lane) = self.lane.on_disk() {
+            lane.set_damaged();
+        }
         if from < to {
             self.unreadable.push(from..to);
         }

@@ -19,8 +19,8 @@ use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
-use crate::journal::lane_handle::{LaneHandle, Origin};
-use crate::metrics::{ErrorClass, WriterCounters};
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, InsertTimes, PROVE_EVERY, Sink, SinkError};
 
@@ -41,11 +41,11 @@ pub struct Writer {
     /// Where it says what the `name` column takes.
     pub name_rule: Arc<SharedNameRule>,
     /// Its counters.
-    pub counters: Arc<WriterCounters>,
+    pub counters: Recorder<WriterCounters>,
     /// Events in a batch that is read back from a lane.
     pub batch_events: BatchEvents,
     /// Lanes without an owner, locked for us.
-    pub recoveries: Receiver<Arc<LaneHandle>>,
+    pub recoveries: Receiver<Arc<DiskLane>>,
     /// Whether, while the process drains, events may be left in the journal: no answer waits for a row.
     pub may_leave: bool,
     /// Whether the process drains: then what is in a journal need not be stored any more.
@@ -83,7 +83,7 @@ struct StoreTimes {
 #[derive(Clone, Copy)]
 struct Run<'a> {
     batch: &'a Batch,
-    lane: &'a Arc<LaneHandle>,
+    lane: &'a LaneHandle,
     first: Position,
 }
 
@@ -94,7 +94,7 @@ impl Run<'_> {
     }
 
     fn is_journaled(self) -> bool {
-        self.lane.directory.is_some()
+        self.lane.on_disk().is_some()
     }
 }
 
@@ -148,7 +148,7 @@ impl Storing {
                 Ok(work) => Ok(work),
                 Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) => {
-                    self.tell_oldest(&recovery);
+                    self.publish_oldest(&recovery);
                     match recovery.due_in() {
                         Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
                         wait => inbox.recv_timeout(wait.unwrap_or(IDLE).min(IDLE)),
@@ -177,13 +177,15 @@ impl Storing {
             lane: &sealed.lane,
             first: sealed.first,
         };
-        let outcome = if recovery.is_reading(run.lane.id) {
+        let outcome = if recovery.is_reading(run.lane.id()) {
             Outcome::Behind
         } else {
             self.store(run, Some(sealed.sealed_at))
         };
-        if outcome == Outcome::Behind {
-            recovery.read_back(run.lane, run.end());
+        if outcome == Outcome::Behind
+            && let Some(lane) = run.lane.on_disk()
+        {
+            recovery.read_back(lane, run.end());
         }
         sealed.give_back();
     }
@@ -191,8 +193,10 @@ impl Storing {
     /// Stores a run, however long it takes.
     fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
         let oldest = run.batch.oldest_received_at();
-        let counters = Arc::clone(&self.writer.counters);
-        counters.oldest_at.set(oldest.map_or(0, |at| at.0));
+        let oldest_at = oldest.map_or(0, |at| at.0);
+        self.writer
+            .counters
+            .set(|counters| &counters.oldest_at, oldest_at);
         // It stands until there is nothing more to do: behind this run there may be others.
         self.store_run(run, sealed_at)
     }
@@ -212,7 +216,7 @@ impl Storing {
                 }
                 Ok(Attempt::Moved) => SinkError::Stop(Fault {
                     code: None,
-                    text: format!("the checkpoint of lane {} does not stay", run.lane.id),
+                    text: format!("the checkpoint of lane {} does not stay", run.lane.id()),
                 }),
                 Err(fault) => fault,
             };
@@ -228,15 +232,15 @@ impl Storing {
     fn count(&mut self, run: Run<'_>, sealed_at: Option<Instant>, times: Option<StoreTimes>) {
         let (new, dead) = self.lanes.of(run.lane).count(run.first, run.end());
         let counters = &self.writer.counters;
-        if run.lane.origin == Origin::Found {
-            counters.recovered.add(new);
+        if run.lane.is_found() {
+            counters.add(|counters| &counters.recovered, new);
         }
-        counters.stored.add(new - dead);
-        counters.dead_lettered.add(dead);
+        counters.add(|counters| &counters.stored, new - dead);
+        counters.add(|counters| &counters.dead_lettered, dead);
         let new = usize::try_from(new).unwrap_or(usize::MAX);
         counters.stored_batch(run.batch, run.batch.len().saturating_sub(new));
         if let Some(times) = times {
-            counters.store_time.observe_time(times.sum());
+            counters.observe_time(|counters| &counters.store_time, times.sum());
             self.log_batch(run, sealed_at, dead, times);
         }
     }
@@ -276,7 +280,7 @@ impl Storing {
     fn abandon(&mut self, fault: &SinkError) {
         self.writer.sink.abandon(fault);
         if !matches!(fault, SinkError::Retry(_)) {
-            self.writer.counters.connected.set(0);
+            self.writer.counters.set(|counters| &counters.connected, 0);
             self.lanes.forget_checkpoints();
             self.must_check = true;
         }
@@ -301,7 +305,7 @@ impl Storing {
 
     fn open(&mut self) -> Result<(), SinkError> {
         let rule = self.writer.sink.open()?;
-        self.writer.counters.connected.set(1);
+        self.writer.counters.set(|counters| &counters.connected, 1);
         if self.writer.name_rule.get() != rule {
             log::info!(
                 "the name column takes {} characters, {:?}",
@@ -314,13 +318,13 @@ impl Storing {
     }
 
     /// Says how old the oldest event is, when there is no fresh work.
-    fn tell_oldest(&self, recovery: &Recovery) {
-        let oldest = &self.writer.counters.oldest_at;
+    fn publish_oldest(&self, recovery: &Recovery) {
+        let counters = &self.writer.counters;
         if !recovery.has_work() {
-            oldest.set(0);
-        } else if oldest.get() == 0 {
+            counters.set(|counters| &counters.oldest_at, 0);
+        } else if counters.oldest_at.get() == 0 {
             // Of lanes that were found it is not known before they are read: at least since now.
-            oldest.set(UnixMillis::now().0);
+            counters.set(|counters| &counters.oldest_at, UnixMillis::now().0);
         }
     }
 

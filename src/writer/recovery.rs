@@ -10,7 +10,7 @@ use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
-use crate::journal::lane_handle::LaneHandle;
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{Filled, LaneReader, ReadError};
 use crate::journal::storage::Disk;
 
@@ -29,7 +29,9 @@ pub(super) struct Recovery {
 
 /// A lane that is read back.
 struct Replay {
-    lane: Arc<LaneHandle>,
+    lane: Arc<DiskLane>,
+    /// The same, as the writer stores from it.
+    handle: LaneHandle,
     /// Behind the last event to be read; `None`: read to the end, which is not known.
     to: Option<Position>,
     /// `None` until the database has said where to begin.
@@ -52,14 +54,14 @@ enum Progress {
 
 impl Recovery {
     /// Takes in lanes that were found since.
-    pub(super) fn take_new(&mut self, found: &Receiver<Arc<LaneHandle>>) {
+    pub(super) fn take_new(&mut self, found: &Receiver<Arc<DiskLane>>) {
         while let Ok(lane) = found.try_recv() {
             self.lanes.push_back(Replay::new(lane, None));
         }
     }
 
     /// Has the events of a lane before `to` read back that are not stored.
-    pub(super) fn read_back(&mut self, lane: &Arc<LaneHandle>, to: Position) {
+    pub(super) fn read_back(&mut self, lane: &Arc<DiskLane>, to: Position) {
         let known = self.lanes.iter_mut().find(|known| known.lane.id == lane.id);
         match known {
             Some(known) => known.to = known.to.map(|known| known.max(to)),
@@ -133,8 +135,9 @@ impl Recovery {
 }
 
 impl Replay {
-    fn new(lane: Arc<LaneHandle>, to: Option<Position>) -> Self {
+    fn new(lane: Arc<DiskLane>, to: Option<Position>) -> Self {
         Self {
+            handle: LaneHandle::Disk(Arc::clone(&lane)),
             lane,
             to,
             reader: None,
@@ -168,7 +171,7 @@ impl Replay {
         if !batch.is_empty() {
             let run = Run {
                 batch,
-                lane: &self.lane,
+                lane: &self.handle,
                 first,
             };
             match storing.store(run, None) {
@@ -189,7 +192,7 @@ impl Replay {
                 log::error!("lane {}: {damage}", self.lane.id);
                 storing
                     .lanes
-                    .of(&self.lane)
+                    .of(&self.handle)
                     .add_unreadable(damage.from, damage.to);
                 Progress::More
             }
@@ -210,18 +213,17 @@ impl Replay {
 
     /// Makes the lane ours in the database, which says where to begin; whether it did.
     fn start(&mut self, storing: &mut Storing) -> bool {
-        let Some(directory) = &self.lane.directory else {
-            return true;
-        };
         // The database is not asked again, which may take its time to refuse.
         if storing.has_given_up {
             return false;
         }
-        let adopted = storing.open().and_then(|()| storing.checkpoint(&self.lane));
+        let adopted = storing
+            .open()
+            .and_then(|()| storing.checkpoint(&self.handle));
         match adopted {
             Ok(checkpoint) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
-                self.reader = Some(LaneReader::new(Disk, directory, id, from));
+                self.reader = Some(LaneReader::new(Disk, &self.lane.directory, id, from));
                 true
             }
             Err(fault) => {
@@ -265,7 +267,7 @@ impl Replay {
             position.0,
             to.since(position)
         );
-        storing.lanes.of(&self.lane).add_unreadable(position, to);
+        storing.lanes.of(&self.handle).add_unreadable(position, to);
         Progress::Done
     }
 }

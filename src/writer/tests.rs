@@ -1,13 +1,16 @@
 //! A writer over a sink that fails as it is told to, and lanes in memory and on the disk.
 
+use std::cell::RefCell;
+
 use super::*;
 use crate::event::position::LaneId;
 use crate::event::{Event, NameRule};
 use crate::handoff::{self, Handoff};
+use crate::journal::lane_handle::{MemoryLane, Origin};
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::segment::{SEGMENT_BYTES, segments};
 use crate::journal::storage::Disk;
-use crate::journal::test_writer::Scribe;
+use crate::journal::test_writer::TestWriter;
 use crate::sink::{Checkpoint, Epoch, Inserted, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::FileExt;
@@ -163,7 +166,8 @@ impl Sink for FaultInjector {
 struct Bench {
     directory: tempfile::TempDir,
     database: Arc<Mutex<Database>>,
-    counters: Arc<WriterCounters>,
+    /// Of each process that has run.
+    counters: RefCell<Vec<Arc<WriterCounters>>>,
     is_draining: bool,
 }
 
@@ -172,39 +176,39 @@ impl Bench {
         Self {
             directory: tempfile::tempdir().unwrap(),
             database: Arc::default(),
-            counters: Arc::default(),
+            counters: RefCell::default(),
             is_draining: false,
         }
     }
 
     /// A lane on the disk whose events have these names, one a record.
-    fn lane(&self, names: &[&str]) -> Arc<LaneHandle> {
+    fn lane(&self, names: &[&str]) -> Arc<DiskLane> {
         let id = LaneId::random().unwrap();
         let directory = self.directory.path().join(id.to_string());
         std::fs::create_dir(&directory).unwrap();
-        let mut scribe = Scribe::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
+        let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
         let mut record = Vec::new();
         for name in names {
             begin_record(&mut record);
             append_event(&mut record, event(name));
-            scribe = scribe.append(&mut record, 1).unwrap();
+            writer = writer.append(&mut record, 1).unwrap();
         }
         self.lock(id, Origin::Opened)
     }
 
-    fn lock(&self, id: LaneId, origin: Origin) -> Arc<LaneHandle> {
+    fn lock(&self, id: LaneId, origin: Origin) -> Arc<DiskLane> {
         let directory = self.directory.path().join(id.to_string());
-        let locked = LaneHandle::lock(id, directory, origin, None).unwrap();
+        let locked = DiskLane::lock(id, directory, origin, None).unwrap();
         Arc::new(locked.unwrap())
     }
 
     /// A process that stores batches of these names and places, and recovers `found`.
     fn run(
         &self,
-        lane: &Arc<LaneHandle>,
+        lane: &LaneHandle,
         batches: &[(u64, &[&str])],
         script: &[(At, Act)],
-        found: Option<Arc<LaneHandle>>,
+        found: Option<Arc<DiskLane>>,
     ) {
         let (found_lanes, recoveries) = sync_channel(1);
         if let Some(found) = found {
@@ -216,12 +220,14 @@ impl Bench {
             inserted: Vec::new(),
             step: None,
         };
+        let (counters, counted) = Recorder::new(WriterCounters::default());
+        self.counters.borrow_mut().push(counted);
         let writer = Writer {
             index: 0,
             sink: Box::new(sink),
             dead_letters: Arc::new(DeadLetters::new(self.directory.path())),
             name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
-            counters: Arc::clone(&self.counters),
+            counters,
             batch_events: BatchEvents::new(100).unwrap(),
             recoveries,
             may_leave: true,
@@ -235,7 +241,7 @@ impl Bench {
             for name in *names {
                 batch.push(event(name)).unwrap();
             }
-            let (lane, home) = (Arc::clone(lane), handoff.home());
+            let (lane, home) = (lane.clone(), handoff.home());
             let work = Work::new(batch, Position(*first), lane, home);
             handoff.send(work).unwrap();
         }
@@ -257,11 +263,19 @@ impl Bench {
     }
 
     fn counted(&self) -> (u64, u64) {
+        let counters = self.counters.borrow();
+        let sum = |count: fn(&WriterCounters) -> u64| {
+            counters.iter().map(|counters| count(counters)).sum()
+        };
         (
-            self.counters.stored.get(),
-            self.counters.dead_lettered.get(),
+            sum(|counters| counters.stored.get()),
+            sum(|counters| counters.dead_lettered.get()),
         )
     }
+}
+
+fn handle(lane: &Arc<DiskLane>) -> LaneHandle {
+    LaneHandle::Disk(Arc::clone(lane))
 }
 
 fn event(name: &str) -> Event<'_> {
@@ -275,7 +289,7 @@ fn event(name: &str) -> Event<'_> {
 /// Stores one batch of a lane in memory.
 fn store(names: &[&str], script: &[(At, Act)]) -> Bench {
     let bench = Bench::new();
-    let lane = Arc::new(LaneHandle::in_memory().unwrap());
+    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
     bench.run(&lane, &[(0, names)], script, None);
     bench
 }
@@ -331,7 +345,7 @@ fn a_drain_that_leaves_a_batch_leaves_all_behind_it() {
     let lane = bench.lane(&["a", "b", "c"]);
     let fails = [(At::Insert, Act::Fail(SinkError::Reconnect(fault())))];
     bench.run(
-        &lane,
+        &handle(&lane),
         &[(0, &["a"]), (1, &["b"]), (2, &["c"])],
         &fails,
         None,
@@ -355,7 +369,12 @@ fn a_commit_whose_answer_is_lost_in_a_drain_is_not_repeated_by_the_next_process(
     bench.is_draining = true;
     let lane = bench.lane(&["a", "b", "c"]);
     let script = [(At::Commit, Act::LoseAnswer)];
-    bench.run(&lane, &[(0, &["a", "b"]), (2, &["c"])], &script, None);
+    bench.run(
+        &handle(&lane),
+        &[(0, &["a", "b"]), (2, &["c"])],
+        &script,
+        None,
+    );
     assert_eq!(bench.rows(), ["a", "b"]);
     let id = lane.id;
     drop(lane);
@@ -367,10 +386,10 @@ fn a_commit_whose_answer_is_lost_in_a_drain_is_not_repeated_by_the_next_process(
 
 impl Bench {
     /// A process that finds a lane: it has work until the lane is recovered.
-    fn recover(&self, own: &Arc<LaneHandle>, found: &Arc<LaneHandle>) {
+    fn recover(&self, own: &Arc<DiskLane>, found: &Arc<DiskLane>) {
         // A batch of its own keeps the writer from ending before it has looked at the lane; what is
         // left of the lane is left when the inbox closes, so that it must fit one turn.
-        self.run(own, &[(0, &[])], &[], Some(Arc::clone(found)));
+        self.run(&handle(own), &[(0, &[])], &[], Some(Arc::clone(found)));
     }
 }
 
@@ -378,7 +397,7 @@ impl Bench {
 fn what_the_database_lacks_before_a_batch_is_read_back_first() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c", "d"]);
-    bench.run(&lane, &[(2, &["c"]), (3, &["d"])], &[], None);
+    bench.run(&handle(&lane), &[(2, &["c"]), (3, &["d"])], &[], None);
     assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
     assert_eq!((bench.counted(), lane.stored()), ((4, 0), Position(4)));
 }
@@ -397,7 +416,7 @@ fn what_the_database_has_of_a_batch_is_not_stored_again() {
         .unwrap()
         .checkpoints
         .insert(lane.id, checkpoint);
-    bench.run(&lane, &[(0, &["a", "b", "c"])], &[], None);
+    bench.run(&handle(&lane), &[(0, &["a", "b", "c"])], &[], None);
     assert_eq!(bench.rows(), ["c"]);
 }
 
@@ -406,7 +425,12 @@ fn a_database_that_went_back_is_filled_again() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c"]);
     let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Restore)];
-    bench.run(&lane, &[(0, &["a", "b"]), (2, &["c"])], &script, None);
+    bench.run(
+        &handle(&lane),
+        &[(0, &["a", "b"]), (2, &["c"])],
+        &script,
+        None,
+    );
     assert_eq!(bench.rows(), ["a", "b", "c"]);
     assert_eq!((bench.counted(), lane.stored()), ((3, 0), Position(3)));
 }
@@ -414,13 +438,13 @@ fn a_database_that_went_back_is_filled_again() {
 #[test]
 fn a_lane_whose_epoch_moved_is_made_ours_again() {
     let bench = Bench::new();
-    let in_memory = Arc::new(LaneHandle::in_memory().unwrap());
-    for lane in [bench.lane(&["a", "b", "c"]), in_memory] {
+    let in_memory = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+    for lane in [handle(&bench.lane(&["a", "b", "c"])), in_memory] {
         take_the_lane_away(&bench, &lane);
     }
 }
 
-fn take_the_lane_away(bench: &Bench, lane: &Arc<LaneHandle>) {
+fn take_the_lane_away(bench: &Bench, lane: &LaneHandle) {
     bench.database.lock().unwrap().rows.clear();
     let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Steal)];
     let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b"]), (2, &["c"])];
@@ -432,7 +456,7 @@ fn take_the_lane_away(bench: &Bench, lane: &Arc<LaneHandle>) {
 fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c", "d"]);
-    let directory = lane.directory.clone().unwrap();
+    let directory = lane.directory.clone();
     // Opens, and cannot be read, as a bad sector.
     let unreadable =
         crate::journal::segment::segment_name(crate::journal::record::SegmentNumber(1));
@@ -440,7 +464,7 @@ fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
     let lost = Act::Fail(SinkError::Reconnect(fault()));
     let script = [(At::Insert, Act::Nothing), (At::Insert, lost)];
     let batches: [(u64, &[&str]); 4] = [(0, &["a"]), (1, &["b"]), (2, &["c"]), (3, &["d"])];
-    bench.run(&lane, &batches, &script, None);
+    bench.run(&handle(&lane), &batches, &script, None);
     assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
 }
 
@@ -448,14 +472,14 @@ fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
 fn only_what_the_disk_has_lost_is_passed_over() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "lost", "d", "e"]);
-    let directory = lane.directory.clone().unwrap();
+    let directory = lane.directory.clone();
     let number = segments(&Disk, &directory).unwrap()[0];
     let path = directory.join(crate::journal::segment::segment_name(number));
     let bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(4).position(|name| name == b"lost").unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.write_all_at(b"LOST", at as u64).unwrap();
-    bench.run(&lane, &[(4, &["e"])], &[], None);
+    bench.run(&handle(&lane), &[(4, &["e"])], &[], None);
     assert_eq!(bench.rows(), ["a", "b", "d", "e"]);
     assert!(lane.is_damaged());
 }

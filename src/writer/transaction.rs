@@ -1,6 +1,5 @@
 //! One attempt to store a run: one transaction, in which the lane's checkpoint moves with the rows.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Run, StoreTimes, Storing};
@@ -36,7 +35,7 @@ impl Storing {
             return Ok(Attempt::Behind);
         }
         let step = Step {
-            lane: run.lane.id,
+            lane: run.lane.id(),
             epoch: checkpoint.epoch,
             old: checkpoint.position,
             new: run.end(),
@@ -63,11 +62,11 @@ impl Storing {
     }
 
     /// What the database says of a lane. Asked once a connection; to ask makes the lane ours.
-    pub(super) fn checkpoint(&mut self, lane: &Arc<LaneHandle>) -> Result<Checkpoint, SinkError> {
+    pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Checkpoint, SinkError> {
         if let Some(checkpoint) = self.lanes.of(lane).checkpoint {
             return Ok(checkpoint);
         }
-        let checkpoint = self.writer.sink.adopt(lane.id)?;
+        let checkpoint = self.writer.sink.adopt(lane.id())?;
         let once = self.lanes.of(lane).learn(checkpoint);
         self.say_lost(lane, once, checkpoint.position);
         Ok(checkpoint)
@@ -77,7 +76,7 @@ impl Storing {
     fn say_lost(&self, lane: &LaneHandle, once: Position, now: Position) -> bool {
         let lost = once.since(now);
         if lost > 0 {
-            let remedy = if lane.directory.is_some() {
+            let remedy = if lane.on_disk().is_some() {
                 "storing them again from the journal"
             } else {
                 "without a journal they cannot be stored again"
@@ -85,7 +84,7 @@ impl Storing {
             log::error!(
                 "lane {}: the database has lost {lost} stored events, as one restored from a backup; \
                  {remedy}",
-                lane.id
+                lane.id()
             );
             lane.set_stored(now);
         }
@@ -93,12 +92,7 @@ impl Storing {
     }
 
     /// The checkpoint was not where it should have been: learns where it is.
-    fn find_again(
-        &mut self,
-        lane: &Arc<LaneHandle>,
-        step: Step,
-        found: Option<Checkpoint>,
-    ) -> Attempt {
+    fn find_again(&mut self, lane: &LaneHandle, step: Step, found: Option<Checkpoint>) -> Attempt {
         match found {
             Some(found) if found.epoch == step.epoch => {
                 if self.say_lost(lane, step.old, found.position) {
@@ -120,7 +114,7 @@ impl Storing {
                 let now = found.map_or(0, |found| found.epoch.0);
                 log::warn!(
                     "lane {}: the epoch is {now} and ours was {}; it is made ours again",
-                    lane.id,
+                    lane.id(),
                     step.epoch.0
                 );
                 self.lanes.of(lane).checkpoint = None;
@@ -148,7 +142,7 @@ impl Storing {
         let letters = new
             .iter()
             .map(|(index, fault)| (run.batch.event(*index), place(*index), fault));
-        let written = self.writer.dead_letters.write(run.lane.id, letters);
+        let written = self.writer.dead_letters.write(run.lane.id(), letters);
         written.map_err(|fault| {
             SinkError::Stop(Fault {
                 code: None,

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::UnixMillis;
 use crate::journal::record::{SegmentNumber, append_event, begin_record};
 use crate::journal::segment::make_directory;
-use crate::journal::test_writer::Scribe;
+use crate::journal::test_writer::TestWriter;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +13,7 @@ use std::fs;
 fn write_lane(journal: &Path) -> (LaneId, PathBuf) {
     let lane = LaneId::random().unwrap();
     let directory = make_directory(&Disk, journal, lane).unwrap();
-    let mut written = Scribe::create(Disk, &directory, lane, 200).unwrap();
+    let mut written = TestWriter::create(Disk, &directory, lane, 200).unwrap();
     for value in 0..4 {
         let mut record = Vec::new();
         begin_record(&mut record);

@@ -16,7 +16,7 @@ use nix::sys::statvfs::statvfs;
 
 use self::retained_lane::RetainedLane;
 use self::trim::written_bytes;
-use super::lane_handle::{LaneHandle, Origin};
+use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, segment_name, segments};
@@ -40,9 +40,9 @@ pub struct Janitor {
     /// and over must not run out of them, so that some go before their time.
     pub kept_max: usize,
     /// Lanes of this process's shards, as they are opened.
-    pub opened: Receiver<Arc<LaneHandle>>,
+    pub opened: Receiver<Arc<DiskLane>>,
     /// Where lanes are recovered, one channel a writer.
-    pub writers: Vec<SyncSender<Arc<LaneHandle>>>,
+    pub writers: Vec<SyncSender<Arc<DiskLane>>>,
     /// Where it says how many bytes lanes hold that are not stored and that no shard writes.
     pub elsewhere: Arc<AtomicU64>,
     /// Where it says how many events of earlier processes are not stored.
@@ -137,9 +137,9 @@ impl Janitor {
 
     /// Locks a lane without an owner. One to which nothing was ever written is removed at once: a process that starts over
     /// and over leaves many, and no database is needed to know that they hold nothing.
-    fn lock(&self, id: LaneId) -> io::Result<Option<LaneHandle>> {
+    fn lock(&self, id: LaneId) -> io::Result<Option<DiskLane>> {
         let directory = self.journal.join(id.to_string());
-        let Some(lane) = LaneHandle::lock(id, directory.clone(), Origin::Found, None)? else {
+        let Some(lane) = DiskLane::lock(id, directory.clone(), Origin::Found, None)? else {
             return Ok(None);
         };
         for number in segments(&Disk, &directory)? {
@@ -191,14 +191,11 @@ impl Janitor {
     /// Removes segments whose events were stored long enough ago; never the last one.
     fn clear(&self, retained: &mut RetainedLane, keep: Duration) -> io::Result<()> {
         let lane = &retained.lane;
-        let Some(directory) = lane.directory.as_ref().filter(|_| !lane.is_damaged()) else {
-            return Ok(());
-        };
         // Of a lane that was only found a note says what is stored, and a note is not to be trusted.
-        if lane.last_confirmed_at().is_none() {
+        if lane.is_damaged() || lane.last_confirmed_at().is_none() {
             return Ok(());
         }
-        for (number, is_stored) in ended_segments(lane, directory)? {
+        for (number, is_stored) in ended_segments(lane)? {
             if !is_stored {
                 // Or stored no more: the database may have gone back.
                 retained.stored_since.remove(&number);
@@ -207,7 +204,7 @@ impl Janitor {
             let now = retained.clock.now();
             let since = *retained.stored_since.entry(number).or_insert(now);
             if now - since >= keep {
-                fs::remove_file(directory.join(segment_name(number)))?;
+                fs::remove_file(lane.directory.join(segment_name(number)))?;
                 retained.stored_since.remove(&number);
             }
         }
@@ -218,10 +215,10 @@ impl Janitor {
     /// gone.
     fn is_over(&self, retained: &mut RetainedLane, keep: Duration, too_many: &mut usize) -> bool {
         let lane = &retained.lane;
-        let Some(directory) = lane.directory.as_ref().filter(|_| lane.is_done()) else {
+        if !lane.is_done() {
             retained.done_since = None;
             return false;
-        };
+        }
         let now = retained.clock.now();
         let since = *retained.done_since.get_or_insert(now);
         let is_empty = lane.end().is_some_and(|end| end.0 == 0);
@@ -229,9 +226,9 @@ impl Janitor {
             return false;
         }
         *too_many = too_many.saturating_sub(1);
-        match self.remove(lane, directory) {
+        match self.remove(lane) {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
-                log::warn!("{}: {fault}", directory.display());
+                log::warn!("{}: {fault}", lane.directory.display());
                 // Not each second.
                 retained.done_since = None;
                 false
@@ -244,10 +241,10 @@ impl Janitor {
         }
     }
 
-    fn remove(&self, lane: &LaneHandle, directory: &Path) -> io::Result<()> {
+    fn remove(&self, lane: &DiskLane) -> io::Result<()> {
         if lane.is_damaged() {
             let renamed = self.journal.join(format!("{DAMAGED_PREFIX}{}", lane.id));
-            fs::rename(directory, &renamed)?;
+            fs::rename(&lane.directory, &renamed)?;
             log::error!(
                 "lane {}: events are missing; what is left of it is kept as {}",
                 lane.id,
@@ -256,13 +253,14 @@ impl Janitor {
             return Ok(());
         }
         // The checkpoint stays: without it a lane that is half removed would be stored again.
-        fs::remove_dir_all(directory)
+        fs::remove_dir_all(&lane.directory)
     }
 }
 
 /// The segments of a lane that another follows, and whether all of their events are stored.
-fn ended_segments(lane: &LaneHandle, directory: &Path) -> io::Result<Vec<(SegmentNumber, bool)>> {
+fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
     let mut ended = Vec::new();
+    let directory = &lane.directory;
     for pair in segments(&Disk, directory)?.windows(2) {
         let [number, next] = pair else { continue };
         // Without a head the next is not begun, or cannot be read: then only the lane's end tells.
@@ -280,15 +278,12 @@ fn unstored_bytes(retained: &RetainedLane) -> u64 {
         return 0;
     }
     let is_written = lane.origin == Origin::Opened && lane.end().is_none();
-    let Some(directory) = lane
-        .directory
-        .as_ref()
-        .filter(|_| !is_written && !lane.is_done())
-    else {
+    if is_written || lane.is_done() {
         return 0;
-    };
+    }
+    let directory = &lane.directory;
     let count = || -> io::Result<u64> {
-        let stored: Vec<_> = ended_segments(lane, directory)?
+        let stored: Vec<_> = ended_segments(lane)?
             .into_iter()
             .filter_map(|(number, is_stored)| is_stored.then_some(number))
             .collect();

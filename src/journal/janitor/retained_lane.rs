@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::trim::trim;
 use crate::event::UnixMillis;
 use crate::event::position::Position;
-use crate::journal::lane_handle::{LaneHandle, Origin};
+use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
 use crate::journal::storage::Disk;
@@ -24,7 +24,7 @@ const TRIMMED: usize = 2;
 /// A lane that the janitor looks after, and since when what of it is stored, by its clock: a file's own
 /// times say when it was written, which may be long before.
 pub(super) struct RetainedLane {
-    pub(super) lane: Arc<LaneHandle>,
+    pub(super) lane: Arc<DiskLane>,
     pub(super) clock: KeepClock,
     pub(super) stored_since: BTreeMap<SegmentNumber, Duration>,
     pub(super) done_since: Option<Duration>,
@@ -36,7 +36,7 @@ pub(super) struct RetainedLane {
 }
 
 impl RetainedLane {
-    pub(super) fn new(lane: Arc<LaneHandle>) -> Self {
+    pub(super) fn new(lane: Arc<DiskLane>) -> Self {
         Self {
             lane,
             clock: KeepClock::default(),
@@ -49,19 +49,15 @@ impl RetainedLane {
     }
 
     /// Of an earlier process. What it noted counts until the database is asked.
-    pub(super) fn found(lane: LaneHandle) -> Self {
-        let (mut noted, mut end) = (Position::START, Position::START);
-        let mut is_known = false;
-        if let Some(directory) = &lane.directory {
-            noted = stored_note::read(directory);
-            let found = stored_note::end(directory, lane.id);
-            is_known = found.is_ok();
-            end = found.unwrap_or_else(|fault| {
-                // Its writer will say so too.
-                log::debug!("lane {}: its end is not known: {fault}", lane.id);
-                noted
-            });
-        }
+    pub(super) fn found(lane: DiskLane) -> Self {
+        let noted = stored_note::read(&lane.directory);
+        let found = stored_note::end(&lane.directory, lane.id);
+        let is_known = found.is_ok();
+        let end = found.unwrap_or_else(|fault| {
+            // Its writer will log it too.
+            log::debug!("lane {}: its end is not known: {fault}", lane.id);
+            noted
+        });
         lane.set_stored(noted.min(end));
         let mut kept = Self {
             noted,
@@ -78,13 +74,10 @@ impl RetainedLane {
     /// Notes how far the lane is stored, if that has changed.
     pub(super) fn note(&mut self) {
         let stored = self.lane.stored();
-        let Some(directory) = &self.lane.directory else {
-            return;
-        };
         if stored == self.noted || self.lane.is_removed() {
             return;
         }
-        match stored_note::write(directory, stored) {
+        match stored_note::write(&self.lane.directory, stored) {
             Ok(()) => self.noted = stored,
             // Then the next process counts too much until the database is asked.
             Err(fault) => log::debug!("lane {}: nothing can be noted: {fault}", self.lane.id),
@@ -105,9 +98,7 @@ impl RetainedLane {
 
     /// Cuts the last segments to what was written. Nobody writes them.
     fn trim_end(&mut self) {
-        let Some(directory) = &self.lane.directory else {
-            return;
-        };
+        let directory = &self.lane.directory;
         let all = segments(&Disk, directory).unwrap_or_default();
         for &number in all.iter().rev().take(TRIMMED) {
             if !self.trimmed.insert(number) {

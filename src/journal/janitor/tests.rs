@@ -4,7 +4,7 @@ use super::*;
 use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
 use crate::journal::record::{append_event, begin_record};
-use crate::journal::test_writer::Scribe;
+use crate::journal::test_writer::TestWriter;
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -35,7 +35,7 @@ impl Bench {
         let id = LaneId::random().unwrap();
         let directory = self.path(id);
         fs::create_dir(&directory).unwrap();
-        let mut scribe = Scribe::create(Disk, &directory, id, SEGMENT).unwrap();
+        let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT).unwrap();
         let mut record = Vec::new();
         let name = "n".repeat(250);
         for _ in 0..records {
@@ -46,7 +46,7 @@ impl Bench {
                 received_at: UnixMillis(1),
             };
             append_event(&mut record, event);
-            scribe = scribe.append(&mut record, 1).unwrap();
+            writer = writer.append(&mut record, 1).unwrap();
         }
         id
     }
@@ -55,8 +55,8 @@ impl Bench {
         self.directory.path().join(id.to_string())
     }
 
-    fn lock(&self, id: LaneId) -> Arc<LaneHandle> {
-        let locked = LaneHandle::lock(id, self.path(id), Origin::Opened, None);
+    fn lock(&self, id: LaneId) -> Arc<DiskLane> {
+        let locked = DiskLane::lock(id, self.path(id), Origin::Opened, None);
         Arc::new(locked.unwrap().unwrap())
     }
 
@@ -138,7 +138,7 @@ fn a_lane_that_nobody_writes_takes_no_more_room_than_its_events() {
     let (closed, found) = (bench.write(1), bench.write(1));
     let lane = bench.lock(closed);
     lane.set_end(Position(1));
-    let found = LaneHandle::lock(found, bench.path(found), Origin::Found, None);
+    let found = DiskLane::lock(found, bench.path(found), Origin::Found, None);
     let mut lanes = vec![
         RetainedLane::new(lane),
         RetainedLane::found(found.unwrap().unwrap()),

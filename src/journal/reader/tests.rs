@@ -5,7 +5,7 @@ use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record};
 use crate::journal::storage::Disk;
-use crate::journal::test_writer::Scribe;
+use crate::journal::test_writer::TestWriter;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ fn write_lane_on(
     records: u32,
     segment_bytes: u64,
 ) {
-    let mut written = Scribe::create(storage, directory, lane, segment_bytes).unwrap();
+    let mut written = TestWriter::create(storage, directory, lane, segment_bytes).unwrap();
     let mut record = Vec::new();
     for value in 0..records {
         begin_record(&mut record);

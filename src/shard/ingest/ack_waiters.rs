@@ -1,4 +1,4 @@
-//! Answers that wait until what they say is so.
+//! Answers that wait until their events are as safe as they say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,33 +6,34 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::event::position::Position;
-use crate::journal::lane_handle::LaneHandle;
+use crate::journal::lane_handle::DiskLane;
 
-/// What is to be so before an answer goes out: everything before a position of a lane is acknowledged.
+/// What an answer waits for: everything before a position of a lane is as safe as the answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckTicket {
     lane: LaneCount,
     position: Position,
 }
 
-/// The promise cannot be acknowledged: the lane was closed before the event was on the disk.
+/// It never will be: the lane was closed before the event was on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckFailed;
 
-/// Tells the lanes of a shard apart: the lanes that were closed before.
+/// Tells the lanes of a shard apart: the number of lanes that were closed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct LaneCount(u64);
 
-/// Who waits for promises of one lane, in the order in which they were given.
+/// The answers that wait for one lane, in the order of their positions.
 type Waiters = VecDeque<(AckTicket, Waker)>;
 
-/// A lane that was closed: what is durable of it is acknowledged.
+/// A lane that was closed.
 #[derive(Debug)]
 struct ClosedLane {
     lane: LaneCount,
+    /// Everything before is on the disk.
     end: Position,
-    /// Where a promise is acknowledged when its row is stored.
-    rows: Option<Arc<LaneHandle>>,
+    /// The lane, where an answer waits for the row.
+    rows: Option<Arc<DiskLane>>,
     waiters: Waiters,
 }
 
@@ -51,53 +52,54 @@ impl ClosedLane {
     }
 }
 
-/// Closed lanes that are remembered. Behind so many failures in a row a sender may be told 503 for an
-/// event that is acknowledged.
+/// Closed lanes that are remembered. After more failures in a row a sender may be answered 503 for an
+/// event that is safe.
 const CLOSED_LANES_MAX: usize = 8;
 
-/// With nothing acknowledged for so long, disk or database is stalled.
+/// With no answer released for so long, disk or database is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// All promises of a shard that are given and not acknowledged yet.
+/// All answers of a shard that wait.
 #[derive(Debug)]
 pub(super) struct AckWaiters {
     present: LaneCount,
     waiters: Waiters,
     closed: VecDeque<ClosedLane>,
-    /// Waiters from which on it is looked whether anything is still acknowledged.
+    /// With fewer waiters nothing counts as a stall.
     waiters_max: usize,
-    kept_at: Instant,
+    /// When an answer was last released, or none waited.
+    released_at: Instant,
 }
 
 impl AckWaiters {
-    /// No promises yet. While disk or database stall, no more than about `waiters_max` are given: who
-    /// waits has a connection, and others must be able to connect.
+    /// None waits yet. While disk or database stall, no more than about `waiters_max` should: each holds a
+    /// connection, and others must be able to connect.
     pub(super) fn new(waiters_max: usize) -> Self {
         Self {
             present: LaneCount::default(),
             waiters: VecDeque::new(),
             closed: VecDeque::new(),
             waiters_max,
-            kept_at: Instant::now(),
+            released_at: Instant::now(),
         }
     }
 
-    /// Whether so many wait for so long that no more should.
+    /// Whether as many wait as should, and none was released for a while.
     pub(super) fn is_stalled(&self) -> bool {
-        self.waiters.len() >= self.waiters_max && self.kept_at.elapsed() > STALLED_AFTER
+        self.waiters.len() >= self.waiters_max && self.released_at.elapsed() > STALLED_AFTER
     }
 
-    /// AckWaiters everything before `position` of the present lane.
-    pub(super) fn give(&self, position: Position) -> AckTicket {
+    /// For everything before `position` of the present lane.
+    pub(super) fn ticket(&self, position: Position) -> AckTicket {
         AckTicket {
             lane: self.present,
             position,
         }
     }
 
-    /// Goes on to another lane. Of the present one everything before `end` is durable; `rows`, where
-    /// only what is stored counts.
-    pub(super) fn close(&mut self, end: Position, rows: Option<Arc<LaneHandle>>) {
+    /// Goes on to another lane. Of the present one everything before `end` is durable; `rows`: the lane,
+    /// where only what is stored counts.
+    pub(super) fn close(&mut self, end: Position, rows: Option<Arc<DiskLane>>) {
         if self.closed.len() == CLOSED_LANES_MAX
             && let Some(oldest) = self.closed.pop_front()
         {
@@ -115,20 +117,20 @@ impl AckWaiters {
         self.present.0 += 1;
     }
 
-    /// Whether a promise is acknowledged, when everything before `acknowledged` of the present lane is. Remembers who
-    /// asks.
+    /// Whether the answer with this ticket may go out, when everything before `acknowledged` of the present
+    /// lane is safe. Remembers who asks.
     pub(super) fn poll(
         &mut self,
-        promise: AckTicket,
+        ticket: AckTicket,
         acknowledged: Position,
         context: &Context<'_>,
     ) -> Poll<Result<(), AckFailed>> {
-        let (state, waiters) = if promise.lane == self.present {
+        let (state, waiters) = if ticket.lane == self.present {
             if self.waiters.is_empty() {
                 // The silence before the first is no stall.
-                self.kept_at = Instant::now();
+                self.released_at = Instant::now();
             }
-            let state = if acknowledged >= promise.position {
+            let state = if acknowledged >= ticket.position {
                 Poll::Ready(Ok(()))
             } else {
                 Poll::Pending
@@ -136,22 +138,22 @@ impl AckWaiters {
             (state, &mut self.waiters)
         } else {
             let mut closed = self.closed.iter_mut();
-            match closed.find(|closed| closed.lane == promise.lane) {
-                Some(closed) => (closed.state(promise.position), &mut closed.waiters),
+            match closed.find(|closed| closed.lane == ticket.lane) {
+                Some(closed) => (closed.state(ticket.position), &mut closed.waiters),
                 None => return Poll::Ready(Err(AckFailed)),
             }
         };
         if state.is_pending() {
-            waiters.push_back((promise, context.waker().clone()));
+            waiters.push_back((ticket, context.waker().clone()));
         }
         state
     }
 
-    /// Wakes those whose promise is acknowledged or broken.
+    /// Wakes the answers that have nothing more to wait for.
     pub(super) fn wake(&mut self, acknowledged: Position) {
         for closed in &mut self.closed {
-            while let Some((promise, _)) = closed.waiters.front() {
-                if closed.state(promise.position).is_pending() {
+            while let Some((ticket, _)) = closed.waiters.front() {
+                if closed.state(ticket.position).is_pending() {
                     break;
                 }
                 if let Some((_, waiter)) = closed.waiters.pop_front() {
@@ -160,8 +162,8 @@ impl AckWaiters {
             }
         }
         let before = self.waiters.len();
-        while let Some((promise, _)) = self.waiters.front() {
-            if promise.position > acknowledged {
+        while let Some((ticket, _)) = self.waiters.front() {
+            if ticket.position > acknowledged {
                 break;
             }
             if let Some((_, waiter)) = self.waiters.pop_front() {
@@ -169,7 +171,7 @@ impl AckWaiters {
             }
         }
         if self.waiters.len() < before || before == 0 {
-            self.kept_at = Instant::now();
+            self.released_at = Instant::now();
         }
     }
 }
@@ -180,19 +182,19 @@ mod tests {
 
     #[test]
     fn while_nothing_is_kept_not_every_connection_waits() {
-        let mut promises = AckWaiters::new(2);
+        let mut waiters = AckWaiters::new(2);
         let context = Context::from_waker(Waker::noop());
         let long_ago = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
-        // Silence is no stall, nor is a burst behind it.
-        promises.kept_at = long_ago;
+        // Silence is no stall, nor is a burst after it.
+        waiters.released_at = long_ago;
         for position in 1..=2 {
-            let promise = promises.give(Position(position));
-            let state = promises.poll(promise, Position::START, &context);
-            assert!(state.is_pending() && !promises.is_stalled());
+            let ticket = waiters.ticket(Position(position));
+            let state = waiters.poll(ticket, Position::START, &context);
+            assert!(state.is_pending() && !waiters.is_stalled());
         }
-        promises.kept_at = long_ago;
-        assert!(promises.is_stalled());
-        promises.wake(Position(1));
-        assert!(!promises.is_stalled());
+        waiters.released_at = long_ago;
+        assert!(waiters.is_stalled());
+        waiters.wake(Position(1));
+        assert!(!waiters.is_stalled());
     }
 }

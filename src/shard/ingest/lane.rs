@@ -1,134 +1,175 @@
-//! Lanes come and go: one is opened when the disk allows, and closed for good when it fails.
+//! The lane of a shard, through its life: opened when the disk allows it, closed for good when it fails.
 
-use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Ingest;
-use super::group_buffer::Journal;
-use crate::event::ack::Ack;
+use super::batches::PresentLane;
+use super::open_lane::{LaneMaker, OpenLane};
 use crate::event::position::Position;
-use crate::handoff::{Span, Work};
-use crate::journal::disk_thread::DiskReport;
-use crate::metrics::SealCause;
+use crate::journal::disk_thread::{DiskReport, REOPEN_AFTER};
+use crate::journal::lane_handle::{DiskLane, MemoryLane};
 
-impl Ingest {
-    /// Takes in what disk thread and writer have done since the notifier was last heard.
-    pub fn on_notify(&mut self) {
-        while let Some(report) = self.journal.as_ref().and_then(Journal::report) {
-            self.take_report(report);
+/// Where the events of a shard are kept until they are stored.
+#[derive(Debug)]
+pub(super) enum LaneState {
+    /// In memory alone: the lane is a name and positions.
+    Memory {
+        lane: Arc<MemoryLane>,
+        /// Position of the next event.
+        next: Position,
+    },
+    /// No lane is open. The disk thread tries to open one, and no event is taken.
+    Opening {
+        maker: LaneMaker,
+        /// The failures of the disk are logged once until a lane is open.
+        is_failure_logged: bool,
+    },
+    /// Events are appended to the lane.
+    Open(Box<OpenLane>),
+    /// The lane takes no event any more. It is closed when the write under way is back, for its blocks
+    /// belong to the lane.
+    Failed {
+        lane: Box<OpenLane>,
+        fault: io::Error,
+    },
+    /// The shard has drained.
+    Ended,
+}
+
+/// A lane that was closed.
+pub(super) struct Closed {
+    pub(super) lane: Arc<DiskLane>,
+    /// Everything before is on the disk.
+    pub(super) durable: Position,
+    /// Events between `durable` and here are forgotten.
+    pub(super) next: Position,
+    pub(super) spilled_from: Option<Position>,
+}
+
+impl LaneState {
+    /// What events that are taken now belong to.
+    pub(super) fn present(&self) -> Option<PresentLane<'_>> {
+        match self {
+            Self::Memory { lane, .. } => Some(PresentLane::Memory(lane)),
+            Self::Open(lane) | Self::Failed { lane, .. } => Some(lane.present()),
+            Self::Opening { .. } | Self::Ended => None,
         }
-        self.advance();
     }
 
-    pub(super) fn take_report(&mut self, report: DiskReport) {
-        match report {
-            DiskReport::Opened(lane, file) => {
+    /// The lane on disk that is not closed yet.
+    pub(super) fn on_disk(&self) -> Option<&OpenLane> {
+        match self {
+            Self::Open(lane) | Self::Failed { lane, .. } => Some(lane),
+            Self::Memory { .. } | Self::Opening { .. } | Self::Ended => None,
+        }
+    }
+
+    /// The lane on disk that events are appended to.
+    pub(super) fn open(&mut self) -> Option<&mut OpenLane> {
+        match self {
+            Self::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// Position of the next event; the start while no lane is open.
+    pub(super) fn next(&self) -> Position {
+        match self {
+            Self::Memory { next, .. } => *next,
+            Self::Open(lane) | Self::Failed { lane, .. } => lane.next,
+            Self::Opening { .. } | Self::Ended => Position::START,
+        }
+    }
+
+    /// Everything before is as safe as the lane makes it.
+    pub(super) fn durable(&self) -> Position {
+        match self {
+            Self::Memory { next, .. } => *next,
+            Self::Open(lane) | Self::Failed { lane, .. } => lane.durable,
+            Self::Opening { .. } | Self::Ended => Position::START,
+        }
+    }
+
+    /// What the disk thread has to report.
+    pub(super) fn report(&self) -> Option<DiskReport> {
+        match self {
+            Self::Opening { maker, .. } => maker.disk.report(),
+            Self::Open(lane) | Self::Failed { lane, .. } => lane.maker.disk.report(),
+            Self::Memory { .. } | Self::Ended => None,
+        }
+    }
+
+    /// Appends events to a new lane from now on.
+    pub(super) fn opened(&mut self, lane: Arc<DiskLane>, file: Arc<File>) {
+        *self = match std::mem::replace(self, Self::Ended) {
+            Self::Opening { maker, .. } => {
                 log::debug!("lane {} is open", lane.id);
-                self.is_closed_said = false;
-                if let Some(journal) = &mut self.journal {
-                    journal.open(Arc::clone(&lane), file);
-                }
-                self.lane = Some(lane);
-                self.next = Position::START;
-                self.durable = Position::START;
+                Self::Open(Box::new(OpenLane::new(maker, lane, file)))
             }
-            DiskReport::NotOpened(fault) => self.say_closed(&fault),
-            DiskReport::Segment(made) => {
-                let added = self
-                    .journal
-                    .as_mut()
-                    .map(|journal| journal.add_segment(made));
-                if let Some(Err(fault)) = added {
-                    self.fault = Some(fault);
-                }
-            }
-            DiskReport::Written(blocks, outcome) => {
-                self.end_write(blocks, outcome);
-            }
-        }
-    }
-
-    /// Tried again every second; said once.
-    pub(super) fn say_closed(&mut self, fault: &io::Error) {
-        if !std::mem::replace(&mut self.is_closed_said, true) {
-            log::error!(
-                "the journal cannot be written: {fault}; this lane is closed, events are answered 503 \
-                 until another can be opened"
-            );
-        }
-    }
-
-    /// Breaks every promise that cannot be acknowledged any more, and forgets its event.
-    pub(super) fn close_lane(&mut self, reopen_after: Duration) {
-        let Some(lane) = self.lane.take() else {
-            return;
+            // Not asked for: the janitor finds it when this process has ended.
+            other => other,
         };
-        self.counters.shed.add(self.next.since(self.durable));
-        for work in std::mem::take(&mut self.waiting) {
-            if !Arc::ptr_eq(work.lane(), &lane) {
-                self.waiting.push_back(work);
-                continue;
-            }
-            match work.cut(self.durable) {
-                Ok(work) => self.waiting.push_back(work),
-                Err(Some(batch)) => self.handoff.keep(batch),
-                Err(None) => {}
-            }
-        }
-        let durable_of_open = self.durable.since(self.open_first);
-        self.open
-            .truncate(usize::try_from(durable_of_open).unwrap_or(usize::MAX));
-        // From memory where there is a batch to go on with: the disk that fails may not be read either.
-        let mut from = self.spilled_from.take().unwrap_or(self.durable);
-        if !self.open.is_empty() {
-            match self.handoff.empty_batch() {
-                Some(empty) => self.push_open(empty, &lane, SealCause::LaneClosed),
-                None => from = self.open_first,
-            }
-        }
-        self.open.clear();
-        if from < self.durable {
-            self.waiting.push_back(Work::Span(Span {
-                lane: Arc::clone(&lane),
-                from,
-                to: self.durable,
-            }));
-        }
-        lane.set_end(self.durable);
-        let rows = (self.ack == Ack::Stored).then_some(lane);
-        self.promises.close(self.durable, rows);
-        if let Some(journal) = &mut self.journal {
-            journal.close(reopen_after);
-        }
-        self.let_go = true;
-        if let Some(committer) = self.committer.take() {
-            committer.wake();
-        }
-        self.advance();
     }
 
-    /// Hands the last batch over and tells writer and disk thread that nothing more comes.
-    pub fn close(&mut self) {
-        if let Some(lane) = &self.lane {
-            let mut last = VecDeque::new();
-            if !self.open.is_empty() {
-                self.count_seal(SealCause::Drain);
-                let (batch, home) = (self.open.take(), self.handoff.home());
-                last.push_back(Work::new(batch, self.open_first, Arc::clone(lane), home));
-            }
-            if let Some(from) = self.spilled_from.take() {
-                last.push_back(Work::Span(Span {
-                    lane: Arc::clone(lane),
-                    from,
-                    to: self.next,
-                }));
-            }
-            self.waiting.append(&mut last);
+    /// The disk does not allow a lane to be opened. Tried again every second.
+    pub(super) fn not_opened(&mut self, fault: &io::Error) {
+        if let Self::Opening {
+            is_failure_logged, ..
+        } = self
+            && !std::mem::replace(is_failure_logged, true)
+        {
+            log_closed(fault);
         }
-        self.hand_over();
-        self.handoff.close();
-        self.journal = None;
     }
+
+    /// Takes no event any more: a write or a segment has failed.
+    pub(super) fn fail(&mut self, fault: io::Error) {
+        *self = match std::mem::replace(self, Self::Ended) {
+            Self::Open(lane) => Self::Failed { lane, fault },
+            other => other,
+        };
+    }
+
+    /// Closes a lane that has failed or lacks events, and asks for another; not while a write is under way.
+    pub(super) fn close_failed(&mut self) -> Option<Closed> {
+        let is_due = match self {
+            Self::Failed { lane, .. } => lane.is_idle(),
+            Self::Open(lane) => lane.is_idle() && lane.lane.is_damaged(),
+            Self::Memory { .. } | Self::Opening { .. } | Self::Ended => false,
+        };
+        if !is_due {
+            return None;
+        }
+        let (lane, reopen_after, is_failure_logged) = match std::mem::replace(self, Self::Ended) {
+            Self::Failed { lane, fault } => {
+                log_closed(&fault);
+                (lane, REOPEN_AFTER, true)
+            }
+            Self::Open(lane) => (lane, Duration::ZERO, false),
+            other => {
+                *self = other;
+                return None;
+            }
+        };
+        let closed = Closed {
+            lane: Arc::clone(&lane.lane),
+            durable: lane.durable,
+            next: lane.next,
+            spilled_from: lane.spilled_from,
+        };
+        *self = Self::Opening {
+            maker: lane.close(reopen_after),
+            is_failure_logged,
+        };
+        Some(closed)
+    }
+}
+
+fn log_closed(fault: &io::Error) {
+    log::error!(
+        "the journal cannot be written: {fault}; this lane is closed, events are answered 503 until \
+         another can be opened"
+    );
 }

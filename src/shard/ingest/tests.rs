@@ -1,13 +1,14 @@
-//! AckWaiters of a shard whose disk does what the test says.
+//! A shard's ingest on a disk that does what the test says.
 
 use super::*;
 use crate::event::UnixMillis;
 use crate::event::batch::BatchEvents;
-use crate::handoff;
+use crate::handoff::{self, Work};
 use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, disk_thread};
-use crate::journal::lane_handle::ShardNotifier;
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::storage::StorageFile;
+use crate::os::notifier::ShardNotifier;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Context;
@@ -17,7 +18,7 @@ struct Bench {
     ingest: Ingest,
     counters: Arc<ShardCounters>,
     inbox: Receiver<Work>,
-    opened: Receiver<Arc<LaneHandle>>,
+    opened: Receiver<Arc<DiskLane>>,
     _heard: UnixStream,
     _directory: tempfile::TempDir,
 }
@@ -31,11 +32,11 @@ impl Bench {
         std::thread::spawn(move || DiskWork::run(work));
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(2).unwrap());
-        let counters = Arc::<ShardCounters>::default();
+        let (recorder, counters) = Recorder::new(ShardCounters::default());
         let bound = JournalBound::new(1 << 30, Arc::default());
         let medium = Medium::Journal(disk, bound);
         let mut bench = Self {
-            ingest: Ingest::new(ack, Arc::clone(&counters), handoff, medium, 1000),
+            ingest: Ingest::new(ack, Rc::new(recorder), handoff, medium, 1000),
             counters,
             inbox,
             opened,
@@ -47,7 +48,7 @@ impl Bench {
     }
 
     /// Waits for the next lane.
-    fn open(&mut self) -> Arc<LaneHandle> {
+    fn open(&mut self) -> Arc<DiskLane> {
         let lane = self.opened.recv().unwrap();
         while !self.ingest.is_open() {
             self.ingest.on_notify();
@@ -63,13 +64,12 @@ impl Bench {
             received_at: UnixMillis(0),
         };
         self.ingest.take(event).unwrap();
-        self.ingest.promise()
+        self.ingest.ticket()
     }
 
-    fn state(&mut self, promise: AckTicket) -> Poll<Result<(), AckFailed>> {
-        let acknowledged = self.ingest.acknowledged();
+    fn state(&mut self, ticket: AckTicket) -> Poll<Result<(), AckFailed>> {
         let context = Context::from_waker(Waker::noop());
-        self.ingest.promises.poll(promise, acknowledged, &context)
+        self.ingest.poll_ack(ticket, &context)
     }
 
     /// Ends a write as the disk would.
@@ -94,8 +94,8 @@ impl Bench {
     }
 }
 
-const KEPT: Poll<Result<(), AckFailed>> = Poll::Ready(Ok(()));
-const BROKEN: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed));
+const SAFE: Poll<Result<(), AckFailed>> = Poll::Ready(Ok(()));
+const FAILED: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed));
 
 #[test]
 fn an_answer_waits_for_the_write_that_holds_its_event() {
@@ -110,17 +110,17 @@ fn an_answer_waits_for_the_write_that_holds_its_event() {
     bench.end(write, Ok(()));
     assert_eq!(
         (bench.state(first), bench.state(second)),
-        (KEPT, Poll::Pending)
+        (SAFE, Poll::Pending)
     );
     let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
-    assert_eq!(bench.state(second), KEPT);
+    assert_eq!(bench.state(second), SAFE);
     assert_eq!(bench.handed_over(), [[1, 2]]);
     assert_eq!(bench.counters.received.get(), 2);
 }
 
 #[test]
-fn a_write_that_fails_breaks_its_promises_and_no_other() {
+fn a_write_that_fails_fails_its_answers_and_no_other() {
     let mut bench = Bench::new(Ack::Journaled);
     let first = bench.take(1).unwrap();
     let write = bench.ingest.begin_write().unwrap();
@@ -129,8 +129,8 @@ fn a_write_that_fails_breaks_its_promises_and_no_other() {
     let write = bench.ingest.begin_write().unwrap();
     let third = bench.take(3).unwrap();
     bench.end(write, Err(io::ErrorKind::StorageFull.into()));
-    assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
-    assert_eq!(bench.state(third), BROKEN);
+    assert_eq!((bench.state(first), bench.state(second)), (SAFE, FAILED));
+    assert_eq!(bench.state(third), FAILED);
     // What is durable goes to the writer, and from memory.
     assert_eq!(bench.handed_over(), [[1]]);
     let counted = (bench.counters.received.get(), bench.counters.shed.get());
@@ -142,7 +142,7 @@ fn a_write_that_fails_breaks_its_promises_and_no_other() {
     assert_eq!(bench.state(fourth), Poll::Pending);
     let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
-    assert_eq!(bench.state(fourth), KEPT);
+    assert_eq!(bench.state(fourth), SAFE);
 }
 
 #[test]
@@ -155,17 +155,17 @@ fn stored_waits_for_the_row_although_the_lane_fails_meanwhile() {
     let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Err(io::ErrorKind::StorageFull.into()));
     assert_eq!(bench.state(first), Poll::Pending);
-    assert_eq!(bench.state(second), BROKEN);
+    assert_eq!(bench.state(second), FAILED);
     let lanes: Vec<_> = bench
         .inbox
         .try_iter()
         .map(|work| match work {
             Work::Batch(sealed) => sealed.lane,
-            Work::Span(span) => span.lane,
+            Work::Span(span) => LaneHandle::Disk(span.lane),
         })
         .collect();
     lanes[0].set_stored(Position(1));
-    assert_eq!(bench.state(first), KEPT);
+    assert_eq!(bench.state(first), SAFE);
 }
 
 /// A name so long that a few groups fill a segment.
@@ -178,7 +178,7 @@ fn long_event(name: &str, value: u32) -> Event<'_> {
 }
 
 #[test]
-fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
+fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_after_it() {
     let mut bench = Bench::new(Ack::Journaled);
     let name = "n".repeat(1000);
     for _ in 0..4 {
@@ -193,14 +193,14 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
     for value in 0..4_000 {
         bench.ingest.take(long_event(&name, value)).unwrap();
     }
-    let second = bench.ingest.promise().unwrap();
+    let second = bench.ingest.ticket().unwrap();
     let full = io::ErrorKind::StorageFull.into();
     bench.ingest.take_report(DiskReport::Segment(Err(full)));
     bench.ingest.advance();
     assert!(bench.ingest.is_open(), "a write is under way");
     bench.end(late, Ok(()));
     assert!(!bench.ingest.is_open());
-    assert_eq!((bench.state(first), bench.state(second)), (KEPT, BROKEN));
+    assert_eq!((bench.state(first), bench.state(second)), (SAFE, FAILED));
     // The next lane begins with a head of its own.
     bench.open();
     bench.take(2).unwrap();
@@ -212,26 +212,26 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_behind_it() {
 }
 
 #[test]
-fn a_lane_that_lacks_events_is_closed_and_promises_no_row() {
+fn a_lane_that_lacks_events_is_closed_and_acknowledges_no_row() {
     let mut bench = Bench::new(Ack::Stored);
-    let promise = bench.take(1).unwrap();
+    let ticket = bench.take(1).unwrap();
     let write = bench.ingest.begin_write().unwrap();
     bench.end(write, Ok(()));
     let lane = bench.handed_over_lane();
     lane.set_damaged();
     lane.set_stored(Position(1));
-    assert_eq!(bench.state(promise), Poll::Pending);
+    assert_eq!(bench.state(ticket), Poll::Pending);
     bench.ingest.on_notify();
     assert!(!bench.ingest.is_open());
-    assert_eq!(bench.state(promise), BROKEN);
+    assert_eq!(bench.state(ticket), FAILED);
 }
 
 impl Bench {
     /// The lane of the only batch.
-    fn handed_over_lane(&mut self) -> Arc<LaneHandle> {
+    fn handed_over_lane(&mut self) -> Arc<DiskLane> {
         match self.inbox.try_recv().unwrap() {
             Work::Batch(sealed) => {
-                let lane = Arc::clone(&sealed.lane);
+                let lane = Arc::clone(sealed.lane.on_disk().unwrap());
                 sealed.give_back();
                 lane
             }

@@ -7,7 +7,7 @@ use crate::event::position::{LaneId, Position};
 /// The place behind the last record of a lane. After a failed write it is worth nothing: what a file
 /// holds then is not known, and must not be built on.
 #[derive(Debug)]
-pub struct Lane {
+pub struct LaneCursor {
     segment: SegmentId,
     segment_bytes: u64,
     /// Of the next record, in the segment.
@@ -16,7 +16,7 @@ pub struct Lane {
     position: Position,
 }
 
-impl Lane {
+impl LaneCursor {
     /// A new lane, at the start of its first segment.
     pub fn new(lane: LaneId, segment_bytes: u64, blocks: &mut Blocks) -> Self {
         let number = SegmentNumber(0);

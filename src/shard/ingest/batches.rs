@@ -1,0 +1,230 @@
+//! The open batch of a shard, and the work that waits until it may go to the writer.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
+use crate::event::{Event, UnixMillis};
+use crate::handoff::{Handoff, Span, Work};
+use crate::journal::lane_handle::{DiskLane, LaneHandle, MemoryLane};
+use crate::metrics::{Recorder, SealCause, ShardCounters};
+
+/// Batches under way with which a writer has enough to do: one being stored, one to follow.
+const BATCHES_AHEAD: usize = 2;
+
+/// The lane to which the events of the open batch belong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum PresentLane<'a> {
+    /// Nothing has to be durable before it is handed over.
+    Memory(&'a Arc<MemoryLane>),
+    /// What is handed over must lie before the position, up to which the lane is durable.
+    Disk(&'a Arc<DiskLane>, Position),
+}
+
+impl PresentLane<'_> {
+    fn handle(self) -> LaneHandle {
+        match self {
+            Self::Memory(lane) => LaneHandle::Memory(Arc::clone(lane)),
+            Self::Disk(lane, _) => LaneHandle::Disk(Arc::clone(lane)),
+        }
+    }
+
+    /// Whether the work may be handed over. What is left of a lane that was closed is durable.
+    fn allows(self, work: &Work) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Disk(lane, durable) => work.lane() != lane.id || work.end() <= durable,
+        }
+    }
+}
+
+/// Events on their way to the writer, in the order of their positions.
+#[derive(Debug)]
+pub(super) struct Batches {
+    counters: Rc<Recorder<ShardCounters>>,
+    handoff: Handoff,
+    open: Batch,
+    /// Position of the first event of the open batch.
+    open_first: Position,
+    /// Sealed, and not yet handed over because the journal has not synced it.
+    sealed: VecDeque<Work>,
+}
+
+impl Batches {
+    pub(super) fn new(counters: Rc<Recorder<ShardCounters>>, mut handoff: Handoff) -> Self {
+        #[expect(clippy::expect_used, reason = "a new handoff has made no batch yet")]
+        let open = handoff.empty_batch().expect("the first batch of a shard");
+        Self {
+            counters,
+            handoff,
+            open,
+            open_first: Position::START,
+            sealed: VecDeque::new(),
+        }
+    }
+
+    /// Appends the event at `position` to the open batch; one that is full by bytes is sealed first.
+    /// `false`: no empty batch is left.
+    pub(super) fn push(
+        &mut self,
+        event: Event<'_>,
+        position: Position,
+        lane: PresentLane<'_>,
+    ) -> bool {
+        if self.push_open(event, position) {
+            return true;
+        }
+        self.seal(SealCause::Bytes, lane);
+        self.push_open(event, position)
+    }
+
+    fn push_open(&mut self, event: Event<'_>, position: Position) -> bool {
+        if self.open.is_empty() {
+            self.open_first = position;
+        }
+        self.open.push(event).is_ok()
+    }
+
+    /// Whether the open batch holds as many events as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.is_full()
+    }
+
+    /// Whether no event is in the open batch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// When the oldest event of the open batch was appended.
+    pub(super) fn opened_at(&self) -> Option<Instant> {
+        self.open.opened_at()
+    }
+
+    /// Whether the writer would have to wait for work.
+    pub(super) fn is_writer_free(&mut self) -> bool {
+        self.handoff.under_way() < BATCHES_AHEAD
+    }
+
+    /// Seals the open batch and opens an empty one, if there is one.
+    pub(super) fn seal(&mut self, cause: SealCause, lane: PresentLane<'_>) {
+        if self.open.is_empty() {
+            return;
+        }
+        if let Some(empty) = self.handoff.empty_batch() {
+            self.replace_open(empty, lane.handle(), cause);
+            self.hand_over(Some(lane));
+        }
+    }
+
+    /// Queues the open batch, and opens `empty`.
+    fn replace_open(&mut self, empty: Batch, lane: LaneHandle, cause: SealCause) {
+        self.count_seal(cause);
+        let batch = std::mem::replace(&mut self.open, empty);
+        let work = Work::new(batch, self.open_first, lane, self.handoff.home());
+        self.sealed.push_back(work);
+    }
+
+    fn count_seal(&self, cause: SealCause) {
+        let events = self.open.len() as u64;
+        self.counters.add(|counters| counters.seals(cause), 1);
+        self.counters
+            .observe(|counters| &counters.batch_events, events, 1);
+    }
+
+    /// Queues events that the writer must read back from the journal.
+    pub(super) fn queue_span(&mut self, span: Span) {
+        self.sealed.push_back(Work::Span(span));
+    }
+
+    /// Hands over what may go, in order. `lane`: the one that is open, if one is.
+    pub(super) fn hand_over(&mut self, lane: Option<PresentLane<'_>>) {
+        while let Some(work) = self.sealed.front() {
+            if !lane.is_none_or(|lane| lane.allows(work)) {
+                return;
+            }
+            let Some(work) = self.sealed.pop_front() else {
+                return;
+            };
+            if let Err(back) = self.handoff.send(work) {
+                // The writer is gone and the process about to end, and what was taken stays pending;
+                // or there is no room, and the writer notifies the shard when it has stored something.
+                self.sealed.push_front(*back.0);
+                return;
+            }
+        }
+    }
+
+    /// Ends a lane of which everything before `durable` is durable: forgets what is not. Durable events
+    /// that are on disk alone begin at `spilled_from`.
+    pub(super) fn close_lane(
+        &mut self,
+        lane: &Arc<DiskLane>,
+        durable: Position,
+        spilled_from: Option<Position>,
+    ) {
+        self.cut_sealed(lane.id, durable);
+        let durable_of_open = durable.since(self.open_first);
+        self.open
+            .truncate(usize::try_from(durable_of_open).unwrap_or(usize::MAX));
+        // From memory where there is a batch to go on with: the disk that fails may not be read either.
+        let mut from = spilled_from.unwrap_or(durable);
+        if !self.open.is_empty() {
+            match self.handoff.empty_batch() {
+                Some(empty) => {
+                    let handle = LaneHandle::Disk(Arc::clone(lane));
+                    self.replace_open(empty, handle, SealCause::LaneClosed);
+                }
+                None => from = self.open_first,
+            }
+        }
+        self.open.clear();
+        if from < durable {
+            self.queue_span(Span {
+                lane: Arc::clone(lane),
+                from,
+                to: durable,
+            });
+        }
+    }
+
+    /// Forgets sealed events of `lane` that are not durable.
+    fn cut_sealed(&mut self, lane: LaneId, durable: Position) {
+        for work in std::mem::take(&mut self.sealed) {
+            if work.lane() != lane {
+                self.sealed.push_back(work);
+                continue;
+            }
+            match work.cut(durable) {
+                Ok(work) => self.sealed.push_back(work),
+                Err(Some(batch)) => self.handoff.keep(batch),
+                Err(None) => {}
+            }
+        }
+    }
+
+    /// Queues the open batch although no empty one may be left: nothing more is pushed.
+    pub(super) fn seal_last(&mut self, lane: PresentLane<'_>) {
+        if !self.open.is_empty() {
+            let unusable = self.open.without_memory();
+            self.replace_open(unusable, lane.handle(), SealCause::Drain);
+        }
+    }
+
+    /// Tells the writer that nothing more comes.
+    pub(super) fn end(&mut self) {
+        self.handoff.close();
+    }
+
+    /// Shows how much waits.
+    pub(super) fn publish_gauges(&mut self) {
+        let under_way = self.handoff.under_way() as u64;
+        let oldest = self.open.oldest_received_at().unwrap_or(UnixMillis(0));
+        let counters = &self.counters;
+        counters.set(|counters| &counters.batches_under_way, under_way);
+        counters.set(|counters| &counters.events_open, self.open.len() as u64);
+        counters.set(|counters| &counters.oldest_open_at, oldest.0);
+    }
+}

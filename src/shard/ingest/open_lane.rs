@@ -1,0 +1,208 @@
+//! The lane that a shard writes at present.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batches::PresentLane;
+use super::group_buffer::GroupBuffer;
+use crate::event::Event;
+use crate::event::position::Position;
+use crate::journal::blocks::Blocks;
+use crate::journal::disk_thread::{DiskOrder, DiskThread, REOPEN_AFTER, Write, Written};
+use crate::journal::lane_cursor::LaneCursor;
+use crate::journal::lane_handle::DiskLane;
+use crate::journal::quota::{JournalBound, LaneUsage};
+use crate::journal::segment::SEGMENT_BYTES;
+
+/// What a shard needs to open a lane: it outlives each of them.
+#[derive(Debug)]
+pub(super) struct LaneMaker {
+    pub(super) disk: DiskThread,
+    bound: JournalBound,
+}
+
+impl LaneMaker {
+    /// Asks for the first lane.
+    pub(super) fn new(disk: DiskThread, bound: JournalBound) -> Self {
+        let maker = Self { disk, bound };
+        maker.order(DiskOrder::Lane(Duration::ZERO));
+        maker
+    }
+
+    /// Has the disk thread do something. If it is gone, so is the process in a moment.
+    pub(super) fn order(&self, order: DiskOrder) {
+        if self.disk.order(order).is_err() {
+            log::debug!("the disk thread takes no order");
+        }
+    }
+}
+
+/// Whether the segment after the present one is there.
+#[derive(Debug)]
+enum NextSegment {
+    Unasked,
+    Asked,
+    Ready(Arc<File>),
+    /// The disk had no room; not asked for again at once.
+    Refused(Instant),
+}
+
+/// A lane that events are appended to.
+#[derive(Debug)]
+pub(super) struct OpenLane {
+    pub(super) maker: LaneMaker,
+    pub(super) lane: Arc<DiskLane>,
+    cursor: LaneCursor,
+    file: Arc<File>,
+    next_segment: NextSegment,
+    group: GroupBuffer,
+    usage: LaneUsage,
+    /// Position of the next event.
+    pub(super) next: Position,
+    /// Everything before is on the disk.
+    pub(super) durable: Position,
+    /// Where events began to be kept on disk alone, while no batch was free.
+    pub(super) spilled_from: Option<Position>,
+}
+
+impl OpenLane {
+    /// An empty lane with its first segment.
+    pub(super) fn new(maker: LaneMaker, lane: Arc<DiskLane>, file: Arc<File>) -> Self {
+        let mut blocks = Blocks::default();
+        let cursor = LaneCursor::new(lane.id, SEGMENT_BYTES, &mut blocks);
+        Self {
+            usage: LaneUsage::new(maker.bound.clone()),
+            maker,
+            lane,
+            cursor,
+            file,
+            next_segment: NextSegment::Unasked,
+            group: GroupBuffer::new(blocks),
+            next: Position::START,
+            durable: Position::START,
+            spilled_from: None,
+        }
+    }
+
+    pub(super) fn present(&self) -> PresentLane<'_> {
+        PresentLane::Disk(&self.lane, self.durable)
+    }
+
+    /// Whether another event may be appended.
+    pub(super) fn has_room(&mut self) -> bool {
+        let left = self.usage.left(self.lane.stored(), self.durable);
+        left >= self.group.bytes() && self.group.has_room()
+    }
+
+    /// Appends an event to the group that gathers.
+    pub(super) fn append(&mut self, event: Event<'_>) {
+        self.group.push(event);
+    }
+
+    /// Shows the other shards how many bytes this lane holds.
+    pub(super) fn publish_usage(&mut self) {
+        self.usage.left(self.lane.stored(), self.durable);
+        self.usage.publish();
+    }
+
+    /// Whether no write is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.group.is_idle()
+    }
+
+    /// Events that are not durable.
+    pub(super) fn unwritten(&self) -> u32 {
+        self.group.unwritten()
+    }
+
+    /// Whether a group can go to the disk now. Where it needs another segment, that is asked for.
+    pub(super) fn is_ready(&mut self) -> bool {
+        if !self.group.is_ready() {
+            return false;
+        }
+        let is_ready = self.fits() || matches!(self.next_segment, NextSegment::Ready(_));
+        self.ask_ahead();
+        is_ready
+    }
+
+    /// Whether the group that gathers has room in the present segment.
+    fn fits(&self) -> bool {
+        self.cursor.fits(self.group.record_bytes())
+    }
+
+    /// Asks for the next segment before it is needed.
+    fn ask_ahead(&mut self) {
+        let is_wanted = self.cursor.is_half_full() || !self.fits();
+        let is_unasked = match self.next_segment {
+            NextSegment::Unasked => true,
+            NextSegment::Refused(at) => at.elapsed() > REOPEN_AFTER || !self.fits(),
+            NextSegment::Asked | NextSegment::Ready(_) => false,
+        };
+        if is_wanted && is_unasked {
+            let number = self.cursor.next_segment();
+            let order = DiskOrder::Segment(Arc::clone(&self.lane), number);
+            if self.maker.disk.order(order).is_ok() {
+                self.next_segment = NextSegment::Asked;
+            }
+        }
+    }
+
+    /// The group that has gathered, to be written; the next one gathers. The write must be ended.
+    pub(super) fn begin_write(&mut self) -> Option<Write> {
+        if !self.is_ready() {
+            return None;
+        }
+        let fits = self.fits();
+        let mut blocks = self.group.lend_blocks()?;
+        if !fits
+            && let NextSegment::Ready(file) =
+                std::mem::replace(&mut self.next_segment, NextSegment::Unasked)
+        {
+            self.file = file;
+            self.cursor.go_to_next_segment(&mut blocks);
+        }
+        let (offset, bytes) = self.group.stage(&mut self.cursor, &mut blocks);
+        self.usage.write(bytes);
+        Some(Write {
+            file: Arc::clone(&self.file),
+            offset,
+            blocks,
+        })
+    }
+
+    /// Takes the blocks of a write back that is durable now.
+    pub(super) fn end_write(&mut self, blocks: Blocks) -> Written {
+        let written = self.group.end_write(blocks);
+        self.durable = self.durable.plus(written.events as usize);
+        self.usage.mark(self.durable);
+        written
+    }
+
+    /// Takes the blocks of a write back that failed: what of it is on the disk is not known.
+    pub(super) fn fail_write(&mut self, blocks: Blocks) {
+        self.group.end_write(blocks);
+    }
+
+    /// Takes in the segment that was asked for. Its failure is one of the lane only if it is needed now.
+    pub(super) fn add_segment(&mut self, made: io::Result<Arc<File>>) -> io::Result<()> {
+        match made {
+            Ok(file) => self.next_segment = NextSegment::Ready(file),
+            Err(fault) if self.fits() => {
+                log::debug!("lane {}: no segment more: {fault}", self.lane.id);
+                self.next_segment = NextSegment::Refused(Instant::now());
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// Writes no more to the lane, and asks for another after a while.
+    pub(super) fn close(mut self, reopen_after: Duration) -> LaneMaker {
+        self.usage.clear();
+        self.lane.set_end(self.durable);
+        self.maker.order(DiskOrder::Lane(reopen_after));
+        self.maker
+    }
+}
