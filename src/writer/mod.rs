@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use self::lanes::Lanes;
 use self::outage::Outage;
 use self::recovery::Recovery;
-use self::transaction::Attempt;
+use self::transaction::{Attempt, StoreTimes};
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
@@ -22,7 +22,7 @@ use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
-use crate::sink::{Fault, InsertTimes, PROVE_EVERY, Sink, SinkError};
+use crate::sink::{Fault, PROVE_EVERY, Sink, SinkError};
 
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
@@ -70,13 +70,6 @@ struct Storing {
     /// The process drains and the database fails: what is in a journal stays there.
     has_given_up: bool,
     used_at: Instant,
-}
-
-/// Where the time of a batch went.
-#[derive(Debug, Clone, Copy)]
-struct StoreTimes {
-    insert: InsertTimes,
-    commit: Duration,
 }
 
 /// A run of events of one lane.
@@ -388,12 +381,6 @@ impl Storing {
             commit_ms = millis(times.commit);
             "batch stored"
         );
-    }
-}
-
-impl StoreTimes {
-    fn sum(self) -> Duration {
-        self.insert.prepare + self.insert.execute + self.commit
     }
 }
 

@@ -1,12 +1,12 @@
 //! One attempt to store a run: one transaction, in which the lane's checkpoint moves with the rows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Run, StoreTimes, Storing};
+use super::{Run, Storing};
 use crate::event::position::Position;
 use crate::journal::lane_handle::LaneHandle;
 use crate::metrics::ErrorClass;
-use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
+use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, SinkError, Step};
 
 /// How an attempt ended that met no error.
 pub(super) enum Attempt {
@@ -16,6 +16,19 @@ pub(super) enum Attempt {
     Moved,
     /// The database lacks events before the run.
     Behind,
+}
+
+/// Where the time of a batch went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoreTimes {
+    pub(super) insert: InsertTimes,
+    pub(super) commit: Duration,
+}
+
+impl StoreTimes {
+    pub(super) fn sum(self) -> Duration {
+        self.insert.prepare + self.insert.execute + self.commit
+    }
 }
 
 impl Storing {

@@ -1,7 +1,10 @@
 //! A writer over a sink that fails as it is told to, and lanes in memory and on the disk.
 
+mod fault_injector;
+
 use std::cell::RefCell;
 
+use self::fault_injector::{Act, At, Database, FaultInjector, fault};
 use super::*;
 use crate::event::position::LaneId;
 use crate::event::{Event, NameRule};
@@ -11,156 +14,10 @@ use crate::journal::record::{append_event, begin_record};
 use crate::journal::segment::{SEGMENT_BYTES, segments};
 use crate::journal::storage::Disk;
 use crate::journal::test_writer::TestWriter;
-use crate::sink::{Checkpoint, Epoch, Inserted, Refused, Step};
-use std::collections::{HashMap, VecDeque};
+use crate::sink::{Checkpoint, Epoch};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
-
-/// Where something is scripted to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Open,
-    Insert,
-    Commit,
-}
-
-/// What happens there.
-#[derive(Debug, Clone)]
-enum Act {
-    Fail(SinkError),
-    /// The COMMIT happens, and its answer is lost.
-    LoseAnswer,
-    /// The server is replaced by an empty one.
-    Restore,
-    /// Another process adopts the lane.
-    Steal,
-    /// All goes well.
-    Nothing,
-}
-
-/// What the database holds, and what it was asked.
-#[derive(Debug, Default)]
-struct Database {
-    rows: Vec<String>,
-    checkpoints: HashMap<LaneId, Checkpoint>,
-    abandoned: usize,
-}
-
-/// Keeps rows in memory, fails by script, refuses names that start with `bad`.
-struct FaultInjector {
-    database: Arc<Mutex<Database>>,
-    script: VecDeque<(At, Act)>,
-    inserted: Vec<String>,
-    step: Option<Step>,
-}
-
-fn fault() -> Fault {
-    Fault {
-        code: None,
-        text: "injected".to_owned(),
-    }
-}
-
-impl FaultInjector {
-    fn act(&mut self, at: At) -> Result<(), SinkError> {
-        let is_next = self.script.front().is_some_and(|(place, _)| *place == at);
-        let act = if is_next {
-            self.script.pop_front().map_or(Act::Nothing, |(_, act)| act)
-        } else {
-            Act::Nothing
-        };
-        match act {
-            Act::Nothing => Ok(()),
-            Act::Fail(fault) => Err(fault),
-            Act::LoseAnswer => {
-                self.keep();
-                Err(SinkError::OutcomeUnknown(fault()))
-            }
-            Act::Restore => {
-                *self.database.lock().unwrap() = Database::default();
-                Err(SinkError::Reconnect(fault()))
-            }
-            Act::Steal => {
-                let checkpoints = &mut self.database.lock().unwrap().checkpoints;
-                checkpoints.values_mut().for_each(|lane| lane.epoch.0 += 1);
-                Ok(())
-            }
-        }
-    }
-
-    fn keep(&mut self) {
-        let mut database = self.database.lock().unwrap();
-        let step = self.step.unwrap();
-        database.rows.append(&mut self.inserted);
-        let moved = Checkpoint {
-            epoch: step.epoch,
-            position: step.new,
-        };
-        database.checkpoints.insert(step.lane, moved);
-    }
-}
-
-impl Sink for FaultInjector {
-    fn open(&mut self) -> Result<NameRule, SinkError> {
-        self.act(At::Open)?;
-        Ok(NameRule::SQLITE)
-    }
-
-    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
-        let checkpoints = &mut self.database.lock().unwrap().checkpoints;
-        let new = Checkpoint {
-            epoch: Epoch(0),
-            position: Position::START,
-        };
-        let checkpoint = checkpoints.entry(lane).or_insert(new);
-        checkpoint.epoch.0 += 1;
-        Ok(*checkpoint)
-    }
-
-    fn prove(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
-    fn insert(
-        &mut self,
-        batch: &Batch,
-        from: usize,
-        step: Step,
-        refused: &mut Refused,
-    ) -> Result<Inserted, SinkError> {
-        self.act(At::Insert)?;
-        let database = self.database.lock().unwrap();
-        let found = database.checkpoints.get(&step.lane).copied();
-        let wanted = Checkpoint {
-            epoch: step.epoch,
-            position: step.old,
-        };
-        if found != Some(wanted) {
-            return Ok(Inserted::Elsewhere(found));
-        }
-        self.step = Some(step);
-        for (index, event) in batch.events().enumerate().skip(from) {
-            if event.name.starts_with("bad") {
-                refused.insert(index, fault());
-            } else {
-                self.inserted.push(event.name.to_owned());
-            }
-        }
-        Ok(Inserted::Open(InsertTimes::default()))
-    }
-
-    fn commit(&mut self) -> Result<(), SinkError> {
-        self.act(At::Commit)?;
-        self.keep();
-        Ok(())
-    }
-
-    fn abandon(&mut self, _: &SinkError) {
-        self.inserted.clear();
-        self.database.lock().unwrap().abandoned += 1;
-    }
-}
 
 /// One process: a writer, its database, a data directory.
 struct Bench {
@@ -214,12 +71,7 @@ impl Bench {
         if let Some(found) = found {
             found_lanes.send(found).unwrap();
         }
-        let sink = FaultInjector {
-            database: Arc::clone(&self.database),
-            script: script.iter().cloned().collect(),
-            inserted: Vec::new(),
-            step: None,
-        };
+        let sink = FaultInjector::new(&self.database, script);
         let (counters, counted) = Recorder::new(WriterCounters::default());
         self.counters.borrow_mut().push(counted);
         let writer = Writer {

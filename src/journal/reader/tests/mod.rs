@@ -1,15 +1,15 @@
 //! Lanes on a real disk, cut and damaged on purpose.
 
+mod live_disk;
+
 use super::*;
 use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record};
 use crate::journal::storage::Disk;
 use crate::journal::test_writer::TestWriter;
-use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 const SEGMENT: u64 = 4096;
 
@@ -322,166 +322,4 @@ fn begins_at_the_oldest_event_that_is_left() {
     assert_eq!(from_oldest(), (second, Some(value), 1));
     spoil(directory.path(), 1, 60, &[0xAA; 8]);
     assert_eq!(from_oldest(), (0, Some(value + 3), 1));
-}
-
-/// A disk on which a lane is written while it is read. What the writer did is kept back and shown in
-/// steps: so many from the start, and so many more at one call of the reader.
-#[derive(Clone, Default)]
-struct LiveDisk(Arc<Mutex<Live>>);
-
-#[derive(Clone, Default)]
-struct Live {
-    files: BTreeMap<PathBuf, Vec<u8>>,
-    kept_back: VecDeque<Step>,
-    calls: usize,
-    /// The call at which the writer comes by, and the steps it then does.
-    burst: (usize, usize),
-}
-
-/// What a writer does to a file: bytes that appear at an offset.
-#[derive(Clone)]
-struct Step(PathBuf, usize, Vec<u8>);
-
-impl Live {
-    fn show(&mut self, steps: usize) {
-        let steps = steps.min(self.kept_back.len());
-        for Step(path, offset, bytes) in self.kept_back.drain(..steps) {
-            let content = self.files.entry(path).or_default();
-            content.resize(content.len().max(offset + bytes.len()), 0);
-            content[offset..offset + bytes.len()].copy_from_slice(&bytes);
-        }
-    }
-}
-
-impl LiveDisk {
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.0.lock().unwrap()
-    }
-
-    fn reader_calls(&self) -> MutexGuard<'_, Live> {
-        let mut live = self.live();
-        if live.calls == live.burst.0 {
-            let steps = live.burst.1;
-            live.show(steps);
-        }
-        live.calls += 1;
-        live
-    }
-}
-
-impl Storage for LiveDisk {
-    type File = (LiveDisk, PathBuf);
-
-    fn make_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Self::File> {
-        let file = (self.clone(), path.to_owned());
-        file.write_at(&[], 0).map(|()| file)
-    }
-
-    fn remove(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Self::File> {
-        let live = self.reader_calls();
-        let is_there = live.files.contains_key(path);
-        let file = is_there.then(|| (self.clone(), path.to_owned()));
-        file.ok_or(io::ErrorKind::NotFound.into())
-    }
-
-    fn names(&self, _: &Path) -> io::Result<Vec<String>> {
-        let live = self.reader_calls();
-        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        Ok(live.files.keys().map(name).collect())
-    }
-}
-
-impl StorageFile for (LiveDisk, PathBuf) {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let offset = usize::try_from(offset).unwrap();
-        // A reader may see the half of a write.
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        let steps = [(offset, first), (offset + first.len(), second)];
-        let steps = steps.map(|(offset, half)| Step(self.1.clone(), offset, half.to_vec()));
-        self.0.live().kept_back.extend(steps);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.write_at(&vec![0; usize::try_from(bytes).unwrap()], 0)
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let live = self.0.reader_calls();
-        let content = &live.files[&self.1];
-        let start = usize::try_from(offset).unwrap().min(content.len());
-        let length = bytes.len().min(content.len() - start);
-        bytes[..length].copy_from_slice(&content[start..start + length]);
-        Ok(length)
-    }
-}
-
-/// Reads `written` at every moment: with any number of its steps to be seen, when any number more comes
-/// at any call of the reader; and then the rest. Expects these values and damages each time.
-fn read_at_every_moment(written: &Live, lane: LaneId, values: &[u32], damages: &[(u64, u64)]) {
-    let all = written.kept_back.len();
-    for (shown, steps) in
-        (0..all).flat_map(|shown| (1..=all - shown).map(move |steps| (shown, steps)))
-    {
-        for call in 0.. {
-            let mut live = written.clone();
-            live.show(shown);
-            live.burst = (call, steps);
-            let disk = LiveDisk(Arc::new(Mutex::new(live)));
-            let mut reader = LaneReader::new(disk.clone(), Path::new("lane"), lane, Position(0));
-            let before = read_on(&mut reader).unwrap();
-            let is_over = disk.live().calls <= call;
-            disk.live().show(all);
-            let after = read_on(&mut reader).unwrap();
-            let moment = format!("{steps} steps after {shown}, at call {call}");
-            assert_eq!([before.0, after.0].concat(), values, "{moment}");
-            let said = before.1.iter().chain(&after.1);
-            let said: Vec<_> = said.map(|damage| (damage.from.0, damage.to.0)).collect();
-            assert_eq!((said.as_slice(), after.2), (damages, false), "{moment}");
-            if is_over {
-                break;
-            }
-        }
-    }
-}
-
-#[test]
-fn a_lane_that_is_written_meanwhile_is_not_taken_for_damaged() {
-    let lane = LaneId::random().unwrap();
-    let disk = LiveDisk::default();
-    // Two records in a segment, three segments.
-    let segment_bytes = (48 + 2 * STRIDE) as u64;
-    write_lane_on(disk.clone(), Path::new("lane"), lane, 5, segment_bytes);
-    let mut written = disk.live().clone();
-    read_at_every_moment(&written, lane, &(0..15).collect::<Vec<_>>(), &[]);
-
-    // And no more is taken for damaged than is: the first record.
-    let name = Path::new("lane").join(segment_name(SegmentNumber(0)));
-    let first = SEGMENT_HEAD_BYTES + RECORD_HEAD_BYTES;
-    for Step(_, _, bytes) in written
-        .kept_back
-        .iter_mut()
-        .filter(|step| step.0 == name && step.1 == 0)
-    {
-        if let Some(byte) = bytes.get_mut(first) {
-            *byte ^= 1;
-        }
-    }
-    read_at_every_moment(&written, lane, &(3..15).collect::<Vec<_>>(), &[(0, 3)]);
 }

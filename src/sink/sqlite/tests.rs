@@ -1,0 +1,183 @@
+//! A SQLite file that the tests look into through a connection of their own.
+
+use super::*;
+use crate::event::batch::BatchEvents;
+use crate::event::{Event, UnixMillis};
+
+fn batch(names: &[&str]) -> Batch {
+    let mut batch = Batch::new(BatchEvents::new(100).unwrap());
+    for (value, name) in (0..).zip(names) {
+        let received_at = UnixMillis(1_700_000_000_123);
+        batch
+            .push(Event {
+                name,
+                value,
+                received_at,
+            })
+            .unwrap();
+    }
+    batch
+}
+
+/// Inserts a batch of a lane of its own.
+fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
+    let lane = LaneId::random().unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+    let step = Step {
+        lane,
+        epoch,
+        old: position,
+        new: position.plus(batch.len()),
+    };
+    assert!(matches!(
+        sink.insert(batch, 0, step, refused),
+        Ok(Inserted::Open(_))
+    ));
+}
+
+#[test]
+fn what_is_stored_of_a_batch_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    sink.open().unwrap();
+    let lane = LaneId::random().unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+    let (old, new) = (position, position.plus(1));
+    let step = Step {
+        lane,
+        epoch,
+        old,
+        new,
+    };
+    let inserted = sink.insert(&batch(&["a", "b"]), 1, step, &mut Refused::new());
+    assert!(matches!(inserted, Ok(Inserted::Open(_))));
+    sink.commit().unwrap();
+    let connection = Connection::open(path).unwrap();
+    let names: Vec<String> = connection
+        .prepare("SELECT name FROM eventlog")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn a_step_is_taken_once_and_only_by_the_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
+    sink.open().unwrap();
+    let lane = LaneId::random().unwrap();
+    let first = sink.adopt(lane).unwrap();
+    assert_eq!(
+        first,
+        Checkpoint {
+            epoch: Epoch(1),
+            position: Position::START
+        }
+    );
+    let step = Step {
+        lane,
+        epoch: first.epoch,
+        old: Position(0),
+        new: Position(1),
+    };
+    let store = |sink: &mut SqliteSink, step| {
+        let inserted = sink
+            .insert(&batch(&["a"]), 0, step, &mut Refused::new())
+            .unwrap();
+        if let Inserted::Open(_) = inserted {
+            sink.commit().unwrap();
+            return None;
+        }
+        Some(inserted)
+    };
+    assert!(store(&mut sink, step).is_none());
+    let Some(Inserted::Elsewhere(Some(found))) = store(&mut sink, step) else {
+        panic!()
+    };
+    assert_eq!(
+        found,
+        Checkpoint {
+            epoch: Epoch(1),
+            position: Position(1)
+        }
+    );
+    let second = sink.adopt(lane).unwrap();
+    assert_eq!(
+        second,
+        Checkpoint {
+            epoch: Epoch(2),
+            position: Position(1)
+        }
+    );
+    let old_owner = Step {
+        old: Position(1),
+        new: Position(2),
+        ..step
+    };
+    assert!(store(&mut sink, old_owner).is_some());
+    assert!(
+        store(
+            &mut sink,
+            Step {
+                epoch: second.epoch,
+                ..old_owner
+            }
+        )
+        .is_none()
+    );
+}
+
+fn rows(connection: &Connection) -> Vec<(String, String, u32)> {
+    let mut statement = connection
+        .prepare("SELECT at, name, value FROM eventlog ORDER BY id")
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn stores_a_batch_and_abandons_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deep/er/eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    assert_eq!(sink.open(), Ok(NameRule::SQLITE));
+    insert(&mut sink, &batch(&["open", "😀"]), &mut Refused::new());
+    sink.commit().unwrap();
+    insert(&mut sink, &batch(&["lost"]), &mut Refused::new());
+    sink.abandon(&SinkError::Stop(Fault {
+        code: None,
+        text: String::new(),
+    }));
+    let stored = rows(&Connection::open(&path).unwrap());
+    let at = "2023-11-14 22:13:20".to_owned();
+    assert_eq!(
+        stored,
+        [(at.clone(), "open".to_owned(), 0), (at, "😀".to_owned(), 1)]
+    );
+}
+
+#[test]
+fn a_row_that_is_refused_does_not_keep_the_others_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    sink.open().unwrap();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER poison BEFORE INSERT ON eventlog WHEN NEW.name = 'bad'
+             BEGIN SELECT RAISE(ABORT, 'no bad names'); END",
+        )
+        .unwrap();
+    let mut refused = Refused::new();
+    insert(&mut sink, &batch(&["a", "bad", "b"]), &mut refused);
+    sink.commit().unwrap();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1]);
+    assert!(refused[&1].text.contains("no bad names"), "{refused:?}");
+    let names: Vec<_> = rows(&other).into_iter().map(|(_, name, _)| name).collect();
+    assert_eq!(names, ["a", "b"]);
+}
