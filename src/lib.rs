@@ -1,40 +1,53 @@
 //! hakaru collects events over HTTP and stores each one in MySQL.
 //!
-//! The life of an event, in the order of the modules: [`config`] says where events come in and where
-//! rows go; [`check`] tries that without serving. [`server`] starts one [`shard`] a core and the writers.
-//! A shard's [`listener`] accepts a [`connection`]; what it reads goes through [`http`], where the query
-//! of `GET /hakaru` becomes an [`event`]. [`keeping`] appends it to the shard's open [`batch`] and, where
-//! the promise asks for it, to the [`journal`]; the answer goes out when the promise holds. When the batch
-//! is full or old it is sealed and takes the [`handoff`] to a [`writer`], which moves the lane's checkpoint
-//! and stores the batch in a [`sink`] as one transaction, and sends its memory back. What the database
-//! refuses ends in the [`sink::dead_letters`]. What all of them count in [`metrics`] is told by [`admin`].
+//! The modules, in the order in which an event meets them:
+//!
+//! - [`cli`] reads the flags and variables into settings, and rejects what it cannot accept.
+//! - [`commands`] are everything but serving: checking a machine, reading a journal, reports.
+//! - [`server`] starts one shard per core and the writer threads, and drains them at the end.
+//! - [`shard`] accepts connections on one core. It keeps the batch that is still open, and answers
+//!   when an event is as safe as `--ack` says.
+//! - [`http`] finds the requests in the bytes of a connection, decodes `name` and `value`, and formats
+//!   the answers.
+//! - [`event`] is what a request becomes. It gets a position in its shard's lane and a place in the
+//!   open batch.
+//! - [`journal`] is the log on disk, one lane per shard. The events that arrive during one write are
+//!   written together by the next one.
+//! - [`handoff`] is the bounded queue that takes a sealed batch to its writer.
+//! - [`writer`] stores each batch in one transaction that also moves the checkpoint of the lane. It
+//!   reads back from the journal what the database does not have.
+//! - [`sink`] is the database, MySQL or SQLite. The rows that it refuses become
+//!   [dead letters](sink::dead_letters).
+//! - [`metrics`] counts the events and the time on each of these ways.
+//! - [`admin`] serves the metrics, the readiness and the status page.
+//! - [`os`] and [`units`] are used by all of them: calls to the system, and sizes and durations as text.
+//!
+//! They depend on each other in layers, see `docs/ARCHITECTURE.md`.
 
 pub mod cli;
+
 pub mod commands;
+
 pub mod server;
 
-// One core: from the socket to the open batch.
 pub mod shard;
-
-// From the handoff to the row.
-pub mod writer;
-
-pub mod admin;
-
-pub mod metrics;
-
-pub mod handoff;
-
-pub mod sink;
-
-pub mod journal;
 
 pub mod http;
 
-// What travels.
 pub mod event;
 
-// Thin walls to the system.
+pub mod journal;
+
+pub mod handoff;
+
+pub mod writer;
+
+pub mod sink;
+
+pub mod metrics;
+
+pub mod admin;
+
 pub mod os;
 
 pub mod units;

@@ -3,7 +3,7 @@
 //! A lane is one ordered log, a directory of [`segment`]s, written by one shard of one process under a
 //! lock. [`record`] has its bytes, [`lane_cursor`] and [`blocks`] say what is written where, [`disk_thread`] writes
 //! it, [`lane_handle`] is what all who know a lane share, [`reader`] reads it back, [`janitor`] finds lanes
-//! without an owner, notes how far each is stored and removes old ones, [`inspect`] shows them to people, [`storage`] is the disk below.
+//! without an owner, notes how far each is stored and removes old ones, `hakaru journal` shows them to people, [`storage`] is the disk below.
 
 pub mod blocks;
 mod bugs;
