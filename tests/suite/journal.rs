@@ -232,12 +232,29 @@ fn a_full_disk_is_answered_503_and_got_over() {
     database.stop();
     let mut answered = 0;
     let name = "n".repeat(255);
+    // Before each event, in the same read, a request whose answer looks like that to an event.
+    let head = "HEAD /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+    let event = format!(
+        "GET /hakaru?name={name}&value=1 HTTP/1.1\r\nHost: h\r\nOrigin: https://shop.example\r\n\r\n"
+    );
     let mut client = Client::connect(hakaru.address);
     loop {
-        let answer = client.get(&format!("/hakaru?name={name}&value=1"));
+        client.send(format!("{head}{event}").as_bytes());
+        assert_eq!(client.answer().status, 200, "HEAD waits for no event");
+        let answer = client.answer();
         if answer.status == 503 {
-            assert!(answer.field("Retry-After").is_some());
-            assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
+            for (name, value) in [
+                ("Retry-After", "1"),
+                ("Access-Control-Allow-Origin", "https://shop.example"),
+                ("Vary", "Origin"),
+                ("Connection", "close"),
+            ] {
+                assert_eq!(answer.field(name), Some(value), "{answer:?}");
+            }
+            let reason = answer.field("X-Hakaru-Reason").unwrap();
+            assert!(reason.starts_with("journal: "), "{reason}");
+            assert_eq!(answer.body, format!("{{\"error\":\"{reason}\"}}"));
+            assert!(client.is_closed());
             break;
         }
         answered += 1;
