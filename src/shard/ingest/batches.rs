@@ -66,26 +66,25 @@ impl Batches {
         }
     }
 
-    /// Appends the event at `position` to the open batch; one that is full by bytes is sealed first.
-    /// `false`: no empty batch is left.
-    pub(super) fn push(
+    /// Appends the event at `position` to the open batch. `false`: it is full by bytes.
+    #[inline]
+    pub(super) fn push(&mut self, event: Event<'_>, position: Position) -> bool {
+        if self.open.is_empty() {
+            self.open_first = position;
+        }
+        self.open.push(event).is_ok()
+    }
+
+    /// The same after sealing a batch that is full by bytes. `false`: no empty batch is left.
+    #[cold]
+    pub(super) fn push_to_next(
         &mut self,
         event: Event<'_>,
         position: Position,
         lane: PresentLane<'_>,
     ) -> bool {
-        if self.push_open(event, position) {
-            return true;
-        }
         self.seal(SealCause::Bytes, lane);
-        self.push_open(event, position)
-    }
-
-    fn push_open(&mut self, event: Event<'_>, position: Position) -> bool {
-        if self.open.is_empty() {
-            self.open_first = position;
-        }
-        self.open.push(event).is_ok()
+        self.push(event, position)
     }
 
     /// Whether the open batch holds as many events as it may.

@@ -27,13 +27,10 @@ pub(super) enum LaneState {
         is_failure_logged: bool,
     },
     /// Events are appended to the lane.
-    Open(Box<OpenLane>),
+    Open(OpenLane),
     /// The lane takes no event any more. It is closed when the write under way is back, for its blocks
     /// belong to the lane.
-    Failed {
-        lane: Box<OpenLane>,
-        fault: io::Error,
-    },
+    Failed { lane: OpenLane, fault: io::Error },
     /// The shard has drained.
     Ended,
 }
@@ -106,7 +103,7 @@ impl LaneState {
         *self = match std::mem::replace(self, Self::Ended) {
             Self::Opening { maker, .. } => {
                 log::debug!("lane {} is open", lane.id);
-                Self::Open(Box::new(OpenLane::new(maker, lane, file)))
+                Self::Open(OpenLane::new(maker, lane, file))
             }
             // Not asked for: the janitor finds it when this process has ended.
             other => other,

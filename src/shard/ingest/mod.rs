@@ -101,7 +101,9 @@ impl Ingest {
     pub fn take(&mut self, event: Event<'_>) -> Result<(), Shed> {
         let is_taken = match &mut self.lane {
             LaneState::Memory { lane, next } => {
-                let is_taken = self.batches.push(event, *next, PresentLane::Memory(lane));
+                let batches = &mut self.batches;
+                let is_taken = batches.push(event, *next)
+                    || batches.push_to_next(event, *next, PresentLane::Memory(lane));
                 if is_taken {
                     *next = next.plus(1);
                     self.counters.add(|counters| &counters.received, 1);
@@ -113,8 +115,10 @@ impl Ingest {
                 let is_taken = lane.has_room() && !self.waiters.is_stalled();
                 if is_taken {
                     lane.append(event);
+                    let batches = &mut self.batches;
                     if lane.spilled_from.is_none()
-                        && !self.batches.push(event, lane.next, lane.present())
+                        && !batches.push(event, lane.next)
+                        && !batches.push_to_next(event, lane.next, lane.present())
                     {
                         lane.spilled_from = Some(lane.next);
                     }
