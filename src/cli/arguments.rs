@@ -1,11 +1,33 @@
-//! The command line as clap reads it: texts, not yet checked.
+//! Every flag, variable and subcommand. Each setting stands once, with its names, its default and its meaning:
+//! help, messages, completions, the manual page and README's table are made of it.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
+use super::parsers::{
+    DataSourceSetting, Directory, Optional, Parsed, Refusal, admin_listen, batch_events, count,
+    duration, journal_limit, listen, log_filter, name_of, one_of,
+};
 use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::commands::journal::JournalQuestion;
+use crate::event::ack::Ack;
+use crate::event::batch::BatchEvents;
+use crate::os::io_driver::IoChoice;
+use crate::os::limits;
+use crate::os::logging::LogFormat;
+use crate::server::config::{AdminListen, Config};
+use crate::sink::dsn::DataSource;
+
+/// The shortest duration of what cannot be zero.
+pub(super) const DURATION_MIN: Duration = Duration::from_millis(1);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
 ///
@@ -15,164 +37,215 @@ use crate::commands::journal::JournalQuestion;
     name = "hakaru",
     version,
     max_term_width = 100,
-    args_override_self = true
-)]
-#[command(
-    after_help = "HAKARU_LOG filters log lines, as env_logger reads it: info, debug, hakaru::writer=debug, off"
+    args_override_self = true,
+    after_help = Variables::help()
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 
-    /// Where rows go: user:pass@tcp(host:port)/db?params, mysql://…, or sqlite:PATH
+    /// Database that stores the events: `user:pass@tcp(host:port)/db?params` as Go programs write it,
+    /// `mysql://…`, or `sqlite:PATH`
     #[arg(
         long,
         env = "HAKARU_DATASOURCENAME",
-        global = true,
         value_name = "DSN",
-        hide_env_values = true
+        hide_env_values = true,
+        default_value = "sqlite:hakaru-data/eventlog.db",
+        value_parser = DataSourceSetting
     )]
-    #[arg(default_value = "sqlite:hakaru-data/eventlog.db")]
-    pub(super) datasource: String,
+    pub(super) datasource: Parsed<DataSource>,
 
     /// Address and port to take requests on
     #[arg(
         long,
         env = "HAKARU_LISTEN",
         value_name = "HOST:PORT",
-        default_value = "0.0.0.0:8081"
+        default_value = "0.0.0.0:8081",
+        value_parser = listen()
     )]
-    pub(super) listen: String,
+    listen: Parsed<SocketAddr>,
 
-    /// Number of pinned event loops [default: all cores the process may use]
+    /// Number of event loops, each pinned to a core [default: all cores the process may use]
     #[arg(
         long,
         env = "HAKARU_CORES",
         value_name = "N",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = Optional(count(1024))
     )]
-    pub(super) cores: String,
+    cores: Parsed<Option<usize>>,
 
-    /// What a 200 promises: received (the event is in memory), journaled (on disk), stored (in the
-    /// database)
+    /// What a 200 promises: the event is in memory (`received`), on disk (`journaled`), or committed in
+    /// the database (`stored`)
     #[arg(
         long,
         env = "HAKARU_ACK",
         value_name = "PROMISE",
-        default_value = "journaled"
+        default_value = "journaled",
+        value_parser = one_of(&Ack::ALL)
     )]
-    pub(super) ack: String,
+    ack: Parsed<Ack>,
 
-    /// Directory for the journal and dead letters
+    /// Directory for the journal and dead letters; does not move the SQLite file
     #[arg(
         long,
         env = "HAKARU_DATA_DIR",
-        global = true,
         value_name = "DIR",
-        default_value = "hakaru-data"
+        default_value = "hakaru-data",
+        value_parser = Directory
     )]
-    pub(super) data_dir: OsString,
+    pub(super) data_dir: PathBuf,
 
-    /// Disk that events which are not stored may take before 503
+    /// Disk space that unstored events may take; when it is full, requests are answered 503
     #[arg(
         long,
         env = "HAKARU_JOURNAL_LIMIT",
         value_name = "SIZE",
-        default_value = "4GiB"
+        default_value = "4GiB",
+        value_parser = journal_limit()
     )]
-    pub(super) journal_limit: String,
+    journal_limit: Parsed<u64>,
 
     /// How long journal segments are kept after their events were stored
     #[arg(
         long,
         env = "HAKARU_JOURNAL_KEEP",
         value_name = "DURATION",
-        default_value = "10min"
+        default_value = "10min",
+        value_parser = duration(Duration::ZERO..=YEAR)
     )]
-    pub(super) journal_keep: String,
+    journal_keep: Parsed<Duration>,
 
-    /// A batch is handed over when it holds this many events …
+    /// Number of events at which a batch is handed to its writer
     #[arg(
         long,
         env = "HAKARU_BATCH_EVENTS",
         value_name = "N",
-        default_value = "5000"
+        default_value = "5000",
+        value_parser = batch_events()
     )]
-    pub(super) batch_events: String,
+    batch_events: Parsed<BatchEvents>,
 
-    /// … or when its oldest event is this old
+    /// Age of its oldest event at which a batch is handed to its writer, full or not
     #[arg(
         long,
         env = "HAKARU_LINGER",
         value_name = "DURATION",
-        default_value = "1s"
+        default_value = "1s",
+        value_parser = duration(DURATION_MIN..=HOUR)
     )]
-    pub(super) linger: String,
+    linger: Parsed<Duration>,
 
-    /// Most connections ever open to the database [default: one a core]
+    /// Most connections open to the database; more than one per core are not used [default: one per core]
     #[arg(
         long,
         env = "HAKARU_DB_CONNECTIONS",
         value_name = "N",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = Optional(count(10_000))
     )]
-    pub(super) db_connections: String,
+    db_connections: Parsed<Option<usize>>,
 
-    /// HTTP connections open at once [default: from the limit of open files]
+    /// Most HTTP connections open at once; others wait to be accepted [default: from the limit of open files]
     #[arg(
         long,
         env = "HAKARU_MAX_CONNECTIONS",
         value_name = "N",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = Optional(count(limits::CONNECTIONS_MAX))
     )]
-    pub(super) max_connections: String,
+    max_connections: Parsed<Option<usize>>,
 
     /// Longest time from SIGTERM to the exit
     #[arg(
         long,
         env = "HAKARU_DRAIN_TIMEOUT",
         value_name = "DURATION",
-        default_value = "30s"
+        default_value = "30s",
+        value_parser = duration(DURATION_MIN..=HOUR)
     )]
-    pub(super) drain_timeout: String,
+    drain_timeout: Parsed<Duration>,
 
-    /// Address and port of metrics, readiness and the status page, or off [default: 127.0.0.1:9081]
+    /// Address and port of metrics, readiness and the status page, or `off`
     #[arg(
         long,
         env = "HAKARU_ADMIN_LISTEN",
         value_name = "HOST:PORT",
-        default_value = "",
-        hide_default_value = true
+        default_value = "127.0.0.1:9081",
+        value_parser = admin_listen()
     )]
-    pub(super) admin_listen: String,
+    admin_listen: Parsed<AdminListen>,
 
-    /// Log lines as text or json [default: text on a terminal, else json]
+    /// Log lines on standard error as `text` or `json` [default: `text` on a terminal, else
+    /// `json`]
     #[arg(
         long,
         env = "HAKARU_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = Optional(one_of(&LogFormat::ALL))
     )]
-    pub(super) log_format: String,
+    log_format: Parsed<Option<LogFormat>>,
 
-    /// I/O driver: auto, io_uring, epoll
+    /// I/O driver: `io_uring`, `epoll`, or `auto`, which falls back from io_uring to epoll with a warning
+    /// that says why
     #[arg(
         long,
-        allow_hyphen_values = true,
-        hide_env_values = true,
         env = "HAKARU_IO",
         value_name = "DRIVER",
-        default_value = "auto"
+        default_value = "auto",
+        value_parser = one_of(&IoChoice::ALL)
     )]
-    pub(super) io: String,
+    io: Parsed<IoChoice>,
+}
+
+/// The settings that have a variable and no flag: no word of the command line is read into them.
+#[derive(Debug, Parser)]
+pub(super) struct Variables {
+    /// Which log lines are written, as env_logger filters them: `info`, `off`, `hakaru::writer=debug`;
+    /// `debug` shows each batch with its times
+    #[arg(env = "HAKARU_LOG", default_value = "info", value_parser = log_filter())]
+    log_filter: Parsed<String>,
+}
+
+impl Variables {
+    /// Reads the process's variables.
+    pub(super) fn read() -> Result<Self, clap::Error> {
+        Self::try_parse_from(["hakaru"])
+    }
+
+    /// Reads the text of the variable instead, as it would be set.
+    #[cfg(test)]
+    pub(super) fn of(log_filter: &str) -> Self {
+        Self::parse_from(["hakaru", log_filter])
+    }
+
+    /// What the help shows after the flags.
+    fn help() -> String {
+        let table = Self::command();
+        let line = |variable| {
+            let meaning = Arg::get_help(variable).cloned().unwrap_or_default();
+            format!("{}: {meaning}", name_of(Some(variable)))
+        };
+        let lines: Vec<_> = table.get_arguments().map(line).collect();
+        lines.join("\n")
+    }
+}
+
+/// Every setting, with its flag, variable, default and meaning.
+pub fn settings() -> Vec<Arg> {
+    let (flags, variables) = (Arguments::command(), Variables::command());
+    let settings = flags.get_arguments().chain(variables.get_arguments());
+    settings.cloned().collect()
 }
 
 impl Arguments {
-    /// Flags, variables and subcommands. A setting may stand before a subcommand and behind it.
+    /// Flags, variables and subcommands. A setting may stand before a subcommand and after it.
     pub(super) fn table() -> clap::Command {
         Self::command().mut_args(|setting| setting.global(true).help_heading("Settings"))
     }
@@ -182,6 +255,28 @@ impl Arguments {
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
         Self::from_arg_matches(&Self::table().try_get_matches_from(words)?)
+    }
+
+    /// The settings of serving.
+    pub(super) fn config(self, variables: Variables) -> Result<Config, Refusal> {
+        Ok(Config {
+            datasource: self.datasource?,
+            listen: self.listen?,
+            cores: self.cores?,
+            ack: self.ack?,
+            data_dir: self.data_dir,
+            batch_events: self.batch_events?,
+            journal_limit: self.journal_limit?,
+            journal_keep: self.journal_keep?,
+            linger: self.linger?,
+            db_connections: self.db_connections?,
+            max_connections: self.max_connections?,
+            drain_timeout: self.drain_timeout?,
+            admin_listen: self.admin_listen?,
+            log_format: self.log_format?,
+            log_filter: variables.log_filter?,
+            io: self.io?,
+        })
     }
 }
 

@@ -2,26 +2,21 @@
 
 mod arguments;
 mod documents;
+mod parsers;
 mod query_arguments;
 pub mod stdout;
-mod values;
 mod version_line;
-
-use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use self::arguments::{Arguments, Command};
-use self::values::{
-    ack, admin_listen, batch_events, data_dir, duration, io, listen, log_format, optional_count,
-    or_default, size,
-};
+pub use self::arguments::settings;
+pub use self::parsers::Refusal;
+
+use self::arguments::{Arguments, Command, Variables};
 use crate::commands::journal::{Inspection, JournalQuestion, Output};
 use crate::commands::reconcile::Reconciliation;
 use crate::commands::report::Report;
-use crate::os::limits;
 use crate::server::config::Config;
-use crate::sink::dsn;
 
 /// What the process is asked to do.
 #[derive(Debug)]
@@ -44,18 +39,8 @@ pub enum Invocation {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A setting has a value that it does not take.
-    #[error("{setting}: {value:?} is not accepted; {accepted}")]
-    Value {
-        /// Flag and variable.
-        setting: &'static str,
-        /// As written.
-        value: String,
-        /// What the setting takes.
-        accepted: String,
-    },
-    /// The datasource is wrong. Not quoted: it holds a password.
-    #[error("--datasource (HAKARU_DATASOURCENAME): {0}")]
-    DataSource(#[from] dsn::DsnError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The command line itself is wrong.
     #[error("{0}; see hakaru --help")]
     Arguments(String),
@@ -74,9 +59,8 @@ impl Invocation {
             read => read?,
         };
         let command = arguments.command.take();
-        let config = |arguments| -> Result<_, ConfigError> {
-            let log_filter = std::env::var("HAKARU_LOG").unwrap_or_default();
-            Ok(Box::new(read(arguments, log_filter)?))
+        let config = |arguments: Arguments| -> Result<_, ConfigError> {
+            Ok(Box::new(arguments.config(Variables::read()?)?))
         };
         let output = |json| if json { Output::Json } else { Output::Text };
         Ok(match command {
@@ -87,81 +71,18 @@ impl Invocation {
             }
             Some(Command::Man { names }) => Invocation::Print(documents::manual(&names)?),
             Some(Command::Journal { json, question }) => {
-                let inspection = Inspection::new(&data_dir(arguments.data_dir), output(json));
+                let inspection = Inspection::new(&arguments.data_dir, output(json));
                 Invocation::Inspect(inspection, question.into())
             }
             Some(Command::Report(given)) => {
-                Invocation::Report(given.read(arguments.datasource.parse()?)?)
+                Invocation::Report(given.report(arguments.datasource?)?)
             }
             Some(Command::Reconcile(given)) => {
-                let data_dir = data_dir(arguments.data_dir);
-                Invocation::Reconcile(given.read(arguments.datasource.parse()?, data_dir)?)
+                let datasource = arguments.datasource?;
+                Invocation::Reconcile(given.reconciliation(datasource, arguments.data_dir)?)
             }
         })
     }
-}
-
-/// The settings of serving.
-fn read(given: Arguments, log_filter: String) -> Result<Config, ConfigError> {
-    let default_filter = if log_filter.is_empty() {
-        "info".to_owned()
-    } else {
-        log_filter
-    };
-    if let Err(fault) = env_filter::Builder::new().try_parse(&default_filter) {
-        let accepted =
-            format!("accepted: a level or target=level, as env_logger reads it ({fault})");
-        return Err(ConfigError::Value {
-            setting: "HAKARU_LOG",
-            value: default_filter,
-            accepted,
-        });
-    }
-    Ok(Config {
-        // Not the default: a secret that was not set must not send rows to a local file.
-        datasource: given.datasource.parse()?,
-        listen: listen(&or_default("listen", &given.listen))?,
-        cores: optional_count("--cores (HAKARU_CORES)", &given.cores, 1024)?,
-        ack: ack(&or_default("ack", &given.ack))?,
-        data_dir: data_dir(given.data_dir),
-        batch_events: batch_events(&or_default("batch_events", &given.batch_events))?,
-        journal_limit: size(
-            "--journal-limit (HAKARU_JOURNAL_LIMIT)",
-            &or_default("journal_limit", &given.journal_limit),
-        )?,
-        journal_keep: duration(
-            "--journal-keep (HAKARU_JOURNAL_KEEP)",
-            &or_default("journal_keep", &given.journal_keep),
-            Duration::ZERO..=Duration::from_secs(365 * 24 * 3600),
-            "accepted: a duration such as 10min or 1h, 0 to 8760h",
-        )?,
-        linger: duration(
-            "--linger (HAKARU_LINGER)",
-            &or_default("linger", &given.linger),
-            Duration::from_millis(1)..=Duration::from_secs(3600),
-            "accepted: a duration such as 500ms or 1s, 1ms to 1h",
-        )?,
-        db_connections: optional_count(
-            "--db-connections (HAKARU_DB_CONNECTIONS)",
-            &given.db_connections,
-            10_000,
-        )?,
-        max_connections: optional_count(
-            "--max-connections (HAKARU_MAX_CONNECTIONS)",
-            &given.max_connections,
-            limits::CONNECTIONS_MAX,
-        )?,
-        drain_timeout: duration(
-            "--drain-timeout (HAKARU_DRAIN_TIMEOUT)",
-            &or_default("drain_timeout", &given.drain_timeout),
-            Duration::from_millis(1)..=Duration::from_secs(3600),
-            "accepted: a duration such as 500ms or 30s, 1ms to 1h",
-        )?,
-        admin_listen: admin_listen(&given.admin_listen)?,
-        log_format: log_format(&given.log_format)?,
-        log_filter: default_filter,
-        io: io(&or_default("io", &given.io))?,
-    })
 }
 
 impl From<clap::Error> for ConfigError {
@@ -171,7 +92,7 @@ impl From<clap::Error> for ConfigError {
             return Self::Help(fault);
         }
         let named = match fault.get(ContextKind::InvalidArg) {
-            // What was given may stand behind the name.
+            // What was given may stand after the name.
             Some(ContextValue::String(argument)) if argument.starts_with("--") => {
                 argument.split(['=', ' ']).next().unwrap_or_default()
             }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::TypedValueParser;
 
-use super::ConfigError;
-use super::values::{duration, optional_count, refused};
+use super::arguments::{DURATION_MIN, YEAR};
+use super::parsers::{Optional, Parsed, Refusal, count, duration, moment, setting};
 use crate::commands::journal::Output;
-use crate::commands::query::moment::{ACCEPTED, Moment, TimeSpan};
+use crate::commands::query::moment::{Moment, TimeSpan};
 use crate::commands::reconcile::{Expectation, Reconciliation};
 use crate::commands::report::{Format, Report};
 use crate::sink::dsn::DataSource;
@@ -24,16 +25,21 @@ const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Which {
     /// Only events received then or later: 2026-01-31T08:00:00Z, 2026-01-31, "2026-01-31 08:00" (in the
     /// time zone of `at`), or a time ago such as 15min, 1h, 7d
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = moment())]
+    from: Option<Parsed<Moment>>,
 
     /// Only events received before
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = moment())]
+    to: Option<Parsed<Moment>>,
 
     /// Longest time that the database may take for each question
-    #[arg(long, value_name = "DURATION", default_value = "1min")]
-    timeout: String,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1min",
+        value_parser = duration(DURATION_MIN..=LIMIT_MAX)
+    )]
+    timeout: Parsed<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -50,8 +56,8 @@ pub(super) struct ReportArguments {
     like: Option<String>,
 
     /// How many names are listed, those with the most events; the rest is summed
-    #[arg(long, value_name = "N", default_value = "20")]
-    top: String,
+    #[arg(long, value_name = "N", default_value = "20", value_parser = count(LISTED_MAX))]
+    top: Parsed<usize>,
 
     /// One JSON document; sums are decimal texts
     #[arg(long, conflicts_with = "csv")]
@@ -70,28 +76,40 @@ pub(super) struct ReconcileArguments {
         long,
         value_name = "N|FILE",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = expectation()
     )]
-    expected: String,
+    expected: Parsed<Expectation>,
 
     #[command(flatten)]
     which: Which,
 
     /// An event is late if its row was received further than this from its `at`
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    late: String,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1s",
+        value_parser = duration(Duration::ZERO..=YEAR)
+    )]
+    late: Parsed<Duration>,
 
     /// Rows of names that are not in the list are unexpected too
     #[arg(long)]
     strict: bool,
 
     /// Connections of the load generator: with a number, so many rows more than expected agree
-    #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
-    connections: String,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = Optional(count(1_000_000))
+    )]
+    connections: Parsed<Option<usize>>,
 
     /// How many of each kind are listed
-    #[arg(long, value_name = "N", default_value = "10")]
-    list: String,
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count(LISTED_MAX))]
+    list: Parsed<usize>,
 
     /// One JSON document
     #[arg(long)]
@@ -99,39 +117,25 @@ pub(super) struct ReconcileArguments {
 }
 
 impl Which {
-    fn span(&self) -> Result<TimeSpan, ConfigError> {
-        let moment = |setting, text: &Option<String>| -> Result<Option<Moment>, ConfigError> {
-            let Some(text) = text else {
-                return Ok(None);
-            };
-            let read = text.parse().ok().map(Some);
-            read.ok_or_else(|| refused(setting, text, ACCEPTED))
+    fn span_and_limit(self) -> Result<(TimeSpan, Duration), Refusal> {
+        let span = TimeSpan {
+            from: self.from.transpose()?,
+            to: self.to.transpose()?,
         };
-        Ok(TimeSpan {
-            from: moment("--from", &self.from)?,
-            to: moment("--to", &self.to)?,
-        })
-    }
-
-    fn limit(&self) -> Result<Duration, ConfigError> {
-        duration(
-            "--timeout",
-            &self.timeout,
-            Duration::from_millis(1)..=LIMIT_MAX,
-            "accepted: a duration such as 30s or 5min, 1ms to 24h",
-        )
+        Ok((span, self.timeout?))
     }
 }
 
 impl ReportArguments {
-    pub(super) fn read(self, datasource: DataSource) -> Result<Report, ConfigError> {
+    pub(super) fn report(self, datasource: DataSource) -> Result<Report, Refusal> {
+        let (span, limit) = self.which.span_and_limit()?;
         Ok(Report {
             datasource,
-            span: self.which.span()?,
-            limit: self.which.limit()?,
+            span,
+            limit,
             names: self.name,
             like: self.like,
-            top: optional_count("--top", &self.top, LISTED_MAX)?.unwrap_or(LISTED_MAX),
+            top: self.top?,
             format: match (self.json, self.csv) {
                 (true, _) => Format::Json,
                 (false, true) => Format::Csv,
@@ -142,44 +146,22 @@ impl ReportArguments {
 }
 
 impl ReconcileArguments {
-    pub(super) fn read(
+    pub(super) fn reconciliation(
         self,
         datasource: DataSource,
         data_dir: PathBuf,
-    ) -> Result<Reconciliation, ConfigError> {
-        let is_number = self.expected.bytes().all(|byte| byte.is_ascii_digit());
-        let expected = match self.expected.as_str() {
-            "" => {
-                let accepted =
-                    "accepted: a number of events, a file of them, or - for standard input";
-                return Err(refused("--expected", "", accepted));
-            }
-            "-" => Expectation::List(None),
-            digits if is_number => Expectation::Count(digits.parse().ok().ok_or_else(|| {
-                refused(
-                    "--expected",
-                    digits,
-                    "accepted: a number below 2^64; a file of that name is ./NUMBER",
-                )
-            })?),
-            path => Expectation::List(Some(path.into())),
-        };
-        let connections = optional_count("--connections", &self.connections, 1_000_000)?;
+    ) -> Result<Reconciliation, Refusal> {
+        let (span, limit) = self.which.span_and_limit()?;
         Ok(Reconciliation {
             datasource,
             data_dir,
-            expected,
-            span: self.which.span()?,
-            limit: self.which.limit()?,
-            late: duration(
-                "--late",
-                &self.late,
-                Duration::ZERO..=Duration::from_secs(365 * 24 * 3600),
-                "accepted: a duration such as 1s or 5min, 0 to 8760h",
-            )?,
+            expected: self.expected?,
+            span,
+            limit,
+            late: self.late?,
             is_strict: self.strict,
-            connections: connections.unwrap_or_default() as u64,
-            listed_max: optional_count("--list", &self.list, LISTED_MAX)?.unwrap_or_default(),
+            connections: self.connections?.unwrap_or_default() as u64,
+            listed_max: self.list?,
             output: if self.json {
                 Output::Json
             } else {
@@ -187,4 +169,20 @@ impl ReconcileArguments {
             },
         })
     }
+}
+
+fn expectation() -> impl TypedValueParser<Value = Parsed<Expectation>> {
+    setting(|text| match text.given {
+        "" => {
+            Err("accepted: a number of events, a file of them, or - for standard input".to_owned())
+        }
+        "-" => Ok(Expectation::List(None)),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse() {
+            Ok(count) => Ok(Expectation::Count(count)),
+            Err(_) => {
+                Err("accepted: a number below 2^64; a file of that name is ./NUMBER".to_owned())
+            }
+        },
+        path => Ok(Expectation::List(Some(path.into()))),
+    })
 }

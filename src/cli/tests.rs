@@ -1,14 +1,31 @@
 //! Settings as they are given, and what becomes of them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 use crate::event::ack::Ack;
 use crate::os::io_driver::IoChoice;
+use crate::os::logging::LogFormat;
+use crate::server::config::AdminListen;
 
-fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
-    let arguments = std::iter::once("hakaru").chain(arguments.iter().copied());
-    super::read(Arguments::read(arguments)?, String::new())
+fn arguments(words: &[&str]) -> Result<Arguments, ConfigError> {
+    let words = std::iter::once("hakaru").chain(words.iter().copied());
+    Ok(Arguments::read(words)?)
+}
+
+fn read(words: &[&str]) -> Result<Config, ConfigError> {
+    Ok(arguments(words)?.config(Variables::of(""))?)
+}
+
+fn report(words: &[&str]) -> Result<Report, ConfigError> {
+    let mut arguments = arguments(&[&["report"], words].concat())?;
+    match arguments.command.take() {
+        Some(Command::Report(given)) => Ok(given.report(arguments.datasource?)?),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -39,11 +56,89 @@ fn defaults_are_the_contract() {
 }
 
 #[test]
-fn an_empty_value_is_the_default() {
-    let config = read(&["--listen=", "--linger=", "--data-dir=", "--cores="]).unwrap();
-    assert_eq!(config.listen.to_string(), "0.0.0.0:8081");
-    assert_eq!(config.data_dir, PathBuf::from("hakaru-data"));
-    assert_eq!(config.linger, Duration::from_secs(1));
+fn an_empty_value_is_the_default_and_no_datasource() {
+    let unset = format!("{:?}", read(&[]).unwrap());
+    let flags = settings();
+    let flags = flags.iter().filter_map(clap::Arg::get_long);
+    for flag in flags.filter(|flag| *flag != "datasource") {
+        let empty = format!("--{flag}=");
+        let config = read(&[&empty]).unwrap();
+        assert_eq!(format!("{config:?}"), unset, "{flag}");
+    }
+    let error = read(&["--datasource="]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--datasource (HAKARU_DATASOURCENAME): no slash"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_admin_address_that_is_asked_for_is_not_the_default() {
+    let address = "127.0.0.1:9081".parse().unwrap();
+    for (words, expected) in [
+        (&[][..], AdminListen::Default(address)),
+        (&["--admin-listen="], AdminListen::Default(address)),
+        (&["--admin-listen=127.0.0.1:9081"], AdminListen::At(address)),
+        (&["--admin-listen=:9081"], AdminListen::At(address)),
+        (&["--admin-listen=off"], AdminListen::Off),
+    ] {
+        assert_eq!(read(words).unwrap().admin_listen, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn words_are_read_as_they_are_written() {
+    for ack in Ack::ALL {
+        assert_eq!(read(&[&format!("--ack={ack}")]).unwrap().ack, ack);
+    }
+    for io in IoChoice::ALL {
+        assert_eq!(read(&[&format!("--io={io}")]).unwrap().io, io);
+    }
+    for format in LogFormat::ALL {
+        let config = read(&[&format!("--log-format={format}")]).unwrap();
+        assert_eq!(config.log_format, Some(format));
+    }
+}
+
+#[test]
+fn the_last_of_a_repeated_flag_counts_and_settings_stand_before_and_after_a_command() {
+    let config = read(&["--linger=soon", "--linger=2s"]).unwrap();
+    assert_eq!(config.linger, Duration::from_secs(2));
+    for words in [
+        &["--cores=7", "check", "--linger=2s"][..],
+        &["check", "--cores=7", "--linger=2s"],
+        &["--cores=7", "--linger=2s", "check"],
+    ] {
+        let config = read(words).unwrap();
+        let given = (config.cores, config.linger);
+        assert_eq!(given, (Some(7), Duration::from_secs(2)), "{words:?}");
+    }
+}
+
+#[test]
+fn a_command_fails_only_over_what_it_uses() {
+    assert!(arguments(&["--linger=soon", "--datasource=", "journal", "list"]).is_ok());
+    assert!(report(&["--linger=soon", "--listen=nowhere"]).is_ok());
+    assert!(report(&["--datasource="]).is_err());
+}
+
+#[test]
+fn a_wrong_value_of_a_command_is_told_the_same_way() {
+    for (argument, accepted) in [
+        ("--from=noon", "accepted: 2026-01-31T08:00:00Z, "),
+        ("--to=", "now, or a time ago such as 15min"),
+        ("--timeout=25h", "1ms to 24h"),
+        ("--top=0", "accepted: a number, 1 to 100000"),
+    ] {
+        let (flag, value) = argument.split_once('=').unwrap();
+        let error = report(&[argument]).unwrap_err().to_string();
+        let start = format!("{flag}: {value:?} is not accepted; ");
+        assert!(
+            error.starts_with(&start) && error.contains(accepted),
+            "{error}"
+        );
+    }
+    assert_eq!(report(&["--top="]).unwrap().top, 20);
 }
 
 #[test]
@@ -64,6 +159,7 @@ fn a_wrong_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
             "HAKARU_BATCH_EVENTS",
             "1 to 100000",
         ),
+        ("--journal-keep=8761h", "HAKARU_JOURNAL_KEEP", "0s to 8760h"),
         ("--linger=0s", "HAKARU_LINGER", "1ms to 1h"),
         ("--linger=5", "HAKARU_LINGER", "500ms"),
         ("--db-connections=-1", "HAKARU_DB_CONNECTIONS", "1 to"),
@@ -83,11 +179,52 @@ fn a_wrong_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
 
 #[test]
 fn a_wrong_filter_is_refused() {
-    let arguments = Arguments::read(["hakaru"]).unwrap();
-    let error = super::read(arguments, "hakaru=loud".to_owned())
-        .unwrap_err()
-        .to_string();
+    let read = |filter| {
+        Arguments::read(["hakaru"])?
+            .config(Variables::of(filter))
+            .map_err(ConfigError::from)
+    };
+    let error = read("hakaru=loud").unwrap_err().to_string();
     assert!(error.starts_with("HAKARU_LOG: \"hakaru=loud\""), "{error}");
+    assert_eq!(read("hakaru=debug").unwrap().log_filter, "hakaru=debug");
+}
+
+#[test]
+fn what_could_hold_a_password_is_not_shown() {
+    let flags = settings();
+    for flag in flags.iter().filter_map(clap::Arg::get_long) {
+        if flag == "data-dir" {
+            continue;
+        }
+        let argument = format!("--{flag}=root:s3cret@tcp(h)d");
+        let error = read(&[&argument]).unwrap_err().to_string();
+        let named = error.starts_with(&format!("--{flag} (HAKARU"));
+        assert!(named && !error.contains("s3cret"), "{error}");
+    }
+    let filter = Variables::of("root=s3cret@tcp(h)d");
+    let arguments = arguments(&[]).unwrap();
+    let error = arguments.config(filter).unwrap_err().to_string();
+    assert!(error.starts_with("HAKARU_LOG: \"***\""), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+}
+
+#[test]
+fn a_text_that_is_not_utf_8_is_refused_by_name() {
+    for (argument, expected) in [
+        (
+            &b"--linger=\xff"[..],
+            "--linger (HAKARU_LINGER): \"\u{fffd}\" is not accepted",
+        ),
+        (
+            b"--datasource=\xff",
+            "--datasource (HAKARU_DATASOURCENAME): not UTF-8",
+        ),
+    ] {
+        let words = [OsStr::new("hakaru"), OsStr::from_bytes(argument)];
+        let arguments = Arguments::read(words).unwrap();
+        let error = arguments.config(Variables::of("")).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
 }
 
 #[test]

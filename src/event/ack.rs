@@ -13,6 +13,11 @@ pub enum Ack {
     Stored,
 }
 
+impl Ack {
+    /// From the weakest to the strongest.
+    pub const ALL: [Self; 3] = [Self::Received, Self::Journaled, Self::Stored];
+}
+
 impl fmt::Display for Ack {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

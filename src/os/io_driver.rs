@@ -29,6 +29,21 @@ pub enum IoChoice {
     Epoll,
 }
 
+impl IoChoice {
+    /// Each choice there is.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::IoUring, Self::Epoll];
+}
+
+impl fmt::Display for IoChoice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => out.write_str("auto"),
+            Self::IoUring => out.write_str("io_uring"),
+            Self::Epoll => out.write_str("epoll"),
+        }
+    }
+}
+
 /// The driver of every shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoDriver {

@@ -11,9 +11,6 @@ use crate::os::io_driver::IoChoice;
 use crate::os::logging::LogFormat;
 use crate::sink::dsn::DataSource;
 
-/// The address where the admin port is by default.
-pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:9081";
-
 /// Where the admin port is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminListen {

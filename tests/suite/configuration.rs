@@ -40,6 +40,10 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "HAKARU_DATASOURCENAME",
         ),
         (
+            Settings::datasource(""),
+            "--datasource (HAKARU_DATASOURCENAME): no slash",
+        ),
+        (
             Settings::sqlite().flag("root:s3cret@tcp(h:3306)/d"),
             "see hakaru --help",
         ),
@@ -63,6 +67,18 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn an_empty_variable_is_unset() {
+    let hakaru = Settings::sqlite()
+        .variable("HAKARU_CORES", "")
+        .variable("HAKARU_LINGER", "")
+        .variable("HAKARU_LOG", "")
+        .variable("HAKARU_LOG_FORMAT", "")
+        .start();
+    // Text on a terminal, else JSON: this is no terminal.
+    hakaru.wait_for_line("listening on");
 }
 
 #[test]

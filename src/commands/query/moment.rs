@@ -7,10 +7,6 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// What [`Moment`] is read from, for messages.
-pub const ACCEPTED: &str = "accepted: 2026-01-31T08:00:00Z, 2026-01-31, \"2026-01-31 08:00\" (in the time zone of `at`), now, \
-     or a time ago such as 15min, 1h, 7d";
-
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -20,8 +16,12 @@ pub enum Moment {
     Civil(DateTime),
 }
 
-/// The text is no moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The text is no [`Moment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "accepted: 2026-01-31T08:00:00Z, 2026-01-31, \"2026-01-31 08:00\" (in the time zone of `at`), now, \
+     or a time ago such as 15min, 1h, 7d"
+)]
 pub struct NotAMoment;
 
 impl FromStr for Moment {

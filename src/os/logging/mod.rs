@@ -2,6 +2,7 @@
 
 mod queue;
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
@@ -20,6 +21,20 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// Each format there is.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => out.write_str("text"),
+            Self::Json => out.write_str("json"),
+        }
+    }
 }
 
 /// Sends log lines to standard error, by a thread of their own, until the process ends; before it does,
