@@ -44,7 +44,7 @@ impl GroupBuffer {
 
     /// Whether another event fits into the record.
     pub(super) fn has_room(&self) -> bool {
-        self.record.len() + EVENT_BYTES_MAX <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX
+        self.record.len() <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - EVENT_BYTES_MAX
     }
 
     /// Appends an event to the group that gathers.

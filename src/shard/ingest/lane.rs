@@ -12,7 +12,9 @@ use crate::journal::disk_thread::{DiskReport, REOPEN_AFTER};
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
 
 /// Where the events of a shard are kept until they are stored.
+// A tag of its own: each event reads it, and one that is packed into a field costs more to read.
 #[derive(Debug)]
+#[repr(u8)]
 pub(super) enum LaneState {
     /// In memory alone: the lane is a name and positions.
     Memory {

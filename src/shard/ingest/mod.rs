@@ -26,7 +26,7 @@ use self::open_lane::LaneMaker;
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::event::{Event, Shed};
-use crate::handoff::{Handoff, Span};
+use crate::handoff::Handoff;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::{DiskOrder, DiskReport, DiskThread, Write, Written};
 use crate::journal::lane_handle::MemoryLane;
@@ -99,43 +99,44 @@ impl Ingest {
 
     /// Takes an event, or sheds it where a bound is reached.
     pub fn take(&mut self, event: Event<'_>) -> Result<(), Shed> {
-        let is_taken = match &mut self.lane {
-            LaneState::Memory { lane, next } => {
-                let batches = &mut self.batches;
-                let is_taken = batches.push(event, *next)
-                    || batches.push_to_next(event, *next, PresentLane::Memory(lane));
-                if is_taken {
-                    *next = next.plus(1);
-                    self.counters.add(|counters| &counters.received, 1);
-                }
-                is_taken
-            }
+        let batches = &mut self.batches;
+        match &mut self.lane {
             // It counts as received when it is on the disk: until then it may be answered 503.
             LaneState::Open(lane) => {
-                let is_taken = lane.has_room() && !self.waiters.is_stalled();
-                if is_taken {
-                    lane.append(event);
-                    let batches = &mut self.batches;
-                    if lane.spilled_from.is_none()
-                        && !batches.push(event, lane.next)
-                        && !batches.push_to_next(event, lane.next, lane.present())
-                    {
-                        lane.spilled_from = Some(lane.next);
-                    }
-                    lane.next = lane.next.plus(1);
+                if !lane.has_room() || self.waiters.is_stalled() {
+                    return self.shed();
                 }
-                is_taken
+                let position = lane.append(event);
+                if lane.spilled_from.is_none()
+                    && !batches.push(event, position)
+                    && !batches.push_to_next(event, position, lane.present())
+                {
+                    lane.spilled_from = Some(position);
+                }
             }
-            LaneState::Opening { .. } | LaneState::Failed { .. } | LaneState::Ended => false,
-        };
-        if !is_taken {
-            self.counters.add(|counters| &counters.shed, 1);
-            return Err(Shed);
+            LaneState::Memory { lane, next } => {
+                let is_taken = batches.push(event, *next)
+                    || batches.push_to_next(event, *next, PresentLane::Memory(lane));
+                if !is_taken {
+                    return self.shed();
+                }
+                *next = next.plus(1);
+                self.counters.add(|counters| &counters.received, 1);
+            }
+            LaneState::Opening { .. } | LaneState::Failed { .. } | LaneState::Ended => {
+                return self.shed();
+            }
         }
         if self.batches.is_full() {
             self.seal(SealCause::Count);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn shed(&self) -> Result<(), Shed> {
+        self.counters.add(|counters| &counters.shed, 1);
+        Err(Shed)
     }
 
     /// Seals the open batch, if an empty one is left to go on with.
@@ -179,13 +180,9 @@ impl Ingest {
     fn end_spill(&mut self) {
         if let Some(lane) = self.lane.open()
             && self.batches.is_empty()
-            && let Some(from) = lane.spilled_from.take()
+            && let Some(span) = lane.take_span()
         {
-            self.batches.queue_span(Span {
-                lane: Arc::clone(&lane.lane),
-                from,
-                to: lane.next,
-            });
+            self.batches.queue_span(span);
             self.batches.hand_over(Some(lane.present()));
         }
     }
@@ -339,13 +336,9 @@ impl Ingest {
             self.batches.seal_last(lane);
         }
         if let LaneState::Open(lane) | LaneState::Failed { lane, .. } = &mut self.lane
-            && let Some(from) = lane.spilled_from.take()
+            && let Some(span) = lane.take_span()
         {
-            self.batches.queue_span(Span {
-                lane: Arc::clone(&lane.lane),
-                from,
-                to: lane.next,
-            });
+            self.batches.queue_span(span);
         }
         self.batches.hand_over(self.lane.present());
         self.batches.end();

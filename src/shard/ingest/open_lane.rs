@@ -9,6 +9,7 @@ use super::batches::PresentLane;
 use super::group_buffer::GroupBuffer;
 use crate::event::Event;
 use crate::event::position::Position;
+use crate::handoff::Span;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::{DiskOrder, DiskThread, REOPEN_AFTER, Write, Written};
 use crate::journal::lane_cursor::LaneCursor;
@@ -92,13 +93,16 @@ impl OpenLane {
 
     /// Whether another event may be appended.
     pub(super) fn has_room(&mut self) -> bool {
-        let left = self.usage.left(self.lane.stored(), self.durable);
-        left >= self.group.bytes() && self.group.has_room()
+        self.group.has_room()
+            && self.group.bytes() <= self.usage.left(self.lane.stored(), self.durable)
     }
 
-    /// Appends an event to the group that gathers.
-    pub(super) fn append(&mut self, event: Event<'_>) {
+    /// Appends an event to the group that gathers. Gives its position.
+    pub(super) fn append(&mut self, event: Event<'_>) -> Position {
         self.group.push(event);
+        let position = self.next;
+        self.next = position.plus(1);
+        position
     }
 
     /// Shows the other shards how many bytes this lane holds.
@@ -196,6 +200,16 @@ impl OpenLane {
             Err(fault) => return Err(fault),
         }
         Ok(())
+    }
+
+    /// What was kept on disk alone, for the writer to read back. From now on events are kept in memory too.
+    pub(super) fn take_span(&mut self) -> Option<Span> {
+        let from = self.spilled_from.take()?;
+        Some(Span {
+            lane: Arc::clone(&self.lane),
+            from,
+            to: self.next,
+        })
     }
 
     /// Writes no more to the lane, and asks for another after a while.
