@@ -7,6 +7,7 @@ use hakaru::cli::stdout::standard_output;
 use hakaru::cli::{ConfigError, Invocation};
 use hakaru::commands::check;
 use hakaru::commands::reconcile::ReconcileError;
+use hakaru::os::printable::Printable;
 use hakaru::os::{logging, process_list};
 use hakaru::server;
 use hakaru::server::config::Config;
@@ -78,10 +79,6 @@ fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
 /// One line on standard error.
 fn complain(text: &str, code: u8) -> ExitCode {
     // With standard error closed there is nobody to tell; the exit code still does.
-    drop(writeln!(
-        std::io::stderr(),
-        "hakaru: {}",
-        text.replace('\n', " ")
-    ));
+    drop(writeln!(std::io::stderr(), "hakaru: {}", Printable(text)));
     ExitCode::from(code)
 }

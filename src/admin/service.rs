@@ -9,6 +9,7 @@ use crate::http::LIVENESS_PATH;
 use crate::http::conversation::Service;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Answer, Answers, Body, Status};
+use crate::os::printable::Printable;
 
 const PAGE: &[u8] = include_bytes!("page.html");
 
@@ -73,7 +74,11 @@ impl AdminService {
     fn document(&mut self, path: &str) -> Option<(Status, &'static str, Vec<u8>)> {
         let well = |trouble: Option<String>| match trouble {
             None => (Status::Ok, "ok\n".to_owned()),
-            Some(reason) => (Status::ServiceUnavailable, reason + "\n"),
+            // One line, whatever a database says: people read it in a terminal.
+            Some(reason) => (
+                Status::ServiceUnavailable,
+                format!("{}\n", Printable(reason)),
+            ),
         };
         let (status, fields, bytes) = match path {
             "/" => (Status::Ok, PAGE_FIELDS, PAGE.to_vec()),

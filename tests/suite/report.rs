@@ -278,6 +278,7 @@ fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
         !directory.path().join("eventlog.db").exists(),
         "it makes no file"
     );
+    is_fault(&report("sqlite:no\n\x1b[2Jfile"), "no\\n\\u{1b}[2Jfile");
     std::fs::write(directory.path().join("empty.db"), "").unwrap();
     is_fault(&report("sqlite:empty.db"), "no such table: eventlog");
 

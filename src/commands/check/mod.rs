@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use crate::commands::journal::Output;
+use crate::os::printable::Printable;
 use crate::os::process_list;
 use crate::server::config::Config;
 use crate::server::writer_count;
@@ -146,7 +147,7 @@ fn write_line(
         line.push_str(advice);
     }
     // One line a thing, whatever a database says.
-    writeln!(out, "{}", line.replace(['\n', '\r'], " "))
+    writeln!(out, "{}", Printable(line))
 }
 
 /// Bytes for people to read: the largest binary unit of which there is at least one, rounded down.
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_line_says_what_to_do() {
-        let found = Observation::new("two\nlines").warning("do this");
+        let found = Observation::new("two\nlines\x1b[2J").warning("do this");
         let text = |output| {
             let mut line = Vec::new();
             write_line(output, "a thing", &found, &mut line).unwrap();
@@ -174,10 +175,10 @@ mod tests {
         };
         assert_eq!(
             text(Output::Text),
-            "warning  a thing: two lines -> do this\n"
+            "warning  a thing: two\\nlines\\u{1b}[2J -> do this\n"
         );
         let line: serde_json::Value = serde_json::from_str(&text(Output::Json)).unwrap();
-        let expected = json!({"level": "warning", "thing": "a thing", "found": "two\nlines", "advice": "do this"});
+        let expected = json!({"level": "warning", "thing": "a thing", "found": "two\nlines\u{1b}[2J", "advice": "do this"});
         assert_eq!(line, expected);
     }
 

@@ -15,6 +15,7 @@ use crate::journal::janitor::lanes;
 use crate::journal::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
 use crate::journal::segment::{segment_name, segments};
 use crate::journal::storage::Disk;
+use crate::os::printable::Printable;
 
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;
@@ -150,7 +151,7 @@ impl Inspection {
                         "{lane}  {owned:5}  {segments:8}  {bytes:12}  {first:12}  {end:12}"
                     )?;
                     match contents.error {
-                        Some(error) => writeln!(out, "  {error}")?,
+                        Some(error) => writeln!(out, "  {}", Printable(error))?,
                         None => writeln!(out)?,
                     }
                 }
@@ -216,10 +217,10 @@ impl Inspection {
                     };
                     writeln!(out, "{lane}  {state}: {events} events{tail}")?;
                     for damage in &contents.damages {
-                        writeln!(out, "  {damage}")?;
+                        writeln!(out, "  {}", Printable(damage))?;
                     }
                     if let Some(error) = contents.error {
-                        writeln!(out, "  {error}")?;
+                        writeln!(out, "  {}", Printable(error))?;
                     }
                 }
                 Output::Json => {

@@ -9,6 +9,7 @@ use super::elsewhere::Unread;
 use crate::commands::query::QueryError;
 use crate::commands::query::moment::TimeRange;
 use crate::commands::query::terminal::Screen;
+use crate::os::printable::Printable;
 
 /// Columns of a terminal that a name may take.
 const NAME_WIDTH_MAX: usize = 48;
@@ -102,6 +103,8 @@ impl Answer {
     /// For people.
     pub(super) fn write_text(&self, out: &mut dyn Write, screen: Screen) -> Result<(), QueryError> {
         let (place, range, zone) = (&self.place, &self.range, &self.zone);
+        // A path, and what the database calls its times.
+        let (place, range, zone) = (Printable(place), Printable(range), Printable(zone));
         writeln!(out, "eventlog in {place}")?;
         writeln!(out, "{range}, times in the time zone {zone}")?;
         writeln!(out)?;
@@ -151,7 +154,7 @@ impl Answer {
             events,
         } = &self.unread;
         if let Some(path) = data_dir {
-            let path = path.display();
+            let path = Printable(path.display());
             writeln!(
                 out,
                 "there is no {path}: neither dead letters nor a journal were looked at (--data-dir)"

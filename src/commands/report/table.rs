@@ -9,6 +9,7 @@ use super::figures::Figures;
 use super::timeline::Timeline;
 use crate::commands::query::QueryError;
 use crate::commands::query::terminal::{Screen, padded};
+use crate::os::printable::Printable;
 
 /// Columns of a terminal that a name may take, so that bars have room.
 const NAME_WIDTH: std::ops::RangeInclusive<usize> = 12..=32;
@@ -32,6 +33,8 @@ pub(super) fn write(
     screen: Screen,
 ) -> Result<(), QueryError> {
     let (place, range, zone) = (&findings.place, &findings.range, &findings.zone);
+    // A path, and what the database calls its times.
+    let (place, range, zone) = (Printable(place), Printable(range), Printable(zone));
     writeln!(out, "eventlog in {place}")?;
     writeln!(out, "{range}, times in the time zone {zone}")?;
     let without_time = findings.total.without_time;

@@ -1,4 +1,7 @@
 //! Log lines: text for people, one JSON object a line for programs.
+//!
+//! Each line at info and above has the field `event`, a name of what happened. The sentence beside it may be
+//! reworded; the name stays, and docs/operating.md has all of them.
 
 mod queue;
 
@@ -8,11 +11,15 @@ use std::panic::PanicHookInfo;
 
 use env_logger::Target;
 use env_logger::fmt::{Formatter, WriteStyle};
-use log::kv::{self, VisitSource};
+use log::kv::{self, VisitSource, VisitValue};
 use log::{Level, Record};
 use serde_json::{Map, Value, json};
 
 pub use self::queue::LastLines;
+use super::printable::Printable;
+
+/// The field that names what happened.
+const EVENT: &str = "event";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +75,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         .map_or_else(|| "?".to_owned(), ToString::to_string);
     let text = panic.payload_as_str().unwrap_or("no message");
     let thread = std::thread::current();
-    log::error!(
-        "panic in {} at {place}: {text}",
-        thread.name().unwrap_or("a thread")
-    );
+    let thread = thread.name().unwrap_or("a thread");
+    log::error!(event = "panic", thread; "panic in {thread} at {place}: {text}");
 }
 
+/// Message and fields hold names that strangers sent and what a database said of them: they must not be able to
+/// write a line of their own.
 fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let level = out.default_level_style(record.level());
     let time = out.timestamp_millis();
@@ -81,18 +88,24 @@ fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         out,
         "{time} {level}{:<5}{level:#} {}",
         record.level(),
-        record.args()
+        Printable(record.args())
     )?;
-    let mut fields = Fields::default();
-    // Collecting into a map cannot fail.
-    drop(record.key_values().visit(&mut fields));
-    for (key, value) in fields.0 {
-        write!(out, " {key}={value}")?;
+    for (key, value) in fields(record) {
+        match value.as_str() {
+            Some(word) if is_word(word) => write!(out, " {key}={word}")?,
+            _ => write!(out, " {key}={}", Printable(value))?,
+        }
     }
     if let Some(place) = place(record) {
         write!(out, " ({place})")?;
     }
     writeln!(out)
+}
+
+/// Whether a text needs no quotes to be told from what stands beside it.
+fn is_word(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
+    !text.is_empty() && text.bytes().all(is_plain)
 }
 
 fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
@@ -102,14 +115,16 @@ fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         "level".to_owned(),
         json!(record.level().as_str().to_ascii_lowercase()),
     );
+    let mut fields = fields(record);
+    if let Some(event) = fields.shift_remove(EVENT) {
+        line.insert(EVENT.to_owned(), event);
+    }
     line.insert("message".to_owned(), json!(record.args().to_string()));
     line.insert("target".to_owned(), json!(record.target()));
     if let Some(place) = place(record) {
         line.insert("place".to_owned(), json!(place));
     }
-    let mut fields = Fields::default();
-    drop(record.key_values().visit(&mut fields));
-    line.append(&mut fields.0);
+    line.append(&mut fields);
     writeln!(out, "{}", Value::Object(line))
 }
 
@@ -121,18 +136,146 @@ fn place(record: &Record<'_>) -> Option<String> {
         .map(|(file, line)| format!("{file}:{line}"))
 }
 
-/// The fields of a line, numbers as numbers.
-#[derive(Default)]
+/// The fields of a line; those without a value, such as the code of an error that has none, are left out.
+fn fields(record: &Record<'_>) -> Map<String, Value> {
+    let mut fields = Fields(Map::new());
+    // Collecting into a map cannot fail.
+    drop(record.key_values().visit(&mut fields));
+    fields.0
+}
+
 struct Fields(Map<String, Value>);
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-        let value = match (value.to_u64(), value.to_f64()) {
-            (Some(number), _) => json!(number),
-            (None, Some(number)) => json!(number),
-            (None, None) => json!(value.to_string()),
-        };
-        self.0.insert(key.to_string(), value);
+        let mut field = Field(Value::Null);
+        value.visit(&mut field)?;
+        if !field.0.is_null() {
+            self.0.insert(key.to_string(), field.0);
+        }
         Ok(())
+    }
+}
+
+/// A value, numbers as numbers.
+struct Field(Value);
+
+impl<'kvs> VisitValue<'kvs> for Field {
+    fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
+        self.0 = json!(value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        self.0 = Value::Null;
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use log::Log;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of a warning, without its time.
+    fn written(format: LogFormat, message: &str, fields: &[(&str, kv::Value<'_>)]) -> String {
+        let out = Written::default();
+        let mut builder = env_logger::Builder::new();
+        builder
+            .filter_level(log::LevelFilter::Warn)
+            .target(Target::Pipe(Box::new(out.clone())));
+        match format {
+            LogFormat::Text => builder.format(text),
+            LogFormat::Json => builder.format(json),
+        };
+        let logger = builder.build();
+        let record = |message| {
+            let record = Record::builder()
+                .level(Level::Warn)
+                .target("hakaru")
+                .file(Some("src/a.rs"))
+                .line(Some(7))
+                .key_values(&fields)
+                .args(message)
+                .build();
+            logger.log(&record);
+        };
+        record(format_args!("{message}"));
+        String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_text_has_its_fields_after_the_message() {
+        let fields = [
+            ("event", kv::Value::from("rows_refused")),
+            ("events", kv::Value::from(3_u64)),
+            ("code", kv::Value::from(-5_i64)),
+            ("seconds", kv::Value::from(1.5)),
+            ("words", kv::Value::from("two words")),
+            ("none", kv::Value::null()),
+        ];
+        let line = written(LogFormat::Text, "3 events", &fields);
+        let (_, said) = line.split_once(' ').unwrap();
+        let expected = "WARN  3 events event=rows_refused events=3 code=-5 seconds=1.5 words=\"two words\" \
+                        (src/a.rs:7)\n";
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_line_of_json_has_the_name_of_what_happened_before_the_message() {
+        let fields = [
+            ("events", kv::Value::from(3_u64)),
+            ("event", kv::Value::from("rows_refused")),
+            ("none", kv::Value::null()),
+        ];
+        let line = written(LogFormat::Json, "a\nb", &fields);
+        let (_, said) = line.split_once(',').unwrap();
+        let expected = r#""level":"warn","event":"rows_refused","message":"a\nb","target":"hakaru","place":"src/a.rs:7","events":3}"#;
+        assert_eq!(said, format!("{expected}\n"));
+    }
+
+    #[test]
+    fn nobody_writes_a_line_of_his_own() {
+        let name = "a\n2026-01-31T08:00:00.000Z ERROR forged\u{1b}[2J\u{85}\u{2028}\u{202e}\u{7f}";
+        let fields = [("name", kv::Value::from(name))];
+        let line = written(LogFormat::Text, name, &fields);
+        let (said, end) = line.split_at(line.len() - 1);
+        assert_eq!(end, "\n");
+        assert!(!said.contains(|c: char| c.is_control()), "{said:?}");
+        assert!(!said.contains(['\u{2028}', '\u{202e}']), "{said:?}");
+        assert!(said.contains(" WARN  a\\n2026"), "{said}");
+        assert!(said.contains(" name=\"a\\n2026"), "{said}");
     }
 }
