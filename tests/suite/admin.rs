@@ -186,6 +186,20 @@ fn a_database_that_takes_no_writes_is_known_before_an_event_comes() {
 }
 
 #[test]
+fn the_reason_is_one_line_that_steers_no_terminal() {
+    let hakaru = Settings::datasource("sqlite:/proc/a\n\x1b[2J/eventlog.db").start();
+    let mut reason = String::new();
+    wait_until("it is noticed", || {
+        let health = get(&hakaru, "/sink-health");
+        reason = health.body;
+        health.status == 503 && reason.contains("/proc/")
+    });
+    assert!(reason.contains("/proc/a\\n\\u{1b}[2J"), "{reason:?}");
+    assert_eq!(reason.find(char::is_control), Some(reason.len() - 1));
+    hakaru.stop();
+}
+
+#[test]
 fn who_sheds_or_drains_is_not_ready() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)

@@ -291,6 +291,21 @@ fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
         assert_eq!((asked.code, asked.err.as_str()), (Some(0), ""), "{asked:?}");
         assert!(asked.out.contains("total"), "{asked:?}");
     }
+    // Whatever the file is called, in text; as it is in JSON.
+    let name = "a\n\x1b[2J.db";
+    std::fs::rename(
+        directory.path().join("eventlog.db"),
+        directory.path().join(name),
+    )
+    .unwrap();
+    let dsn = format!("sqlite:{name}");
+    for arguments in [&["report"][..], &["reconcile", "--expected", "0"]] {
+        let asked = ask(directory.path(), &dsn, arguments);
+        let first = asked.out.lines().next().unwrap();
+        assert_eq!(first, "eventlog in sqlite:a\\n\\u{1b}[2J.db", "{asked:?}");
+    }
+    let document = ask(directory.path(), &dsn, &["report", "--json"]).json();
+    assert_eq!(document["datasource"], dsn);
 }
 
 #[test]
