@@ -41,7 +41,7 @@ hakaru_start() {
 }
 
 # hakaru_logged DIRECTORY NAME: a figure of its last words.
-hakaru_logged() { sed -n "s/.*\"message\":\"ended\".*\"$2\":\([0-9]*\).*/\1/p" "$1/hakaru.log"; }
+hakaru_logged() { sed -n "s/.*\"event\":\"ended\".*\"$2\":\([0-9]*\).*/\1/p" "$1/hakaru.log"; }
 
 # hakaru_peak_mib: the most memory it has had so far.
 hakaru_peak_mib() { awk '/^VmHWM/ { printf "%.0f\n", $2 / 1024 }' "/proc/$HAKARU_PID/status"; }

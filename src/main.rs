@@ -46,7 +46,10 @@ fn serve(config: &Config) -> ExitCode {
         Err(fault) => return complain(&format!("start: {fault}"), FAULT),
     };
     if let Err(fault) = process_list::hide_passwords() {
-        log::warn!("a password given as a flag can be seen in the process list: {fault}");
+        log::warn!(
+            event = "password_visible";
+            "a password given as a flag can be seen in the process list: {fault}"
+        );
     }
     let ended = server::run(config, program);
     drop(last_lines);

@@ -55,10 +55,14 @@ pub fn start(listener: TcpListener, overview: Overview) -> io::Result<()> {
         .name("admin".to_owned())
         .spawn(move || {
             if let Err(fault) = serve(listener, overview) {
-                log::error!("the admin port is closed: {fault}; events are not affected");
+                log::error!(
+                    event = "admin_port_closed";
+                    "the admin port is closed: {fault}; events are taken and stored as before"
+                );
             }
         })?;
     log::info!(
+        event = "admin_listening", address:% = address;
         "admin port on {address}: /metrics, /ready, /sink-health, and a page at http://{address}/"
     );
     Ok(())

@@ -165,7 +165,11 @@ impl DiskLane {
         // A found lane that is read again, for a database that went back, ends where it did.
         let known = self.end.get_or_init(|| end);
         if *known != end {
-            log::error!("lane {}: ends at {}, not at {}", self.id, known.0, end.0);
+            log::error!(
+                event = "lane_end_changed", lane:% = self.id, end = known.0, found = end.0;
+                "lane {}: ended at position {} and is now said to end at {}; the first stands",
+                self.id, known.0, end.0
+            );
         }
     }
 

@@ -121,7 +121,10 @@ pub fn choose(choice: IoChoice, must_not_block: bool) -> Result<IoDriver, IoUrin
     match (probed, choice) {
         (Ok(flags), _) => Ok(IoDriver::IoUring(flags)),
         (Err(reason), IoChoice::Auto) => {
-            log::warn!("io_uring cannot be used, epoll takes its place: {reason}");
+            log::warn!(
+                event = "io_uring_unavailable";
+                "io_uring cannot be used, epoll takes its place: {reason}"
+            );
             Ok(IoDriver::Epoll)
         }
         (Err(reason), _) => Err(IoUringRefused(reason)),

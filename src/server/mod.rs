@@ -176,9 +176,16 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
         server.end_janitor();
     }
     let outcome = ended.and(drained);
-    if let Err(fault) = &outcome {
-        // Whoever reads the log by a program must see that events are lost.
-        log::error!("{fault}");
+    // Whoever reads the log by a program must see that events are lost.
+    match &outcome {
+        Ok(()) => {}
+        Err(fault @ ServerError::NotDrained { pending, .. }) => {
+            log::error!(event = "drain_timed_out", events = pending; "{fault}");
+        }
+        Err(fault @ ServerError::Aborted { pending, .. }) => {
+            log::error!(event = "drain_aborted", events = pending; "{fault}");
+        }
+        Err(fault) => log::error!(event = "thread_ended"; "{fault}"),
     }
     server.log_identity();
     outcome
@@ -197,27 +204,36 @@ impl Server {
             match self.notices.recv_timeout(patience) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Notice::Signal) => {
-                    log::info!("signal received: draining");
+                    log::info!(event = "signal_received"; "signal received: draining");
                     if let Some(successor) = &self.successor {
                         successor.end();
                     }
                     return Ok(End::Signal);
                 }
                 Ok(Notice::Reload) if self.successor.is_some() => {
-                    log::warn!("a successor is being started already: this SIGHUP starts no other");
+                    log::warn!(
+                        event = "reload_ignored";
+                        "a successor is being started already: this SIGHUP starts no other"
+                    );
                 }
                 Ok(Notice::Reload) if self.unannounced.is_some() => {
-                    log::warn!("this process does not serve yet: this SIGHUP starts no successor");
+                    log::warn!(
+                        event = "reload_ignored";
+                        "this process does not serve yet: this SIGHUP starts no successor"
+                    );
                 }
                 Ok(Notice::Reload) => self.successor = self.start_successor(),
                 Ok(Notice::Successor(Ok(()))) => {
                     if let Some(successor) = &self.successor {
-                        log::info!("process {} serves in our place: draining", successor.pid());
+                        log::info!(
+                            event = "successor_serves", pid = successor.pid().as_raw();
+                            "process {} serves in place of this one: draining", successor.pid()
+                        );
                     }
                     return Ok(End::Succeeded);
                 }
                 Ok(Notice::Successor(Err(why))) => {
-                    log::error!("there is no successor, and this process serves on: {why}");
+                    log::error!(event = "reload_failed"; "there is no successor, and this process serves on: {why}");
                     systemd::ready("takes events; the last reload failed");
                     self.successor = None;
                 }
@@ -245,7 +261,7 @@ impl Server {
         }
         if let Some(announcement) = self.unannounced.take() {
             self.stage.serve();
-            log::info!("{}", announcement.line);
+            log::info!(event = "listening", address:% = announcement.address; "{}", announcement.line);
             systemd::ready(&format!("takes events on {}", announcement.address));
             announcement.inherited.serves();
         }
@@ -262,13 +278,13 @@ impl Server {
         match Successor::start(&self.program, &self.sockets, tell) {
             Ok(successor) => {
                 log::info!(
-                    "SIGHUP: process {} is to serve in our place",
-                    successor.pid()
+                    event = "successor_started", pid = successor.pid().as_raw();
+                    "SIGHUP: process {} is to serve in place of this one", successor.pid()
                 );
                 Some(successor)
             }
             Err(fault) => {
-                log::error!("there is no successor, and this process serves on: {fault}");
+                log::error!(event = "reload_failed"; "there is no successor, and this process serves on: {fault}");
                 systemd::ready("takes events; the last reload failed");
                 None
             }
@@ -360,11 +376,12 @@ impl Server {
         let totals = self.metrics.totals();
         if self.is_journaled() && totals.pending() > 0 {
             log::info!(
-                "{} events stay in the journal for the next start",
-                totals.pending()
+                event = "events_left_in_journal", events = totals.pending();
+                "{} events stay in the journal for the next start", totals.pending()
             );
         }
         log::info!(
+            event = "ended",
             received = totals.received,
             recovered = totals.recovered,
             stored = totals.stored,

@@ -92,6 +92,7 @@ fn bind_admin(listen: AdminListen) -> io::Result<Option<TcpListener>> {
             Ok(listener) => Ok(Some(listener)),
             Err(fault) => {
                 log::warn!(
+                    event = "admin_port_unavailable", address:% = address;
                     "there is no admin port: {address}: {fault}; --admin-listen (HAKARU_ADMIN_LISTEN) \
                      gives it another address"
                 );

@@ -273,7 +273,10 @@ fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
     let connections = config.max_connections.unwrap_or(fit);
     if connections > fit {
         log::warn!(
-            "--max-connections {connections}: the limit of {open_files} open files allows {fit}"
+            event = "max_connections_too_high",
+            max_connections = connections, open_files, fit;
+            "--max-connections {connections}: the limit of {open_files} open files allows {fit}; beyond them \
+             accepting pauses"
         );
     }
     connections
@@ -342,7 +345,11 @@ fn start_writers(
             }
             Ok(_) => {}
             Err(_) => {
-                log::warn!("the database has not answered yet; events are taken in the meantime");
+                log::warn!(
+                    event = "database_not_answered";
+                    "the database has not answered within {DATABASE_PATIENCE:?}; events are taken, and stored \
+                     when it does"
+                );
                 break;
             }
         }
@@ -353,6 +360,7 @@ fn start_writers(
 fn log_bounds(config: &Config, cores: &[Core], writers: usize, connections: usize) {
     let bound = MemoryBound::new(cores.len(), writers, connections, config.batch_events);
     log::info!(
+        event = "bounds",
         connections_max = connections,
         database_connections_max = writers,
         batches_max = cores.len() * handoff::BATCHES_PER_SHARD,

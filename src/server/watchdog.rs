@@ -47,7 +47,11 @@ impl Watchdog {
             systemd::alive();
             self.heartbeats = heartbeats;
         } else {
-            log::error!("an event loop stands still: the watchdog is not fed");
+            log::error!(
+                event = "event_loop_stalled";
+                "an event loop has not turned for {every:?}: systemd is not told that the process is alive, \
+                 and restarts it if that goes on"
+            );
         }
         every
     }

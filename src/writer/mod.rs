@@ -245,7 +245,12 @@ impl Storing {
         let may_leave =
             is_journaled && self.writer.may_leave && !matches!(fault, SinkError::Retry(_));
         if may_leave && self.writer.draining.load(Ordering::Relaxed) {
-            log::warn!("left in the journal for the next start: {fault}");
+            log::warn!(
+                event = "storing_given_up", writer = self.writer.index, code = fault.fault().code;
+                "writer {}: the process drains and the database fails: {fault}; what is not stored stays in the \
+                 journal for the next start",
+                self.writer.index
+            );
             self.has_given_up = true;
             self.abandon(fault);
         } else {
@@ -301,9 +306,8 @@ impl Storing {
         self.writer.counters.set(|counters| &counters.connected, 1);
         if self.writer.name_rule.get() != rule {
             log::info!(
-                "the name column takes {} characters, {:?}",
-                rule.chars_max,
-                rule.repertoire
+                event = "name_rule_changed", characters = rule.chars_max;
+                "the name column takes {} characters, {:?}", rule.chars_max, rule.repertoire
             );
             self.writer.name_rule.set(rule);
         }

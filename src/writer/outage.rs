@@ -46,16 +46,23 @@ impl Outage {
         }
         let writer = self.writer;
         match fault {
-            SinkError::Stop(said) => {
-                log::error!(
-                    "writer {writer}: nothing can be stored until this is put right: {said}"
-                );
-            }
-            SinkError::OutcomeUnknown(said) => log::warn!(
-                "writer {writer}: the connection was lost during COMMIT ({said}); the checkpoint will \
-                 tell what became of the batch"
+            SinkError::Stop(said) => log::error!(
+                event = "storing_stopped", writer, code = said.code;
+                "writer {writer}: nothing can be stored until this is fixed: {said}; tried again by itself"
             ),
-            _ => log::warn!("writer {writer}: not stored, tried again: {fault}"),
+            SinkError::OutcomeUnknown(said) => log::warn!(
+                event = "commit_outcome_unknown", writer, code = said.code;
+                "writer {writer}: the connection was lost during COMMIT ({said}); the checkpoint will \
+                 tell whether the batch is stored"
+            ),
+            SinkError::Reconnect(said) => log::warn!(
+                event = "database_unreachable", writer, code = said.code;
+                "writer {writer}: not stored, tried again on a new connection: {said}"
+            ),
+            SinkError::Retry(said) => log::warn!(
+                event = "transaction_retried", writer, code = said.code;
+                "writer {writer}: not stored, tried again: {said}"
+            ),
         }
         self.logged = Some((Instant::now(), fault.clone()));
     }
@@ -68,7 +75,10 @@ impl Outage {
     pub(super) fn end(&mut self) {
         if let Some(since) = self.since.take() {
             let seconds = since.elapsed().as_secs_f64();
-            log::info!("writer {}: stores again, after {seconds:.1} s", self.writer);
+            log::info!(
+                event = "storing_resumed", writer = self.writer, seconds;
+                "writer {}: stores again, after {seconds:.1} s", self.writer
+            );
             self.logged = None;
             self.backoff = BACKOFF_MIN;
         }

@@ -11,7 +11,7 @@ use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
-use crate::journal::reader::{Filled, LaneReader, ReadError};
+use crate::journal::reader::{Damage, Filled, LaneReader, ReadError};
 use crate::journal::storage::Disk;
 
 /// How long to wait before a lane that could not be read is tried again.
@@ -189,7 +189,7 @@ impl Replay {
             Ok(Filled::More) => Progress::More,
             Ok(Filled::End { is_torn }) => self.end(storing, position, is_torn),
             Err(ReadError::Damage(damage)) => {
-                log::error!("lane {}: {damage}", self.lane.id);
+                log_damage(self.lane.id, &damage);
                 storing
                     .lanes
                     .of(&self.handle)
@@ -197,13 +197,16 @@ impl Replay {
                 Progress::More
             }
             Err(fault @ ReadError::Version { .. }) => {
-                log::error!("lane {}: left as it is: {fault}", self.lane.id);
+                log::error!(
+                    event = "lane_of_other_version", lane:% = self.lane.id;
+                    "lane {}: left as it is: {fault}", self.lane.id
+                );
                 Progress::Done
             }
             Err(fault @ ReadError::Io { .. }) => {
                 log::error!(
-                    "lane {}: {fault}; tried again in {READ_AGAIN_AFTER:?}",
-                    self.lane.id
+                    event = "journal_read_failed", lane:% = self.lane.id;
+                    "lane {}: {fault}; tried again in {READ_AGAIN_AFTER:?}", self.lane.id
                 );
                 self.reader = None;
                 Progress::Later
@@ -244,14 +247,14 @@ impl Replay {
             };
             // Lanes that were stored and are kept for a while are found too, and say nothing.
             let is_news = self.read > 0 || is_torn;
+            let level = if is_news {
+                log::Level::Info
+            } else {
+                log::Level::Debug
+            };
             log::log!(
-                if is_news {
-                    log::Level::Info
-                } else {
-                    log::Level::Debug
-                },
-                "lane {id}: recovered, {} events stored{tail}",
-                self.read
+                level, event = "lane_recovered", lane:% = id, events = self.read;
+                "lane {id}: recovered, {} events stored{tail}", self.read
             );
             self.lane.set_stored(position);
             self.lane.set_end(position);
@@ -263,11 +266,25 @@ impl Replay {
             return Progress::Later;
         }
         log::error!(
-            "lane {id}: the journal ends at {}; {} events that were in it are gone",
-            position.0,
-            to.since(position)
+            event = "lane_cut_short", lane:% = id, events = to.since(position);
+            "lane {id}: the journal ends at position {}; {} events that were in it are gone",
+            position.0, to.since(position)
         );
         storing.lanes.of(&self.handle).add_unreadable(position, to);
         Progress::Done
+    }
+}
+
+/// What is damaged is passed over, as the reader says.
+fn log_damage(lane: LaneId, damage: &Damage) {
+    match damage.to.since(damage.from) {
+        0 => log::error!(
+            event = "segment_head_unreadable", lane:% = lane;
+            "lane {lane}: {damage}"
+        ),
+        events => log::error!(
+            event = "events_unreadable", lane:% = lane, events;
+            "lane {lane}: {damage}"
+        ),
     }
 }

@@ -90,11 +90,12 @@ impl Storing {
         let lost = once.since(now);
         if lost > 0 {
             let remedy = if lane.on_disk().is_some() {
-                "storing them again from the journal"
+                "they are stored again from the journal, as far as it keeps them"
             } else {
                 "without a journal they cannot be stored again"
             };
             log::error!(
+                event = "database_lost_events", lane:% = lane.id(), events = lost;
                 "lane {}: the database has lost {lost} stored events, as one restored from a backup; \
                  {remedy}",
                 lane.id()
@@ -126,9 +127,10 @@ impl Storing {
             _ => {
                 let now = found.map_or(0, |found| found.epoch.0);
                 log::warn!(
-                    "lane {}: the epoch is {now} and ours was {}; it is made ours again",
-                    lane.id(),
-                    step.epoch.0
+                    event = "lane_epoch_changed", lane:% = lane.id(), epoch = now, own_epoch = step.epoch.0;
+                    "lane {}: its epoch in the database is {now} and not {}, as if another process stored it; it \
+                     is taken over again",
+                    lane.id(), step.epoch.0
                 );
                 self.lanes.of(lane).checkpoint = None;
                 Attempt::Moved
@@ -147,11 +149,6 @@ impl Storing {
         let Some((_, fault)) = new.first() else {
             return Ok(());
         };
-        log::warn!(
-            "writer {}: {} events are refused by the database and go to the dead letters: {fault}",
-            self.writer.index,
-            new.len(),
-        );
         let letters = new
             .iter()
             .map(|(index, fault)| (run.batch.event(*index), place(*index), fault));
@@ -162,6 +159,12 @@ impl Storing {
                 text: fault.to_string(),
             })
         })?;
+        log::warn!(
+            event = "dead_letters_written", writer = self.writer.index, lane:% = run.lane.id(),
+            events = new.len(), code = fault.code;
+            "writer {}: the database refused {} events, they are in the dead letters: {fault}",
+            self.writer.index, new.len()
+        );
         let state = self.lanes.of(run.lane);
         for (index, fault) in new {
             self.writer.counters.error(ErrorClass::Reject, &fault, 1);

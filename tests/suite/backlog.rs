@@ -31,7 +31,7 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
     // Nothing waits, whether the database can be asked or not.
     database.stop();
     let hakaru = start();
-    hakaru.wait_for_line("not stored, tried again");
+    hakaru.wait_for_event("database_unreachable");
     hakaru.wait_for_line("its owner is gone");
     assert_eq!(figure(&hakaru, "hakaru_events_pending"), 0.0);
     assert_eq!(figure(&hakaru, "hakaru_journal_bytes"), 0.0);
@@ -69,7 +69,7 @@ fn starts_without_the_database_do_not_fill_the_journal_with_empty_room() {
             .flag("--journal-limit=40MiB")
             .start();
         let mut client = Client::connect(hakaru.address);
-        hakaru.wait_for_line("not stored, tried again");
+        hakaru.wait_for_event("database_unreachable");
         assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
         hakaru.crash();
     }

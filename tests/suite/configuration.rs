@@ -116,7 +116,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
     let dsn = format!("root:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
     database.run("ALTER USER root@localhost IDENTIFIED BY ''");
     let hakaru = Settings::datasource(&dsn).flag("--cores=1").start();
-    let line = hakaru.wait_for_line("listening on");
+    let line = hakaru.wait_for_event("listening");
     let said = line["message"].as_str().unwrap();
     for words in [
         hakaru.address.to_string(),
@@ -129,7 +129,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
     ] {
         assert!(said.contains(&words), "{words}: {said}");
     }
-    let bounds = hakaru.wait_for_line("bounds");
+    let bounds = hakaru.wait_for_event("bounds");
     let count = |name: &str| bounds[name].as_u64().unwrap();
     let parts = ["batches", "journals", "writers", "connections"];
     let sum: u64 = parts

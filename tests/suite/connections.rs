@@ -61,7 +61,8 @@ fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
         .flag("--cores=1")
         .flag("--max-connections=1000")
         .start();
-    hakaru.wait_for_line("the limit of 64 open files");
+    let line = hakaru.wait_for_event("max_connections_too_high");
+    assert_eq!(line["open_files"], 64);
     let mut kept = Client::connect(hakaru.address);
     assert_eq!(kept.get("/ok").status, 200);
 

@@ -1,5 +1,6 @@
 //! One row that the database refuses neither blocks nor loses the others.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{Client, MariaDb, Settings, wait_until};
@@ -45,7 +46,7 @@ fn a_table_without_transactions_is_refused_with_what_to_do() {
          at datetime, name varchar(255) NOT NULL, value int unsigned) ENGINE=MyISAM",
     );
     let hakaru = Settings::mysql(&database).start();
-    let line = hakaru.wait_for_line("nothing can be stored until this is put right");
+    let line = hakaru.wait_for_event("storing_stopped");
     assert!(
         line["message"].as_str().unwrap().contains("ENGINE=InnoDB"),
         "{line}"
@@ -124,4 +125,61 @@ fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
         );
     }
     assert_eq!(database.count(), 297);
+}
+
+/// The last field `event` of a line of text, which stands after whatever its message holds.
+fn event(line: &str) -> &str {
+    let (_, name) = line.rsplit_once(" event=").expect(line);
+    name.split(' ').next().unwrap()
+}
+
+#[test]
+fn a_name_in_what_a_database_says_writes_no_line_of_the_log() {
+    let database = MariaDb::start();
+    let mut hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--io=epoll")
+        .flag("--linger=10ms")
+        .variable("HAKARU_LOG", "info")
+        .variable("HAKARU_LOG_FORMAT", "text")
+        .spawn();
+    wait_until("it listens", || hakaru.log().contains("event=listening"));
+    wait_until("there is a table", || {
+        !database
+            .query::<String>("SHOW TABLES LIKE 'eventlog'")
+            .is_empty()
+    });
+    database.run("ALTER TABLE eventlog ADD UNIQUE (name)");
+    let log = hakaru.log();
+    let (_, said) = log.split_once(" address=").unwrap();
+    let (_, said) = said.split_once(" address=").unwrap();
+    let address = said.split([' ', '\n']).next().unwrap();
+    let mut client = Client::connect(address.parse().unwrap());
+    let name = "%0A2026-01-31T08:00:00.000Z%20ERROR%20lost%20event=panic%1B[2J%C2%9B%E2%80%AE";
+    for _ in 0..2 {
+        let path = format!("/hakaru?name={name}&value=1");
+        assert_eq!(client.get(&path).status, 200);
+    }
+    wait_until("the second is refused", || {
+        hakaru.log().contains("event=dead_letters_written")
+    });
+    hakaru.signal(Signal::SIGTERM);
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+    let log = hakaru.log();
+    let events: Vec<_> = log.lines().map(event).collect();
+    let expected = [
+        "bounds",
+        "admin_listening",
+        "listening",
+        "dead_letters_written",
+        "signal_received",
+        "ended",
+    ];
+    assert_eq!(events, expected, "{log}");
+    let forged = "2026-01-31T08:00:00.000Z ERROR lost event=panic";
+    assert!(log.contains(&format!("'\\n{forged}")), "{log}");
+    // The server escapes ESC and CSI in a key itself; what it leaves is ours to escape.
+    assert!(log.contains("\\u{202e}' for key"), "{log}");
+    let is_steering = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!log.contains(is_steering), "{log:?}");
 }

@@ -22,7 +22,7 @@ fn what_was_taken_is_stored_before_the_end() {
             "nothing is handed over before its time"
         );
         hakaru.signal(signal);
-        hakaru.wait_for_line("draining");
+        hakaru.wait_for_event("signal_received");
         // A request that was on its way is answered, with the news that the connection ends.
         if let Some(last) = client.try_get("/hakaru?name=a&value=123") {
             assert_eq!(
@@ -46,7 +46,7 @@ fn all_answers_arrive_even_when_the_sender_goes_on() {
     client.send(request.repeat(300).as_bytes());
     assert_eq!(client.answer().status, 200);
     hakaru.signal(Signal::SIGTERM);
-    hakaru.wait_for_line("draining");
+    hakaru.wait_for_event("signal_received");
     let mut sender = client.try_clone();
     sender.send(request.as_bytes());
     let mut answers = 1;
@@ -104,7 +104,11 @@ fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
         (1, 0, 1)
     );
     let said = "not drained within 2s: 1 events are lost";
-    assert_eq!(hakaru.lines(said)[0]["level"], "error");
+    let line = hakaru.wait_for_event("drain_timed_out");
+    assert_eq!(
+        (&line["level"], &line["message"]),
+        (&"error".into(), &said.into())
+    );
     assert!(
         hakaru.log().contains(&format!("hakaru: {said}")),
         "{}",
@@ -127,7 +131,7 @@ fn a_second_signal_ends_at_once() {
         200
     );
     hakaru.signal(Signal::SIGTERM);
-    hakaru.wait_for_line("draining");
+    hakaru.wait_for_event("signal_received");
     hakaru.signal(Signal::SIGTERM);
     assert_eq!(hakaru.wait().code(), Some(1));
     assert_eq!(hakaru.identity().pending, 1);

@@ -102,7 +102,7 @@ fn one_busy_sender_keeps_nobody_out() {
 fn epoll_where_it_is_asked_for() {
     let hakaru = Settings::sqlite().flag("--io=epoll").start();
     assert!(
-        hakaru.wait_for_line("listening on")["message"]
+        hakaru.wait_for_event("listening")["message"]
             .as_str()
             .unwrap()
             .contains("epoll")
@@ -114,7 +114,7 @@ fn epoll_where_it_is_asked_for() {
 fn io_uring_where_it_is_asked_for() {
     let hakaru = Settings::sqlite().flag("--io=io_uring").start();
     assert!(
-        hakaru.wait_for_line("listening on")["message"]
+        hakaru.wait_for_event("listening")["message"]
             .as_str()
             .unwrap()
             .contains("io_uring")
@@ -125,14 +125,14 @@ fn io_uring_where_it_is_asked_for() {
 #[test]
 fn auto_falls_back_with_one_warning_that_says_why() {
     let hakaru = start_without_io_uring(Settings::sqlite()).listening();
-    let warnings = hakaru.lines("io_uring cannot be used");
+    let warnings = hakaru.events("io_uring_unavailable");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0]["message"].as_str().unwrap().contains("seccomp"),
         "{warnings:?}"
     );
     assert!(
-        hakaru.wait_for_line("listening on")["message"]
+        hakaru.wait_for_event("listening")["message"]
             .as_str()
             .unwrap()
             .contains("epoll")

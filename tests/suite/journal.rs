@@ -72,7 +72,7 @@ fn the_same_with_sqlite() {
     send(first.address, 0, 300);
     first.crash();
     let second = start();
-    second.wait_for_line("recovered, ");
+    second.wait_for_event("lane_recovered");
     second.stop();
     let rows = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
                 print(c.execute('select count(*), count(distinct value) from eventlog').fetchone())";
@@ -343,7 +343,7 @@ fn a_database_that_lost_its_tail_is_filled_up_again() {
     send(hakaru.address, 400, 410);
     wait_until("the tail is there again", || database.count() == 410);
     assert_eq!(values(&database), (0..410).collect::<Vec<_>>());
-    assert_eq!(hakaru.lines("the database has lost").len(), 1);
+    assert_eq!(hakaru.events("database_lost_events").len(), 1);
     let identity = hakaru.stop();
     assert_eq!((identity.received, identity.stored), (410, 410));
 }
@@ -364,7 +364,7 @@ fn an_idle_shard_notices_that_the_database_was_restored() {
     // Not one event more.
     wait_until("it is filled up again", || database.count() == 20);
     assert_eq!(values(&database), (0..20).collect::<Vec<_>>());
-    hakaru.wait_for_line("the database has lost 15 stored events");
+    assert_eq!(hakaru.wait_for_event("database_lost_events")["events"], 15);
     assert_eq!(hakaru.stop().stored, 20);
 }
 
@@ -439,7 +439,7 @@ fn a_lane_without_its_first_block_is_said_to_be_damaged_and_the_rest_of_it_store
     std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
     let hakaru = settings().start();
     database.resume();
-    hakaru.wait_for_line("events are unreadable");
+    hakaru.wait_for_event("events_unreadable");
     wait_until("the rest is stored", || database.count() > 0);
     let kept = values(&database);
     assert_eq!(kept, (40 - kept.len() as u32..40).collect::<Vec<_>>());
@@ -474,7 +474,7 @@ fn a_lane_that_was_taken_away_is_taken_back_and_its_events_are_stored_once() {
     wait_until("all is stored", || database.count() == 20);
     database.run("UPDATE hakaru.hakaru_checkpoint SET epoch = epoch + 1");
     send(hakaru.address, 20, 60);
-    hakaru.wait_for_line("it is made ours again");
+    hakaru.wait_for_event("lane_epoch_changed");
     wait_until("all is stored", || database.count() == 60);
     assert_eq!(values(&database), (0..60).collect::<Vec<_>>());
     hakaru.stop();

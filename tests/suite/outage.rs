@@ -43,7 +43,7 @@ fn a_database_that_is_stopped_and_started_under_load_gets_every_promised_event()
                 answered.load(Ordering::Relaxed) > before + 500
             });
             wait_until("the loss is noticed", || {
-                hakaru.lines("not stored, tried again").len() > round
+                hakaru.events("database_unreachable").len() > round
             });
             database.resume();
         }
@@ -66,7 +66,7 @@ fn a_database_that_is_down_at_the_start_is_waited_for() {
     database.stop();
     let hakaru = Settings::mysql(&database).start();
     assert_eq!(
-        hakaru.wait_for_line("not stored, tried again")["level"],
+        hakaru.wait_for_event("database_unreachable")["level"],
         "warn"
     );
     let mut client = Client::connect(hakaru.address);
@@ -81,7 +81,7 @@ fn a_database_that_is_down_at_the_start_is_waited_for() {
     }
     database.resume();
     wait_until("all is stored", || database.count() == 100);
-    hakaru.wait_for_line("stores again");
+    hakaru.wait_for_event("storing_resumed");
     assert_eq!(hakaru.stop().stored, 100);
 }
 
@@ -116,8 +116,11 @@ fn a_missing_right_is_said_and_waited_for() {
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
     let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
     let hakaru = Settings::datasource(&dsn).start();
-    let line = hakaru.wait_for_line("nothing can be stored until this is put right");
-    assert_eq!(line["level"], "error");
+    let line = hakaru.wait_for_event("storing_stopped");
+    assert_eq!(
+        (&line["level"], &line["code"]),
+        (&"error".into(), &1044.into())
+    );
     assert!(
         line["message"].as_str().unwrap().contains("error 1044"),
         "{line}"

@@ -64,17 +64,13 @@ fn reload(hakaru: &Hakaru) {
     let youngest = before.last().map_or(hakaru.pid() as i32, |&pid| pid);
     kill(Pid::from_raw(youngest), Signal::SIGHUP).unwrap();
     wait_until("a successor serves", || {
-        hakaru.lines("serves in our place: draining").len() == before.len() + 1
+        hakaru.events("successor_serves").len() == before.len() + 1
     });
 }
 
 /// How many have said their last word.
 fn drained(hakaru: &Hakaru) -> usize {
-    let lines = hakaru.lines("ended");
-    lines
-        .iter()
-        .filter(|line| line["message"] == "ended")
-        .count()
+    hakaru.events("ended").len()
 }
 
 /// Ends the youngest process, and waits until all have drained.
@@ -165,9 +161,9 @@ fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
         }
         hakaru.signal(Signal::SIGHUP);
         wait_until("it is said", || {
-            hakaru.lines("there is no successor").len() == number
+            hakaru.events("reload_failed").len() == number
         });
-        let line = &hakaru.lines("there is no successor")[number - 1];
+        let line = &hakaru.events("reload_failed")[number - 1];
         assert!(line["message"].as_str().unwrap().contains(why), "{line}");
         assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
     };
@@ -179,7 +175,7 @@ fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
     hakaru.signal(Signal::SIGHUP);
     wait_until("it is started", || hakaru.successors().len() == 3);
     hakaru.signal(Signal::SIGHUP);
-    hakaru.wait_for_line("this SIGHUP starts no other");
+    hakaru.wait_for_event("reload_ignored");
     assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
     hakaru.signal(Signal::SIGTERM);
     assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
@@ -325,7 +321,7 @@ fn a_process_on_epoll_is_not_made_to_block_by_its_successor() {
     let youngest = Pid::from_raw(hakaru.successors()[0]);
     on("io_uring");
     kill(youngest, Signal::SIGHUP).unwrap();
-    hakaru.wait_for_line("there is no successor");
+    hakaru.wait_for_event("reload_failed");
     assert_eq!(
         Client::connect(hakaru.address)
             .get("/hakaru?name=a&value=1")

@@ -77,10 +77,10 @@ fn trust_is_as_the_dsn_says() {
     assert!(found.contains("ok       encryption: TLSv1."), "{found}");
 
     let distrusting = Settings::datasource(&dsn("true")).start();
-    let line = distrusting.wait_for_line("nothing can be stored until this is put right");
+    let line = distrusting.wait_for_event("storing_stopped");
     assert!(line["message"].as_str().unwrap().contains("TLS"), "{line}");
     let plain = Settings::datasource(&dsn("false")).start();
-    let line = plain.wait_for_line("nothing can be stored until this is put right");
+    let line = plain.wait_for_event("storing_stopped");
     assert!(line["message"].as_str().unwrap().contains("1045"), "{line}");
 }
 
@@ -96,7 +96,7 @@ fn a_server_without_tls_is_used_plain_only_where_that_is_allowed() {
         database.dsn()
     )));
     let strict = Settings::datasource(&format!("{}?tls=skip-verify", database.dsn())).start();
-    let line = strict.wait_for_line("nothing can be stored until this is put right");
+    let line = strict.wait_for_event("storing_stopped");
     assert!(
         line["message"].as_str().unwrap().contains("no TLS"),
         "{line}"

@@ -96,7 +96,13 @@ impl Janitor {
     fn adopt(&self, known: &mut Vec<RetainedLane>, complained: &mut BTreeSet<LaneId>) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
-            Err(fault) => return log::warn!("{}: {fault}", self.journal.display()),
+            Err(fault) => {
+                return log::warn!(
+                    event = "journal_not_listed";
+                    "{}: {fault}; lanes of earlier processes are not looked for, tried again every second",
+                    self.journal.display()
+                );
+            }
         };
         // Of lanes that are gone nothing need be remembered.
         complained.retain(|id| found.contains(id));
@@ -111,7 +117,11 @@ impl Janitor {
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => {
                     if complained.insert(id) {
-                        log::warn!("lane {id} cannot be recovered: {fault}; tried again");
+                        log::warn!(
+                            event = "lane_takeover_failed", lane:% = id, code = fault.raw_os_error();
+                            "lane {id} of an earlier process cannot be taken over: {fault}; its events wait, tried \
+                             again every second"
+                        );
                     }
                 }
                 Ok(Some(lane)) => {
@@ -228,7 +238,11 @@ impl Janitor {
         *too_many = too_many.saturating_sub(1);
         match self.remove(lane) {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
-                log::warn!("{}: {fault}", lane.directory.display());
+                log::warn!(
+                    event = "lane_removal_failed", lane:% = lane.id, code = fault.raw_os_error();
+                    "lane {}, which is stored, cannot be removed: {}: {fault}; tried again after --journal-keep",
+                    lane.id, lane.directory.display()
+                );
                 // Not each second.
                 retained.done_since = None;
                 false
@@ -246,9 +260,9 @@ impl Janitor {
             let renamed = self.journal.join(format!("{DAMAGED_PREFIX}{}", lane.id));
             fs::rename(&lane.directory, &renamed)?;
             log::error!(
-                "lane {}: events are missing; what is left of it is kept as {}",
-                lane.id,
-                renamed.display()
+                event = "damaged_lane_kept", lane:% = lane.id;
+                "lane {}: events are missing on the disk; what is left of the lane is kept as {}",
+                lane.id, renamed.display()
             );
             return Ok(());
         }

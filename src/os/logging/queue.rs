@@ -54,7 +54,10 @@ fn write_lines(mut out: impl Write, lines: &Receiver<Vec<u8>>, counts: &Counts) 
         counts.done.fetch_add(1, Ordering::Release);
         let dropped = counts.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            log::warn!("{dropped} log lines were dropped: standard error is not read");
+            log::warn!(
+                event = "log_lines_dropped", lines = dropped;
+                "{dropped} log lines were dropped: standard error is not read fast enough"
+            );
         }
     }
 }

@@ -50,7 +50,10 @@ impl Inherited {
                     sockets.push((SocketUse::of(name, has_predecessor), socket));
                 }
                 Ok(None) => {}
-                Err(fault) => log::warn!("LISTEN_FDS: {name:?} is not used: {fault}"),
+                Err(fault) => log::warn!(
+                    event = "inherited_socket_unused", socket = name;
+                    "LISTEN_FDS: the socket {name:?} is not used: {fault}"
+                ),
             }
         }
         Ok(Self {
@@ -110,7 +113,10 @@ impl Inherited {
         if let Some(mut predecessor) = self.predecessor
             && let Err(fault) = predecessor.write_all(b"1")
         {
-            log::warn!("the predecessor cannot be told that we serve: {fault}");
+            log::warn!(
+                event = "predecessor_not_told";
+                "the process before this one cannot be told that this one serves: {fault}"
+            );
         }
     }
 }

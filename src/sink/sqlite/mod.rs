@@ -106,7 +106,7 @@ impl SqliteSink {
         }
         if matches!(self.path.try_exists(), Ok(false)) {
             // A path that was mistyped is best noticed now.
-            log::info!("{} is new", self.path.display());
+            log::info!(event = "sqlite_created"; "the database {} is new", self.path.display());
         }
         let connection = Connection::open(&self.path).map_err(classify)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;

@@ -172,22 +172,18 @@ pub struct Hakaru {
 impl Hakaru {
     /// Waits until it listens, and learns where.
     pub fn listening(mut self) -> Self {
-        let line = self.wait_for_line("listening on ");
-        let words = line["message"]
-            .as_str()
-            .unwrap()
-            .strip_prefix("listening on ")
-            .unwrap();
-        self.address = words.split(' ').next().unwrap().parse().unwrap();
+        self.address = self.wait_for_address("listening");
         self
     }
 
     /// Where its admin port is.
     pub fn admin(&self) -> SocketAddr {
-        let line = self.wait_for_line("admin port on ");
-        let said = line["message"].as_str().unwrap();
-        let address = said.strip_prefix("admin port on ").unwrap();
-        address.split(": ").next().unwrap().parse().unwrap()
+        self.wait_for_address("admin_listening")
+    }
+
+    fn wait_for_address(&self, event: &str) -> SocketAddr {
+        let line = self.wait_for_event(event);
+        line["address"].as_str().unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -204,33 +200,48 @@ impl Hakaru {
         self.log.lock().unwrap().join("\n")
     }
 
+    fn lines_with(&self, is_wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let log = self.log.lock().unwrap();
+        let lines = log
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines.filter(is_wanted).collect()
+    }
+
+    fn wait_for(&self, wanted: &str, found: impl Fn() -> Vec<Value>) -> Value {
+        let start = Instant::now();
+        loop {
+            if let Some(first) = found().into_iter().next() {
+                return first;
+            }
+            let log = self.log();
+            assert!(
+                start.elapsed() < DEADLINE,
+                "{wanted:?} was not logged, but:\n{log}"
+            );
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     /// Log lines whose message holds `text`.
     pub fn lines(&self, text: &str) -> Vec<Value> {
-        let log = self.log.lock().unwrap();
-        let parsed = log
-            .iter()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        parsed
-            .filter(|line| {
-                line["message"]
-                    .as_str()
-                    .is_some_and(|said| said.contains(text))
-            })
-            .collect()
+        let said = |line: &Value| line["message"].as_str().map(|said| said.contains(text));
+        self.lines_with(|line| said(line) == Some(true))
     }
 
     /// The first log line whose message holds `text`, when it comes.
     pub fn wait_for_line(&self, text: &str) -> Value {
-        let start = Instant::now();
-        while self.lines(text).is_empty() {
-            let log = self.log();
-            assert!(
-                start.elapsed() < DEADLINE,
-                "{text:?} was not logged, but:\n{log}"
-            );
-            thread::park_timeout(Duration::from_millis(10));
-        }
-        self.lines(text).remove(0)
+        self.wait_for(text, || self.lines(text))
+    }
+
+    /// Log lines of the event `name`, see docs/operating.md.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.lines_with(|line| line["event"] == name)
+    }
+
+    /// The first log line of the event `name`, when it comes.
+    pub fn wait_for_event(&self, name: &str) -> Value {
+        self.wait_for(name, || self.events(name))
     }
 
     /// Ends it as a crash does.
@@ -257,15 +268,8 @@ impl Hakaru {
 
     /// Process ids of all that were to serve in its place, in order.
     pub fn successors(&self) -> Vec<i32> {
-        let lines = self.lines("SIGHUP: process ");
-        let pid = |line: &Value| {
-            let said = line["message"].as_str()?;
-            said.strip_prefix("SIGHUP: process ")?
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        };
+        let lines = self.events("successor_started");
+        let pid = |line: &Value| line["pid"].as_i64().and_then(|pid| pid.try_into().ok());
         lines.iter().filter_map(pid).collect()
     }
 
@@ -296,7 +300,7 @@ impl Hakaru {
 
     /// The line that says what became of every event.
     pub fn identity(&self) -> Identity {
-        let line = self.lines("ended").pop().expect("the identity line");
+        let line = self.events("ended").pop().expect("the identity line");
         let count = |name: &str| line[name].as_u64().unwrap();
         let identity = Identity {
             received: count("received"),
