@@ -11,16 +11,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines in src/shard, which get these names when that folder is written anew; then this list goes.
-const PENDING: [(&str, &str); 6] = [
-    ("accepting_paused", "warn"),
-    ("connections_cut", "warn"),
-    ("events_shed", "warn"),
-    ("journal_write_failed", "error"),
-    ("listener_closed", "error"),
-    ("notifier_failed", "warn"),
-];
-
 /// What a line begins with, and its level. `log::log!` chooses between this level and a lower one.
 const MACROS: [(&str, &str); 4] = [
     ("log::error!(", "error"),
@@ -102,15 +92,10 @@ fn every_event_of_the_log_is_named_and_explained_to_operators() {
     let mut named = BTreeSet::new();
     for path in sources {
         let (found, nameless) = events(&fs::read_to_string(&path).unwrap());
-        if !path.starts_with(root.join("src/shard")) {
-            assert!(nameless.is_empty(), "{path:?}: no name: {nameless:#?}");
-        }
+        assert!(nameless.is_empty(), "{path:?}: no name: {nameless:#?}");
         named.extend(found);
     }
     assert!(named.len() > 20, "{named:?}");
-    for (name, level) in PENDING.map(|(name, level)| (name.to_owned(), level.to_owned())) {
-        assert!(named.insert((name, level)), "PENDING is out of date");
-    }
     let is_snake = |name: &str| name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
     assert!(named.iter().all(|(name, _)| is_snake(name)), "{named:?}");
 

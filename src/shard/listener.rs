@@ -107,7 +107,12 @@ impl Acceptor {
                 Err(fault) => match Errno::from_raw(fault.raw_os_error().unwrap_or(0)) {
                     Errno::ECANCELED => return,
                     // Shut down by somebody who has it too: nobody can connect any more.
-                    Errno::EINVAL => return log::error!("the listening socket was shut: {fault}"),
+                    Errno::EINVAL => {
+                        return log::error!(
+                            event = "listener_closed";
+                            "the listening socket was shut down ({fault}); this shard accepts no connection more"
+                        );
+                    }
                     // The peer has gone again.
                     Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO => {}
                     // Another process has made the socket one that never blocks: it is asked again.
@@ -143,7 +148,8 @@ impl Acceptor {
         if is_due {
             self.pause_logged_at = Some(Instant::now());
             log::warn!(
-                "accepting pauses: {fault}; open connections are served, it goes on by itself"
+                event = "accepting_paused";
+                "accepting pauses: {fault}; open connections are served, and accepting resumes by itself"
             );
         }
         monoio::time::sleep(PAUSE).await;

@@ -174,7 +174,10 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
         }
         if start.elapsed() >= drain.all + DRAIN_IDLE {
             let open = shard.deadlines.borrow().len();
-            log::warn!("{open} connections did not end in time and are cut");
+            log::warn!(
+                event = "connections_cut", connections = open;
+                "{open} connections did not end in time and are cut"
+            );
             return;
         }
         monoio::time::sleep(DRAIN_POLL).await;
@@ -194,9 +197,10 @@ async fn sweep_each_second(shard: Rc<Shard>) {
         shard.counters.add(|counters| &counters.heartbeat, 1);
         let shed = shard.counters.shed.get();
         if shed > said && quiet >= SHED_LOG_SECONDS {
+            let events = shed - said;
             log::warn!(
-                "{} events were shed: all that may wait for disk or database is full",
-                shed - said
+                event = "events_shed", events;
+                "{events} events were answered 503: all that may wait for disk or database is full"
             );
             (said, quiet) = (shed, 0);
         }
@@ -238,9 +242,12 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
         match heard {
             Ok(rung) if rung > 0 => shard.ingest.borrow_mut().on_notify(),
             // The other end is held by the disk thread and the lanes: the shard is about to end.
-            Ok(_) => return log::debug!("nobody rings the notifier any more"),
+            Ok(_) => return log::debug!("nothing notifies the shard any more"),
             Err(fault) => {
-                log::warn!("notifier: {fault}");
+                log::warn!(
+                    event = "notifier_failed";
+                    "a notification cannot be read: {fault}; the shard looks for news all the same"
+                );
                 monoio::time::sleep(BUSY_POLL).await;
                 shard.ingest.borrow_mut().on_notify();
             }

@@ -75,7 +75,7 @@ fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
             }
         });
         let crowd: Vec<_> = (0..200).map(|_| Client::connect(hakaru.address)).collect();
-        hakaru.wait_for_line("accepting pauses");
+        hakaru.wait_for_event("accepting_paused");
         let before = answered.load(Ordering::Relaxed);
         wait_until("open connections are served", || {
             answered.load(Ordering::Relaxed) > before + 500

@@ -260,7 +260,7 @@ fn a_full_disk_is_answered_503_and_got_over() {
         answered += 1;
         assert!(answered < 100_000, "the disk is not full");
     }
-    hakaru.wait_for_line("the journal cannot be written");
+    hakaru.wait_for_event("journal_write_failed");
     database.resume();
     wait_until("what was promised is stored", || {
         database.count() >= answered

@@ -168,7 +168,8 @@ impl LaneState {
 
 fn log_closed(fault: &io::Error) {
     log::error!(
-        "the journal cannot be written: {fault}; this lane is closed, events are answered 503 until \
+        event = "journal_write_failed", code = fault.raw_os_error();
+        "the journal cannot be written: {fault}; the lane is closed, and events are answered 503 until \
          another can be opened"
     );
 }
