@@ -35,8 +35,8 @@ const NAMES_TRIED: usize = 8;
 /// Blocks on their way into a segment.
 #[derive(Debug)]
 pub struct Write {
-    /// The segment.
-    pub file: Arc<File>,
+    /// The segment, where it is another than that of the write before. Whoever writes keeps it.
+    pub segment: Option<File>,
     /// Where in it.
     pub offset: u64,
     /// What.
@@ -67,11 +67,11 @@ pub enum DiskOrder {
 #[derive(Debug)]
 pub enum DiskReport {
     /// A new lane, and its first segment.
-    Opened(Arc<DiskLane>, Arc<File>),
+    Opened(Arc<DiskLane>, File),
     /// There is no new lane yet.
     NotOpened(io::Error),
     /// The segment that was asked for.
-    Segment(io::Result<Arc<File>>),
+    Segment(io::Result<File>),
     /// The blocks of a write come back; whether they are on the disk.
     Written(Blocks, io::Result<()>),
 }
@@ -135,21 +135,27 @@ pub fn disk_thread(
 impl DiskWork {
     /// Works until the shard's end is dropped.
     pub fn run(self) {
+        let mut segment = None;
         while let Ok(order) = self.orders.recv() {
             let report = match order {
-                DiskOrder::Lane(after) => self.open_at_last(after),
+                DiskOrder::Lane(after) => {
+                    // That of a lane that was closed: the disk gets back what it takes.
+                    segment = None;
+                    self.open_at_last(after)
+                }
                 DiskOrder::Segment(lane, number) => {
                     let made = make_segment(&Disk, &lane.directory, number, SEGMENT_BYTES);
-                    Some(DiskReport::Segment(made.map(Arc::new)))
+                    Some(DiskReport::Segment(made))
                 }
                 DiskOrder::Write(write) => {
-                    let Write {
-                        file,
-                        offset,
-                        blocks,
-                    } = write;
-                    let written = StorageFile::write_at(&*file, blocks.as_slice(), offset);
-                    Some(DiskReport::Written(blocks, written))
+                    segment = write.segment.or(segment);
+                    let written = match &segment {
+                        Some(segment) => {
+                            StorageFile::write_at(segment, write.blocks.as_slice(), write.offset)
+                        }
+                        None => Err(io::Error::other("no segment is open")),
+                    };
+                    Some(DiskReport::Written(write.blocks, written))
                 }
             };
             let Some(report) = report else { return };
@@ -178,7 +184,7 @@ impl DiskWork {
                 Ok((lane, file)) => {
                     let lane = Arc::new(lane);
                     self.opened.send(Arc::clone(&lane)).ok()?;
-                    return Some(DiskReport::Opened(lane, Arc::new(file)));
+                    return Some(DiskReport::Opened(lane, file));
                 }
                 Err(fault) => {
                     if !self.report(DiskReport::NotOpened(fault)) {

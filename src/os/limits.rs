@@ -13,8 +13,8 @@ pub const CONNECTIONS_MAX: usize = 10_000_000;
 /// letters, the database, and some to spare.
 const FILES_RESERVED: usize = 32;
 
-/// Open files of a shard: ring or epoll, listener, two ends each of control, bell and the turns of the loop,
-/// its lane's lock, two segments and the ring's own of one, its database connection, a segment that is read
+/// Open files of a shard: ring or epoll, listener, two ends each of control, notifications and the turns of the loop,
+/// its lane's lock, two segments, its database connection, a segment that is read
 /// back; and some to spare.
 const FILES_PER_SHARD: usize = 16;
 

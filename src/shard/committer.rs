@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -188,31 +187,28 @@ impl Turns {
     }
 }
 
-/// A segment as the ring writes it.
-type RingSegment = (Arc<std::fs::File>, monoio::fs::File);
-
-/// Writes a group; `segment` is the one of the group before. A write that ends early is not gone on
-/// with: the lane is closed then, as after one that failed.
+/// Writes a group; `segment` is that of the group before. A write that ends early is not gone on with: the
+/// lane is closed then, as after one that failed.
 async fn write_on_ring(
-    segment: &mut Option<RingSegment>,
+    segment: &mut Option<monoio::fs::File>,
     group: Write,
 ) -> (Blocks, io::Result<()>) {
     let Write {
-        file,
+        segment: next,
         offset,
         blocks,
     } = group;
-    let opened = match segment.take() {
-        Some((known, opened)) if Arc::ptr_eq(&known, &file) => Ok(opened),
-        _ => file.try_clone().and_then(monoio::fs::File::from_std),
-    };
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(fault) => return (blocks, Err(fault)),
+    if let Some(next) = next {
+        match monoio::fs::File::from_std(next) {
+            Ok(next) => *segment = Some(next),
+            Err(fault) => return (blocks, Err(fault)),
+        }
+    }
+    let Some(segment) = segment else {
+        return (blocks, Err(io::Error::other("no segment is open")));
     };
     let length = blocks.as_slice().len();
-    let (written, blocks) = opened.write_at(blocks, offset).await;
-    *segment = Some((file, opened));
+    let (written, blocks) = segment.write_at(blocks, offset).await;
     let outcome = written.and_then(|written| {
         if written == length {
             Ok(())

@@ -68,17 +68,17 @@ fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
 
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
+        let crowd: Vec<_> = (0..200).map(|_| Client::connect(hakaru.address)).collect();
+        hakaru.wait_for_event("accepting_paused");
+        // Also the first write to a lane needs no descriptor more.
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 assert_eq!(kept.get("/hakaru?name=a&value=1").status, 200);
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let crowd: Vec<_> = (0..200).map(|_| Client::connect(hakaru.address)).collect();
-        hakaru.wait_for_event("accepting_paused");
-        let before = answered.load(Ordering::Relaxed);
         wait_until("open connections are served", || {
-            answered.load(Ordering::Relaxed) > before + 500
+            answered.load(Ordering::Relaxed) > 500
         });
         // It waits and does not spin: hardly any processor time but for what it serves.
         assert!(hakaru.lines("accepting pauses").len() <= 3);

@@ -101,11 +101,11 @@ impl LaneState {
     }
 
     /// Appends events to a new lane from now on.
-    pub(super) fn opened(&mut self, lane: Arc<DiskLane>, file: Arc<File>) {
+    pub(super) fn opened(&mut self, lane: Arc<DiskLane>, segment: File) {
         *self = match std::mem::replace(self, Self::Ended) {
             Self::Opening { maker, .. } => {
                 log::debug!("lane {} is open", lane.id);
-                Self::Open(OpenLane::new(maker, lane, file))
+                Self::Open(OpenLane::new(maker, lane, segment))
             }
             // Not asked for: the janitor finds it when this process has ended.
             other => other,

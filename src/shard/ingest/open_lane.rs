@@ -45,7 +45,7 @@ impl LaneMaker {
 enum NextSegment {
     Unasked,
     Asked,
-    Ready(Arc<File>),
+    Ready(File),
     /// The disk had no room; not asked for again at once.
     Refused(Instant),
 }
@@ -56,7 +56,8 @@ pub(super) struct OpenLane {
     pub(super) maker: LaneMaker,
     pub(super) lane: Arc<DiskLane>,
     cursor: LaneCursor,
-    file: Arc<File>,
+    /// The present segment, until a write hands it to whoever writes it.
+    segment: Option<File>,
     next_segment: NextSegment,
     group: GroupBuffer,
     usage: LaneUsage,
@@ -70,7 +71,7 @@ pub(super) struct OpenLane {
 
 impl OpenLane {
     /// An empty lane with its first segment.
-    pub(super) fn new(maker: LaneMaker, lane: Arc<DiskLane>, file: Arc<File>) -> Self {
+    pub(super) fn new(maker: LaneMaker, lane: Arc<DiskLane>, segment: File) -> Self {
         let mut blocks = Blocks::default();
         let cursor = LaneCursor::new(lane.id, SEGMENT_BYTES, &mut blocks);
         Self {
@@ -78,7 +79,7 @@ impl OpenLane {
             maker,
             lane,
             cursor,
-            file,
+            segment: Some(segment),
             next_segment: NextSegment::Unasked,
             group: GroupBuffer::new(blocks),
             next: Position::START,
@@ -161,16 +162,16 @@ impl OpenLane {
         let fits = self.fits();
         let mut blocks = self.group.lend_blocks()?;
         if !fits
-            && let NextSegment::Ready(file) =
+            && let NextSegment::Ready(segment) =
                 std::mem::replace(&mut self.next_segment, NextSegment::Unasked)
         {
-            self.file = file;
+            self.segment = Some(segment);
             self.cursor.go_to_next_segment(&mut blocks);
         }
         let (offset, bytes) = self.group.stage(&mut self.cursor, &mut blocks);
         self.usage.write(bytes);
         Some(Write {
-            file: Arc::clone(&self.file),
+            segment: self.segment.take(),
             offset,
             blocks,
         })
@@ -190,9 +191,9 @@ impl OpenLane {
     }
 
     /// Takes in the segment that was asked for. Its failure is one of the lane only if it is needed now.
-    pub(super) fn add_segment(&mut self, made: io::Result<Arc<File>>) -> io::Result<()> {
+    pub(super) fn add_segment(&mut self, made: io::Result<File>) -> io::Result<()> {
         match made {
-            Ok(file) => self.next_segment = NextSegment::Ready(file),
+            Ok(segment) => self.next_segment = NextSegment::Ready(segment),
             Err(fault) if self.fits() => {
                 log::debug!("lane {}: no segment more: {fault}", self.lane.id);
                 self.next_segment = NextSegment::Refused(Instant::now());

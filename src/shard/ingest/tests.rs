@@ -9,6 +9,7 @@ use crate::journal::disk_thread::{DiskWork, disk_thread};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::storage::StorageFile;
 use crate::os::notifier::ShardNotifier;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Context;
@@ -19,6 +20,7 @@ struct Bench {
     counters: Arc<ShardCounters>,
     inbox: Receiver<Work>,
     opened: Receiver<Arc<DiskLane>>,
+    segment: Option<File>,
     _heard: UnixStream,
     _directory: tempfile::TempDir,
 }
@@ -40,6 +42,7 @@ impl Bench {
             counters,
             inbox,
             opened,
+            segment: None,
             _heard: heard,
             _directory: directory,
         };
@@ -74,8 +77,10 @@ impl Bench {
 
     /// Ends a write as the disk would.
     fn end(&mut self, write: Write, outcome: io::Result<()>) {
+        self.segment = write.segment.or(self.segment.take());
         if outcome.is_ok() {
-            StorageFile::write_at(&*write.file, write.blocks.as_slice(), write.offset).unwrap();
+            let segment = self.segment.as_ref().unwrap();
+            StorageFile::write_at(segment, write.blocks.as_slice(), write.offset).unwrap();
         }
         self.ingest.end_write(write.blocks, outcome);
     }
