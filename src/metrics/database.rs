@@ -189,10 +189,7 @@ mod tests {
     fn errors_are_counted_by_code_within_bounds() {
         let (counters, _) = Recorder::new(WriterCounters::default());
         for code in 0..1000 {
-            let fault = Fault {
-                code: Some(code),
-                text: "no".to_owned(),
-            };
+            let fault = Fault::numbered(code, "no");
             counters.error(ErrorClass::Retry, &fault, 2);
         }
         let errors = counters.errors();

@@ -36,7 +36,7 @@ use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
 use crate::sink::mysql::MySqlSink;
 use crate::sink::sqlite::SqliteSink;
-use crate::sink::{CREATE_CHECKPOINTS, Sink};
+use crate::sink::{FaultKind, Sink};
 use crate::writer::Writer;
 
 /// How long the start waits to hear what the database takes, before it serves on assumptions.
@@ -340,7 +340,7 @@ fn start_writers(
     for _ in 0..writers {
         let left = deadline.saturating_duration_since(Instant::now());
         match is_ready.recv_timeout(left) {
-            Ok(Err(fault)) if fault.fault().text.contains(CREATE_CHECKPOINTS) => {
+            Ok(Err(fault)) if fault.fault().kind == FaultKind::NoCheckpoints => {
                 return Err(ServerError::Checkpoints(fault));
             }
             Ok(_) => {}

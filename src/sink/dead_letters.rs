@@ -135,10 +135,7 @@ mod tests {
     fn a_letter_is_one_line_whatever_the_name_holds() {
         let directory = tempfile::tempdir().unwrap();
         let letters = DeadLetters::new(directory.path());
-        let fault = Fault {
-            code: Some(1366),
-            text: "Incorrect string value: '\\xF0'".to_owned(),
-        };
+        let fault = Fault::numbered(1366, "Incorrect string value: '\\xF0'");
         let received_at = UnixMillis(1_700_000_000_123);
         for name in ["a\nb", "\"😀\""] {
             let event = Event {
@@ -173,10 +170,7 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         let moved = directory.path().join("moved");
         let letters = DeadLetters::new(directory.path());
-        let fault = Fault {
-            code: None,
-            text: "no".to_owned(),
-        };
+        let fault = Fault::new("no");
         let write = |position| {
             let event = Event {
                 name: "a",

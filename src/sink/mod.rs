@@ -107,8 +107,49 @@ pub type Refused = BTreeMap<usize, Fault>;
 pub struct Fault {
     /// Its error number, where it gave one.
     pub code: Option<i32>,
-    /// Its words.
+    /// What the sink knows of it beyond the number.
+    pub kind: FaultKind,
+    /// Its words, for people. Nothing is decided by them: they differ by version and by language.
     pub text: String,
+}
+
+/// Faults that are told apart though the database gives no number for them, or one that has other meanings too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Any other: what is known of it is its number.
+    Other,
+    /// The server did not answer in time.
+    NoAnswer,
+    /// No encrypted connection: the server offers none, or its certificate is refused.
+    Tls,
+    /// The table of checkpoints is missing and cannot be made.
+    NoCheckpoints,
+    /// A table has no transactions.
+    NoTransactions,
+}
+
+impl Fault {
+    /// Without a number.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::of(FaultKind::Other, text)
+    }
+
+    /// Of a certain kind, without a number.
+    pub fn of(kind: FaultKind, text: impl Into<String>) -> Self {
+        Self {
+            code: None,
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// With the database's number.
+    pub fn numbered(code: impl Into<i32>, text: impl Into<String>) -> Self {
+        Self {
+            code: Some(code.into()),
+            ..Self::new(text)
+        }
+    }
 }
 
 impl std::fmt::Display for Fault {

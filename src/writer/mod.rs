@@ -207,10 +207,11 @@ impl Storing {
                     moves += 1;
                     continue;
                 }
-                Ok(Attempt::Moved) => SinkError::Stop(Fault {
-                    code: None,
-                    text: format!("the checkpoint of lane {} does not stay", run.lane.id()),
-                }),
+                Ok(Attempt::Moved) => {
+                    let lane = run.lane.id();
+                    let text = format!("the checkpoint of lane {lane} does not stay");
+                    SinkError::Stop(Fault::new(text))
+                }
                 Err(fault) => fault,
             };
             self.fail(&fault, run.is_journaled());

@@ -153,12 +153,7 @@ impl Storing {
             .iter()
             .map(|(index, fault)| (run.batch.event(*index), place(*index), fault));
         let written = self.writer.dead_letters.write(run.lane.id(), letters);
-        written.map_err(|fault| {
-            SinkError::Stop(Fault {
-                code: None,
-                text: fault.to_string(),
-            })
-        })?;
+        written.map_err(|fault| SinkError::Stop(Fault::new(fault.to_string())))?;
         log::warn!(
             event = "dead_letters_written", writer = self.writer.index, lane:% = run.lane.id(),
             events = new.len(), code = fault.code;

@@ -140,6 +140,12 @@ fn a_login_that_fails_says_why_and_the_rest_is_looked_at() {
     let unanswered = check(Settings::datasource(&dsn));
     unanswered.fails_over(&["connection"]);
     unanswered.says("connection", "error", "no answer in time");
+    unanswered.says("connection", "error", "stopped or overloaded");
+
+    let port = database.port();
+    let encrypted = format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru?tls=skip-verify");
+    let plain = check(Settings::datasource(&encrypted));
+    plain.says("connection", "error", "see `tls` in the datasource");
 }
 
 #[test]

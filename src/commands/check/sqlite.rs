@@ -57,9 +57,7 @@ impl Drop for Trial {
 fn new_file(directory: &Path) -> Result<Observation, SinkError> {
     let trial = Trial(trial_path(directory));
     fs::create_dir(&trial.0).map_err(|fault| {
-        let text = format!("{}: {fault}", directory.display());
-        let code = None;
-        SinkError::Stop(Fault { code, text })
+        SinkError::Stop(Fault::new(format!("{}: {fault}", directory.display())))
     })?;
     let connection = SqliteSink::new(trial.0.join("eventlog.db")).connect()?;
     store_and_roll_back(&connection)?;
@@ -111,8 +109,7 @@ fn modes(connection: &Connection) -> Result<(String, u8), SinkError> {
 
 fn store_and_roll_back(connection: &Connection) -> Result<(), SinkError> {
     let lane = LaneId::random().map_err(|fault| {
-        let text = format!("the kernel's randomness: {fault}");
-        SinkError::Stop(Fault { code: None, text })
+        SinkError::Stop(Fault::new(format!("the kernel's randomness: {fault}")))
     })?;
     connection
         .execute_batch("BEGIN IMMEDIATE")

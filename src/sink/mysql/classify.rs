@@ -6,10 +6,7 @@ use std::io;
 
 use mysql_common::proto::codec::error::PacketCodecError;
 
-use crate::sink::{Fault, SinkError};
-
-/// The text of a wait that was longer than `readTimeout` or `writeTimeout`.
-pub(crate) const NO_ANSWER: &str = "no answer in time";
+use crate::sink::{Fault, FaultKind, SinkError};
 
 /// What a failed statement says.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,28 +100,31 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
         }
         // Rights, tables, disks: somebody must act.
         mysql::Error::MySqlError(said) => SinkError::Stop(server_fault(said)),
-        mysql::Error::DriverError(mysql::DriverError::TlsNotSupported) => SinkError::Stop(
-            driver_fault("the server offers no TLS, and tls is asked for"),
-        ),
-        mysql::Error::TlsError(fault) => SinkError::Stop(driver_fault(&format!("TLS: {fault}"))),
+        mysql::Error::DriverError(mysql::DriverError::TlsNotSupported) => {
+            let text = "the server offers no TLS, and tls is asked for";
+            SinkError::Stop(Fault::of(FaultKind::Tls, text))
+        }
+        mysql::Error::TlsError(fault) => {
+            SinkError::Stop(Fault::of(FaultKind::Tls, format!("TLS: {fault}")))
+        }
         // How rustls refuses a peer in the middle of its handshake.
         mysql::Error::CodecError(PacketCodecError::Io(fault))
             if fault.kind() == io::ErrorKind::InvalidData =>
         {
-            SinkError::Stop(driver_fault(&format!("TLS: {fault}")))
+            SinkError::Stop(Fault::of(FaultKind::Tls, format!("TLS: {fault}")))
         }
-        // How Linux says that a timeout of the socket is over.
+        // How Linux says that a timeout of the socket is over: `readTimeout` or `writeTimeout`.
         mysql::Error::IoError(fault) | mysql::Error::CodecError(PacketCodecError::Io(fault))
             if fault.kind() == io::ErrorKind::WouldBlock =>
         {
-            SinkError::Reconnect(driver_fault(NO_ANSWER))
+            SinkError::Reconnect(Fault::of(FaultKind::NoAnswer, "no answer in time"))
         }
         mysql::Error::IoError(fault) => SinkError::Reconnect(Fault {
             code: fault.raw_os_error(),
-            text: fault.to_string(),
+            ..Fault::new(fault.to_string())
         }),
-        mysql::Error::DriverError(fault) => SinkError::Reconnect(driver_fault(&fault.to_string())),
-        other => SinkError::Reconnect(driver_fault(&other.to_string())),
+        mysql::Error::DriverError(fault) => SinkError::Reconnect(Fault::new(fault.to_string())),
+        other => SinkError::Reconnect(Fault::new(other.to_string())),
     }
 }
 
@@ -142,17 +142,7 @@ pub(super) fn commit_error(error: mysql::Error) -> SinkError {
 }
 
 fn server_fault(said: &mysql::MySqlError) -> Fault {
-    Fault {
-        code: Some(i32::from(said.code)),
-        text: said.message.clone(),
-    }
-}
-
-fn driver_fault(text: &str) -> Fault {
-    Fault {
-        code: None,
-        text: text.to_owned(),
-    }
+    Fault::numbered(said.code, &said.message)
 }
 
 #[cfg(test)]
@@ -168,10 +158,7 @@ mod tests {
     }
 
     fn fault(code: i32) -> Fault {
-        Fault {
-            code: Some(code),
-            text: "words".to_owned(),
-        }
+        Fault::numbered(code, "words")
     }
 
     #[test]
@@ -234,7 +221,28 @@ mod tests {
     fn a_timeout_is_called_one() {
         let waited = PacketCodecError::Io(io::ErrorKind::WouldBlock.into());
         let fault = sink_error(mysql::Error::CodecError(waited));
-        assert_eq!(fault, SinkError::Reconnect(driver_fault(NO_ANSWER)));
+        let no_answer = Fault::of(FaultKind::NoAnswer, "no answer in time");
+        assert_eq!(fault, SinkError::Reconnect(no_answer));
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_known_whatever_its_words() {
+        let refused = io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate");
+        for error in [
+            mysql::Error::DriverError(mysql::DriverError::TlsNotSupported),
+            mysql::Error::CodecError(PacketCodecError::Io(refused)),
+        ] {
+            let fault = sink_error(error);
+            assert!(matches!(fault, SinkError::Stop(_)), "{fault}");
+            assert_eq!(fault.fault().kind, FaultKind::Tls, "{fault}");
+        }
+        // A server may speak of TLS and mean something else.
+        let denied = sink_error(mysql::Error::MySqlError(mysql::MySqlError {
+            state: "28000".to_owned(),
+            message: "Access denied for user 'TLS'@'%'".to_owned(),
+            code: 1045,
+        }));
+        assert_eq!(denied.fault().kind, FaultKind::Other);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 use super::classify::sink_error;
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
-use crate::sink::{CREATE_CHECKPOINTS, Fault, SinkError};
+use crate::sink::{CREATE_CHECKPOINTS, Fault, FaultKind, SinkError};
 
 /// The deployed table, made where it is missing and never altered.
 pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
@@ -133,10 +133,8 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
             }
             other => other,
         })?;
-    name_rule(connection)?.ok_or_else(|| {
-        let text = "the table eventlog has no column `name`".to_owned();
-        SinkError::Stop(Fault { code: None, text })
-    })
+    name_rule(connection)?
+        .ok_or_else(|| SinkError::Stop(Fault::new("the table eventlog has no column `name`")))
 }
 
 /// Finds the table of checkpoints, or makes it.
@@ -151,7 +149,8 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
                  {CREATE_CHECKPOINTS}",
                 fault.text
             );
-            SinkError::Stop(Fault { text, ..fault })
+            let kind = FaultKind::NoCheckpoints;
+            SinkError::Stop(Fault { kind, text, ..fault })
         }
         other => other,
     })
@@ -175,7 +174,7 @@ pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(),
                 "the table {table} is kept by {engine}, which has no transactions: a batch could be \
                  stored by half; put it right with ALTER TABLE {table} ENGINE=InnoDB"
             );
-            Err(SinkError::Stop(Fault { code: None, text }))
+            Err(SinkError::Stop(Fault::of(FaultKind::NoTransactions, text)))
         }
         _ => Ok(()),
     }

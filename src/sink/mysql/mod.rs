@@ -68,12 +68,8 @@ impl MySqlSink {
     }
 
     fn session(&mut self) -> Result<&mut Session, SinkError> {
-        self.session.as_mut().ok_or_else(|| {
-            SinkError::Reconnect(Fault {
-                code: None,
-                text: "not connected".to_owned(),
-            })
-        })
+        let not_connected = || SinkError::Reconnect(Fault::new("not connected"));
+        self.session.as_mut().ok_or_else(not_connected)
     }
 }
 
@@ -107,7 +103,7 @@ impl Sink for MySqlSink {
             .map_err(sink_error)?;
         read_checkpoint(connection, lane)?.ok_or_else(|| {
             let text = format!("the checkpoint of lane {lane} is gone as soon as it was made");
-            SinkError::Stop(Fault { code: None, text })
+            SinkError::Stop(Fault::new(text))
         })
     }
 
@@ -296,17 +292,14 @@ impl Session {
                 // Under the strict mode of the session such a row is refused; this is for a trigger
                 // or a proxy that leaves it.
                 let text = format!("the server would alter a row: {text}");
-                return Err(Verdict::Ends(SinkError::Stop(Fault {
-                    code: Some(code),
-                    text,
-                })));
+                return Err(Verdict::Ends(SinkError::Stop(Fault::numbered(code, text))));
             }
         }
         if affected == rows as u64 {
             return Ok(());
         }
         let text = format!("{rows} rows were inserted, and the server says {affected}");
-        Err(Verdict::Ends(SinkError::Stop(Fault { code: None, text })))
+        Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
     }
 
     fn prepared(&mut self, size: StatementSize) -> Result<Statement, Verdict> {
@@ -350,11 +343,7 @@ mod tests {
 
     #[test]
     fn gaps_leave_out_what_was_refused() {
-        let fault = || Fault {
-            code: None,
-            text: String::new(),
-        };
-        let refused = |rows: &[usize]| rows.iter().map(|&row| (row, fault())).collect();
+        let refused = |rows: &[usize]| rows.iter().map(|&row| (row, Fault::new(""))).collect();
         assert_eq!(gaps(0..4, &refused(&[])), vec![0..4]);
         assert_eq!(gaps(0..4, &refused(&[0, 2])), [0..0, 1..2, 3..4]);
         assert_eq!(gaps(0..4, &refused(&[3])), [0..3, 4..4]);

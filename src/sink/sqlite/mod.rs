@@ -82,12 +82,8 @@ impl SqliteSink {
     }
 
     fn connection(&self) -> Result<&Connection, SinkError> {
-        self.connection.as_ref().ok_or_else(|| {
-            SinkError::Reconnect(Fault {
-                code: None,
-                text: "the file is not open".to_owned(),
-            })
-        })
+        let not_open = || SinkError::Reconnect(Fault::new("the file is not open"));
+        self.connection.as_ref().ok_or_else(not_open)
     }
 
     /// Opens the file, which is made where it is missing, as are the tables.
@@ -101,7 +97,7 @@ impl SqliteSink {
             let text = format!("{}: {fault}", directory.display());
             return Err(SinkError::Stop(Fault {
                 code: fault.raw_os_error(),
-                text,
+                ..Fault::new(text)
             }));
         }
         if matches!(self.path.try_exists(), Ok(false)) {
@@ -123,7 +119,7 @@ impl Sink for SqliteSink {
         } else if FileId::at(&self.path) != self.file {
             // As when a backup was put in its place: what is stored in the old one is read by nobody.
             let text = format!("{} is another file now", self.path.display());
-            return Err(SinkError::Reconnect(Fault { code: None, text }));
+            return Err(SinkError::Reconnect(Fault::new(text)));
         }
         Ok(NameRule::SQLITE)
     }
@@ -227,7 +223,7 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
 fn describe(fault: &rusqlite::Error) -> Fault {
     Fault {
         code: fault.sqlite_error().map(|error| error.extended_code),
-        text: fault.to_string(),
+        ..Fault::new(fault.to_string())
     }
 }
 

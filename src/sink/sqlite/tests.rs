@@ -148,10 +148,7 @@ fn stores_a_batch_and_abandons_one() {
     insert(&mut sink, &batch(&["open", "😀"]), &mut Refused::new());
     sink.commit().unwrap();
     insert(&mut sink, &batch(&["lost"]), &mut Refused::new());
-    sink.abandon(&SinkError::Stop(Fault {
-        code: None,
-        text: String::new(),
-    }));
+    sink.abandon(&SinkError::Stop(Fault::new("")));
     let stored = rows(&Connection::open(&path).unwrap());
     let at = "2023-11-14 22:13:20".to_owned();
     assert_eq!(

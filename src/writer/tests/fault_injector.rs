@@ -43,10 +43,7 @@ pub(super) struct FaultInjector {
 }
 
 pub(super) fn fault() -> Fault {
-    Fault {
-        code: None,
-        text: "injected".to_owned(),
-    }
+    Fault::new("injected")
 }
 
 impl FaultInjector {

@@ -10,9 +10,9 @@ use mysql::prelude::{FromRow, Queryable};
 
 use super::{Finding, Observation};
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
-use crate::sink::mysql::classify::{NO_ANSWER, sink_error};
+use crate::sink::mysql::classify::sink_error;
 use crate::sink::mysql::connect;
-use crate::sink::{Fault, SinkError};
+use crate::sink::{Fault, FaultKind, SinkError};
 
 /// The first MySQL that hakaru is meant for; every MariaDB of its time has a higher number.
 const OLDEST: (u32, u32) = (5, 7);
@@ -94,19 +94,24 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
         Some(1040 | 1203 | 1226) => {
             "wait until others have gone, or raise the number of connections that is allowed".to_owned()
         }
-        None if fault.text == NO_ANSWER => {
-            "see whether the server is stopped or overloaded, and whether it is a MySQL server at all".to_owned()
+        _ => match fault.kind {
+            FaultKind::NoAnswer => {
+                "see whether the server is stopped or overloaded, and whether it is a MySQL server at all"
+            }
+            FaultKind::Tls => {
+                "see `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
+            }
+            FaultKind::Other | FaultKind::NoCheckpoints | FaultKind::NoTransactions => {
+                "see whether the server runs, whether host and port are right, and what a firewall in between says"
+            }
         }
-        _ if fault.text.contains("TLS") => {
-            "see `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
-                .to_owned()
-        }
-        _ => "see whether the server runs, whether host and port are right, and what a firewall in between says"
-            .to_owned(),
+        .to_owned(),
     }
 }
 
-/// The account in `Access denied for user 'app'@'%' to database …`, quoted as the server has it.
+/// The account in `Access denied for user 'app'@'%' to database …`, quoted as the server has it. Nothing else
+/// says it: without a login CURRENT_USER() cannot be asked. Where the words are others, such as those of another
+/// language, the advice names the user of the datasource.
 fn account_in(text: &str) -> Option<&str> {
     let (_, named) = text.split_once("for user ")?;
     named.split_once(" to database").map(|(account, _)| account)
@@ -221,8 +226,9 @@ fn sql_mode(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let mode: String = server
         .first("SELECT @@SESSION.sql_mode")?
         .unwrap_or_default();
+    let is_strict = mode.split(',').any(|part| part == "STRICT_ALL_TABLES");
     let found = Observation::new(mode);
-    if found.text.contains("STRICT_ALL_TABLES") {
+    if is_strict {
         return Ok(found);
     }
     let advice = "the session was asked to be strict and is not: a row could be altered to fit. Look for a \
@@ -246,6 +252,7 @@ fn flush(server: &mut Server<'_>) -> Result<Observation, SinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::dsn::DataSource;
 
     #[test]
     fn accounts_are_quoted_for_a_grant() {
@@ -254,5 +261,22 @@ mod tests {
         assert_eq!(account_in("Access denied"), None);
         assert_eq!(quoted("app@%"), "'app'@'%'");
         assert_eq!(quoted("a@b@10.0.0.1"), "'a@b'@'10.0.0.1'");
+    }
+
+    #[test]
+    fn advice_depends_on_the_kind_of_a_fault_and_not_on_its_words() {
+        let DataSource::MySql(target) = "app@tcp(127.0.0.1:3306)/hakaru".parse().unwrap() else {
+            panic!()
+        };
+        for (fault, words) in [
+            (Fault::of(FaultKind::NoAnswer, "words"), "overloaded"),
+            (Fault::of(FaultKind::Tls, "words"), "SSL_CERT_FILE"),
+            (Fault::new("no answer in time"), "firewall"),
+            (Fault::new("TLS"), "firewall"),
+            (Fault::numbered(1045, "TLS"), "set the password of app"),
+        ] {
+            let advice = login_advice(&fault, &target);
+            assert!(advice.contains(words), "{fault:?}: {advice}");
+        }
     }
 }

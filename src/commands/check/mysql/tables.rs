@@ -9,7 +9,7 @@ use crate::event::position::{LaneId, Position};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
 use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
 use crate::sink::mysql::{ROW, adopt_statement, checkpoint_query, connect, step_statement};
-use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, SinkError, Step};
+use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, FaultKind, SinkError, Step};
 
 /// The columns that we may see; none where there is no table.
 const COLUMNS: &str = "SELECT column_name, column_type, is_nullable, column_default, extra \
@@ -159,7 +159,7 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
     if columns.is_empty() {
         return would_be_allowed(server, &[insert]);
     }
-    if connect::has_transactions(&mut server.connection, "eventlog").is_err() {
+    if !is_transactional(server, "eventlog")? {
         return Ok(not_tried());
     }
     let now = UnixMillis::now().seconds();
@@ -188,6 +188,14 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
     }
 }
 
+/// Whether what is tried in a table can be rolled back.
+fn is_transactional(server: &mut Server<'_>, table: &str) -> Result<bool, SinkError> {
+    match connect::has_transactions(&mut server.connection, table) {
+        Err(fault) if fault.fault().kind == FaultKind::NoTransactions => Ok(false),
+        asked => asked.map(|()| true),
+    }
+}
+
 /// Of a table without transactions.
 fn not_tried() -> Observation {
     let found = Observation::new("not tried: the row would stay");
@@ -210,8 +218,7 @@ pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Observation, SinkEr
 /// Whether a checkpoint can be made, moved and read: a new lane's is, and all of it is rolled back.
 pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let lane = LaneId::random().map_err(|fault| {
-        let text = format!("the kernel's randomness: {fault}");
-        SinkError::Stop(Fault { code: None, text })
+        SinkError::Stop(Fault::new(format!("the kernel's randomness: {fault}")))
     })?;
     let step = Step {
         lane,
@@ -227,7 +234,7 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     if !connect::has_checkpoints(&mut server.connection)? {
         return would_be_allowed(server, &statements);
     }
-    if connect::has_transactions(&mut server.connection, "hakaru_checkpoint").is_err() {
+    if !is_transactional(server, "hakaru_checkpoint")? {
         return Ok(not_tried());
     }
     let connection = &mut server.connection;
