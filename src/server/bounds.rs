@@ -3,6 +3,7 @@
 use crate::event::batch::{Batch, BatchEvents};
 use crate::handoff::BATCHES_PER_SHARD;
 use crate::journal::record::PAYLOAD_BYTES_MAX;
+use crate::server::config::Config;
 use crate::shard::connection::CONNECTION_BYTES_MAX;
 
 /// The most memory that what grows with load can take, in bytes.
@@ -43,4 +44,22 @@ impl MemoryBound {
             .saturating_add(self.writers)
             .saturating_add(self.connections)
     }
+}
+
+/// Logs all bounds of a server and their sum.
+pub(super) fn log(config: &Config, shards: usize, writers: usize, connections: usize) {
+    let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
+    log::info!(
+        event = "bounds",
+        connections_max = connections,
+        database_connections_max = writers,
+        batches_max = shards * BATCHES_PER_SHARD,
+        batch_events_max = config.batch_events.get(),
+        batches_bytes_max = bound.batches,
+        journals_bytes_max = bound.journals,
+        writers_bytes_max = bound.writers,
+        connections_bytes_max = bound.connections,
+        memory_bytes_max = bound.sum();
+        "bounds"
+    );
 }

@@ -2,14 +2,19 @@
 
 pub(crate) mod bounds;
 pub mod config;
+mod data_dir;
+mod error;
+mod facts;
+mod shared;
 mod sockets;
 mod start;
 mod systemd;
 mod threads;
 pub mod upgrade;
 mod watchdog;
+pub(crate) mod writers;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,95 +22,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use self::config::AdminListen;
 use self::config::Config;
-pub(crate) use self::start::writer_count;
-use self::threads::{Notice, Role};
+pub use self::error::ServerError;
+use self::threads::{Notice, Role, Threads};
 use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
 use crate::journal::lane_handle::DiskLane;
 use crate::metrics::Metrics;
-use crate::os::io_driver::IoUringRefused;
-use crate::os::limits::LimitError;
 use crate::os::notifier::ShardNotifier;
-use crate::sink::SinkError;
-
-/// Why the server ended otherwise than by draining.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The data directory cannot be made.
-    #[error("--data-dir (HAKARU_DATA_DIR): {path}: {fault}")]
-    DataDir {
-        /// As set.
-        path: String,
-        /// What the system said.
-        fault: io::Error,
-    },
-    /// The address cannot be listened on.
-    #[error("--listen (HAKARU_LISTEN): {address}: {fault}")]
-    Listen {
-        /// As set.
-        address: String,
-        /// What the system said.
-        fault: io::Error,
-    },
-    /// The admin port cannot be had at the address that was asked for.
-    #[error("--admin-listen (HAKARU_ADMIN_LISTEN): {address}: {fault}")]
-    AdminListen {
-        /// As set.
-        address: AdminListen,
-        /// What the system said.
-        fault: io::Error,
-    },
-    /// A limit that was set is beyond what the process may use.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// io_uring was asked for and is not to be had.
-    #[error(transparent)]
-    IoUring(#[from] IoUringRefused),
-    /// The table that makes an event one row is missing and may not be made.
-    #[error("--datasource (HAKARU_DATASOURCENAME): {0}")]
-    Checkpoints(SinkError),
-    /// A thread, a pipe or a signal could not be set up.
-    #[error("start: {0}")]
-    Start(io::Error),
-    /// A thread ended that should not have.
-    #[error("{0}")]
-    ThreadEnded(String),
-    /// The time to drain was over before everything was stored.
-    #[error("not drained within {timeout:?}: {pending} events are lost")]
-    NotDrained {
-        /// The drain timeout.
-        timeout: Duration,
-        /// Events taken and not stored.
-        pending: u64,
-    },
-    /// A second signal.
-    #[error("ended at once by a second signal: {pending} events {fate}")]
-    Aborted {
-        /// Events taken and not stored.
-        pending: u64,
-        /// What becomes of them.
-        fate: &'static str,
-    },
-}
-
-impl ServerError {
-    /// Whether a setting is to blame: nothing was served yet, and another value is needed.
-    pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::DataDir { .. }
-                | Self::Listen { .. }
-                | Self::AdminListen { .. }
-                | Self::IoUring(_)
-                | Self::Checkpoints(_)
-                | Self::Limit(LimitError::TooFewCores { .. })
-        )
-    }
-}
 
 /// A server that runs.
 struct Server {
@@ -126,7 +52,7 @@ struct Server {
     /// How to start a successor, and what it is given.
     program: Program,
     sockets: Vec<(SocketUse, TcpListener)>,
-    notify: Sender<Notice>,
+    threads: Threads,
     /// It is being started.
     successor: Option<Successor>,
     /// `None` when it was said that requests are answered.
@@ -269,12 +195,8 @@ impl Server {
 
     fn start_successor(&self) -> Option<Successor> {
         systemd::reloading();
-        let notify = self.notify.clone();
-        let tell = move |outcome| {
-            if notify.send(Notice::Successor(outcome)).is_err() {
-                log::debug!("nobody waits for a successor any more");
-            }
-        };
+        let threads = self.threads.clone();
+        let tell = move |outcome| threads.notify(Notice::Successor(outcome));
         match Successor::start(&self.program, &self.sockets, tell) {
             Ok(successor) => {
                 log::info!(

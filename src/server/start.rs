@@ -1,28 +1,26 @@
 //! From a configuration to a server that runs.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::{Duration, Instant};
-use std::{fs, io};
 
-use super::bounds::MemoryBound;
+use super::shared::Shared;
 use super::sockets::Sockets;
-use super::threads::{Notice, Role, spawn, watch_signals};
-use super::{Announcement, Server, ServerError};
+use super::threads::{Notice, Role, Threads, watch_signals};
+use super::{Announcement, Server, ServerError, bounds, data_dir, facts, writers};
 use crate::admin;
 use crate::admin::overview::{Facts, Overview, Stage};
 use crate::event::ack::Ack;
-use crate::event::{NameRule, SharedNameRule, UnixMillis};
-use crate::handoff::{self, Handoff, Work};
+use crate::event::{NameRule, SharedNameRule};
+use crate::handoff::{Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
 use crate::journal::quota::JournalBound;
-use crate::metrics::{Metrics, Recorder, ShardCounters, WriterCounters};
+use crate::metrics::{Metrics, Recorder, ShardCounters};
 use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
@@ -32,15 +30,6 @@ use crate::server::config::Config;
 use crate::server::upgrade::{Inherited, Program};
 use crate::shard::ingest::Medium;
 use crate::shard::{self, ShardParts};
-use crate::sink::dead_letters::DeadLetters;
-use crate::sink::dsn::DataSource;
-use crate::sink::mysql::MySqlSink;
-use crate::sink::sqlite::SqliteSink;
-use crate::sink::{FaultKind, Sink};
-use crate::writer::Writer;
-
-/// How long the start waits to hear what the database takes, before it serves on assumptions.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lanes that were found and not yet taken up by a writer; others are found again.
 const LANES_FOUND_MAX: usize = 1024;
@@ -48,18 +37,14 @@ const LANES_FOUND_MAX: usize = 1024;
 /// What every shard is started with.
 struct ShardsStart<'a> {
     config: &'a Config,
+    shared: &'a Shared,
     driver: IoDriver,
     inboxes: &'a [SyncSender<Work>],
-    name_rule: Arc<SharedNameRule>,
-    slots: Arc<ConnectionLimit>,
-    /// Most connections, of all shards together.
-    connections: usize,
-    shards: usize,
-    bound: JournalBound,
+    /// Most requests of a shard that wait for disk or database.
+    waiters_max: usize,
     journal: PathBuf,
     /// What becomes of listening sockets at the end.
     backlog: Backlog,
-    notify: Sender<Notice>,
     opened: Sender<Arc<DiskLane>>,
 }
 
@@ -70,55 +55,48 @@ impl Server {
         program: Program,
         mut inherited: Inherited,
     ) -> Result<Self, ServerError> {
-        let data_dir = |fault| ServerError::DataDir {
-            path: config.data_dir.display().to_string(),
-            fault,
-        };
-        let journal = config.data_dir.join("journal");
-        make_data_dir(&config.data_dir, &journal).map_err(data_dir)?;
+        let journal = data_dir::open(&config.data_dir)?;
         let open_files = limits::raise_open_files()?;
         let cores = limits::cores(config.cores)?;
         let driver = io_driver::choose(config.io, inherited.must_not_block())?;
         let sockets = Sockets::open(config, cores.len(), &mut inherited)?;
-        let (notify, notices) = channel();
-        watch_signals(notify.clone()).map_err(ServerError::Start)?;
+        let (threads, notices) = Threads::new();
+        watch_signals(&threads).map_err(ServerError::Start)?;
 
-        let writers = writer_count(config, cores.len());
+        let writers = writers::count(config, cores.len());
         let connections = connections_max(config, open_files, cores.len());
-        log_bounds(config, &cores, writers, connections);
+        bounds::log(config, cores.len(), writers, connections);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
-        let metrics = Arc::new(metrics);
-        let stage = Arc::new(Stage::default());
-        let name_rule = Arc::new(SharedNameRule::new(NameRule::DEPLOYED));
-        let draining = Arc::new(AtomicBool::new(false));
         let elsewhere = Arc::default();
-        let bound = JournalBound::new(config.journal_limit, Arc::clone(&elsewhere));
-        let slots = Arc::new(ConnectionLimit::new(connections));
-        let address = sockets.address().unwrap_or(config.listen);
-        let overview = Overview {
-            metrics: Arc::clone(&metrics),
-            slots: Arc::clone(&slots),
-            journal: (config.ack != Ack::Received).then(|| bound.clone()),
-            stage: Arc::clone(&stage),
-            facts: facts(config, driver, address, cores.len()),
+        let shared = Shared {
+            metrics: Arc::new(metrics),
+            name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
+            draining: Arc::default(),
+            slots: Arc::new(ConnectionLimit::new(connections)),
+            quota: JournalBound::new(config.journal_limit, Arc::clone(&elsewhere)),
+            threads,
         };
+        let address = sockets.address().unwrap_or(config.listen);
+        let mut server = Self::new(config, program, &shared, notices);
+        server.writers_running = writers;
+        server.sockets = sockets.handed_over;
+        server.unannounced = Some(Announcement {
+            line: facts::start_line(config, driver, address, cores.len()),
+            address,
+            inherited,
+        });
         if let Some(admin) = sockets.admin {
-            admin::start(admin, overview).map_err(ServerError::Start)?;
+            let facts = facts::facts(config, driver, address, cores.len());
+            server
+                .start_admin(admin, facts, &shared)
+                .map_err(ServerError::Start)?;
         }
         let (opened, lanes) = channel();
-        let (to_writers, found) = (0..writers)
-            .map(|_| sync_channel(LANES_FOUND_MAX))
-            .collect::<(Vec<_>, Vec<_>)>();
-        let inboxes = start_writers(
-            config,
-            &cores,
-            found,
-            &name_rule,
-            recorders.writers,
-            &draining,
-            &notify,
-        )?;
+        server.opened = Some(opened.clone());
+        let (to_writers, found) = (0..writers).map(|_| sync_channel(LANES_FOUND_MAX)).unzip();
+        let inboxes = writers::start(config, &shared, cores.len(), found, recorders.writers)?;
+        // Whatever is promised now: an earlier process may have left lanes.
         let janitor = Janitor {
             journal: journal.clone(),
             keep: config.journal_keep,
@@ -126,53 +104,74 @@ impl Server {
             writers: to_writers,
             kept_max: limits::lanes_kept(open_files),
             elsewhere,
-            found_events: metrics.found(),
+            found_events: shared.metrics.found(),
         };
-        // Whatever is promised now: an earlier process may have left lanes.
-        start_janitor(janitor, &notify).map_err(ServerError::Start)?;
+        start_janitor(janitor, &shared.threads).map_err(ServerError::Start)?;
+        let start = ShardsStart {
+            config,
+            shared: &shared,
+            driver,
+            inboxes: &inboxes,
+            // Half of the connections may wait for a disk or a database that stalls.
+            waiters_max: (connections / (2 * cores.len())).max(1),
+            journal,
+            backlog: sockets.backlog,
+            opened,
+        };
+        let started = server.start_shards(&cores, sockets.http, recorders.shards, &start);
+        started.map_err(ServerError::Start)?;
+        Ok(server)
+    }
 
-        let mut server = Self {
-            metrics,
-            stage,
+    /// Without any thread yet.
+    fn new(config: &Config, program: Program, shared: &Shared, notices: Receiver<Notice>) -> Self {
+        Self {
+            metrics: Arc::clone(&shared.metrics),
+            stage: Arc::new(Stage::default()),
             notices,
             controls: Vec::new(),
             notifiers: Vec::new(),
-            opened: Some(opened.clone()),
+            opened: None,
             ack: config.ack,
-            draining,
+            draining: Arc::clone(&shared.draining),
             shards_running: 0,
-            writers_running: writers,
+            writers_running: 0,
             program,
-            sockets: sockets.handed_over,
-            notify: notify.clone(),
+            sockets: Vec::new(),
+            threads: shared.threads.clone(),
             successor: None,
-            unannounced: Some(Announcement {
-                line: start_line(config, driver, address, cores.len()),
-                address,
-                inherited,
-            }),
-        };
-        let start = ShardsStart {
-            config,
-            driver,
-            inboxes: &inboxes,
-            name_rule,
-            slots,
-            connections,
-            shards: cores.len(),
-            bound,
-            journal,
-            backlog: sockets.backlog,
-            notify,
-            opened,
-        };
-        let shards = sockets.http.into_iter().zip(recorders.shards).zip(&cores);
-        for (index, ((listeners, counters), &core)) in shards.enumerate() {
-            server
-                .start_shard(index, core, listeners, counters, &start)
-                .map_err(ServerError::Start)?;
+            unannounced: None,
         }
-        Ok(server)
+    }
+
+    fn start_admin(
+        &mut self,
+        listener: TcpListener,
+        facts: Facts,
+        shared: &Shared,
+    ) -> io::Result<()> {
+        let overview = Overview {
+            metrics: Arc::clone(&shared.metrics),
+            slots: Arc::clone(&shared.slots),
+            journal: self.is_journaled().then(|| shared.quota.clone()),
+            stage: Arc::clone(&self.stage),
+            facts,
+        };
+        admin::start(listener, overview)
+    }
+
+    fn start_shards(
+        &mut self,
+        cores: &[Core],
+        listeners: Vec<Vec<TcpListener>>,
+        counters: Vec<Recorder<ShardCounters>>,
+        start: &ShardsStart<'_>,
+    ) -> io::Result<()> {
+        let shards = listeners.into_iter().zip(counters).zip(cores);
+        for (index, ((listeners, counters), &core)) in shards.enumerate() {
+            self.start_shard(index, core, listeners, counters, start)?;
+        }
+        Ok(())
     }
 
     fn start_shard(
@@ -183,54 +182,37 @@ impl Server {
         counters: Recorder<ShardCounters>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
-        let config = start.config;
+        let (config, shared, driver) = (start.config, start.shared, start.driver);
         let (control, far_end) = UnixStream::pair()?;
         let (notifier, heard) = ShardNotifier::new()?;
-        let medium = match config.ack {
-            Ack::Received => Medium::Memory(MemoryLane::new()?),
-            Ack::Journaled | Ack::Stored => {
-                let (journal, opened) = (start.journal.clone(), start.opened.clone());
-                let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
-                let run = move || {
-                    work.run();
-                    Ok(())
-                };
-                spawn(format!("disk-{index}"), &start.notify, Role::Disk, run)?;
-                Medium::Journal(disk, start.bound.clone())
-            }
-        };
+        let medium = start.medium(index, &notifier)?;
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
-        // Half of the connections may wait for a disk or a database that stalls.
-        let waiters_max = (start.connections / (2 * start.shards)).max(1);
         let parts = ShardParts {
             listeners,
             backlog: start.backlog,
             ack: config.ack,
             handoff,
             medium,
-            waiters_max,
+            waiters_max: start.waiters_max,
             notifier: heard,
             counters,
-            name_rule: Arc::clone(&start.name_rule),
-            driver: start.driver,
-            slots: Arc::clone(&start.slots),
+            name_rule: Arc::clone(&shared.name_rule),
+            driver,
+            slots: Arc::clone(&shared.slots),
             linger: config.linger,
             drain: config.drain_timeout / 2,
             control: far_end,
         };
-        let driver = start.driver;
-        spawn(
-            format!("shard-{index}"),
-            &start.notify,
-            Role::Shard,
-            move || {
-                limits::pin(core).map_err(|fault| format!("core {}: {fault}", core.0))?;
-                driver
-                    .block_on(shard::run(parts))
-                    .map_err(|fault| format!("{driver}: {fault}"))
-            },
-        )?;
+        let run = move || {
+            limits::pin(core).map_err(|fault| format!("core {}: {fault}", core.0))?;
+            driver
+                .block_on(shard::run(parts))
+                .map_err(|fault| format!("{driver}: {fault}"))
+        };
+        shared
+            .threads
+            .start(format!("shard-{index}"), Role::Shard, run)?;
         self.notifiers.push(notifier);
         self.controls.push(control);
         self.shards_running += 1;
@@ -238,34 +220,31 @@ impl Server {
     }
 }
 
-fn start_janitor(janitor: Janitor, notify: &Sender<Notice>) -> io::Result<()> {
+impl ShardsStart<'_> {
+    /// Where a shard keeps its events; for a journal, with the thread that works on the disk.
+    fn medium(&self, index: usize, notifier: &ShardNotifier) -> io::Result<Medium> {
+        if self.config.ack == Ack::Received {
+            return Ok(Medium::Memory(MemoryLane::new()?));
+        }
+        let (journal, opened) = (self.journal.clone(), self.opened.clone());
+        let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
+        let run = move || {
+            work.run();
+            Ok(())
+        };
+        self.shared
+            .threads
+            .start(format!("disk-{index}"), Role::Disk, run)?;
+        Ok(Medium::Journal(disk, self.shared.quota.clone()))
+    }
+}
+
+fn start_janitor(janitor: Janitor, threads: &Threads) -> io::Result<()> {
     let run = move || {
         janitor.run();
         Ok(())
     };
-    spawn("janitor".to_owned(), notify, Role::Janitor, run)
-}
-
-/// Makes the directories where they are missing, their names durable, and tries whether files can be
-/// made in them: a dead letter must find no surprise.
-fn make_data_dir(path: &Path, journal: &Path) -> io::Result<()> {
-    fs::create_dir_all(journal)?;
-    for directory in [path.parent(), Some(path)].into_iter().flatten() {
-        let directory = if directory == Path::new("") {
-            Path::new(".")
-        } else {
-            directory
-        };
-        match fs::File::open(directory) {
-            Ok(directory) => directory.sync_all()?,
-            // Above the data directory there may be what is not for us to read; then it was there before.
-            Err(fault) if directory != path => log::debug!("{}: {fault}", directory.display()),
-            Err(fault) => return Err(fault),
-        }
-    }
-    let trial = path.join(format!("trial-{}", std::process::id()));
-    fs::write(&trial, b"")?;
-    fs::remove_file(&trial)
+    threads.start("janitor".to_owned(), Role::Janitor, run)
 }
 
 fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
@@ -280,136 +259,4 @@ fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
         );
     }
     connections
-}
-
-/// One writer a shard, within the bound on connections. SQLite has one writer at a time whatever is tried.
-pub(crate) fn writer_count(config: &Config, shards: usize) -> usize {
-    match config.datasource {
-        DataSource::MySql(_) => config.db_connections.unwrap_or(shards).min(shards),
-        DataSource::Sqlite(_) => 1,
-    }
-}
-
-fn new_sink(config: &Config) -> Box<dyn Sink> {
-    match &config.datasource {
-        DataSource::MySql(target) => {
-            Box::new(MySqlSink::new((**target).clone(), config.batch_events))
-        }
-        DataSource::Sqlite(path) => Box::new(SqliteSink::new(path.clone())),
-    }
-}
-
-/// Starts the writers; waits a moment for each to have tried the database once.
-fn start_writers(
-    config: &Config,
-    cores: &[Core],
-    recoveries: Vec<Receiver<Arc<DiskLane>>>,
-    name_rule: &Arc<SharedNameRule>,
-    recorders: Vec<Recorder<WriterCounters>>,
-    draining: &Arc<AtomicBool>,
-    notify: &Sender<Notice>,
-) -> Result<Vec<SyncSender<Work>>, ServerError> {
-    let writers = recoveries.len();
-    let dead_letters = Arc::new(DeadLetters::new(&config.data_dir));
-    let restores = Arc::default();
-    let (ready, is_ready) = sync_channel(writers);
-    let mut inboxes = Vec::with_capacity(writers);
-    for (index, (recoveries, counters)) in recoveries.into_iter().zip(recorders).enumerate() {
-        let (to_writer, inbox) = handoff::inbox(cores.len().div_ceil(writers));
-        let writer = Writer {
-            index,
-            sink: new_sink(config),
-            dead_letters: Arc::clone(&dead_letters),
-            name_rule: Arc::clone(name_rule),
-            counters,
-            batch_events: config.batch_events,
-            recoveries,
-            may_leave: config.ack != Ack::Stored,
-            draining: Arc::clone(draining),
-            restores: Arc::clone(&restores),
-        };
-        let ready = ready.clone();
-        let run = move || {
-            writer.run(&inbox, &ready);
-            Ok(())
-        };
-        spawn(format!("writer-{index}"), notify, Role::Writer, run).map_err(ServerError::Start)?;
-        inboxes.push(to_writer);
-    }
-    let deadline = Instant::now() + DATABASE_PATIENCE;
-    for _ in 0..writers {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match is_ready.recv_timeout(left) {
-            Ok(Err(fault)) if fault.fault().kind == FaultKind::NoCheckpoints => {
-                return Err(ServerError::Checkpoints(fault));
-            }
-            Ok(_) => {}
-            Err(_) => {
-                log::warn!(
-                    event = "database_not_answered";
-                    "the database has not answered within {DATABASE_PATIENCE:?}; events are taken, and stored \
-                     when it does"
-                );
-                break;
-            }
-        }
-    }
-    Ok(inboxes)
-}
-
-fn log_bounds(config: &Config, cores: &[Core], writers: usize, connections: usize) {
-    let bound = MemoryBound::new(cores.len(), writers, connections, config.batch_events);
-    log::info!(
-        event = "bounds",
-        connections_max = connections,
-        database_connections_max = writers,
-        batches_max = cores.len() * handoff::BATCHES_PER_SHARD,
-        batch_events_max = config.batch_events.get(),
-        batches_bytes_max = bound.batches,
-        journals_bytes_max = bound.journals,
-        writers_bytes_max = bound.writers,
-        connections_bytes_max = bound.connections,
-        memory_bytes_max = bound.sum();
-        "bounds"
-    );
-}
-
-/// What a 200 promises, in words.
-fn promise(config: &Config) -> String {
-    match config.ack {
-        Ack::Received => format!(
-            "the event is in memory and is stored within about {:?}; a crash loses what was not",
-            config.linger
-        ),
-        Ack::Journaled => "the event is on disk, and will be one row".to_owned(),
-        Ack::Stored => "the event is a row".to_owned(),
-    }
-}
-
-/// What the admin port says of us that does not change.
-fn facts(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) -> Facts {
-    Facts {
-        ack: config.ack,
-        promise: promise(config),
-        io: driver.to_string(),
-        listen: address.to_string(),
-        database_kind: match config.datasource {
-            DataSource::MySql(_) => "MySQL",
-            DataSource::Sqlite(_) => "SQLite",
-        },
-        database: config.datasource.to_string(),
-        batches_max: shards * handoff::BATCHES_PER_SHARD,
-        started_at: UnixMillis::now(),
-    }
-}
-
-/// The one line of a start.
-fn start_line(config: &Config, driver: IoDriver, address: SocketAddr, shards: usize) -> String {
-    format!(
-        "listening on {address} ({shards} {}, {driver}); rows go to {}; a 200 promises `{}`: {}",
-        if shards == 1 { "shard" } else { "shards" },
-        config.datasource,
-        config.ack,
-        promise(config),
-    )
 }

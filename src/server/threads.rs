@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::{fmt, io, thread};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -29,6 +29,7 @@ impl fmt::Display for Role {
 }
 
 /// What the threads tell the main one.
+#[derive(Debug)]
 pub(super) enum Notice {
     Signal,
     /// A successor is wanted.
@@ -39,29 +40,47 @@ pub(super) enum Notice {
     Ended(Role, Result<(), String>),
 }
 
-/// Starts a thread that says when it has ended, and how.
-pub(super) fn spawn(
-    name: String,
-    notify: &Sender<Notice>,
-    role: Role,
-    body: impl FnOnce() -> Result<(), String> + Send + 'static,
-) -> io::Result<()> {
-    let notify = notify.clone();
-    thread::Builder::new().name(name).spawn(move || {
-        let panicked = |_| Err("it panicked".to_owned());
-        let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(panicked);
-        if notify.send(Notice::Ended(role, outcome)).is_err() {
-            log::debug!("nobody waits for this thread any more");
+/// Starts threads, and carries what they tell the main one.
+#[derive(Debug, Clone)]
+pub(super) struct Threads(Sender<Notice>);
+
+impl Threads {
+    /// The main thread's end is the receiver.
+    pub(super) fn new() -> (Self, Receiver<Notice>) {
+        let (notify, notices) = channel();
+        (Self(notify), notices)
+    }
+
+    /// Starts a thread that says when it has ended, and how.
+    pub(super) fn start(
+        &self,
+        name: String,
+        role: Role,
+        body: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> io::Result<()> {
+        let threads = self.clone();
+        thread::Builder::new().name(name).spawn(move || {
+            let panicked = |_| Err("it panicked".to_owned());
+            let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(panicked);
+            threads.notify(Notice::Ended(role, outcome));
+        })?;
+        Ok(())
+    }
+
+    /// Tells the main thread.
+    pub(super) fn notify(&self, notice: Notice) {
+        if self.0.send(notice).is_err() {
+            log::debug!("the main thread hears nothing any more");
         }
-    })?;
-    Ok(())
+    }
 }
 
 /// Has signals arrive as notices. SIGHUP asks for a successor; of a process that was started from a
 /// terminal it says that the terminal was closed.
-pub(super) fn watch_signals(notify: Sender<Notice>) -> io::Result<()> {
+pub(super) fn watch_signals(threads: &Threads) -> io::Result<()> {
     let has_terminal = io::stdin().is_terminal();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let threads = threads.clone();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -71,9 +90,7 @@ pub(super) fn watch_signals(notify: Sender<Notice>) -> io::Result<()> {
                 } else {
                     Notice::Signal
                 };
-                if notify.send(notice).is_err() {
-                    return;
-                }
+                threads.notify(notice);
             }
         })?;
     Ok(())

@@ -11,7 +11,7 @@ use crate::os::io_driver::{self, RING_BYTES_MAX};
 use crate::os::limits::{self, Core, LimitError};
 use crate::server::bounds::MemoryBound;
 use crate::server::config::Config;
-use crate::server::writer_count;
+use crate::server::writers;
 
 /// Connections that a server for many senders should be able to hold.
 const CONNECTIONS_MIN: usize = 10_000;
@@ -103,7 +103,7 @@ impl Machine {
 
 /// The sum of all bounds against what there is.
 fn memory(config: &Config, shards: usize, connections: usize) -> Observation {
-    let writers = writer_count(config, shards);
+    let writers = writers::count(config, shards);
     let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
     judge_memory(bound, connections, memory_allowed())
 }

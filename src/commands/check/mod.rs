@@ -17,7 +17,7 @@ use crate::commands::journal::Output;
 use crate::os::printable::Printable;
 use crate::os::process_list;
 use crate::server::config::Config;
-use crate::server::writer_count;
+use crate::server::writers;
 use crate::sink::dsn::DataSource;
 use machine::Machine;
 
@@ -107,7 +107,7 @@ pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), C
     let found = Observation::new(config.datasource.to_string());
     say(vec![("datasource", found)])?;
     say(match &config.datasource {
-        DataSource::MySql(target) => mysql::look(target, writer_count(config, machine.shards())),
+        DataSource::MySql(target) => mysql::look(target, writers::count(config, machine.shards())),
         DataSource::Sqlite(path) => sqlite::look(path),
     })?;
     say(disk::look(config, machine.shards()))?;
