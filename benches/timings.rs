@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     missing_docs,
     unreachable_pub,
     reason = "a bench that cannot go on fails; the cases are shared"

@@ -24,6 +24,14 @@
 //!
 //! They depend on each other in layers, see `docs/ARCHITECTURE.md`.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests start threads as they like"
+    )
+)]
+
 pub mod cli;
 
 pub mod commands;

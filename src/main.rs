@@ -8,7 +8,7 @@ use hakaru::cli::{ConfigError, Invocation};
 use hakaru::commands::check;
 use hakaru::commands::reconcile::ReconcileError;
 use hakaru::os::printable::Printable;
-use hakaru::os::{logging, process_list};
+use hakaru::os::process_list;
 use hakaru::server;
 use hakaru::server::config::Config;
 use hakaru::server::upgrade::Program;
@@ -37,23 +37,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: &Config) -> ExitCode {
-    let last_lines = match logging::start(config.log_format, &config.log_filter) {
-        Ok(last_lines) => last_lines,
-        Err(fault) => return complain(&format!("start: {fault}"), FAULT),
-    };
     let program = match Program::of_this_process() {
         Ok(program) => program,
         Err(fault) => return complain(&format!("start: {fault}"), FAULT),
     };
-    if let Err(fault) = process_list::hide_passwords() {
-        log::warn!(
-            event = "password_visible";
-            "a password given as a flag can be seen in the process list: {fault}"
-        );
-    }
-    let ended = server::run(config, program);
-    drop(last_lines);
-    match ended {
+    match server::run(config, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) if fault.is_configuration() => complain(&fault.to_string(), BAD_CONFIGURATION),
         Err(fault) => complain(&fault.to_string(), FAULT),

@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "a test that cannot go on fails"
 )]

@@ -9,10 +9,10 @@ mod service;
 mod stats;
 
 use std::cell::RefCell;
+use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use bytes::BytesMut;
 use monoio::buf::IoBufMut;
@@ -47,25 +47,35 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is looked whether a successor has the port.
 const STAGE_POLL: Duration = Duration::from_millis(200);
 
-/// Serves the admin port from a thread of its own, as long as the process lives.
-pub fn start(listener: TcpListener, overview: Overview) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || {
-            if let Err(fault) = serve(listener, overview) {
-                log::error!(
-                    event = "admin_port_closed";
-                    "the admin port is closed: {fault}; events are taken and stored as before"
-                );
-            }
-        })?;
-    log::info!(
-        event = "admin_listening", address:% = address;
-        "admin port on {address}: /metrics, /ready, /sink-health, and a page at http://{address}/"
-    );
-    Ok(())
+/// The admin port, to be served by a thread of its own.
+#[derive(Debug)]
+pub struct AdminPort {
+    listener: TcpListener,
+    overview: Overview,
+}
+
+impl AdminPort {
+    /// On a socket that listens already.
+    pub fn new(listener: TcpListener, overview: Overview) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        log::info!(
+            event = "admin_listening", address:% = address;
+            "admin port on {address}: /metrics, /ready, /sink-health, and a page at http://{address}/"
+        );
+        Ok(Self { listener, overview })
+    }
+
+    /// Serves as long as the process lives. An error of the socket is logged and ends it; events are taken
+    /// on without an admin port.
+    pub fn run(self) {
+        if let Err(fault) = serve(self.listener, self.overview) {
+            log::error!(
+                event = "admin_port_closed";
+                "the admin port is closed: {fault}; events are taken and stored as before"
+            );
+        }
+    }
 }
 
 /// What the connections share.

@@ -14,7 +14,7 @@ pub mod upgrade;
 mod watchdog;
 pub(crate) mod writers;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -24,14 +24,16 @@ use std::time::{Duration, Instant};
 
 use self::config::Config;
 pub use self::error::ServerError;
-use self::threads::{Notice, Role, Threads};
+use self::threads::{Notice, Role, Threads, caught};
 use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
 use crate::journal::lane_handle::DiskLane;
 use crate::metrics::Metrics;
+use crate::os::logging::{self, LastLines};
 use crate::os::notifier::ShardNotifier;
+use crate::os::process_list;
 
 /// A server that runs.
 struct Server {
@@ -49,6 +51,7 @@ struct Server {
     draining: Arc<AtomicBool>,
     shards_running: usize,
     writers_running: usize,
+    is_janitor_running: bool,
     /// How to start a successor, and what it is given.
     program: Program,
     sockets: Vec<(SocketUse, TcpListener)>,
@@ -81,11 +84,20 @@ enum End {
     Succeeded,
 }
 
-/// Serves until a signal or until a successor serves, then drains.
+/// Serves until a signal or until a successor serves, then drains. To be called once: it logs.
 pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
+    let (threads, notices) = Threads::new();
+    // Dropped after the server, whose end is logged.
+    let _last_lines = start_log(config, &threads).map_err(ServerError::Start)?;
+    if let Err(fault) = process_list::hide_passwords() {
+        log::warn!(
+            event = "password_visible";
+            "a password given as a flag can be seen in the process list: {fault}"
+        );
+    }
     let inherited = Inherited::take().map_err(ServerError::Start)?;
-    let mut server = Server::start(config, program, inherited)?;
-    let ended = server.wait();
+    let mut server = Server::start(config, program, inherited, threads, notices)?;
+    let ended = caught(|| server.wait()).unwrap_or_else(main_thread_panicked);
     // Where a fault began the drain, no signal has come yet.
     let signals_allowed = usize::from(!matches!(ended, Ok(End::Signal)));
     // With a fault, one that is still being started is the better choice: its sockets must stay open.
@@ -97,10 +109,11 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
         systemd::stopping();
     }
     server.stop_accepting(has_successor);
-    let drained = server.drain(config.drain_timeout, signals_allowed);
-    if drained.is_ok() {
-        server.end_janitor();
-    }
+    let drain = || {
+        server.drain(config.drain_timeout, signals_allowed)?;
+        server.end_janitor()
+    };
+    let drained = caught(drain).unwrap_or_else(main_thread_panicked);
     let outcome = ended.and(drained);
     // Whoever reads the log by a program must see that events are lost.
     match &outcome {
@@ -117,7 +130,54 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
     outcome
 }
 
+/// Has lines written by a thread whose end is heard, as that of any other.
+fn start_log(config: &Config, threads: &Threads) -> io::Result<LastLines> {
+    logging::start(config.log_format, &config.log_filter, |writer| {
+        let run = move || {
+            writer.run();
+            Ok(())
+        };
+        threads.start("log", Role::Log, run)
+    })
+}
+
+fn thread_ended(role: Role, how: String) -> ServerError {
+    ServerError::ThreadEnded(format!("{role} ended: {how}"))
+}
+
+fn main_thread_panicked<T>(how: String) -> Result<T, ServerError> {
+    Err(ServerError::ThreadEnded(format!("the main thread: {how}")))
+}
+
 impl Server {
+    /// Without any thread yet.
+    fn new(
+        ack: Ack,
+        program: Program,
+        metrics: Arc<Metrics>,
+        threads: Threads,
+        notices: Receiver<Notice>,
+    ) -> Self {
+        Self {
+            metrics,
+            stage: Arc::default(),
+            notices,
+            controls: Vec::new(),
+            notifiers: Vec::new(),
+            opened: None,
+            ack,
+            draining: Arc::default(),
+            shards_running: 0,
+            writers_running: 0,
+            is_janitor_running: false,
+            program,
+            sockets: Vec::new(),
+            threads,
+            successor: None,
+            unannounced: None,
+        }
+    }
+
     /// Returns at the first signal, when a successor serves, or with an error when a thread ends by itself.
     fn wait(&mut self) -> Result<End, ServerError> {
         let mut watchdog = Watchdog::new();
@@ -163,12 +223,12 @@ impl Server {
                     systemd::ready("takes events; the last reload failed");
                     self.successor = None;
                 }
+                Ok(Notice::Ended(role, Ok(()))) if role.may_end() => {}
                 Ok(Notice::Ended(role, outcome)) => {
                     self.count_ended(role);
-                    let how = outcome
-                        .err()
-                        .unwrap_or_else(|| "without a reason".to_owned());
-                    return Err(ServerError::ThreadEnded(format!("{role} ended: {how}")));
+                    let how = outcome.err();
+                    let how = how.unwrap_or_else(|| "without a reason".to_owned());
+                    return Err(thread_ended(role, how));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(ServerError::ThreadEnded(
@@ -195,9 +255,7 @@ impl Server {
 
     fn start_successor(&self) -> Option<Successor> {
         systemd::reloading();
-        let threads = self.threads.clone();
-        let tell = move |outcome| threads.notify(Notice::Successor(outcome));
-        match Successor::start(&self.program, &self.sockets, tell) {
+        match Successor::start(&self.program, &self.sockets, &self.threads) {
             Ok(successor) => {
                 log::info!(
                     event = "successor_started", pid = successor.pid().as_raw();
@@ -234,8 +292,9 @@ impl Server {
         match role {
             Role::Shard => self.shards_running -= 1,
             Role::Writer => self.writers_running -= 1,
-            // They end with what they serve.
-            Role::Disk | Role::Janitor => {}
+            Role::Janitor => self.is_janitor_running = false,
+            // A disk thread ends with its shard; for the others nobody waits.
+            Role::Disk | Role::Admin | Role::Log | Role::Signals | Role::Successor => {}
         }
     }
 
@@ -261,8 +320,7 @@ impl Server {
                 }
                 Ok(Notice::Ended(role, ended)) => {
                     self.count_ended(role);
-                    let ended = ended.map_err(|how| format!("{role} ended: {how}"));
-                    outcome = outcome.and(ended.map_err(ServerError::ThreadEnded));
+                    outcome = outcome.and(ended.map_err(|how| thread_ended(role, how)));
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let pending = self.metrics.totals().pending();
@@ -277,16 +335,22 @@ impl Server {
     }
 
     /// Has the janitor take a last look. Where a shard did not end it has none: then its last figures stand.
-    fn end_janitor(&mut self) {
+    fn end_janitor(&mut self) -> Result<(), ServerError> {
         self.opened = None;
         let deadline = Instant::now() + JANITOR_PATIENCE;
-        loop {
+        let mut outcome = Ok(());
+        while self.is_janitor_running {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
-                Ok(Notice::Ended(Role::Janitor, _)) | Err(_) => return,
+                Ok(Notice::Ended(role, ended)) => {
+                    self.count_ended(role);
+                    outcome = outcome.and(ended.map_err(|how| thread_ended(role, how)));
+                }
                 Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        outcome
     }
 
     fn is_journaled(&self) -> bool {
@@ -316,3 +380,6 @@ impl Server {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

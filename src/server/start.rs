@@ -11,8 +11,8 @@ use super::shared::Shared;
 use super::sockets::Sockets;
 use super::threads::{Notice, Role, Threads, watch_signals};
 use super::{Announcement, Server, ServerError, bounds, data_dir, facts, writers};
-use crate::admin;
-use crate::admin::overview::{Facts, Overview, Stage};
+use crate::admin::AdminPort;
+use crate::admin::overview::{Facts, Overview};
 use crate::event::ack::Ack;
 use crate::event::{NameRule, SharedNameRule};
 use crate::handoff::{Handoff, Work};
@@ -54,13 +54,14 @@ impl Server {
         config: &Config,
         program: Program,
         mut inherited: Inherited,
+        threads: Threads,
+        notices: Receiver<Notice>,
     ) -> Result<Self, ServerError> {
         let journal = data_dir::open(&config.data_dir)?;
         let open_files = limits::raise_open_files()?;
         let cores = limits::cores(config.cores)?;
         let driver = io_driver::choose(config.io, inherited.must_not_block())?;
         let sockets = Sockets::open(config, cores.len(), &mut inherited)?;
-        let (threads, notices) = Threads::new();
         watch_signals(&threads).map_err(ServerError::Start)?;
 
         let writers = writers::count(config, cores.len());
@@ -68,17 +69,24 @@ impl Server {
         bounds::log(config, cores.len(), writers, connections);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
+
+        let mut server = Self::new(
+            config.ack,
+            program,
+            Arc::new(metrics),
+            threads.clone(),
+            notices,
+        );
         let elsewhere = Arc::default();
         let shared = Shared {
-            metrics: Arc::new(metrics),
+            metrics: Arc::clone(&server.metrics),
             name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
-            draining: Arc::default(),
+            draining: Arc::clone(&server.draining),
             slots: Arc::new(ConnectionLimit::new(connections)),
             quota: JournalBound::new(config.journal_limit, Arc::clone(&elsewhere)),
             threads,
         };
         let address = sockets.address().unwrap_or(config.listen);
-        let mut server = Self::new(config, program, &shared, notices);
         server.writers_running = writers;
         server.sockets = sockets.handed_over;
         server.unannounced = Some(Announcement {
@@ -107,6 +115,7 @@ impl Server {
             found_events: shared.metrics.found(),
         };
         start_janitor(janitor, &shared.threads).map_err(ServerError::Start)?;
+        server.is_janitor_running = true;
         let start = ShardsStart {
             config,
             shared: &shared,
@@ -123,27 +132,6 @@ impl Server {
         Ok(server)
     }
 
-    /// Without any thread yet.
-    fn new(config: &Config, program: Program, shared: &Shared, notices: Receiver<Notice>) -> Self {
-        Self {
-            metrics: Arc::clone(&shared.metrics),
-            stage: Arc::new(Stage::default()),
-            notices,
-            controls: Vec::new(),
-            notifiers: Vec::new(),
-            opened: None,
-            ack: config.ack,
-            draining: Arc::clone(&shared.draining),
-            shards_running: 0,
-            writers_running: 0,
-            program,
-            sockets: Vec::new(),
-            threads: shared.threads.clone(),
-            successor: None,
-            unannounced: None,
-        }
-    }
-
     fn start_admin(
         &mut self,
         listener: TcpListener,
@@ -157,7 +145,13 @@ impl Server {
             stage: Arc::clone(&self.stage),
             facts,
         };
-        admin::start(listener, overview)
+        let admin = AdminPort::new(listener, overview)?;
+        let run = move || {
+            // Where it ends by an error of the socket, which is logged, events are taken on.
+            admin.run();
+            Ok(())
+        };
+        shared.threads.start("admin", Role::Admin, run)
     }
 
     fn start_shards(
@@ -244,7 +238,7 @@ fn start_janitor(janitor: Janitor, threads: &Threads) -> io::Result<()> {
         janitor.run();
         Ok(())
     };
-    threads.start("janitor".to_owned(), Role::Janitor, run)
+    threads.start("janitor", Role::Janitor, run)
 }
 
 fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {

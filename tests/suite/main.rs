@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
     missing_docs,
     unreachable_pub,
     reason = "a test that cannot go on fails; these are tests"

@@ -6,7 +6,7 @@
 mod queue;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Stderr, Write};
 use std::panic::PanicHookInfo;
 
 use env_logger::Target;
@@ -15,7 +15,7 @@ use log::kv::{self, VisitSource, VisitValue};
 use log::{Level, Record};
 use serde_json::{Map, Value, json};
 
-pub use self::queue::LastLines;
+pub use self::queue::{LastLines, LineWriter};
 use super::printable::Printable;
 
 /// The field that names what happened.
@@ -44,10 +44,15 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// Sends log lines to standard error, by a thread of their own, until the process ends; before it does,
-/// what is given back must be dropped. `filter` has been checked before.
-pub fn start(format: Option<LogFormat>, filter: &str) -> io::Result<LastLines> {
-    let (queue, last) = queue::start(io::stderr())?;
+/// Sends log lines to standard error, by a thread of their own that `start_thread` starts, until the process
+/// ends; before it does, what is given back must be dropped. `filter` has been checked before.
+pub fn start(
+    format: Option<LogFormat>,
+    filter: &str,
+    start_thread: impl FnOnce(LineWriter<Stderr>) -> io::Result<()>,
+) -> io::Result<LastLines> {
+    let (queue, writer, last) = queue::queue(io::stderr());
+    start_thread(writer)?;
     let format = format.unwrap_or(match io::stderr().is_terminal() {
         true => LogFormat::Text,
         false => LogFormat::Json,
@@ -68,7 +73,8 @@ pub fn start(format: Option<LogFormat>, filter: &str) -> io::Result<LastLines> {
     Ok(last)
 }
 
-/// A panic is a fault of ours: it is logged like any other, and the thread's owner ends the process.
+/// A panic is a fault of ours: it is logged like any other, and the server, which hears of the thread's end,
+/// ends the process.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()

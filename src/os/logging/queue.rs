@@ -1,27 +1,46 @@
 //! Log lines on their way to standard error: whoever reads that may stop reading, and a shard must not.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Lines that wait at most; more are dropped, and their number is said.
+/// Lines that wait at most; more are dropped, and their number is logged.
 const LINES_MAX: usize = 1024;
 
 /// How long the process waits at its end for the last lines to be read.
 const LAST_LINES_TIME: Duration = Duration::from_secs(1);
 
-/// How often it looks then.
-const LAST_LINES_POLL: Duration = Duration::from_millis(1);
-
 /// How many lines came and went.
 #[derive(Debug, Default)]
 struct Counts {
     queued: AtomicU64,
-    done: AtomicU64,
     dropped: AtomicU64,
+    progress: Mutex<Progress>,
+    /// Notified when `progress` changes.
+    progressed: Condvar,
+}
+
+/// How far the writer is.
+#[derive(Debug, Default)]
+struct Progress {
+    written: u64,
+    has_ended: bool,
+}
+
+impl Counts {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // A number and a flag are good whatever panicked meanwhile.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the progress and wakes who waits for it.
+    fn advance(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress());
+        self.progressed.notify_all();
+    }
 }
 
 /// Takes whole lines and never waits.
@@ -31,47 +50,81 @@ pub(super) struct LineQueue {
     counts: Arc<Counts>,
 }
 
+/// Writes the lines of a queue; wants a thread of its own.
+#[derive(Debug)]
+pub struct LineWriter<W> {
+    out: W,
+    lines: Receiver<Vec<u8>>,
+    counts: Arc<Counts>,
+}
+
 /// Waits for what was logged, when the process ends.
 #[derive(Debug)]
 pub struct LastLines(Arc<Counts>);
 
-/// Starts a thread that writes lines to `out`.
-pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(LineQueue, LastLines)> {
+/// A queue of lines for `out`.
+pub(super) fn queue<W: Write>(out: W) -> (LineQueue, LineWriter<W>, LastLines) {
     let (to_writer, lines) = sync_channel(LINES_MAX);
     let counts = Arc::<Counts>::default();
-    let writer = Arc::clone(&counts);
-    thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(move || write_lines(out, &lines, &writer))?;
     let last = LastLines(Arc::clone(&counts));
-    Ok((LineQueue { to_writer, counts }, last))
+    let writer = LineWriter {
+        out,
+        lines,
+        counts: Arc::clone(&counts),
+    };
+    (LineQueue { to_writer, counts }, writer, last)
 }
 
-fn write_lines(mut out: impl Write, lines: &Receiver<Vec<u8>>, counts: &Counts) {
-    while let Ok(line) = lines.recv() {
-        // With standard error closed there is nobody to tell.
-        drop(out.write_all(&line));
-        counts.done.fetch_add(1, Ordering::Release);
-        let dropped = counts.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            log::warn!(
-                event = "log_lines_dropped", lines = dropped;
-                "{dropped} log lines were dropped: standard error is not read fast enough"
-            );
+impl<W: Write> LineWriter<W> {
+    /// Writes lines as long as somebody can log any. A panic goes on to the caller; before it does, what
+    /// was logged until then is written, the line of the panic too.
+    pub fn run(mut self) {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.write_lines()));
+        let last = catch_unwind(AssertUnwindSafe(|| self.write_queued()));
+        // Nobody is to wait for lines that nobody will write.
+        self.counts.advance(|progress| progress.has_ended = true);
+        if let Err(panic) = ended.and(last) {
+            resume_unwind(panic);
         }
+    }
+
+    fn write_lines(&mut self) {
+        while let Ok(line) = self.lines.recv() {
+            self.write(&line);
+            self.counts.advance(|progress| progress.written += 1);
+            let dropped = self.counts.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                log::warn!(
+                    event = "log_lines_dropped", lines = dropped;
+                    "{dropped} log lines were dropped: standard error is not read fast enough"
+                );
+            }
+        }
+    }
+
+    /// Writes what is in the queue and waits for nothing more.
+    fn write_queued(&mut self) {
+        for _ in 0..LINES_MAX {
+            let Ok(line) = self.lines.try_recv() else {
+                return;
+            };
+            self.write(&line);
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        // With standard error closed there is nobody to tell.
+        drop(self.out.write_all(line));
     }
 }
 
 impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.counts.queued.fetch_add(1, Ordering::Relaxed);
-        match self.to_writer.try_send(line.to_owned()) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.counts.queued.fetch_sub(1, Ordering::Relaxed);
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let count = match self.to_writer.try_send(line.to_owned()) {
+            Ok(()) => &self.counts.queued,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => &self.counts.dropped,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         Ok(line.len())
     }
 
@@ -83,19 +136,23 @@ impl Write for LineQueue {
 impl Drop for LastLines {
     /// For a second at most: somebody who does not read must not keep the process from ending.
     fn drop(&mut self) {
-        let start = Instant::now();
         let counts = &self.0;
-        while counts.done.load(Ordering::Acquire) < counts.queued.load(Ordering::Relaxed)
-            && start.elapsed() < LAST_LINES_TIME
-        {
-            thread::sleep(LAST_LINES_POLL);
-        }
+        let is_waiting = |progress: &mut Progress| {
+            !progress.has_ended && progress.written < counts.queued.load(Ordering::Relaxed)
+        };
+        let waited =
+            counts
+                .progressed
+                .wait_timeout_while(counts.progress(), LAST_LINES_TIME, is_waiting);
+        drop(waited);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
 
@@ -122,8 +179,9 @@ mod tests {
     fn who_logs_does_not_wait_for_who_reads_and_lines_stay_in_order() {
         let (reads, read) = channel();
         let (lines, written) = channel();
-        let (mut queue, last) = start(Unread { read, lines }).unwrap();
+        let (mut queue, writer, last) = queue(Unread { read, lines });
         let many = 2 * LINES_MAX;
+        thread::spawn(|| writer.run());
         for line in 0..many {
             queue.write_all(&line.to_le_bytes()).unwrap();
         }
@@ -131,7 +189,9 @@ mod tests {
         // One may be on its way.
         assert!(many as u64 - dropped <= LINES_MAX as u64 + 1, "{dropped}");
         drop(reads);
+        let start = Instant::now();
         drop(last);
+        assert!(start.elapsed() < LAST_LINES_TIME, "nobody was woken");
         let count = written.try_iter().count() as u64;
         assert_eq!(count, many as u64 - dropped);
         queue.write_all(b"after").unwrap();
@@ -142,9 +202,49 @@ mod tests {
     fn the_end_does_not_wait_for_ever() {
         let (_reads, read) = channel();
         let (lines, _written) = channel();
-        let (mut queue, last) = start(Unread { read, lines }).unwrap();
+        let (mut queue, writer, last) = queue(Unread { read, lines });
+        thread::spawn(|| writer.run());
         queue.write_all(b"a").unwrap();
         drop(last);
-        assert_eq!(queue.counts.done.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.counts.progress().written, 0);
+    }
+
+    /// Panics over the first line.
+    struct Faulty {
+        has_panicked: bool,
+        lines: Sender<Vec<u8>>,
+    }
+
+    impl Write for Faulty {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            assert!(std::mem::replace(&mut self.has_panicked, true), "planted");
+            self.lines.send(line.to_owned()).unwrap();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_goes_on_to_the_caller_after_what_was_logged_is_written() {
+        let (lines, written) = channel();
+        let (mut queue, writer, last) = queue(Faulty {
+            has_panicked: false,
+            lines,
+        });
+        for line in ["lost", "the line of the panic", "another"] {
+            queue.write_all(line.as_bytes()).unwrap();
+        }
+        assert!(thread::spawn(|| writer.run()).join().is_err());
+        let written: Vec<_> = written.try_iter().collect();
+        assert_eq!(written, [&b"the line of the panic"[..], b"another"]);
+
+        // Who logs later is not kept, and neither is the end of the process.
+        queue.write_all(b"later").unwrap();
+        let start = Instant::now();
+        drop(last);
+        assert!(start.elapsed() < LAST_LINES_TIME);
     }
 }

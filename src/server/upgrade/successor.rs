@@ -1,5 +1,6 @@
 //! The side that hands sockets over.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::TcpListener;
@@ -10,13 +11,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use super::{FIRST_FD, PREDECESSOR, SocketUse};
+use crate::server::threads::{Notice, Role, Threads};
 
 /// How long a successor may take until it serves: the database's timeouts are far below.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -62,12 +63,12 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Starts `program` with `sockets`; `tell` is called, from another thread, when it serves or it is
-    /// clear that it will not, and why. Then it has ended.
-    pub fn start(
+    /// Starts `program` with `sockets`; a notice says when it serves, or that it will not, and why. Then it
+    /// has ended.
+    pub(in crate::server) fn start(
         program: &Program,
         sockets: &[(SocketUse, TcpListener)],
-        tell: impl FnOnce(Result<(), String>) + Send + 'static,
+        threads: &Threads,
     ) -> io::Result<Self> {
         if std::process::id() == 1 {
             // All of a container ends with its first process.
@@ -105,13 +106,13 @@ impl Successor {
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         // Who cannot be waited for must not serve: shared with the thread that waits, if it can be had.
         let (hand, taken) = sync_channel::<(Child, UnixStream)>(1);
-        let waits = thread::Builder::new()
-            .name("successor".to_owned())
-            .spawn(move || {
-                if let Ok((child, heard)) = taken.recv() {
-                    tell(wait(child, heard));
-                }
-            });
+        let main = threads.clone();
+        let waits = threads.start("successor", Role::Successor, move || {
+            if let Ok((child, heard)) = taken.recv() {
+                main.notify(Notice::Successor(wait(child, heard)));
+            }
+            Ok(())
+        });
         if let Err(fault) = waits {
             child.kill()?;
             child.wait()?;
@@ -179,7 +180,8 @@ mod tests {
             path: "/nowhere/hakaru".into(),
             arguments: Vec::new(),
         };
-        let refused = Successor::start(&program, &[], |_| {}).unwrap_err();
+        let (threads, _notices) = Threads::new();
+        let refused = Successor::start(&program, &[], &threads).unwrap_err();
         assert!(
             refused.to_string().starts_with("/nowhere/hakaru: "),
             "{refused}"
@@ -192,9 +194,13 @@ mod tests {
             path: "/bin/sh".into(),
             arguments: ["-c", "exit 7"].map(OsString::from).to_vec(),
         };
-        let (tell, told) = std::sync::mpsc::channel();
-        Successor::start(&program, &[], move |outcome| tell.send(outcome).unwrap()).unwrap();
-        let why = told.recv().unwrap().unwrap_err();
+        let (threads, notices) = Threads::new();
+        Successor::start(&program, &[], &threads).unwrap();
+        let Notice::Successor(Err(why)) = notices.recv().unwrap() else {
+            panic!()
+        };
         assert!(why.contains("exit status: 7"), "{why}");
+        let ended = Notice::Ended(Role::Successor, Ok(()));
+        assert_eq!(notices.recv().unwrap(), ended);
     }
 }
