@@ -74,8 +74,6 @@ pub struct ShardCounters {
     /// Events of each sealed batch.
     pub batch_events: Histogram,
     seals: [Counter; SealCause::ALL.len()],
-    /// 1 once connections are accepted.
-    pub accepts: Gauge,
     /// Goes up once a second while the event loop turns.
     pub heartbeat: Counter,
     /// Batches that wait for the writer or are being stored. Told once a second.

@@ -64,6 +64,8 @@ struct Server {
 
 /// What is said when every shard accepts, and to whom.
 struct Announcement {
+    /// Shards that do not accept yet.
+    shards_left: usize,
     line: String,
     address: SocketAddr,
     inherited: Inherited,
@@ -71,9 +73,6 @@ struct Announcement {
 
 /// How long the janitor may take for its last look.
 const JANITOR_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether every shard accepts.
-const START_POLL: Duration = Duration::from_millis(2);
 
 /// Why a server that runs ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,13 +181,13 @@ impl Server {
     fn wait(&mut self) -> Result<End, ServerError> {
         let mut watchdog = Watchdog::new();
         loop {
-            self.announce();
             let patience = match &self.unannounced {
-                Some(_) => START_POLL,
+                Some(_) => watchdog::UNWATCHED,
                 None => watchdog.feed(&self.metrics),
             };
             match self.notices.recv_timeout(patience) {
                 Err(RecvTimeoutError::Timeout) => {}
+                Ok(Notice::Accepts) => self.count_accepting(),
                 Ok(Notice::Signal) => {
                     log::info!(event = "signal_received"; "signal received: draining");
                     if let Some(successor) = &self.successor {
@@ -239,13 +238,13 @@ impl Server {
         }
     }
 
-    /// Says that requests are answered, once they are.
-    fn announce(&mut self) {
-        let shards = self.metrics.shards();
-        if shards.iter().any(|shard| shard.accepts.get() == 0) {
-            return;
-        }
-        if let Some(announcement) = self.unannounced.take() {
+    /// Says that requests are answered, once every shard accepts.
+    fn count_accepting(&mut self) {
+        let was_last = |announcement: &mut Announcement| {
+            announcement.shards_left -= 1;
+            announcement.shards_left == 0
+        };
+        if let Some(announcement) = self.unannounced.take_if(was_last) {
             self.stage.serve();
             log::info!(event = "listening", address:% = announcement.address; "{}", announcement.line);
             systemd::ready(&format!("takes events on {}", announcement.address));
@@ -308,7 +307,7 @@ impl Server {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.notices.recv_timeout(left) {
                 Ok(Notice::Signal) if signals_left > 0 => signals_left -= 1,
-                Ok(Notice::Reload | Notice::Successor(_)) => {}
+                Ok(Notice::Accepts | Notice::Reload | Notice::Successor(_)) => {}
                 Ok(Notice::Signal) => {
                     let pending = self.metrics.totals().pending();
                     let fate = if self.is_journaled() {

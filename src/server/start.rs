@@ -90,6 +90,7 @@ impl Server {
         server.writers_running = writers;
         server.sockets = sockets.handed_over;
         server.unannounced = Some(Announcement {
+            shards_left: cores.len(),
             line: facts::start_line(config, driver, address, cores.len()),
             address,
             inherited,
@@ -198,10 +199,12 @@ impl Server {
             drain: config.drain_timeout / 2,
             control: far_end,
         };
+        let main = shared.threads.clone();
         let run = move || {
             limits::pin(core).map_err(|fault| format!("core {}: {fault}", core.0))?;
+            let accepts = || main.notify(Notice::Accepts);
             driver
-                .block_on(shard::run(parts))
+                .block_on(shard::run(parts, accepts))
                 .map_err(|fault| format!("{driver}: {fault}"))
         };
         shared

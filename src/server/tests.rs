@@ -25,6 +25,25 @@ fn assert_is_over(outcome: Result<(), ServerError>, role: Role, how: &str) {
 }
 
 #[test]
+fn requests_are_announced_when_the_last_shard_accepts() {
+    for accepting in 0..=2 {
+        let (mut server, threads) = server();
+        server.unannounced = Some(Announcement {
+            shards_left: 2,
+            line: "listening".to_owned(),
+            address: ([127, 0, 0, 1], 8081).into(),
+            inherited: Inherited::default(),
+        });
+        for _ in 0..accepting {
+            threads.notify(Notice::Accepts);
+        }
+        threads.notify(Notice::Signal);
+        assert_eq!(server.wait().unwrap(), End::Signal);
+        assert_eq!(server.unannounced.is_none(), accepting == 2);
+    }
+}
+
+#[test]
 fn a_panic_in_any_thread_ends_the_server() {
     for role in Role::ALL {
         let (mut server, threads) = server();

@@ -64,6 +64,8 @@ impl fmt::Display for Role {
 /// What the threads tell the main one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notice {
+    /// A shard accepts connections from now on.
+    Accepts,
     Signal,
     /// A successor is wanted.
     Reload,

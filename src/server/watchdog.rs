@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::systemd;
 use crate::metrics::Metrics;
 
-/// How long there is nothing to do where nobody watches.
-const UNWATCHED: Duration = Duration::from_secs(3600);
+/// How long there is nothing to do where nobody watches, or not yet.
+pub(super) const UNWATCHED: Duration = Duration::from_secs(3600);
 
 /// Feeds whoever watches the process.
 pub(super) struct Watchdog {

@@ -89,8 +89,9 @@ pub struct ShardParts {
     pub control: UnixStream,
 }
 
-/// Serves until the control stream ends, drains, and hands the last batch over.
-pub async fn run(parts: ShardParts) -> std::io::Result<()> {
+/// Serves until the control stream ends, drains, and hands the last batch over. `accepts` is called when
+/// connections are accepted.
+pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<()> {
     let counters = Rc::new(parts.counters);
     let ingest = Ingest::new(
         parts.ack,
@@ -131,7 +132,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         let slots = Arc::clone(&parts.slots);
         accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
     }
-    shard.counters.set(|counters| &counters.accepts, 1);
+    accepts();
 
     // The read ends when the other end is closed, by intent or by death.
     let (ended, _) = control.read(vec![0; 1]).await;
