@@ -5,13 +5,18 @@ mod exposition;
 mod history;
 pub mod overview;
 mod process;
+mod semaphore;
 mod service;
 mod stats;
 
 use std::cell::RefCell;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -22,9 +27,10 @@ use monoio::time::timeout;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use self::overview::Overview;
+use self::semaphore::{Permit, Semaphore};
 use self::service::AdminService;
 use crate::http::HEAD_BYTES_MAX;
-use crate::http::conversation::{Awaited, Conversation, Next};
+use crate::http::conversation::{Awaited, Conversation, Next, Service};
 
 /// Connections that are served at once; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
@@ -41,103 +47,128 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of a read.
 const READ_BYTES: usize = 4 * 1024;
 
-/// The pause behind an accept that failed, and how often it is looked for a free place.
+/// The pause after an accept that failed: without a file descriptor, nothing says when there is one again.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How often it is looked whether a successor has the port.
-const STAGE_POLL: Duration = Duration::from_millis(200);
 
 /// The admin port, to be served by a thread of its own.
 #[derive(Debug)]
 pub struct AdminPort {
     listener: TcpListener,
     overview: Overview,
+    control: UnixStream,
 }
 
 impl AdminPort {
-    /// On a socket that listens already.
-    pub fn new(listener: TcpListener, overview: Overview) -> io::Result<Self> {
+    /// On a socket that listens already. A byte on `control` says that the socket is a successor's from now
+    /// on; its end says nothing.
+    pub fn new(listener: TcpListener, overview: Overview, control: UnixStream) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
+        control.set_nonblocking(true)?;
         log::info!(
             event = "admin_listening", address:% = address;
             "admin port on {address}: /metrics, /ready, /sink-health, and a page at http://{address}/"
         );
-        Ok(Self { listener, overview })
+        Ok(Self {
+            listener,
+            overview,
+            control,
+        })
     }
 
     /// Serves as long as the process lives. An error of the socket is logged and ends it; events are taken
     /// on without an admin port.
     pub fn run(self) {
-        if let Err(fault) = serve(self.listener, self.overview) {
+        if let Err(fault) = self.serve() {
             log::error!(
                 event = "admin_port_closed";
                 "the admin port is closed: {fault}; events are taken and stored as before"
             );
         }
     }
+
+    fn serve(self) -> io::Result<()> {
+        let service = Rc::new(RefCell::new(AdminService::new(self.overview)));
+        on_an_event_loop(async {
+            monoio::spawn(sample(Rc::clone(&service)));
+            serve(self.listener, self.control, service).await
+        })
+    }
 }
 
-/// What the connections share.
-struct Port {
-    service: RefCell<AdminService>,
-    open: std::cell::Cell<usize>,
-}
-
-fn serve(listener: TcpListener, overview: Overview) -> io::Result<()> {
+fn on_an_event_loop(serve: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     RuntimeBuilder::<LegacyDriver>::new()
         .enable_timer()
         .build()?
-        .block_on(async move {
-            let listener = monoio::net::TcpListener::from_std(listener)?;
-            let port = Rc::new(Port {
-                service: RefCell::new(AdminService::new(overview)),
-                open: std::cell::Cell::new(0),
-            });
-            monoio::spawn(sample(Rc::clone(&port)));
-            loop {
-                if port.service.borrow().is_handed_over() {
-                    drop(listener);
-                    // For the connections that are open.
-                    return std::future::pending().await;
-                }
-                // Given up and begun again, which epoll allows: nothing is lost.
-                let Ok(accepted) = timeout(STAGE_POLL, listener.accept()).await else {
-                    continue;
-                };
-                while port.open.get() >= CONNECTIONS_MAX {
-                    monoio::time::sleep(PAUSE).await;
-                }
-                match accepted {
-                    Ok((stream, _)) => {
-                        port.open.set(port.open.get() + 1);
-                        monoio::spawn(connection(stream, Rc::clone(&port)));
-                    }
-                    Err(fault) => {
-                        log::debug!("accept on the admin port: {fault}");
-                        monoio::time::sleep(PAUSE).await;
-                    }
-                }
-            }
-        })
+        .block_on(serve)
 }
 
 /// Looks at everything now and then, for plots and for what is said of the last minute.
-async fn sample(port: Rc<Port>) {
+async fn sample(service: Rc<RefCell<AdminService>>) {
     loop {
-        port.service.borrow_mut().sample();
+        service.borrow_mut().sample();
         monoio::time::sleep(history::STEP).await;
     }
 }
 
-async fn connection(stream: TcpStream, port: Rc<Port>) {
-    if let Err(fault) = converse(stream, &port).await {
-        log::trace!("admin connection ended: {fault}");
+/// Accepts until the socket is a successor's; serves the connections that are open for ever.
+async fn serve<S: Service + 'static>(
+    listener: TcpListener,
+    control: UnixStream,
+    service: Rc<RefCell<S>>,
+) -> io::Result<()> {
+    let listener = monoio::net::TcpListener::from_std(listener)?;
+    let control = monoio::net::UnixStream::from_std(control)?;
+    {
+        let mut handed_over = pin!(handed_over(control));
+        let mut accepting = pin!(accept(&listener, &service));
+        // Accepting may be given up at any point, which epoll allows: no connection is lost by it.
+        poll_fn(|context| match handed_over.as_mut().poll(context) {
+            Poll::Pending => accepting.as_mut().poll(context),
+            Poll::Ready(()) => Poll::Ready(()),
+        })
+        .await;
     }
-    port.open.set(port.open.get() - 1);
+    drop(listener);
+    pending().await
 }
 
-async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
+/// Returns when the socket is a successor's.
+async fn handed_over(mut control: monoio::net::UnixStream) {
+    let (told, _) = control.read(vec![0; 1]).await;
+    if !matches!(told, Ok(1)) {
+        pending().await
+    }
+}
+
+/// Accepts for ever. Connections beyond the bound wait in the kernel's queue.
+async fn accept<S: Service + 'static>(
+    listener: &monoio::net::TcpListener,
+    service: &Rc<RefCell<S>>,
+) {
+    let permits = Semaphore::new(CONNECTIONS_MAX);
+    loop {
+        let permit = permits.acquire().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                monoio::spawn(connection(stream, Rc::clone(service), permit));
+            }
+            Err(fault) => {
+                log::debug!("accept on the admin port: {fault}");
+                monoio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection<S: Service>(stream: TcpStream, service: Rc<RefCell<S>>, permit: Permit) {
+    if let Err(fault) = converse(stream, &service).await {
+        log::trace!("admin connection ended: {fault}");
+    }
+    drop(permit);
+}
+
+async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io::Result<()> {
     let mut conversation = Conversation::new();
     let mut input = BytesMut::new();
     let mut decoded = Vec::new();
@@ -169,7 +200,7 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
                 &mut input,
                 &mut out,
                 &mut decoded,
-                &mut *port.service.borrow_mut(),
+                &mut *service.borrow_mut(),
             );
             match timeout(ANSWER_PATIENCE, stream.write_all(out)).await {
                 Ok((written, _)) => written?,
@@ -188,5 +219,120 @@ async fn converse(mut stream: TcpStream, port: &Port) -> io::Result<()> {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::http::request::Request;
+    use crate::http::response::Answer;
+
+    /// Answers every request, or panics over it.
+    struct Plain {
+        is_faulty: bool,
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    impl Service for Plain {
+        fn respond(&mut self, _: &Request<'_>, _: Answer<'_>, out: &mut Vec<u8>, _: &mut Vec<u8>) {
+            assert!(!self.is_faulty, "planted");
+            out.extend_from_slice(OK);
+        }
+
+        fn write(&mut self, _: &mut Vec<u8>, _: &Answer<'_>) {
+            unreachable!()
+        }
+
+        fn is_draining(&self) -> bool {
+            false
+        }
+    }
+
+    /// A port that is served, the other end of its control stream, and its thread.
+    fn start(is_faulty: bool) -> (SocketAddr, UnixStream, JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (control, far_end) = UnixStream::pair().unwrap();
+        far_end.set_nonblocking(true).unwrap();
+        let thread = thread::spawn(move || {
+            let service = Rc::new(RefCell::new(Plain { is_faulty }));
+            on_an_event_loop(async { serve(listener, far_end, service).await })
+        });
+        (address, control, thread)
+    }
+
+    fn ask(stream: &mut TcpStream) {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+    }
+
+    fn hear(stream: &mut TcpStream) {
+        let mut answer = vec![0; OK.len()];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, OK);
+    }
+
+    fn connected(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_secs(10));
+        stream.set_read_timeout(patience).unwrap();
+        ask(&mut stream);
+        stream
+    }
+
+    #[test]
+    fn a_panic_over_a_request_ends_the_thread() {
+        let (address, _control, thread) = start(true);
+        let _client = connected(address);
+        assert!(thread.join().is_err());
+    }
+
+    #[test]
+    fn a_successor_has_the_port_and_open_connections_are_kept() {
+        let (address, mut control, _thread) = start(false);
+        let mut kept = connected(address);
+        hear(&mut kept);
+        control.write_all(b"1").unwrap();
+        let start = Instant::now();
+        while TcpStream::connect(address).is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it listens on");
+        }
+        ask(&mut kept);
+        hear(&mut kept);
+    }
+
+    #[test]
+    fn without_a_successor_the_port_is_served_to_the_end() {
+        let (address, control, _thread) = start(false);
+        drop(control);
+        for _ in 0..3 {
+            hear(&mut connected(address));
+        }
+    }
+
+    #[test]
+    fn a_connection_beyond_the_bound_is_served_when_another_ends() {
+        let (address, _control, _thread) = start(false);
+        let mut clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connected(address)).collect();
+        clients.iter_mut().for_each(hear);
+        let mut waiting = connected(address);
+        waiting.set_nonblocking(true).unwrap();
+        // Each of the others is asked once more: the loop turns, and the one that waits is not served.
+        for client in &mut clients {
+            ask(client);
+            hear(client);
+        }
+        assert!(waiting.read(&mut [0]).is_err());
+        waiting.set_nonblocking(false).unwrap();
+        clients.pop();
+        hear(&mut waiting);
     }
 }

@@ -66,11 +66,6 @@ impl AdminService {
         }
     }
 
-    /// Whether the port is a successor's now.
-    pub(super) fn is_handed_over(&self) -> bool {
-        self.overview.stage.is_handed_over()
-    }
-
     fn document(&mut self, path: &str) -> Option<(Status, &'static str, Vec<u8>)> {
         let well = |trouble: Option<String>| match trouble {
             None => (Status::Ok, "ok\n".to_owned()),
@@ -147,6 +142,6 @@ impl Service for AdminService {
 
     /// It is asked until the very end, unless a successor is there to be asked.
     fn is_draining(&self) -> bool {
-        self.is_handed_over()
+        self.overview.stage.is_handed_over()
     }
 }

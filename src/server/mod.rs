@@ -41,7 +41,7 @@ struct Server {
     /// How far we are, for whoever asks.
     stage: Arc<Stage>,
     notices: Receiver<Notice>,
-    /// Closed to make the shards drain.
+    /// To each shard and to the admin port: a byte says that there is a successor, the end makes a shard drain.
     controls: Vec<UnixStream>,
     /// Kept open: a notifier without another end would be heard as the end.
     notifiers: Vec<ShardNotifier>,
@@ -270,13 +270,13 @@ impl Server {
         }
     }
 
-    /// Tells the shards to drain, and whether another listens on.
+    /// Tells the shards to drain, and everybody who listens whether another listens on.
     fn stop_accepting(&mut self, has_successor: bool) {
         if has_successor {
             self.stage.hand_over();
             for control in &mut self.controls {
                 if let Err(fault) = control.write_all(b"1") {
-                    log::debug!("a shard cannot be told that it has a successor: {fault}");
+                    log::debug!("somebody cannot be told of the successor: {fault}");
                 }
             }
         } else {

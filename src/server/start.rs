@@ -146,7 +146,9 @@ impl Server {
             stage: Arc::clone(&self.stage),
             facts,
         };
-        let admin = AdminPort::new(listener, overview)?;
+        let (control, far_end) = UnixStream::pair()?;
+        self.controls.push(control);
+        let admin = AdminPort::new(listener, overview, far_end)?;
         let run = move || {
             // Where it ends by an error of the socket, which is logged, events are taken on.
             admin.run();
