@@ -18,26 +18,26 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use self::config::Config;
 pub use self::error::ServerError;
+use self::shared::Shared;
 use self::threads::{Notice, Role, Threads, caught};
 use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
 use crate::journal::lane_handle::DiskLane;
-use crate::metrics::Metrics;
 use crate::os::logging::{self, LastLines};
 use crate::os::notifier::ShardNotifier;
 use crate::os::process_list;
 
 /// A server that runs.
 struct Server {
-    metrics: Arc<Metrics>,
+    shared: Shared,
     /// How far we are, for whoever asks.
     stage: Arc<Stage>,
     notices: Receiver<Notice>,
@@ -48,14 +48,12 @@ struct Server {
     /// The janitor ends with the last of these.
     opened: Option<Sender<Arc<DiskLane>>>,
     ack: Ack,
-    draining: Arc<AtomicBool>,
     shards_running: usize,
     writers_running: usize,
     is_janitor_running: bool,
     /// How to start a successor, and what it is given.
     program: Program,
     sockets: Vec<(SocketUse, TcpListener)>,
-    threads: Threads,
     /// It is being started.
     successor: Option<Successor>,
     /// `None` when it was said that requests are answered.
@@ -150,28 +148,20 @@ fn main_thread_panicked<T>(how: String) -> Result<T, ServerError> {
 
 impl Server {
     /// Without any thread yet.
-    fn new(
-        ack: Ack,
-        program: Program,
-        metrics: Arc<Metrics>,
-        threads: Threads,
-        notices: Receiver<Notice>,
-    ) -> Self {
+    fn new(ack: Ack, program: Program, shared: Shared, notices: Receiver<Notice>) -> Self {
         Self {
-            metrics,
+            shared,
             stage: Arc::default(),
             notices,
             controls: Vec::new(),
             notifiers: Vec::new(),
             opened: None,
             ack,
-            draining: Arc::default(),
             shards_running: 0,
             writers_running: 0,
             is_janitor_running: false,
             program,
             sockets: Vec::new(),
-            threads,
             successor: None,
             unannounced: None,
         }
@@ -183,7 +173,7 @@ impl Server {
         loop {
             let patience = match &self.unannounced {
                 Some(_) => watchdog::UNWATCHED,
-                None => watchdog.feed(&self.metrics),
+                None => watchdog.feed(&self.shared.metrics),
             };
             match self.notices.recv_timeout(patience) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -254,7 +244,7 @@ impl Server {
 
     fn start_successor(&self) -> Option<Successor> {
         systemd::reloading();
-        match Successor::start(&self.program, &self.sockets, &self.threads) {
+        match Successor::start(&self.program, &self.sockets, &self.shared.threads) {
             Ok(successor) => {
                 log::info!(
                     event = "successor_started", pid = successor.pid().as_raw();
@@ -282,7 +272,7 @@ impl Server {
         } else {
             self.stage.drain();
         }
-        self.draining.store(true, Ordering::Relaxed);
+        self.shared.draining.store(true, Ordering::Relaxed);
         self.controls.clear();
         self.sockets.clear();
     }
@@ -309,7 +299,7 @@ impl Server {
                 Ok(Notice::Signal) if signals_left > 0 => signals_left -= 1,
                 Ok(Notice::Accepts | Notice::Reload | Notice::Successor(_)) => {}
                 Ok(Notice::Signal) => {
-                    let pending = self.metrics.totals().pending();
+                    let pending = self.shared.metrics.totals().pending();
                     let fate = if self.is_journaled() {
                         "stay in the journal for the next start"
                     } else {
@@ -322,7 +312,7 @@ impl Server {
                     outcome = outcome.and(ended.map_err(|how| thread_ended(role, how)));
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    let pending = self.metrics.totals().pending();
+                    let pending = self.shared.metrics.totals().pending();
                     if pending == 0 || self.is_journaled() {
                         return outcome;
                     }
@@ -358,7 +348,7 @@ impl Server {
 
     /// The identity: what became of every event.
     fn log_identity(&self) {
-        let totals = self.metrics.totals();
+        let totals = self.shared.metrics.totals();
         if self.is_journaled() && totals.pending() > 0 {
             log::info!(
                 event = "events_left_in_journal", events = totals.pending();

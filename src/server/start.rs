@@ -14,14 +14,11 @@ use super::{Announcement, Server, ServerError, bounds, data_dir, facts, writers}
 use crate::admin::AdminPort;
 use crate::admin::overview::{Facts, Overview};
 use crate::event::ack::Ack;
-use crate::event::{NameRule, SharedNameRule};
 use crate::handoff::{Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
-use crate::journal::quota::JournalBound;
 use crate::metrics::{Metrics, Recorder, ShardCounters};
-use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
 use crate::os::listen::Backlog;
@@ -37,7 +34,6 @@ const LANES_FOUND_MAX: usize = 1024;
 /// What every shard is started with.
 struct ShardsStart<'a> {
     config: &'a Config,
-    shared: &'a Shared,
     driver: IoDriver,
     inboxes: &'a [SyncSender<Work>],
     /// Most requests of a shard that wait for disk or database.
@@ -69,25 +65,9 @@ impl Server {
         bounds::log(config, cores.len(), writers, connections);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
-
-        let mut server = Self::new(
-            config.ack,
-            program,
-            Arc::new(metrics),
-            threads.clone(),
-            notices,
-        );
-        let elsewhere = Arc::default();
-        let shared = Shared {
-            metrics: Arc::clone(&server.metrics),
-            name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
-            draining: Arc::clone(&server.draining),
-            slots: Arc::new(ConnectionLimit::new(connections)),
-            quota: JournalBound::new(config.journal_limit, Arc::clone(&elsewhere)),
-            threads,
-        };
+        let shared = Shared::new(metrics, connections, config.journal_limit, threads);
+        let mut server = Self::new(config.ack, program, shared, notices);
         let address = sockets.address().unwrap_or(config.listen);
-        server.writers_running = writers;
         server.sockets = sockets.handed_over;
         server.unannounced = Some(Announcement {
             shards_left: cores.len(),
@@ -97,14 +77,15 @@ impl Server {
         });
         if let Some(admin) = sockets.admin {
             let facts = facts::facts(config, driver, address, cores.len());
-            server
-                .start_admin(admin, facts, &shared)
-                .map_err(ServerError::Start)?;
+            let started = server.start_admin(admin, facts);
+            started.map_err(ServerError::Start)?;
         }
         let (opened, lanes) = channel();
         server.opened = Some(opened.clone());
         let (to_writers, found) = (0..writers).map(|_| sync_channel(LANES_FOUND_MAX)).unzip();
-        let inboxes = writers::start(config, &shared, cores.len(), found, recorders.writers)?;
+        let shards = cores.len();
+        let inboxes = writers::start(config, &server.shared, shards, found, recorders.writers)?;
+        server.writers_running = writers;
         // Whatever is promised now: an earlier process may have left lanes.
         let janitor = Janitor {
             journal: journal.clone(),
@@ -112,14 +93,12 @@ impl Server {
             opened: lanes,
             writers: to_writers,
             kept_max: limits::lanes_kept(open_files),
-            elsewhere,
-            found_events: shared.metrics.found(),
+            elsewhere: Arc::clone(&server.shared.elsewhere),
+            found_events: server.shared.metrics.found(),
         };
-        start_janitor(janitor, &shared.threads).map_err(ServerError::Start)?;
-        server.is_janitor_running = true;
+        server.start_janitor(janitor).map_err(ServerError::Start)?;
         let start = ShardsStart {
             config,
-            shared: &shared,
             driver,
             inboxes: &inboxes,
             // Half of the connections may wait for a disk or a database that stalls.
@@ -133,12 +112,8 @@ impl Server {
         Ok(server)
     }
 
-    fn start_admin(
-        &mut self,
-        listener: TcpListener,
-        facts: Facts,
-        shared: &Shared,
-    ) -> io::Result<()> {
+    fn start_admin(&mut self, listener: TcpListener, facts: Facts) -> io::Result<()> {
+        let shared = &self.shared;
         let overview = Overview {
             metrics: Arc::clone(&shared.metrics),
             slots: Arc::clone(&shared.slots),
@@ -155,6 +130,16 @@ impl Server {
             Ok(())
         };
         shared.threads.start("admin", Role::Admin, run)
+    }
+
+    fn start_janitor(&mut self, janitor: Janitor) -> io::Result<()> {
+        let run = move || {
+            janitor.run();
+            Ok(())
+        };
+        self.shared.threads.start("janitor", Role::Janitor, run)?;
+        self.is_janitor_running = true;
+        Ok(())
     }
 
     fn start_shards(
@@ -179,10 +164,10 @@ impl Server {
         counters: Recorder<ShardCounters>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
-        let (config, shared, driver) = (start.config, start.shared, start.driver);
+        let (config, shared, driver) = (start.config, &self.shared, start.driver);
         let (control, far_end) = UnixStream::pair()?;
         let (notifier, heard) = ShardNotifier::new()?;
-        let medium = start.medium(index, &notifier)?;
+        let medium = self.medium(index, &notifier, start)?;
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
         let parts = ShardParts {
@@ -217,15 +202,18 @@ impl Server {
         self.shards_running += 1;
         Ok(())
     }
-}
 
-impl ShardsStart<'_> {
     /// Where a shard keeps its events; for a journal, with the thread that works on the disk.
-    fn medium(&self, index: usize, notifier: &ShardNotifier) -> io::Result<Medium> {
-        if self.config.ack == Ack::Received {
+    fn medium(
+        &self,
+        index: usize,
+        notifier: &ShardNotifier,
+        start: &ShardsStart<'_>,
+    ) -> io::Result<Medium> {
+        if self.ack == Ack::Received {
             return Ok(Medium::Memory(MemoryLane::new()?));
         }
-        let (journal, opened) = (self.journal.clone(), self.opened.clone());
+        let (journal, opened) = (start.journal.clone(), start.opened.clone());
         let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
         let run = move || {
             work.run();
@@ -236,14 +224,6 @@ impl ShardsStart<'_> {
             .start(format!("disk-{index}"), Role::Disk, run)?;
         Ok(Medium::Journal(disk, self.shared.quota.clone()))
     }
-}
-
-fn start_janitor(janitor: Janitor, threads: &Threads) -> io::Result<()> {
-    let run = move || {
-        janitor.run();
-        Ok(())
-    };
-    threads.start("janitor", Role::Janitor, run)
 }
 
 fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
