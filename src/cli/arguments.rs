@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
 use super::parsers::{
-    DataSourceSetting, Directory, Optional, Parsed, Refusal, admin_listen, batch_events, count,
-    duration, journal_limit, listen, log_filter, name_of, one_of,
+    DURATION_MIN, DataSourceSetting, Directory, HOUR, Optional, Parsed, Refusal, YEAR,
+    admin_listen, batch_events, count, duration, journal_limit, listen, log_filter, name_of,
+    one_of,
 };
 use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::commands::journal::JournalQuestion;
@@ -21,13 +22,6 @@ use crate::os::limits;
 use crate::os::logging::LogFormat;
 use crate::server::config::{AdminListen, Config};
 use crate::sink::dsn::DataSource;
-
-/// The shortest duration of what cannot be zero.
-pub(super) const DURATION_MIN: Duration = Duration::from_millis(1);
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
 ///

@@ -19,6 +19,15 @@ use crate::server::config::AdminListen;
 use crate::sink::dsn::{DataSource, DsnError};
 use crate::units;
 
+/// The shortest duration of what cannot be zero.
+pub(super) const DURATION_MIN: Duration = Duration::from_millis(1);
+
+/// The longest time that somebody waits for.
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// The longest time that something is kept.
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A text that a setting does not accept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::TypedValueParser;
 
-use super::arguments::{DURATION_MIN, YEAR};
-use super::parsers::{Optional, Parsed, Refusal, count, duration, moment, setting};
+use super::parsers::{
+    DURATION_MIN, Optional, Parsed, Refusal, YEAR, count, duration, moment, setting,
+};
 use crate::commands::journal::Output;
 use crate::commands::query::moment::{Moment, TimeSpan};
 use crate::commands::reconcile::{Expectation, Reconciliation};

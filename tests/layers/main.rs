@@ -80,7 +80,6 @@ fn imports_run_down_the_layers() {
 }
 
 #[test]
-#[ignore = "src/cli has a circle"]
 fn modules_import_in_no_circle() {
     let tree = Tree::read();
     let mut broken = Vec::new();
