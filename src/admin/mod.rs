@@ -47,7 +47,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of a read.
 const READ_BYTES: usize = 4 * 1024;
 
-/// The pause after an accept that failed: without a file descriptor, nothing says when there is one again.
+/// The pause after an accept that failed: the system does not report when a file descriptor is free again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The admin port, to be served by a thread of its own.
@@ -59,8 +59,8 @@ pub struct AdminPort {
 }
 
 impl AdminPort {
-    /// On a socket that listens already. A byte on `control` says that the socket is a successor's from now
-    /// on; its end says nothing.
+    /// On a socket that listens already. A byte on `control` means that a successor has the socket from now
+    /// on; the end of the stream means nothing.
     pub fn new(listener: TcpListener, overview: Overview, control: UnixStream) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;

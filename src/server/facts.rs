@@ -1,4 +1,4 @@
-//! What is said of a server at its start and does not change.
+//! What the log and the admin port state about a server at its start.
 
 use std::net::SocketAddr;
 

@@ -41,7 +41,8 @@ struct Server {
     /// How far we are, for whoever asks.
     stage: Arc<Stage>,
     notices: Receiver<Notice>,
-    /// To each shard and to the admin port: a byte says that there is a successor, the end makes a shard drain.
+    /// To each shard and to the admin port. A byte means that there is a successor; the end of the stream
+    /// makes a shard drain.
     controls: Vec<UnixStream>,
     /// Kept open: a notifier without another end would be heard as the end.
     notifiers: Vec<ShardNotifier>,
@@ -127,7 +128,7 @@ pub fn run(config: &Config, program: Program) -> Result<(), ServerError> {
     outcome
 }
 
-/// Has lines written by a thread whose end is heard, as that of any other.
+/// Starts the log. The end of its thread is reported as that of any other.
 fn start_log(config: &Config, threads: &Threads) -> io::Result<LastLines> {
     logging::start(config.log_format, &config.log_filter, |writer| {
         let run = move || {
@@ -266,7 +267,9 @@ impl Server {
             self.stage.hand_over();
             for control in &mut self.controls {
                 if let Err(fault) = control.write_all(b"1") {
-                    log::debug!("somebody cannot be told of the successor: {fault}");
+                    log::debug!(
+                        "a shard or the admin port does not learn of the successor: {fault}"
+                    );
                 }
             }
         } else {
@@ -282,7 +285,7 @@ impl Server {
             Role::Shard => self.shards_running -= 1,
             Role::Writer => self.writers_running -= 1,
             Role::Janitor => self.is_janitor_running = false,
-            // A disk thread ends with its shard; for the others nobody waits.
+            // A disk thread ends with its shard; the drain does not wait for the others.
             Role::Disk | Role::Admin | Role::Log | Role::Signals | Role::Successor => {}
         }
     }

@@ -92,7 +92,7 @@ fn a_panic_of_the_janitor_in_its_last_look_is_not_forgotten() {
     let (mut server, threads) = self::server();
     threads.notify(panicked(Role::Janitor));
     assert_is_over(server.end_janitor(), Role::Janitor, "it panicked");
-    // It has ended: nobody waits for it again.
+    // It has ended, and is not waited for again.
     let start = Instant::now();
     assert!(server.end_janitor().is_ok());
     assert!(start.elapsed() < JANITOR_PATIENCE);

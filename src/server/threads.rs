@@ -1,4 +1,4 @@
-//! The threads of a server: every one of them says when it ends, and a panic in any of them ends the server.
+//! The threads of a server. Each reports its end to the main thread, and a panic in any of them ends the server.
 
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -86,7 +86,7 @@ impl Threads {
         (Self(notify), notices)
     }
 
-    /// Starts a thread that says when it has ended, and how. No thread of a server is started otherwise.
+    /// Starts a thread that reports when it has ended, and how. No thread of a server is started otherwise.
     pub(super) fn start(
         &self,
         name: impl Into<String>,
@@ -97,7 +97,7 @@ impl Threads {
         let run = move || threads.notify(Notice::Ended(role, caught(body).flatten()));
         #[expect(
             clippy::disallowed_methods,
-            reason = "here its end is heard, a panic too"
+            reason = "its end is reported here, after a panic too"
         )]
         thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(())
@@ -106,14 +106,14 @@ impl Threads {
     /// Tells the main thread.
     pub(super) fn notify(&self, notice: Notice) {
         if self.0.send(notice).is_err() {
-            log::debug!("the main thread hears nothing any more");
+            log::debug!("the main thread receives no notices any more");
         }
     }
 }
 
 /// Runs `body`; a panic, which the panic hook has logged, becomes an error.
 pub(super) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    // What was used by a body that panicked is used by nobody again, or only to drain.
+    // What a body that panicked has left half done is not used again, or only to drain.
     catch_unwind(AssertUnwindSafe(body))
         .ok()
         .ok_or_else(|| "it panicked".to_owned())
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_every_thread_is_heard_and_a_panic_is_an_error() {
+    fn the_end_of_every_thread_is_reported_and_a_panic_is_an_error() {
         let (threads, notices) = Threads::new();
         for role in Role::ALL {
             threads.start("faulty", role, || panic!("planted")).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::systemd;
 use crate::metrics::Metrics;
 
-/// How long there is nothing to do where nobody watches, or not yet.
+/// How long there is nothing to do without a watchdog, or before the server serves.
 pub(super) const UNWATCHED: Duration = Duration::from_secs(3600);
 
 /// Feeds whoever watches the process.

@@ -81,7 +81,7 @@ pub(super) fn start(
     Ok(inboxes)
 }
 
-/// Hears how the first attempt of each writer went. Only a table that is missing for good keeps the server
+/// Waits for the first attempt of each writer. Only a table that is missing for good keeps the server
 /// from starting: anything else may end by itself.
 fn wait_for_database(
     is_ready: &Receiver<Result<(), SinkError>>,

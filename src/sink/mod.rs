@@ -113,7 +113,7 @@ pub struct Fault {
     pub text: String,
 }
 
-/// Faults that are told apart though the database gives no number for them, or one that has other meanings too.
+/// The kinds of faults that need a reaction of their own and that no error number of the database identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// Any other: what is known of it is its number.

@@ -73,8 +73,8 @@ pub fn start(
     Ok(last)
 }
 
-/// A panic is a fault of ours: it is logged like any other, and the server, which hears of the thread's end,
-/// ends the process.
+/// A panic is a fault of ours: it is logged like any other, and the server, to which the thread's end is
+/// reported, ends the process.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()

@@ -81,7 +81,7 @@ impl<W: Write> LineWriter<W> {
     pub fn run(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.write_lines()));
         let last = catch_unwind(AssertUnwindSafe(|| self.write_queued()));
-        // Nobody is to wait for lines that nobody will write.
+        // The end of the process must not wait for lines that are not written any more.
         self.counts.advance(|progress| progress.has_ended = true);
         if let Err(panic) = ended.and(last) {
             resume_unwind(panic);

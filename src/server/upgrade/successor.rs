@@ -63,8 +63,8 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Starts `program` with `sockets`; a notice says when it serves, or that it will not, and why. Then it
-    /// has ended.
+    /// Starts `program` with `sockets`. A notice reports that it serves, or that it does not and why; in
+    /// the second case it has ended.
     pub(in crate::server) fn start(
         program: &Program,
         sockets: &[(SocketUse, TcpListener)],
