@@ -1,13 +1,13 @@
-//! What an answer may promise.
+//! The levels of `--ack`.
 
 use std::fmt;
 
 /// What a 200 promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
-    /// The event is in memory and will be stored unless the process or the machine dies first.
+    /// The event is in memory. It is lost if the process or the machine fails before it is stored.
     Received,
-    /// The event is on disk, written and synced.
+    /// The event is on disk: written and synced.
     Journaled,
     /// The event is committed in the database.
     Stored,

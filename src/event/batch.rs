@@ -1,12 +1,12 @@
-//! Many events that travel together: filled by a shard, sealed, stored by a writer, used again.
+//! A batch of events. A shard fills and seals it, a writer stores it, then the shard uses it again.
 
 use std::ops::Range;
 use std::time::Instant;
 
 use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
 
-/// Most bytes of names in one batch. Keeps a batch of the longest names far below the 16 MiB at which
-/// a MySQL packet is split, and below the 4 MiB `max_allowed_packet` of old servers.
+/// Most bytes of names in one batch. Keeps the statements of a batch below the 16 MiB at which a
+/// MySQL packet is split, and below the 4 MiB `max_allowed_packet` of old servers.
 pub const BATCH_NAME_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(NAME_BYTES_MAX <= BATCH_NAME_BYTES_MAX);
@@ -17,7 +17,7 @@ const _: () = assert!(BATCH_NAME_BYTES_MAX <= u32::MAX as usize);
 pub struct BatchEvents(u32);
 
 impl BatchEvents {
-    /// The fewest and the most that may be asked for.
+    /// The accepted values.
     pub const RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
 
     /// `None` outside [`Self::RANGE`].
@@ -25,14 +25,14 @@ impl BatchEvents {
         Self::RANGE.contains(&events).then_some(Self(events))
     }
 
-    /// As an index bound.
+    /// As a `usize`.
     pub fn get(self) -> usize {
         self.0 as usize
     }
 }
 
-/// One event without its name: the name ends at `name_end` in the arena and starts where the one
-/// before it ends.
+/// One event without its name. The name ends at `name_end` in the arena and starts where the previous
+/// name ends.
 #[derive(Debug, Clone, Copy)]
 struct EventSlot {
     received_at: UnixMillis,
@@ -42,8 +42,8 @@ struct EventSlot {
 
 /// Events in the order of their arrival: a vector of fixed-size slots and one arena for all names.
 ///
-/// The slots are allocated once; the arena grows to what the traffic needs and keeps its size when
-/// the batch comes back, so that in the steady state an event allocates nothing.
+/// The slots are allocated once. The arena grows as the traffic needs and keeps its size when the batch
+/// is used again, so that in the steady state an event allocates nothing.
 #[derive(Debug)]
 pub struct Batch {
     slots: Vec<EventSlot>,
@@ -63,12 +63,12 @@ impl Batch {
         }
     }
 
-    /// The most memory a batch of `events_max` ever takes, in bytes.
+    /// Most memory of a batch of `events_max`, in bytes.
     pub fn bytes_max(events_max: BatchEvents) -> usize {
         events_max.get() * size_of::<EventSlot>() + BATCH_NAME_BYTES_MAX.next_power_of_two()
     }
 
-    /// Appends an event, or says that the batch is full by count or by bytes.
+    /// Appends an event. Fails if the batch is full, by count or by bytes of names.
     pub fn push(&mut self, event: Event<'_>) -> Result<(), BatchFull> {
         let name_end = self.names.len() + event.name.len();
         if self.slots.len() >= self.events_max.get() || name_end > BATCH_NAME_BYTES_MAX {
@@ -78,7 +78,7 @@ impl Batch {
             self.opened_at = Some(Instant::now());
         }
         if name_end > self.names.capacity() {
-            // By powers of two, so that the bound of the arena is exact.
+            // The capacity is a power of two, so that `bytes_max` is exact.
             self.names
                 .reserve_exact(name_end.next_power_of_two() - self.names.len());
         }
@@ -95,12 +95,12 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether it holds as many events as it may.
+    /// Whether it is full by count.
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.events_max.get()
     }
 
-    /// When its oldest event was appended; `None` while it is empty.
+    /// When its oldest event was appended. `None` if it is empty.
     pub fn opened_at(&self) -> Option<Instant> {
         self.opened_at
     }
@@ -152,7 +152,7 @@ impl Batch {
             .map_or(0, |before| self.slots[before].name_end as usize)
     }
 
-    /// Drops the events behind the first `events`.
+    /// Keeps the first `events` events and removes the others.
     pub fn truncate(&mut self, events: usize) {
         if events < self.slots.len() {
             self.names.truncate(self.name_end_before(events));
@@ -163,7 +163,8 @@ impl Batch {
         }
     }
 
-    /// An empty batch of the same kind that has no memory yet, to take the place of the last one.
+    /// An empty batch with the same bounds and no memory. In a drain it takes the place of a shard's last batch;
+    /// no event is added to it.
     pub fn without_memory(&self) -> Self {
         Self {
             slots: Vec::new(),
@@ -173,7 +174,7 @@ impl Batch {
         }
     }
 
-    /// Makes it empty and keeps its memory.
+    /// Removes all events and keeps the memory.
     pub fn clear(&mut self) {
         self.slots.clear();
         self.names.clear();
@@ -181,7 +182,7 @@ impl Batch {
     }
 }
 
-/// The event was not taken: the batch has reached its bound.
+/// The event was not appended: the batch is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchFull;
 
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_back_what_was_pushed_in_order() {
+    fn returns_what_was_pushed_in_order() {
         let mut batch = Batch::new(BatchEvents(3));
         for (name, value) in [("open", 0), ("購入", 120), ("x", 960)] {
             assert_eq!(batch.push(event(name, value)), Ok(()));
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn is_as_new_after_clear() {
+    fn is_empty_and_usable_after_clear() {
         let mut batch = Batch::new(BatchEvents(2));
         assert_eq!(batch.push(event("first", 1)), Ok(()));
         batch.clear();

@@ -1,4 +1,4 @@
-//! One measurement, as a shard receives it, and the rule for what may be promised.
+//! The event, and the rule for the names that are accepted.
 
 pub mod ack;
 pub mod batch;
@@ -7,10 +7,10 @@ pub mod position;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Most characters a name may have, whatever the column would take.
+/// Most characters of a name, even if the column takes more.
 pub const NAME_CHARS_MAX: u16 = 255;
 
-/// Most bytes a valid name takes in UTF-8.
+/// Most bytes of a valid name: UTF-8 takes up to 4 per character.
 pub const NAME_BYTES_MAX: usize = NAME_CHARS_MAX as usize * 4;
 
 /// Milliseconds since the Unix epoch, by the wall clock.
@@ -18,7 +18,7 @@ pub const NAME_BYTES_MAX: usize = NAME_CHARS_MAX as usize * 4;
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The present moment. A clock set before 1970 reads as 1970.
+    /// The current time. 0 if the clock is set before 1970.
     pub fn now() -> Self {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -32,18 +32,18 @@ impl UnixMillis {
     }
 }
 
-/// What happened: a name that the column takes, a value, and when the server learned of it.
+/// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// 1 to 255 characters.
+    /// 1 to 255 characters that the [`NameRule`] allows.
     pub name: &'a str,
-    /// The whole range of `int unsigned`.
+    /// Any value of `int unsigned`.
     pub value: u32,
     /// When the request that carried it was read.
     pub received_at: UnixMillis,
 }
 
-/// The event was not taken: there is no room left that a bound allows.
+/// The event was not accepted, because a bound is reached or no lane is open. It is answered 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shed;
 
@@ -51,13 +51,13 @@ pub struct Shed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Repertoire {
-    /// Every Unicode character: `utf8mb4` and the UTF-16 and UTF-32 sets, and SQLite.
+    /// Every Unicode character: `utf8mb4`, the UTF-16 and UTF-32 sets, and SQLite.
     Unicode = 0,
-    /// Up to U+FFFF: `utf8` (`utf8mb3`) and `ucs2`. Others are refused by the server (error 1366).
+    /// Up to U+FFFF: `utf8` (`utf8mb3`) and `ucs2`. The server refuses others (error 1366).
     Bmp = 1,
     /// Up to U+007F: `ascii`.
     Ascii = 2,
-    /// Windows-1252, which the servers call `latin1`.
+    /// Windows-1252, which MySQL and MariaDB call `latin1`.
     Latin1 = 3,
 }
 
@@ -66,7 +66,7 @@ impl Repertoire {
     fn holds(self, text: &str) -> bool {
         match self {
             Self::Unicode => true,
-            // In UTF-8 exactly the characters above U+FFFF start with a byte of 0xF0 or more.
+            // In UTF-8 only the characters above U+FFFF have a byte of 0xF0 or more.
             Self::Bmp => text.bytes().all(|byte| byte < 0xF0),
             Self::Ascii => text.is_ascii(),
             Self::Latin1 => text.chars().all(is_latin1),
@@ -74,8 +74,8 @@ impl Repertoire {
     }
 }
 
-/// Whether the servers' `latin1` has the character: ISO 8859-1, with Windows-1252's own 27 in place
-/// of all but five controls.
+/// Whether `latin1` of MySQL and MariaDB has the character. It is ISO 8859-1, but 27 of the 32 control
+/// characters from 0x80 to 0x9F are replaced by those of Windows-1252.
 fn is_latin1(character: char) -> bool {
     const WINDOWS: &str = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ";
     match character {
@@ -85,19 +85,19 @@ fn is_latin1(character: char) -> bool {
     }
 }
 
-/// What the `name` column takes: an event is promised only when it keeps to this.
+/// What the `name` column takes. An event whose name breaks the rule is refused with 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameRule {
     /// Most characters, 1 to [`NAME_CHARS_MAX`].
     pub chars_max: u16,
-    /// Which characters.
+    /// The characters that fit.
     pub repertoire: Repertoire,
 }
 
 /// How a name breaks the [`NameRule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {
-    /// It has no character.
+    /// It is empty.
     Empty,
     /// It has more characters than the column takes.
     TooLong,
@@ -106,24 +106,24 @@ pub enum NameFault {
 }
 
 impl NameRule {
-    /// The strictest table in use, assumed until the database has been asked: `varchar(255)` in `utf8mb3`.
+    /// The rule of the deployed table, `varchar(255)` in `utf8mb3`. In force until the column has been read.
     pub const DEPLOYED: Self = Self {
         chars_max: NAME_CHARS_MAX,
         repertoire: Repertoire::Bmp,
     };
 
-    /// What SQLite takes: the contract's length, every character.
+    /// The rule of SQLite: 255 characters of any kind.
     pub const SQLITE: Self = Self {
         chars_max: NAME_CHARS_MAX,
         repertoire: Repertoire::Unicode,
     };
 
-    /// Says whether `name` can be stored.
+    /// Checks that `name` can be stored.
     pub fn check(self, name: &str) -> Result<(), NameFault> {
         if name.is_empty() {
             return Err(NameFault::Empty);
         }
-        // A name of few bytes cannot have many characters: counting is for the rare long one.
+        // A character has at least one byte: characters are counted only in a name of many bytes.
         if name.len() > usize::from(self.chars_max)
             && name.chars().count() > usize::from(self.chars_max)
         {
@@ -136,7 +136,7 @@ impl NameRule {
     }
 }
 
-/// The rule in force: written by a writer when it has read the column, read by every shard.
+/// The rule in force. A writer sets it when it has read the column; every shard reads it.
 #[derive(Debug)]
 pub struct SharedNameRule(AtomicU32);
 
@@ -146,7 +146,7 @@ impl SharedNameRule {
         Self(AtomicU32::new(Self::pack(rule)))
     }
 
-    /// Puts `rule` in force for the requests that follow.
+    /// Sets the rule for later requests.
     pub fn set(&self, rule: NameRule) {
         self.0.store(Self::pack(rule), Ordering::Relaxed);
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn latin1_is_what_the_servers_call_so() {
+    fn latin1_is_windows_1252_and_its_five_controls() {
         let rule = NameRule {
             chars_max: 255,
             repertoire: Repertoire::Latin1,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_survives_being_shared() {
+    fn a_shared_rule_is_read_as_it_was_set() {
         for repertoire in [
             Repertoire::Unicode,
             Repertoire::Bmp,

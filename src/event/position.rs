@@ -1,21 +1,21 @@
-//! Where an event is: which lane, and how many events before it.
+//! The position of an event: its lane, and the number of events before it in that lane.
 
 use std::io;
 
-/// Names a lane. Drawn at random once; outlives the process that opened it.
+/// The id of a lane. Random; it stays the same when another process takes the lane over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(u128);
 
 impl LaneId {
-    /// A new one, unlike any other: from the kernel's randomness, since a name that was used before
-    /// would take the old lane's checkpoint for its own.
+    /// A new id, from the kernel's random numbers. It must be unique: a lane with the id of another one
+    /// would continue from that lane's checkpoint.
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(u128::from_le_bytes(bytes)))
     }
 
-    /// As the journal has it on disk.
+    /// The bytes that the journal stores.
     pub fn to_le_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()
     }
@@ -46,23 +46,23 @@ impl std::str::FromStr for LaneId {
 
 /// The text is not 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a lane is named by 32 lower-case hexadecimal digits")]
+#[error("a lane id is 32 lower-case hexadecimal digits")]
 pub struct NotALaneId;
 
-/// Events since the lane began: the place of an event in its lane.
+/// The position of an event in its lane: the number of events before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
 impl Position {
-    /// The first event of a lane.
+    /// The position of the first event of a lane.
     pub const START: Self = Self(0);
 
-    /// So many events further on.
+    /// The position `events` later.
     pub fn plus(self, events: usize) -> Self {
         Self(self.0 + events as u64)
     }
 
-    /// Events from `earlier` to here; none where it is not earlier.
+    /// The number of events from `earlier` to here. 0 if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_id_is_its_text() {
+    fn a_lane_id_is_parsed_from_its_text_and_from_no_other() {
         let lane = LaneId::random().unwrap();
         assert_eq!(lane.to_string().parse(), Ok(lane));
         for text in [
