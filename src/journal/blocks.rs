@@ -1,20 +1,20 @@
-//! Memory for direct I/O: whole blocks at a block's boundary.
+//! Memory for direct I/O: whole blocks, aligned to a block.
 
 use monoio::buf::IoBuf;
 
-/// What is written at once, and where: the page of x86 and of most disks, and a multiple of the
-/// sector of all of them.
+/// Offset, length and memory address of a write are multiples of this: the page of x86, and a multiple of
+/// every disk's sector.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// The end of a segment as the next write has it: the block that the last write left unfilled, what
-/// is new, and zeros up to a block's end. A block is written again until it is full; the bytes that
-/// were in it stay the same, so that a torn write changes nothing that was durable.
+/// The bytes of the next write to a segment: the block that the last write did not fill, the new records,
+/// and zeros to the end of a block. A block is written again until it is full. Its earlier bytes stay the
+/// same, so that a torn write changes nothing that was durable.
 #[derive(Debug, Default)]
 pub struct Blocks {
     memory: Vec<u8>,
     /// Where in `memory` the first block starts.
     start: usize,
-    /// Bytes behind it that are no padding.
+    /// Bytes from `start` on that are not padding.
     filled: usize,
 }
 
@@ -25,7 +25,7 @@ impl Blocks {
         self.append(head);
     }
 
-    /// Drops the blocks that are full, for they are written, and appends `bytes`.
+    /// Removes the full blocks, which are written already, and appends `bytes`.
     pub fn add(&mut self, bytes: &[u8]) {
         let full = self.filled - self.filled % BLOCK_BYTES;
         let from = self.start + full;
@@ -47,14 +47,14 @@ impl Blocks {
         self.filled = filled;
     }
 
-    /// Moves to memory with room for `bytes`.
+    /// Moves the content to memory of at least `bytes`.
     fn grow(&mut self, bytes: usize) {
         let grown = vec![0; bytes.next_power_of_two() + BLOCK_BYTES];
         let old = std::mem::replace(&mut self.memory, grown);
-        let kept = old.get(self.start..self.start + self.filled);
+        let filled = old.get(self.start..self.start + self.filled);
         self.start = self.memory.as_ptr().align_offset(BLOCK_BYTES);
-        if let Some(kept) = kept {
-            self.memory[self.start..self.start + kept.len()].copy_from_slice(kept);
+        if let Some(filled) = filled {
+            self.memory[self.start..self.start + filled.len()].copy_from_slice(filled);
         }
     }
 
@@ -67,7 +67,7 @@ impl Blocks {
 
 #[expect(
     unsafe_code,
-    reason = "the ring is given an address; a copy into a vector would lose the alignment"
+    reason = "io_uring is given an address; a copy into a vector would lose the alignment"
 )]
 // SAFETY: the slice is initialised, and lies in a vector on the heap that moving `self` does not move
 // and that only `&mut self` changes, which nobody has while an operation owns `self`.
@@ -89,9 +89,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// A file to which every state is written is the concatenation of all that was added.
+        /// A file to which every state is written holds all that was added, in order.
         #[test]
-        fn what_is_added_follows_what_was(pieces in proptest::collection::vec(1_usize..9000, 1..12)) {
+        fn writes_append_to_the_file(pieces in proptest::collection::vec(1_usize..9000, 1..12)) {
             let mut blocks = Blocks::default();
             let (mut file, mut whole): (Vec<u8>, Vec<u8>) = (Vec::new(), vec![7; 48]);
             blocks.restart(&whole);

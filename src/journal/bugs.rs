@@ -1,18 +1,18 @@
-//! Faults planted on purpose, to see that the simulation of the storage finds them. Outside of tests
-//! there are none: `planted` is a constant then.
+//! Bugs that tests switch on, to prove that the simulation of the disk detects them. Outside tests
+//! `planted` is constantly `false`.
 
-/// What could be wrong with a journal.
+/// A bug that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bug {
     /// The name of a new segment is not made durable.
     DirectoryNotSynced,
-    /// A record is taken whatever its checksum says, as a torn one at the end.
+    /// A record with a wrong checksum is accepted, such as a torn one at the end.
     ChecksumIgnored,
-    /// A record of another segment is taken, as one in a block that is used again.
+    /// A record of another segment is accepted, such as one left in a reused block.
     OtherSegmentAccepted,
 }
 
-/// Whether the bug is planted in this thread.
+/// Whether the bug is switched on in this thread.
 #[cfg(not(test))]
 pub(super) const fn planted(_: Bug) -> bool {
     false

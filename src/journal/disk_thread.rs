@@ -1,10 +1,8 @@
-//! Group commit: while one write is on its way to the disk, events gather; then one write for all of
-//! them.
+//! The thread that does a shard's blocking disk operations.
 //!
-//! A write is durable when it ends (`O_DSYNC`), so that it needs no call of its own to be synced. On
-//! io_uring the shard's ring does it. Whatever else would block, making lanes and segments, and on
-//! epoll the writes too, is done by a thread of the shard's own, which rings a notifier when it has
-//! something to report.
+//! It creates lanes and segments. On epoll it also writes; on io_uring the shard's ring writes. A write is
+//! durable when it ends (`O_DSYNC`), so that no sync follows. While a write is under way, events gather, and
+//! the next write contains all of them (group commit). The thread notifies its shard of each report.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,56 +21,56 @@ use super::storage::{Disk, StorageFile};
 use crate::event::position::LaneId;
 use crate::os::notifier::ShardNotifier;
 
-/// How long to wait before the next lane is tried, when one could not be opened or written.
+/// Wait before another lane is opened, after one could not be opened or written.
 pub const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// Orders that can be under way: a write, and a lane or a segment.
+/// Most orders that wait: a write, and a lane or a segment.
 const ORDERS_MAX: usize = 2;
 
-/// How often another name is tried, when another process took hold of a new lane first.
+/// Ids that are tried when another process has locked each new lane first.
 const NAMES_TRIED: usize = 8;
 
-/// Blocks on their way into a segment.
+/// Blocks to be written to a segment.
 #[derive(Debug)]
 pub struct Write {
-    /// The segment, where it is another than that of the write before. Whoever writes keeps it.
+    /// The segment. `None`: that of the previous write, which the disk thread or the ring has kept open.
     pub segment: Option<File>,
-    /// Where in it.
+    /// Offset in the segment.
     pub offset: u64,
-    /// What.
+    /// The bytes.
     pub blocks: Blocks,
 }
 
-/// What became of a write.
+/// A write that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Written {
     /// Events in it.
     pub events: u32,
-    /// From its start to its end.
+    /// Time from its start to its end.
     pub took: Duration,
 }
 
-/// What a disk thread is asked for.
+/// An order to a disk thread.
 #[derive(Debug)]
 pub enum DiskOrder {
-    /// A new lane, not before this time has passed; again and again until there is one.
+    /// Open a lane after this wait, and try again until it succeeds.
     Lane(Duration),
-    /// Another segment of the lane.
+    /// Create a segment of the lane.
     Segment(Arc<DiskLane>, SegmentNumber),
-    /// A write, where the shard's driver cannot.
+    /// Write. Only ordered on epoll.
     Write(Write),
 }
 
-/// What a disk thread has to say.
+/// A report of a disk thread.
 #[derive(Debug)]
 pub enum DiskReport {
-    /// A new lane, and its first segment.
+    /// A new lane and its first segment.
     Opened(Arc<DiskLane>, File),
-    /// There is no new lane yet.
+    /// An attempt to open a lane has failed. The thread tries again.
     NotOpened(io::Error),
-    /// The segment that was asked for.
+    /// The segment that was ordered.
     Segment(io::Result<File>),
-    /// The blocks of a write come back; whether they are on the disk.
+    /// A write has ended. Returns its blocks.
     Written(Blocks, io::Result<()>),
 }
 
@@ -83,12 +81,12 @@ pub struct DiskThread {
     reports: Receiver<DiskReport>,
 }
 
-/// The thread is gone, or was asked for more than it does at a time.
+/// The thread has ended, or too many orders wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskThreadGone;
 
 impl DiskThread {
-    /// Asks for something; the answer is a report.
+    /// Sends an order. Its result is a report.
     pub fn order(&self, order: DiskOrder) -> Result<(), DiskThreadGone> {
         self.orders
             .try_send(order)
@@ -113,8 +111,8 @@ pub struct DiskWork {
     opened: Sender<Arc<DiskLane>>,
 }
 
-/// A disk thread for lanes in `journal`: the shard's end, which has asked for a lane already, and the
-/// work. `opened` hears of every lane.
+/// The shard's end and the work of a disk thread for lanes in `journal`. Every lane that it opens is sent to
+/// `opened`.
 pub fn disk_thread(
     journal: PathBuf,
     notifier: ShardNotifier,
@@ -133,15 +131,15 @@ pub fn disk_thread(
 }
 
 impl DiskWork {
-    /// Works until the shard's end is dropped.
+    /// Runs until the shard's end is dropped.
     pub fn run(self) {
         let mut segment = None;
         while let Ok(order) = self.orders.recv() {
             let report = match order {
                 DiskOrder::Lane(after) => {
-                    // That of a lane that was closed: the disk gets back what it takes.
+                    // Closes the segment of the previous lane: else its space is not freed when it is removed.
                     segment = None;
-                    self.open_at_last(after)
+                    self.open_with_retries(after)
                 }
                 DiskOrder::Segment(lane, number) => {
                     let made = make_segment(&Disk, &lane.directory, number, SEGMENT_BYTES);
@@ -166,16 +164,16 @@ impl DiskWork {
     }
 
     fn report(&self, report: DiskReport) -> bool {
-        let is_heard = self.reports.send(report).is_ok();
+        let is_sent = self.reports.send(report).is_ok();
         self.notifier.notify();
-        is_heard
+        is_sent
     }
 
-    /// Tries to open a lane until there is one; `None` when nobody wants it any more.
-    fn open_at_last(&self, after: Duration) -> Option<DiskReport> {
+    /// Opens a lane, and tries again until it succeeds. `None` when the shard or the janitor has ended.
+    fn open_with_retries(&self, after: Duration) -> Option<DiskReport> {
         let mut wait = after;
         loop {
-            // A shard without a lane orders nothing: what ends the wait early is its end.
+            // A shard without a lane sends no order, so that only its end interrupts the wait.
             let waited = self.orders.recv_timeout(wait);
             if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
                 return None;
@@ -196,7 +194,7 @@ impl DiskWork {
         }
     }
 
-    /// A new lane in a directory of its own, locked before it has a segment.
+    /// Creates a lane. It is locked before it has a segment.
     fn open(&self) -> io::Result<(DiskLane, File)> {
         for _ in 0..NAMES_TRIED {
             let id = LaneId::random()?;
@@ -204,7 +202,7 @@ impl DiskWork {
             let notifier = Some(self.notifier.clone());
             let opened = DiskLane::lock(id, directory.clone(), Origin::Opened, notifier).and_then(
                 |locked| {
-                    // Another process may find it in this very moment, have it, and remove it.
+                    // Another process may lock the new directory first, and remove it because it is empty.
                     let Some(lane) = locked else { return Ok(None) };
                     let first = SegmentNumber(0);
                     let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
@@ -216,7 +214,7 @@ impl DiskWork {
                 Ok(None) => {}
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => {
-                    // Nothing was promised in it; what is left of it is what fills the disk.
+                    // It has no event, but it takes disk space.
                     if let Err(left) = fs::remove_dir_all(&directory) {
                         log::debug!("{}: {left}", directory.display());
                     }

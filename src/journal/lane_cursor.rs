@@ -1,18 +1,18 @@
-//! One ordered log, as the one who writes it sees it: where the next record goes. No I/O.
+//! The end of a lane that is being written: where the next record goes. No I/O.
 
 use super::blocks::{BLOCK_BYTES, Blocks};
 use super::record::{SEGMENT_HEAD_BYTES, SegmentId, SegmentNumber, finish_record, segment_head};
 use crate::event::position::{LaneId, Position};
 
-/// The place behind the last record of a lane. After a failed write it is worth nothing: what a file
-/// holds then is not known, and must not be built on.
+/// The end of a lane that is being written. Must not be used after a failed write: what the file holds is
+/// unknown then.
 #[derive(Debug)]
 pub struct LaneCursor {
     segment: SegmentId,
     segment_bytes: u64,
-    /// Of the next record, in the segment.
+    /// Offset of the next record in the segment.
     offset: u64,
-    /// Of the next event.
+    /// Position of the next event.
     position: Position,
 }
 
@@ -36,29 +36,29 @@ impl LaneCursor {
         blocks.restart(&segment_head(self.segment, self.position));
     }
 
-    /// The segment behind the present one.
+    /// The number of the segment after the current one.
     pub fn next_segment(&self) -> SegmentNumber {
         SegmentNumber(self.segment.number.0 + 1)
     }
 
-    /// Goes on in the next segment, whose file must be there.
+    /// Moves to the start of the next segment. Its file must exist.
     pub fn go_to_next_segment(&mut self, blocks: &mut Blocks) {
         self.begin_segment(self.next_segment(), blocks);
     }
 
-    /// Whether a record of so many bytes has room in the present segment. The first always has.
+    /// Whether a record of `record_bytes` fits into the current segment. The first record always fits.
     pub fn fits(&self, record_bytes: usize) -> bool {
         self.offset == SEGMENT_HEAD_BYTES as u64
             || self.offset + record_bytes as u64 <= self.segment_bytes
     }
 
-    /// Whether the next segment will be wanted soon.
+    /// Whether the next segment will be needed soon.
     pub fn is_half_full(&self) -> bool {
         self.offset > self.segment_bytes / 2
     }
 
-    /// Completes a record of `events` events, at least one, and puts it at the end of `blocks`. They
-    /// are to be written at the offset that is given back, and the record is durable then.
+    /// Completes a record of `events` events, at least one, and appends it to `blocks`. Returns the offset
+    /// at which to write `blocks`. The record is durable when that write has ended.
     pub fn stage(&mut self, record: &mut Vec<u8>, events: u32, blocks: &mut Blocks) -> u64 {
         finish_record(record, self.segment, self.position, events);
         blocks.add(record);

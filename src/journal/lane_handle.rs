@@ -1,4 +1,4 @@
-//! A lane as its shard, its writer and the janitor share it.
+//! The state of a lane that its shard, its writer and the janitor share.
 
 use std::fs::File;
 use std::io;
@@ -10,29 +10,29 @@ use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
 use crate::os::notifier::ShardNotifier;
 
-/// The file in a lane's directory whose lock says that the lane has an owner.
+/// The lock file in a lane's directory. A lane has an owner while this file is locked.
 const LOCK_NAME: &str = "lock";
 
 /// Where a lane comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A shard of this process writes it, or wrote it.
+    /// A shard of this process created it.
     Opened,
-    /// An earlier process left it.
+    /// An earlier process left it, and this process has locked it.
     Found,
 }
 
-/// A lane of either kind.
+/// A lane, with or without a journal.
 #[derive(Debug, Clone)]
 pub enum LaneHandle {
-    /// Its events are in memory alone.
+    /// Its events are only in memory.
     Memory(Arc<MemoryLane>),
-    /// Its events are in the journal too.
+    /// Its events are also in the journal.
     Disk(Arc<DiskLane>),
 }
 
 impl LaneHandle {
-    /// Its name.
+    /// Its id.
     pub fn id(&self) -> LaneId {
         match self {
             Self::Memory(lane) => lane.id,
@@ -40,7 +40,7 @@ impl LaneHandle {
         }
     }
 
-    /// The lane, where its events can be read back.
+    /// The lane in the journal, from which events can be read back. `None` for a lane in memory.
     pub fn on_disk(&self) -> Option<&Arc<DiskLane>> {
         match self {
             Self::Memory(_) => None,
@@ -54,7 +54,8 @@ impl LaneHandle {
             .is_some_and(|lane| lane.origin == Origin::Found)
     }
 
-    /// Notes how far the lane is stored. Only its writer calls this. Nobody asks it of a lane in memory.
+    /// Sets the position up to which the lane is stored. Only its writer calls this. Does nothing for a lane
+    /// in memory.
     pub fn set_stored(&self, position: Position) {
         if let Self::Disk(lane) = self {
             lane.set_stored(position);
@@ -62,10 +63,10 @@ impl LaneHandle {
     }
 }
 
-/// A lane without a journal: a name for positions, so that a batch is stored once.
+/// A lane without a journal. Its id names the checkpoint, so that a batch is stored once.
 #[derive(Debug)]
 pub struct MemoryLane {
-    /// Its name.
+    /// Its id.
     pub id: LaneId,
 }
 
@@ -77,12 +78,12 @@ impl MemoryLane {
     }
 }
 
-/// A lane in the journal, and what each of those who share it notes of it.
+/// A lane in the journal, locked by this process.
 #[derive(Debug)]
 pub struct DiskLane {
-    /// Its name.
+    /// Its id.
     pub id: LaneId,
-    /// Where its segments are.
+    /// The directory of its segments.
     pub directory: PathBuf,
     /// Where it comes from.
     pub origin: Origin,
@@ -91,14 +92,14 @@ pub struct DiskLane {
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
-    /// Of the shard that writes it: notified when more is stored.
+    /// Notifies the shard that writes it when more is stored or the lane is found damaged.
     notifier: Option<ShardNotifier>,
-    /// Keeps other processes out as long as it is open.
+    /// The lock file. Closing it releases the lock.
     _lock: File,
 }
 
 impl DiskLane {
-    /// Locks the lane in `directory`; `None` where it has an owner. `notifier` is that of the shard that
+    /// Locks the lane in `directory`. `None` if it has an owner already. `notifier` is that of the shard that
     /// writes it.
     pub fn lock(
         id: LaneId,
@@ -129,18 +130,20 @@ impl DiskLane {
         }
     }
 
-    /// The stored prefix, as the writer last saw it committed. Goes back where the database did.
+    /// The position up to which the lane is stored, as its writer last saw it. Decreases when the database
+    /// has lost rows, such as after a restore from a backup.
     pub fn stored(&self) -> Position {
         Position(self.stored.load(Ordering::Acquire))
     }
 
-    /// Notes how far the lane is stored. Only its writer calls this.
+    /// Sets the position up to which the lane is stored. Only its writer calls this.
     pub fn set_stored(&self, position: Position) {
         self.stored.store(position.0, Ordering::Release);
         self.notify();
     }
 
-    /// When the database was last known to have what is noted as stored; `None`: not since the start.
+    /// When the database last confirmed the checkpoint that [`Self::stored`] is based on. `None`: not yet since
+    /// this process started.
     pub fn last_confirmed_at(&self) -> Option<UnixMillis> {
         match self.confirmed.load(Ordering::Acquire) {
             0 => None,
@@ -148,54 +151,55 @@ impl DiskLane {
         }
     }
 
-    /// Notes that the database, which was asked for the lane's checkpoint, works `now`. Only its writer
-    /// calls this.
+    /// Notes that the database takes writes, on the connection on which it was asked for the lane's checkpoint.
+    /// Only its writer calls this.
     pub fn confirm(&self, now: UnixMillis) {
         self.confirmed.store(now.0, Ordering::Release);
     }
 
-    /// Where a lane ends that is written no more. What may follow on the disk was never promised.
+    /// Where the lane ends. `None` while it is being written or its end is not known yet. Bytes that follow on
+    /// the disk were never acknowledged.
     pub fn end(&self) -> Option<Position> {
         self.end.get().copied()
     }
 
-    /// Notes that the lane is written no more and where it ends: its shard, when it closes it; its
-    /// writer, when it has read a found lane to its end.
+    /// Sets where the lane ends. Its shard calls this when it closes the lane; its writer calls it when it has
+    /// read a lane of an earlier process to the end.
     pub fn set_end(&self, end: Position) {
-        // A found lane that is read again, for a database that went back, ends where it did.
+        // A lane that is read again after a restore of the database ends where it ended before.
         let known = self.end.get_or_init(|| end);
         if *known != end {
             log::error!(
                 event = "lane_end_changed", lane:% = self.id, end = known.0, found = end.0;
-                "lane {}: ended at position {} and is now said to end at {}; the first stands",
+                "lane {}: its end was position {} and is now read as {}; hakaru keeps the first",
                 self.id, known.0, end.0
             );
         }
     }
 
-    /// Whether the lane is written no more and every event of it is stored.
+    /// Whether the lane has ended and all its events are stored.
     pub fn is_done(&self) -> bool {
         self.end().is_some_and(|end| self.stored() >= end)
     }
 
-    /// Whether events were found missing. Its files are then kept for people, and nothing more is written
-    /// to it.
+    /// Whether events are missing on the disk. Then nothing more is written to the lane, and its files are kept
+    /// for inspection.
     pub fn is_damaged(&self) -> bool {
         self.is_damaged.load(Ordering::Acquire)
     }
 
-    /// Notes that events are missing. Only its writer calls this.
+    /// Notes that events are missing on the disk. Only its writer calls this.
     pub fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Release);
         self.notify();
     }
 
-    /// Whether its files are gone.
+    /// Whether its directory was removed or renamed.
     pub fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Acquire)
     }
 
-    /// Notes that its files are gone. Only the janitor calls this.
+    /// Notes that its directory was removed or renamed. Only the janitor calls this.
     pub fn set_removed(&self) {
         self.is_removed.store(true, Ordering::Release);
     }

@@ -1,9 +1,16 @@
-//! The journal: what makes a 200 survive the process, the machine and the database.
+//! The journal: events on disk, which survive a crash and an unreachable database.
 //!
-//! A lane is one ordered log, a directory of [`segment`]s, written by one shard of one process under a
-//! lock. [`record`] has its bytes, [`lane_cursor`] and [`blocks`] say what is written where, [`disk_thread`] writes
-//! it, [`lane_handle`] is what all who know a lane share, [`reader`] reads it back, [`janitor`] finds lanes
-//! without an owner, notes how far each is stored and removes old ones, `hakaru journal` shows them to people, [`storage`] is the disk below.
+//! A lane is one ordered log: a directory of segments. One shard of one process writes it and holds its lock.
+//!
+//! - [`record`] has the format: the bytes of segments and records.
+//! - [`segment`] has the files of a lane.
+//! - [`lane_cursor`] and [`blocks`] decide what is written where.
+//! - [`disk_thread`] does the blocking disk operations of a shard.
+//! - [`lane_handle`] is the state of a lane that its shard, its writer and the janitor share.
+//! - [`reader`] reads a lane back.
+//! - [`janitor`] takes over lanes without an owner and removes old segments and lanes.
+//! - [`quota`] is `--journal-limit`.
+//! - [`storage`] has the file operations, on real files or on a simulated disk.
 
 pub mod blocks;
 mod bugs;

@@ -1,4 +1,4 @@
-//! How much of the disk events may take that are not stored: of all lanes, and of the one that is written.
+//! The bound on the disk space of unstored events, `--journal-limit`, and what each lane uses of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,58 +6,58 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::position::Position;
 
-/// Bytes between two notes of how much was written: while more is written than stored, the journal's
-/// bound is kept to within this.
+/// Bytes written between two marks. While a lane has unstored events, its usage is known to within this.
 const MARK_BYTES: u64 = 64 * 1024;
 
-/// The bound on what the journals of all shards hold that is not stored; shared by all of them.
+/// The bound on unstored bytes in the journal. All shards share it.
 #[derive(Debug, Clone)]
 pub struct JournalBound {
-    /// Bytes of all of them.
+    /// Most unstored bytes of all lanes together.
     bytes_max: u64,
-    /// Bytes that lanes hold which no shard writes: of earlier processes, or closed.
-    elsewhere: Arc<AtomicU64>,
-    /// Bytes that the present lanes hold. Each shard adds to it now and then, so that it is
-    /// at most [`MARK_BYTES`] per shard out of date.
-    present: Arc<AtomicU64>,
+    /// Unstored bytes of lanes that no shard writes: lanes of earlier processes, and closed lanes.
+    inactive: Arc<AtomicU64>,
+    /// Unstored bytes of the lanes that shards write. A shard updates its part when it has changed by
+    /// [`MARK_BYTES`], and once a second.
+    active: Arc<AtomicU64>,
 }
 
 impl JournalBound {
-    /// At most `bytes_max` together; the janitor counts what is `elsewhere`.
-    pub fn new(bytes_max: u64, elsewhere: Arc<AtomicU64>) -> Self {
+    /// A bound of `bytes_max`. The janitor sets `inactive`.
+    pub fn new(bytes_max: u64, inactive: Arc<AtomicU64>) -> Self {
         Self {
             bytes_max,
-            elsewhere,
-            present: Arc::default(),
+            inactive,
+            active: Arc::default(),
         }
     }
 
-    /// Most bytes of disk that events which are not stored may take.
+    /// Most bytes that unstored events may take on disk.
     pub fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
 
-    /// Bytes that are taken by them, a second ago at most.
+    /// Bytes that unstored events take on disk. Up to a second old.
     pub fn bytes(&self) -> u64 {
-        self.present.load(Ordering::Relaxed) + self.elsewhere.load(Ordering::Relaxed)
+        self.active.load(Ordering::Relaxed) + self.inactive.load(Ordering::Relaxed)
     }
 }
 
-/// Bytes of the present lane.
+/// What the lane that a shard writes uses of the bound.
 #[derive(Debug)]
 pub struct LaneUsage {
     bound: JournalBound,
+    /// Bytes written, bytes of them that are durable, bytes of them that are stored.
     written: u64,
     durable: u64,
     stored: u64,
-    /// Bytes written before each position, for the bytes that are not stored.
+    /// Positions that are not stored yet, each with the number of bytes written before it.
     marks: VecDeque<(Position, u64)>,
-    /// Bytes that other shards see as held by this lane.
+    /// This lane's part of [`JournalBound::active`].
     published: u64,
 }
 
 impl LaneUsage {
-    /// Of a lane to which nothing was written yet.
+    /// The usage of a new lane.
     pub fn new(bound: JournalBound) -> Self {
         Self {
             bound,
@@ -69,31 +69,31 @@ impl LaneUsage {
         }
     }
 
-    /// Another lane takes its place; the janitor counts this one from now on.
+    /// Starts again for a new lane. The janitor counts the closed one from now on.
     pub fn clear(&mut self) {
         self.marks.clear();
         (self.written, self.durable, self.stored) = (0, 0, 0);
         self.publish();
     }
 
-    /// Shows the other shards how many bytes this lane holds.
+    /// Updates this lane's part of the sum over all shards.
     pub fn publish(&mut self) {
         let holds = self.written - self.stored;
-        let present = &self.bound.present;
+        let active = &self.bound.active;
         if holds >= self.published {
-            present.fetch_add(holds - self.published, Ordering::Relaxed);
+            active.fetch_add(holds - self.published, Ordering::Relaxed);
         } else {
-            present.fetch_sub(self.published - holds, Ordering::Relaxed);
+            active.fetch_sub(self.published - holds, Ordering::Relaxed);
         }
         self.published = holds;
     }
 
-    /// Notes that `bytes` are on their way to the disk.
+    /// Counts `bytes` whose write begins.
     pub fn write(&mut self, bytes: u64) {
         self.written += bytes;
     }
 
-    /// Notes that everything written is durable, which is everything before `durable`.
+    /// Notes that everything written is durable: the events before `durable`.
     pub fn mark(&mut self, durable: Position) {
         self.durable = self.written;
         let last = self.marks.back().map_or(self.stored, |&(_, bytes)| bytes);
@@ -102,7 +102,7 @@ impl LaneUsage {
         }
     }
 
-    /// Bytes that may still be written, when everything before `stored` is stored.
+    /// Bytes that may still be written, given that events before `stored` are stored.
     pub fn left(&mut self, stored: Position, durable: Position) -> u64 {
         while let Some(&(position, bytes)) = self.marks.front() {
             if position > stored {
@@ -119,9 +119,8 @@ impl LaneUsage {
             self.publish();
         }
         let bound = &self.bound;
-        let present = bound.present.load(Ordering::Relaxed);
-        let others =
-            present.saturating_sub(self.published) + bound.elsewhere.load(Ordering::Relaxed);
+        let active = bound.active.load(Ordering::Relaxed);
+        let others = active.saturating_sub(self.published) + bound.inactive.load(Ordering::Relaxed);
         bound.bytes_max.saturating_sub(others + holds)
     }
 }
@@ -130,39 +129,39 @@ impl LaneUsage {
 mod tests {
     use super::*;
 
-    fn room(bytes_max: u64, elsewhere: u64) -> LaneUsage {
+    fn usage(bytes_max: u64, inactive: u64) -> LaneUsage {
         LaneUsage::new(JournalBound::new(
             bytes_max,
-            Arc::new(AtomicU64::new(elsewhere)),
+            Arc::new(AtomicU64::new(inactive)),
         ))
     }
 
     #[test]
-    fn what_is_stored_gives_room_again_however_little_it_is() {
-        let mut room = room(1000, 0);
-        room.written = 900;
-        room.mark(Position(9));
-        assert_eq!(room.left(Position(5), Position(9)), 100);
-        assert_eq!(room.left(Position(9), Position(9)), 1000);
+    fn a_lane_that_is_stored_completely_uses_nothing_even_without_a_mark() {
+        let mut usage = usage(1000, 0);
+        usage.written = 900;
+        usage.mark(Position(9));
+        assert_eq!(usage.left(Position(5), Position(9)), 100);
+        assert_eq!(usage.left(Position(9), Position(9)), 1000);
     }
 
     #[test]
-    fn marks_follow_what_is_stored_while_more_is_written() {
-        let mut room = room(2 * MARK_BYTES, 0);
+    fn what_is_stored_is_freed_up_to_the_last_mark() {
+        let mut usage = usage(2 * MARK_BYTES, 0);
         for group in 1..=2 {
-            room.written += MARK_BYTES;
-            room.mark(Position(group * 10));
+            usage.written += MARK_BYTES;
+            usage.mark(Position(group * 10));
         }
         let (durable, half) = (Position(20), 2 * MARK_BYTES);
-        assert_eq!(room.left(Position(0), durable), 0);
-        assert_eq!(room.left(Position(9), durable), 0);
-        assert_eq!(room.left(Position(10), durable), MARK_BYTES);
-        assert_eq!(room.left(durable, durable), half);
+        assert_eq!(usage.left(Position(0), durable), 0);
+        assert_eq!(usage.left(Position(9), durable), 0);
+        assert_eq!(usage.left(Position(10), durable), MARK_BYTES);
+        assert_eq!(usage.left(durable, durable), half);
     }
 
     #[test]
-    fn what_others_hold_counts_too() {
-        let mut one = room(4 * MARK_BYTES, MARK_BYTES);
+    fn other_lanes_count_too() {
+        let mut one = usage(4 * MARK_BYTES, MARK_BYTES);
         let mut other = LaneUsage::new(one.bound.clone());
         let start = Position::START;
         assert_eq!(one.left(start, start), 3 * MARK_BYTES);
@@ -171,6 +170,6 @@ mod tests {
         assert_eq!(one.left(start, start), MARK_BYTES);
         other.clear();
         assert_eq!(one.left(start, start), 3 * MARK_BYTES);
-        assert_eq!(room(10, 20).left(start, start), 0);
+        assert_eq!(usage(10, 20).left(start, start), 0);
     }
 }

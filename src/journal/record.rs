@@ -1,17 +1,17 @@
 //! The bytes of the journal: segment heads, records and the events in them. No I/O.
 //!
-//! `docs/journal-format.md` describes the format for whoever writes another reader.
+//! `docs/journal-format.md` describes the format for the authors of other readers.
 
 use super::bugs::{Bug, planted};
 use crate::event::position::{LaneId, Position};
 use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
 
-/// Numbers the segments of a lane, from 0.
+/// The number of a segment in its lane, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentNumber(pub u64);
 
-/// Which segment of which lane: part of every head, so that no block of another file, or of an
-/// earlier use of the same blocks, is ever taken for a record of this one.
+/// A segment of a lane. Every head contains it, so that a block of another file, or of an earlier use of
+/// the same block, is not taken for a record of this segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentId {
     /// The lane.
@@ -35,10 +35,10 @@ pub const RECORD_HEAD_BYTES: usize = 48;
 /// Records start at multiples of this.
 pub const RECORD_ALIGNMENT: usize = 8;
 
-/// Bytes of an event beside its name.
+/// Bytes of an event without its name.
 const EVENT_HEAD_BYTES: usize = 8 + 4 + 2;
 
-/// Most bytes that one event takes.
+/// Most bytes of one event.
 pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX;
 
 /// Most bytes of events in one record.
@@ -56,21 +56,21 @@ pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] 
     head
 }
 
-/// What stands where the head of a segment should.
+/// What is found at the place of a segment head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentHead {
-    /// The head of this segment: its first event has this position.
+    /// The head of this segment. Its first event has this position.
     Whole(Position),
-    /// One of another version of the format: what follows it cannot be judged here.
+    /// A head of another version of the format. What follows cannot be read.
     OtherVersion,
-    /// None of this segment: not yet written, torn or damaged.
+    /// No head of this segment: not yet written, torn or damaged.
     Unreadable,
 }
 
 /// Reads the head of the segment `id`.
 pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> SegmentHead {
     let [name @ .., version] = SEGMENT_MAGIC;
-    // A zero is no version: it stands where nothing was written yet.
+    // 0 is not a version: these bytes were not written yet.
     if let Some([named @ .., found]) = bytes.first_chunk::<{ SEGMENT_MAGIC.len() }>()
         && *named == name
         && *found != version
@@ -89,10 +89,10 @@ pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> SegmentHead {
     }
 }
 
-/// What the head of a record says.
+/// The head of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHead {
-    /// Place of its first event.
+    /// Position of its first event.
     pub position: Position,
     /// Number of its events, at least one.
     pub events: u32,
@@ -106,13 +106,13 @@ impl RecordHead {
         (RECORD_HEAD_BYTES + self.payload_bytes).next_multiple_of(RECORD_ALIGNMENT)
     }
 
-    /// The position behind its last event.
+    /// The position after its last event.
     pub fn end(self) -> Position {
         self.position.plus(self.events as usize)
     }
 }
 
-/// Begins a record in an empty buffer: room for the head, which [`finish_record`] fills in.
+/// Clears the buffer and begins a record. [`finish_record`] fills in the head.
 pub fn begin_record(record: &mut Vec<u8>) {
     record.clear();
     record.resize(RECORD_HEAD_BYTES, 0);
@@ -122,7 +122,7 @@ pub fn begin_record(record: &mut Vec<u8>) {
 pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
     debug_assert!(
         event.name.len() <= NAME_BYTES_MAX,
-        "names are checked before"
+        "names are checked before this"
     );
     #[expect(clippy::cast_possible_truncation, reason = "at most NAME_BYTES_MAX")]
     let length = event.name.len() as u16;
@@ -148,30 +148,30 @@ pub fn finish_record(record: &mut Vec<u8>, id: SegmentId, position: Position, ev
     record.resize(record.len().next_multiple_of(RECORD_ALIGNMENT), 0);
 }
 
-/// What stands where a record could start.
+/// What is found where a record could start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParsedRecord<'a> {
-    /// A record, whole and of this segment.
+    /// A complete record of this segment.
     Record(RecordHead, &'a [u8]),
-    /// The start of what could be one, that needs so many bytes to be judged.
+    /// Possibly the start of a record. It takes this many bytes to decide.
     Needs(usize),
-    /// Nothing of this segment.
+    /// No record of this segment.
     Nothing,
 }
 
-/// Judges the bytes at a place where a record could start.
+/// Reads the record at the start of `bytes`, if there is one.
 pub fn parse_record(bytes: &[u8], id: SegmentId) -> ParsedRecord<'_> {
     let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>() else {
         return ParsedRecord::Needs(RECORD_HEAD_BYTES);
     };
     let payload_bytes = u32_at(head, 8) as usize;
     let events = u32_at(head, 12);
-    let is_ours = head[0..4] == RECORD_MAGIC
+    let is_of_segment = head[0..4] == RECORD_MAGIC
         && head[16..32] == id.lane.to_le_bytes()
         && (head[32..40] == id.number.0.to_le_bytes() || planted(Bug::OtherSegmentAccepted))
         && payload_bytes <= PAYLOAD_BYTES_MAX
         && events > 0;
-    if !is_ours {
+    if !is_of_segment {
         return ParsedRecord::Nothing;
     }
     let end = RECORD_HEAD_BYTES + payload_bytes;
@@ -192,8 +192,8 @@ pub fn parse_record(bytes: &[u8], id: SegmentId) -> ParsedRecord<'_> {
     )
 }
 
-/// The events of a record, in order. Ends early where the bytes are not events, which the checksum
-/// rules out for records that were read by [`parse_record`].
+/// The events of a record, in order. Ends early if the bytes are not events. The checksum rules that out
+/// for records from [`parse_record`].
 pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_head_is_of_one_segment() {
+    fn a_segment_head_is_valid_for_one_segment() {
         let head = segment_head(id(3), Position(12));
         let read = |head: &[u8]| read_segment_head(head, id(3));
         assert_eq!(read(&head), SegmentHead::Whole(Position(12)));
@@ -269,15 +269,15 @@ mod tests {
         }
     }
 
-    /// Where a segment head has the version of the format.
+    /// Offset of the format version in a segment head.
     const VERSION: usize = 7;
 
     #[test]
-    fn a_head_of_another_version_is_told_from_a_damaged_one() {
+    fn a_head_of_another_version_differs_from_a_damaged_one() {
         let mut head = segment_head(id(3), Position(12));
         head[VERSION] = b'2';
         assert_eq!(read_segment_head(&head, id(3)), SegmentHead::OtherVersion);
-        // Another version may have a shorter head, and say other things in it.
+        // Another version may have a shorter head with other fields.
         assert_eq!(
             read_segment_head(&head[..=VERSION], id(4)),
             SegmentHead::OtherVersion
@@ -306,7 +306,7 @@ mod tests {
         }
 
         #[test]
-        fn no_changed_bit_goes_unseen(names in proptest::collection::vec("[a-z]{1,40}", 1..5), bit: usize) {
+        fn every_changed_bit_is_detected(names in proptest::collection::vec("[a-z]{1,40}", 1..5), bit: usize) {
             let mut bytes = record(&names, 5);
             let ParsedRecord::Record(head, _) = parse_record(&bytes, id(3)) else { panic!() };
             let bit = bit % ((RECORD_HEAD_BYTES + head.payload_bytes) * 8);

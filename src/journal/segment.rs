@@ -1,4 +1,4 @@
-//! The files of a lane: their names, and how one is made.
+//! The segment files of a lane: their names, and how they are created.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,25 @@ use super::record::SegmentNumber;
 use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
 
-/// Bytes of a segment. Taken at once, so that a write into it changes no length.
+/// Bytes of a segment. All are allocated when it is created, so that a write does not change its length.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How the names of segments end.
+/// The suffix of a segment's file name.
 const SEGMENT_SUFFIX: &str = ".segment";
 
-/// The name of a segment in its lane's directory.
+/// The file name of a segment.
 pub fn segment_name(number: SegmentNumber) -> String {
     format!("{:016x}{SEGMENT_SUFFIX}", number.0)
 }
 
-/// The segment that a name names.
+/// The number of the segment with this file name. `None` for any other file.
 pub fn parse_segment_name(name: &str) -> Option<SegmentNumber> {
     let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
     let number = SegmentNumber(u64::from_str_radix(digits, 16).ok()?);
     (segment_name(number) == name).then_some(number)
 }
 
-/// The segments of a lane, oldest first.
+/// The numbers of a lane's segments, oldest first.
 pub fn segments(storage: &impl Storage, directory: &Path) -> io::Result<Vec<SegmentNumber>> {
     let names = storage.names(directory)?;
     let mut numbers: Vec<_> = names
@@ -37,7 +37,7 @@ pub fn segments(storage: &impl Storage, directory: &Path) -> io::Result<Vec<Segm
     Ok(numbers)
 }
 
-/// Makes the directory of a new lane, and its name durable.
+/// Creates the directory of a new lane and makes its name durable.
 pub fn make_directory(storage: &impl Storage, journal: &Path, id: LaneId) -> io::Result<PathBuf> {
     let directory = journal.join(id.to_string());
     storage.make_dir(&directory)?;
@@ -45,7 +45,8 @@ pub fn make_directory(storage: &impl Storage, journal: &Path, id: LaneId) -> io:
     Ok(directory)
 }
 
-/// Makes an empty segment whose room and name are durable. Its head comes with its first record.
+/// Creates an empty segment and makes its length and its name durable. The head is written with the first
+/// record.
 pub fn make_segment<S: Storage>(
     storage: &S,
     directory: &Path,
@@ -63,14 +64,17 @@ pub fn make_segment<S: Storage>(
         Ok(file)
     };
     make().inspect_err(|fault| {
-        // It takes room that is wanted, and its name, under which it may be tried again.
+        // The unfinished file takes disk space, and the next attempt needs its name.
         if let Err(left) = storage.remove(&path) {
-            log::debug!("{}: {fault}, and then: {left}", path.display());
+            log::debug!(
+                "{}: {fault}; the unfinished file cannot be removed: {left}",
+                path.display()
+            );
         }
     })
 }
 
-/// Takes room for a segment, or for less where the disk is small.
+/// Allocates a segment's disk space. On a full disk tries a quarter of it, then a sixteenth.
 fn allocate(file: &impl StorageFile, bytes: u64) -> io::Result<()> {
     let mut taken = file.allocate(bytes);
     for smaller in [bytes / 4, bytes / 16] {

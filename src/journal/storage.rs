@@ -1,4 +1,4 @@
-//! The few file operations the journal needs, behind a trait: real files, or a simulation that fails.
+//! The file operations of the journal as a trait: real files, or a simulated disk in tests.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,38 +11,38 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
 use super::blocks::{BLOCK_BYTES, Blocks};
 
-/// A place where files are kept. Nothing is durable before it was synced, names included.
+/// A file system. Nothing is durable before it is synced; that includes names.
 pub trait Storage: Clone + Send + Sync + 'static {
     /// An open file.
     type File: StorageFile;
 
-    /// Makes a directory.
+    /// Creates a directory.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a new file, to be written: a write to it is durable when it returns.
+    /// Creates a file for writing. A write to it is durable when it returns.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file to be read.
+    /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// The names in a directory, in no order.
+    /// The names in a directory, in any order.
     fn names(&self, path: &Path) -> io::Result<Vec<String>>;
 }
 
 /// An open file.
 pub trait StorageFile: Send + 'static {
-    /// Writes all of `bytes`, whole blocks, at `offset`.
+    /// Writes all of `bytes` at `offset`. Its length and the offset are multiples of a block.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the file's length durable.
     fn sync(&self) -> io::Result<()>;
-    /// Takes room for `bytes` bytes, which read as zeros.
+    /// Allocates `bytes` bytes, which read as zeros.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Reads up to `bytes.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
-/// The file system.
+/// Real files.
 #[derive(Debug, Clone, Copy)]
 pub struct Disk;
 
@@ -57,8 +57,8 @@ impl Storage for Disk {
         File::open(path)?.sync_all()
     }
 
-    /// Direct, past the page cache: half the processor's time of a write and a sync. Where the file
-    /// system knows no such thing, through the cache.
+    /// Opens with `O_DSYNC` and `O_DIRECT`: half the CPU time of a write and a sync. Without `O_DIRECT` where
+    /// the file system does not support it.
     fn create(&self, path: &Path) -> io::Result<File> {
         File::create_new(path)?;
         let open = |flags: OFlag| {
@@ -66,7 +66,7 @@ impl Storage for Disk {
                 .write(true)
                 .custom_flags(flags.bits())
                 .open(path)?;
-            // Some refuse it only when they are written.
+            // Some file systems refuse `O_DIRECT` only at the first write.
             let mut zeros = Blocks::default();
             zeros.restart(&[0; BLOCK_BYTES]);
             file.write_all_at(zeros.as_slice(), 0).map(|()| file)
@@ -89,7 +89,7 @@ impl Storage for Disk {
 
     fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
-        // A name that is not UTF-8 is none of ours.
+        // hakaru gives no file a name that is not UTF-8.
         names
             .filter_map(|name| name.map(|name| name.into_string().ok()).transpose())
             .collect()
@@ -108,7 +108,7 @@ impl StorageFile for File {
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         match fallocate(self.as_fd(), FallocateFlags::empty(), 0, length) {
-            // A file system that cannot is as good, only slower.
+            // Without allocation the file is sparse: writes are slower and as durable.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.set_len(bytes),
             outcome => Ok(outcome?),
         }

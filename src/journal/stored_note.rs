@@ -1,6 +1,7 @@
-//! A note of how far a lane is stored, beside its segments: for counting what waits when the database
-//! cannot be asked. What is stored is decided by the checkpoint alone, never by a note: it is not synced,
-//! and may be a second behind.
+//! The file `stored` in a lane's directory: how far the lane is stored.
+//!
+//! With it, a process counts unstored events while the database is unreachable. Only the checkpoint in the
+//! database decides what is stored: the file is not synced and may be a second old.
 
 use std::fs;
 use std::io;
@@ -15,10 +16,10 @@ use crate::event::position::{LaneId, Position};
 /// The file's name in the directory of its lane.
 const NAME: &str = "stored";
 
-/// Events read at once, to find the end of a lane.
+/// Events read at once to find the end of a lane.
 const BATCH_EVENTS: u32 = 1000;
 
-/// Why the end of a lane is not known.
+/// Why the end of a lane is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EndError {
     /// Its directory or a segment's head cannot be read.
@@ -29,21 +30,21 @@ pub(super) enum EndError {
     Read(#[from] ReadError),
 }
 
-/// Notes that everything before `stored` is stored.
+/// Notes that the events before `stored` are stored.
 pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
-    // Of one length, so that one replaces another whole.
+    // The length is constant, so that a note overwrites all of the previous one.
     fs::write(directory.join(NAME), format!("{:020}\n", stored.0))
 }
 
-/// What was noted; the start where nothing was, or nothing that can be read.
+/// The position that was noted. The start of the lane if there is no valid note.
 pub(super) fn read(directory: &Path) -> Position {
     let noted = fs::read_to_string(directory.join(NAME));
     let position = noted.ok().and_then(|noted| noted.trim().parse().ok());
     position.map_or(Position::START, Position)
 }
 
-/// Where the events of a lane end that nobody writes, as far as they can be read: its last segment is
-/// read, 16 MiB at most.
+/// Where the readable events of a lane end. The lane must not be written meanwhile. Reads its last segment,
+/// at most 16 MiB.
 pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
     let Some(first) = last_start(directory, lane)? else {
         return Ok(Position::START);
@@ -51,20 +52,20 @@ pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> 
     let mut reader = LaneReader::new(Disk, directory, lane, first);
     let mut batch = BatchEvents::new(BATCH_EVENTS)
         .map(Batch::new)
-        .unwrap_or_else(|| unreachable!("a batch may hold so many"));
+        .unwrap_or_else(|| unreachable!("BATCH_EVENTS is in range"));
     loop {
         batch.clear();
         match reader.fill(&mut batch, None) {
             Ok(Filled::More) => {}
             Ok(Filled::End { .. }) => return Ok(reader.position()),
-            // What is behind it is found; how much is missing its writer will say.
+            // The reader continues after the damage. The writer will log what is missing.
             Err(ReadError::Damage(_)) => {}
             Err(fault) => return Err(fault.into()),
         }
     }
 }
 
-/// The position at which the last segment begins that has one.
+/// The start of the last segment with a readable head.
 fn last_start(directory: &Path, lane: LaneId) -> io::Result<Option<Position>> {
     for number in segments(&Disk, directory)?.into_iter().rev() {
         if let Some(first) = segment_start(&Disk, directory, lane, number)? {
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_it_was_written_and_rubbish_is_none() {
+    fn a_note_is_read_as_it_was_written_and_an_invalid_one_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(read(directory.path()), Position::START);
         for position in [7, 123_456_789, 8] {

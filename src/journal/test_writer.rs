@@ -10,7 +10,7 @@ use super::segment::make_segment;
 use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
 
-/// A lane that is written. After a failed operation it is gone.
+/// A lane that is being written. A failed operation consumes it.
 pub(crate) struct TestWriter<S: Storage> {
     storage: S,
     directory: PathBuf,
@@ -22,7 +22,7 @@ pub(crate) struct TestWriter<S: Storage> {
 }
 
 impl<S: Storage> TestWriter<S> {
-    /// A new lane in a directory that is there.
+    /// A new lane in an existing directory.
     pub(crate) fn create(
         storage: S,
         directory: &Path,

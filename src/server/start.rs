@@ -92,8 +92,8 @@ impl Server {
             keep: config.journal_keep,
             opened: lanes,
             writers: to_writers,
-            kept_max: limits::lanes_kept(open_files),
-            elsewhere: Arc::clone(&server.shared.elsewhere),
+            retained_max: limits::lanes_kept(open_files),
+            inactive_bytes: Arc::clone(&server.shared.elsewhere),
             found_events: server.shared.metrics.found(),
         };
         server.start_janitor(janitor).map_err(ServerError::Start)?;

@@ -1,4 +1,4 @@
-//! Finds lanes without an owner, and removes what is stored and old.
+//! Takes over lanes without an owner, and removes segments and lanes that were stored `--journal-keep` ago.
 
 mod retained_lane;
 mod trim;
@@ -23,33 +23,33 @@ use super::segment::{SEGMENT_BYTES, segment_name, segments};
 use super::storage::Disk;
 use crate::event::position::LaneId;
 
-/// How often it looks.
+/// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// What the directory of a lane is renamed to begin with when events of it were found missing.
+/// Prefix of the directory of a damaged lane. It is renamed, not removed.
 const DAMAGED_PREFIX: &str = "damaged-";
 
-/// A thread that looks after the journal of a process.
+/// The thread that takes care of a process's journal.
 #[derive(Debug)]
 pub struct Janitor {
     /// The directory of lanes.
     pub journal: PathBuf,
-    /// How long segments are kept after their events were stored, while the database can be asked.
+    /// How long segments are kept after their events were stored. Only time with a reachable database counts.
     pub keep: Duration,
-    /// Lanes that are kept although they are stored. Each holds a file open: a process that starts over
-    /// and over must not run out of them, so that some go before their time.
-    pub kept_max: usize,
-    /// Lanes of this process's shards, as they are opened.
+    /// Most stored lanes that are kept. More are removed before `keep` has passed: each holds a file open, and
+    /// many restarts must not use up the limit of open files.
+    pub retained_max: usize,
+    /// The lanes that shards of this process open.
     pub opened: Receiver<Arc<DiskLane>>,
-    /// Where lanes are recovered, one channel a writer.
+    /// Where lanes of earlier processes are sent for recovery: one channel per writer.
     pub writers: Vec<SyncSender<Arc<DiskLane>>>,
-    /// Where it says how many bytes lanes hold that are not stored and that no shard writes.
-    pub elsewhere: Arc<AtomicU64>,
-    /// Where it says how many events of earlier processes are not stored.
+    /// Set to the bytes of unstored segments in lanes that no shard writes.
+    pub inactive_bytes: Arc<AtomicU64>,
+    /// Set to the number of unstored events of earlier processes.
     pub found_events: Arc<AtomicU64>,
 }
 
-/// The names of all lanes in a journal.
+/// The ids of all lanes in a journal.
 pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
     let names = fs::read_dir(journal)?.map(|entry| entry.map(|entry| entry.file_name()));
     let parsed = names.filter_map(|name| match name {
@@ -60,11 +60,11 @@ pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
 }
 
 impl Janitor {
-    /// Works until no shard can open a lane any more.
+    /// Runs until no shard can open a lane any more.
     pub fn run(self) {
         let mut lanes: Vec<RetainedLane> = Vec::new();
-        let mut complained = BTreeSet::new();
-        // At once: what an earlier process promised is late already.
+        let mut failed = BTreeSet::new();
+        // The first round starts at once: the events of an earlier process are late already.
         let mut round = Instant::now();
         loop {
             let wait = round.saturating_duration_since(Instant::now());
@@ -72,55 +72,56 @@ impl Janitor {
                 Ok(lane) => lanes.push(RetainedLane::new(lane)),
                 Err(RecvTimeoutError::Timeout) => {
                     round = Instant::now() + ROUND;
-                    self.adopt(&mut lanes, &mut complained);
-                    self.clear_all(&mut lanes);
+                    self.adopt(&mut lanes, &mut failed);
+                    self.clean_up(&mut lanes);
                 }
-                // For the next process, and for our last words.
-                Err(RecvTimeoutError::Disconnected) => return self.count(&mut lanes),
+                // The notes are for the next process, the numbers for the last lines of the log.
+                Err(RecvTimeoutError::Disconnected) => return self.publish(&mut lanes),
             }
         }
     }
 
-    /// Notes how far each lane is stored, and says what is not.
-    fn count(&self, lanes: &mut [RetainedLane]) {
+    /// Writes the note of each lane, and publishes how much is not stored.
+    fn publish(&self, lanes: &mut [RetainedLane]) {
         for retained in &mut *lanes {
-            retained.note();
+            retained.write_note();
         }
-        let elsewhere = lanes.iter().map(unstored_bytes).sum();
-        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+        let inactive_bytes = lanes.iter().map(unstored_bytes).sum();
+        self.inactive_bytes.store(inactive_bytes, Ordering::Relaxed);
         let found = lanes.iter().map(RetainedLane::found_events).sum();
         self.found_events.store(found, Ordering::Relaxed);
     }
 
-    /// Locks lanes that nobody owns and gives them to the writers in turn.
-    fn adopt(&self, known: &mut Vec<RetainedLane>, complained: &mut BTreeSet<LaneId>) {
+    /// Locks lanes without an owner and sends them to the writers in turn. `failed`: lanes whose failure is
+    /// logged.
+    fn adopt(&self, known: &mut Vec<RetainedLane>, failed: &mut BTreeSet<LaneId>) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
             Err(fault) => {
                 return log::warn!(
                     event = "journal_not_listed";
-                    "{}: {fault}; lanes of earlier processes are not looked for, tried again every second",
+                    "{}: the journal cannot be listed: {fault}; lanes of earlier processes wait, and hakaru \
+                     tries again every second",
                     self.journal.display()
                 );
             }
         };
-        // Of lanes that are gone nothing need be remembered.
-        complained.retain(|id| found.contains(id));
+        failed.retain(|id| found.contains(id));
         for id in found {
             if known.iter().any(|retained| retained.lane.id == id) {
                 continue;
             }
             match self.lock(id) {
-                // A shard may have opened it in this moment: it then has the lock.
+                // Another process owns it, or a shard of this process has just opened it.
                 Ok(None) => {}
-                // Removed by its owner in this moment.
+                // Its owner has just removed it.
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => {
-                    if complained.insert(id) {
+                    if failed.insert(id) {
                         log::warn!(
                             event = "lane_takeover_failed", lane:% = id, code = fault.raw_os_error();
-                            "lane {id} of an earlier process cannot be taken over: {fault}; its events wait, tried \
-                             again every second"
+                            "lane {id} of an earlier process cannot be taken over: {fault}; its events wait, and \
+                             hakaru tries again every second"
                         );
                     }
                 }
@@ -134,10 +135,10 @@ impl Janitor {
                     let writer = &self.writers[adopted % self.writers.len()];
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
-                            log::debug!("lane {id}: its owner is gone");
+                            log::debug!("lane {id}: taken over, its owner is gone");
                             known.push(retained);
                         }
-                        // Found again in the next round.
+                        // The lock is released, and the next round tries again.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
                     }
                 }
@@ -145,8 +146,8 @@ impl Janitor {
         }
     }
 
-    /// Locks a lane without an owner. One to which nothing was ever written is removed at once: a process that starts over
-    /// and over leaves many, and no database is needed to know that they hold nothing.
+    /// Locks a lane. `None` if it has an owner. A lane to which nothing was written is removed at once, and is
+    /// `None` too: many restarts leave many empty lanes, also while the database is unreachable.
     fn lock(&self, id: LaneId) -> io::Result<Option<DiskLane>> {
         let directory = self.journal.join(id.to_string());
         let Some(lane) = DiskLane::lock(id, directory.clone(), Origin::Found, None)? else {
@@ -161,13 +162,14 @@ impl Janitor {
         Ok(None)
     }
 
-    fn clear_all(&self, lanes: &mut Vec<RetainedLane>) {
+    fn clean_up(&self, lanes: &mut Vec<RetainedLane>) {
         let keep = self.keep();
         for retained in &mut *lanes {
-            // Before it is looked how far the lane is stored: that may have gone back since.
+            // The clock first: after a restore the writer lowers the stored position before it confirms again. In
+            // the other order a new confirmation could be read together with the old position.
             retained.clock.tick(retained.lane.last_confirmed_at());
             retained.trim();
-            if let Err(fault) = self.clear(retained, keep) {
+            if let Err(fault) = self.remove_old_segments(retained, keep) {
                 log::debug!("lane {}: {fault}", retained.lane.id);
             }
         }
@@ -175,13 +177,13 @@ impl Janitor {
             .iter()
             .filter(|retained| retained.lane.is_done())
             .count();
-        let mut too_many = done.saturating_sub(self.kept_max);
-        lanes.retain_mut(|retained| !self.is_over(retained, keep, &mut too_many));
-        self.count(lanes);
+        let mut too_many = done.saturating_sub(self.retained_max);
+        lanes.retain_mut(|retained| !self.remove_if_old(retained, keep, &mut too_many));
+        self.publish(lanes);
     }
 
-    /// How long what is stored is kept at present: where the disk has no room for a segment more, new
-    /// events come first.
+    /// How long stored segments are kept now. They are not kept while the disk has no space for another
+    /// segment: new events need it.
     fn keep(&self) -> Duration {
         let free = statvfs(&self.journal).map(|about| {
             about
@@ -198,16 +200,16 @@ impl Janitor {
         }
     }
 
-    /// Removes segments whose events were stored long enough ago; never the last one.
-    fn clear(&self, retained: &mut RetainedLane, keep: Duration) -> io::Result<()> {
+    /// Removes segments whose events were stored `keep` ago. Never removes the last one.
+    fn remove_old_segments(&self, retained: &mut RetainedLane, keep: Duration) -> io::Result<()> {
         let lane = &retained.lane;
-        // Of a lane that was only found a note says what is stored, and a note is not to be trusted.
+        // Before the database confirms a lane, the stored position is from a note, which may be wrong.
         if lane.is_damaged() || lane.last_confirmed_at().is_none() {
             return Ok(());
         }
         for (number, is_stored) in ended_segments(lane)? {
             if !is_stored {
-                // Or stored no more: the database may have gone back.
+                // It may have been stored once: the database may have lost rows.
                 retained.stored_since.remove(&number);
                 continue;
             }
@@ -221,9 +223,14 @@ impl Janitor {
         Ok(())
     }
 
-    /// Removes a lane that was done with long enough ago, or that is one too many; says whether it is
+    /// Removes a lane that was done `keep` ago, or is empty, or exceeds `retained_max` (`too_many`). Whether it is
     /// gone.
-    fn is_over(&self, retained: &mut RetainedLane, keep: Duration, too_many: &mut usize) -> bool {
+    fn remove_if_old(
+        &self,
+        retained: &mut RetainedLane,
+        keep: Duration,
+        too_many: &mut usize,
+    ) -> bool {
         let lane = &retained.lane;
         if !lane.is_done() {
             retained.done_since = None;
@@ -240,14 +247,14 @@ impl Janitor {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
                 log::warn!(
                     event = "lane_removal_failed", lane:% = lane.id, code = fault.raw_os_error();
-                    "lane {}, which is stored, cannot be removed: {}: {fault}; tried again after --journal-keep",
+                    "lane {} is stored, but {} cannot be removed: {fault}; hakaru tries again after --journal-keep",
                     lane.id, lane.directory.display()
                 );
-                // Not each second.
+                // Try again after `keep`, not every second.
                 retained.done_since = None;
                 false
             }
-            // Or somebody else has removed it.
+            // Also if it was gone already.
             _ => {
                 lane.set_removed();
                 true
@@ -261,23 +268,23 @@ impl Janitor {
             fs::rename(&lane.directory, &renamed)?;
             log::error!(
                 event = "damaged_lane_kept", lane:% = lane.id;
-                "lane {}: events are missing on the disk; what is left of the lane is kept as {}",
+                "lane {}: events are missing on the disk; its files are kept in {}",
                 lane.id, renamed.display()
             );
             return Ok(());
         }
-        // The checkpoint stays: without it a lane that is half removed would be stored again.
+        // The checkpoint stays in the database: without it, a partly removed lane would be stored again.
         fs::remove_dir_all(&lane.directory)
     }
 }
 
-/// The segments of a lane that another follows, and whether all of their events are stored.
+/// The segments of a lane except the last, and for each whether all its events are stored.
 fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
     let mut ended = Vec::new();
     let directory = &lane.directory;
     for pair in segments(&Disk, directory)?.windows(2) {
         let [number, next] = pair else { continue };
-        // Without a head the next is not begun, or cannot be read: then only the lane's end tells.
+        // A next segment without a readable head has no known start. Then the lane's end counts.
         let end = segment_start(&Disk, directory, lane.id, *next)?.or(lane.end());
         let is_stored = end.is_some_and(|end| end <= lane.stored());
         ended.push((*number, is_stored));
@@ -285,7 +292,7 @@ fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
     Ok(ended)
 }
 
-/// Bytes of the segments of a lane that no shard writes and that is not stored.
+/// Bytes of the unstored segments of a lane. 0 while a shard writes it.
 fn unstored_bytes(retained: &RetainedLane) -> u64 {
     let lane = &retained.lane;
     if lane.origin == Origin::Found && retained.found_events() == 0 {
@@ -305,7 +312,7 @@ fn unstored_bytes(retained: &RetainedLane) -> u64 {
             .into_iter()
             .filter(|number| !stored.contains(number));
         let bytes = unstored.map(|number| {
-            // Those at the end were cut to what was written.
+            // The last segments are trimmed to what was written.
             Ok(fs::metadata(directory.join(segment_name(number)))?.len())
         });
         bytes.sum()

@@ -1,4 +1,4 @@
-//! What the janitor knows of a lane.
+//! What the janitor knows about a lane.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use crate::journal::segment::{segment_name, segments};
 use crate::journal::storage::Disk;
 use crate::journal::stored_note;
 
-/// Time between two words of a database that counts at most: a writer without work asks it more often,
-/// and while it is away nobody knows what it will have when it is back.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Most time between two confirmations that counts. A writer without work confirms more often. During a
+/// longer gap the database was unreachable, and it may have lost rows.
+const GAP_MAX: Duration = Duration::from_secs(30);
 
-/// Segments at the end of a lane that may have room behind what was written: the last, and one that was
-/// made ahead.
+/// Segments at the end of a lane that may have unused space: the last one, and one that was created before it
+/// was needed.
 const TRIMMED: usize = 2;
 
-/// A lane that the janitor looks after, and since when what of it is stored, by its clock: a file's own
-/// times say when it was written, which may be long before.
+/// A lane, and since when its segments are stored, by its [`KeepClock`]. The times of the files tell when
+/// events were written, which may be long before they were stored.
 pub(super) struct RetainedLane {
     pub(super) lane: Arc<DiskLane>,
     pub(super) clock: KeepClock,
     pub(super) stored_since: BTreeMap<SegmentNumber, Duration>,
     pub(super) done_since: Option<Duration>,
-    /// What was noted last of how far it is stored.
+    /// The position in its note.
     noted: Position,
-    /// Of a lane that was found: where its events end, as it was then.
+    /// Where the events of a lane of an earlier process ended when it was found.
     found_end: Position,
+    /// Segments that were trimmed, or could not be.
     trimmed: BTreeSet<SegmentNumber>,
 }
 
@@ -48,55 +49,55 @@ impl RetainedLane {
         }
     }
 
-    /// Of an earlier process. What it noted counts until the database is asked.
+    /// A lane of an earlier process. Its note counts until the database has been asked.
     pub(super) fn found(lane: DiskLane) -> Self {
         let noted = stored_note::read(&lane.directory);
         let found = stored_note::end(&lane.directory, lane.id);
         let is_known = found.is_ok();
         let end = found.unwrap_or_else(|fault| {
-            // Its writer will log it too.
-            log::debug!("lane {}: its end is not known: {fault}", lane.id);
+            // The writer that reads the lane logs the error.
+            log::debug!("lane {}: its end is unknown: {fault}", lane.id);
             noted
         });
         lane.set_stored(noted.min(end));
-        let mut kept = Self {
+        let mut retained = Self {
             noted,
             found_end: end,
             ..Self::new(Arc::new(lane))
         };
-        // What cannot be read, or is of another version, stays as it is.
+        // A lane that cannot be read, or is of another version, is not changed.
         if is_known {
-            kept.trim_end();
+            retained.trim_end();
         }
-        kept
+        retained
     }
 
-    /// Notes how far the lane is stored, if that has changed.
-    pub(super) fn note(&mut self) {
+    /// Writes the note, if the stored position has changed.
+    pub(super) fn write_note(&mut self) {
         let stored = self.lane.stored();
         if stored == self.noted || self.lane.is_removed() {
             return;
         }
         match stored_note::write(&self.lane.directory, stored) {
             Ok(()) => self.noted = stored,
-            // Then the next process counts too much until the database is asked.
-            Err(fault) => log::debug!("lane {}: nothing can be noted: {fault}", self.lane.id),
+            // The next process counts too many events as unstored until it has asked the database.
+            Err(fault) => log::debug!("lane {}: its note is not written: {fault}", self.lane.id),
         }
     }
 
-    /// Events of an earlier process that are not stored.
+    /// Unstored events of a lane of an earlier process.
     pub(super) fn found_events(&self) -> u64 {
         self.found_end.since(self.lane.stored())
     }
 
-    /// Gives back the room behind the end of a lane of ours that was closed.
+    /// Frees the unused space at the end of a lane that this process has closed.
     pub(super) fn trim(&mut self) {
         if self.lane.origin == Origin::Opened && self.lane.end().is_some() {
             self.trim_end();
         }
     }
 
-    /// Cuts the last segments to what was written. Nobody writes them.
+    /// Cuts the last segments to what was written. They must not be written any more.
     fn trim_end(&mut self) {
         let directory = &self.lane.directory;
         let all = segments(&Disk, directory).unwrap_or_default();
@@ -105,15 +106,15 @@ impl RetainedLane {
                 continue;
             }
             if let Err(fault) = trim(&directory.join(segment_name(number))) {
-                // It takes more room than it needs, no more.
+                // The only effect is that it takes more space than it needs.
                 log::debug!("lane {}: {fault}", self.lane.id);
             }
         }
     }
 }
 
-/// Time in which the database was there, and known to have what is said to be stored. While it is away
-/// nothing grows old: it may come back without what it had.
+/// Time during which the database was reachable and confirmed what is stored. It stands still while the
+/// database is unreachable: afterwards it may lack rows, as after a restore from a backup.
 #[derive(Debug, Default)]
 pub(super) struct KeepClock {
     last_confirmed_at: Option<UnixMillis>,
@@ -121,11 +122,11 @@ pub(super) struct KeepClock {
 }
 
 impl KeepClock {
-    /// The database was last heard of at `last_confirmed_at`.
+    /// Moves to `last_confirmed_at`, the time of the last confirmation.
     pub(super) fn tick(&mut self, last_confirmed_at: Option<UnixMillis>) {
         if let (Some(before), Some(now)) = (self.last_confirmed_at, last_confirmed_at) {
-            let silence = Duration::from_millis(now.0.saturating_sub(before.0));
-            self.passed += silence.min(SILENCE_MAX);
+            let gap = Duration::from_millis(now.0.saturating_sub(before.0));
+            self.passed += gap.min(GAP_MAX);
         }
         self.last_confirmed_at = last_confirmed_at;
     }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_grows_old_while_the_database_is_away() {
+    fn the_clock_stands_still_while_the_database_is_unreachable() {
         let mut clock = KeepClock::default();
         let mut tick = |seconds: Option<u64>| {
             clock.tick(seconds.map(|seconds| UnixMillis(seconds * 1000)));
@@ -153,8 +154,8 @@ mod tests {
             assert_eq!(tick(Some(1_015)), 15);
         }
         let back = tick(Some(90_000));
-        assert_eq!(back, 15 + SILENCE_MAX.as_secs());
-        // A clock that is put back.
+        assert_eq!(back, 15 + GAP_MAX.as_secs());
+        // The wall clock is set back.
         assert_eq!(tick(Some(10)), back);
         assert_eq!(tick(Some(11)), back + 1);
     }

@@ -1,3 +1,5 @@
+//! A janitor over lanes on a real disk. The time is what the tests let the database confirm.
+
 use std::sync::mpsc::channel;
 
 use super::*;
@@ -8,7 +10,7 @@ use crate::journal::test_writer::TestWriter;
 
 const SEGMENT: u64 = 64 * 1024;
 
-/// A journal with its janitor, who keeps what is stored for ten seconds.
+/// A journal and its janitor, which keeps stored segments for ten seconds.
 struct Bench {
     directory: tempfile::TempDir,
     janitor: Janitor,
@@ -21,10 +23,10 @@ impl Bench {
         let janitor = Janitor {
             journal: directory.path().to_owned(),
             keep: Duration::from_secs(10),
-            kept_max: 10,
+            retained_max: 10,
             opened,
             writers: Vec::new(),
-            elsewhere: Arc::default(),
+            inactive_bytes: Arc::default(),
             found_events: Arc::default(),
         };
         Self { directory, janitor }
@@ -70,7 +72,7 @@ fn at(seconds: u64) -> UnixMillis {
 }
 
 #[test]
-fn stored_segments_grow_old_only_while_the_database_says_that_it_has_them() {
+fn stored_segments_age_only_while_the_database_confirms_them() {
     let bench = Bench::new();
     let id = bench.write(600);
     let all = bench.segments(id);
@@ -78,32 +80,32 @@ fn stored_segments_grow_old_only_while_the_database_says_that_it_has_them() {
     let lane = bench.lock(id);
     lane.set_stored(Position(600));
     let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
-    bench.janitor.clear_all(&mut lanes);
+    bench.janitor.clean_up(&mut lanes);
     lane.confirm(at(0));
-    // However often it looks: the database is away.
+    // Rounds do not count: the database is unreachable.
     for _ in 0..100 {
-        bench.janitor.clear_all(&mut lanes);
+        bench.janitor.clean_up(&mut lanes);
     }
     lane.confirm(at(9));
-    bench.janitor.clear_all(&mut lanes);
+    bench.janitor.clean_up(&mut lanes);
     assert_eq!(bench.segments(id), all);
-    // Back, and restored.
+    // The database is reachable again, after a restore.
     lane.set_stored(Position(0));
     lane.confirm(at(1000));
-    bench.janitor.clear_all(&mut lanes);
+    bench.janitor.clean_up(&mut lanes);
     assert_eq!(bench.segments(id), all);
-    // All is stored again, and the ten seconds begin anew.
+    // All is stored again, and the ten seconds start again.
     lane.set_stored(Position(600));
-    bench.janitor.clear_all(&mut lanes);
+    bench.janitor.clean_up(&mut lanes);
     assert_eq!(bench.segments(id), all);
     lane.confirm(at(1011));
-    bench.janitor.clear_all(&mut lanes);
-    // The last, and the one that was made ahead.
+    bench.janitor.clean_up(&mut lanes);
+    // The last one, and the one that was created before it was needed.
     assert_eq!(bench.segments(id), 2);
 }
 
 #[test]
-fn a_lane_that_is_done_with_is_kept_as_long_and_then_removed() {
+fn a_stored_lane_is_kept_as_long_and_then_removed() {
     let bench = Bench::new();
     let id = bench.write(3);
     let lane = bench.lock(id);
@@ -112,16 +114,16 @@ fn a_lane_that_is_done_with_is_kept_as_long_and_then_removed() {
     let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
     lane.confirm(at(0));
     for _ in 0..100 {
-        bench.janitor.clear_all(&mut lanes);
+        bench.janitor.clean_up(&mut lanes);
     }
     assert!(bench.path(id).exists());
     lane.confirm(at(11));
-    bench.janitor.clear_all(&mut lanes);
+    bench.janitor.clean_up(&mut lanes);
     assert!(lanes.is_empty() && !bench.path(id).exists());
 }
 
 #[test]
-fn a_lane_that_lost_its_first_block_is_not_taken_for_an_empty_one() {
+fn a_lane_that_lost_its_first_block_is_not_removed_as_an_empty_one() {
     let bench = Bench::new();
     let (empty, damaged) = (bench.write(0), bench.write(40));
     let segment = bench.path(damaged).join(segment_name(SegmentNumber(0)));
@@ -133,7 +135,7 @@ fn a_lane_that_lost_its_first_block_is_not_taken_for_an_empty_one() {
 }
 
 #[test]
-fn a_lane_that_nobody_writes_takes_no_more_room_than_its_events() {
+fn a_lane_without_a_shard_takes_no_more_space_than_its_events() {
     let bench = Bench::new();
     let (closed, found) = (bench.write(1), bench.write(1));
     let lane = bench.lock(closed);
@@ -143,7 +145,10 @@ fn a_lane_that_nobody_writes_takes_no_more_room_than_its_events() {
         RetainedLane::new(lane),
         RetainedLane::found(found.unwrap().unwrap()),
     ];
-    bench.janitor.clear_all(&mut lanes);
-    assert_eq!(bench.janitor.elsewhere.load(Ordering::Relaxed), 2 * 4096);
+    bench.janitor.clean_up(&mut lanes);
+    assert_eq!(
+        bench.janitor.inactive_bytes.load(Ordering::Relaxed),
+        2 * 4096
+    );
     assert_eq!(bench.janitor.found_events.load(Ordering::Relaxed), 1);
 }

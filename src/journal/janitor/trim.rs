@@ -1,4 +1,4 @@
-//! The room behind what was written to a segment, which reads as zeros.
+//! Frees the unused space at the end of a segment. It reads as zeros.
 
 use std::fs::File;
 use std::io;
@@ -10,13 +10,13 @@ use crate::journal::storage::StorageFile;
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Whole blocks of a segment up to the last byte that is not zero: a head and its record come together,
-/// but the disk may have lost the block that they were in.
+/// Bytes of a segment up to the last block that is not all zeros. The first block alone does not tell
+/// whether anything was written: the disk may have lost it.
 pub(super) fn written_bytes(segment: &Path) -> io::Result<u64> {
     written(&File::open(segment)?)
 }
 
-/// Gives back the room behind what was written. A reader finds the end there, as it does in zeros.
+/// Cuts a segment after the last block that was written. To a reader the end of the file is the same as zeros.
 pub(super) fn trim(segment: &Path) -> io::Result<()> {
     let file = File::options().read(true).write(true).open(segment)?;
     let written = written(&file)?;
@@ -47,7 +47,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     #[test]
-    fn a_segment_is_cut_behind_the_last_block_that_was_written() {
+    fn a_segment_is_cut_after_the_last_block_that_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("segment");
         let file = File::create(&path).unwrap();

@@ -1,21 +1,21 @@
-//! What can be wrong with a lane that is read.
+//! The errors of reading a lane.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::event::position::Position;
 
-/// A place in a lane where records are missing that later ones prove to have been written; or, where
-/// no event is missing, a segment whose records are whole and whose head is unreadable.
+/// Missing events that were written before, as later ones prove. If no event is missing: a segment whose
+/// head is unreadable and whose records are intact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file, or the one before the place.
+    /// The damaged file, or the one before the missing events.
     pub file: PathBuf,
-    /// Where in it.
+    /// Offset in it.
     pub offset: u64,
     /// The first event that is missing.
     pub from: Position,
-    /// The first event that is there again; `from`, where none is missing.
+    /// The first event after the missing ones. Equal to `from` if none is missing.
     pub to: Position,
 }
 
@@ -37,18 +37,19 @@ impl std::fmt::Display for Damage {
 /// Why a batch could not be filled.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The disk would not be read; the same place may be tried again.
+    /// The disk could not be read. It may be tried again.
     #[error("{}: {fault}", file.display())]
     Io {
-        /// What was read.
+        /// The file or directory.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         fault: io::Error,
     },
-    /// Events are missing. The reader stands behind them: reading on is safe, once it was said.
+    /// Events are missing, or a head. The reader has moved past them: the caller reports the damage and may
+    /// read on.
     #[error("{0}")]
     Damage(Damage),
-    /// Its records may be whole, but only who knows that version can say so. The reader stays before it.
+    /// A segment of another version of the format. Its records may be intact. The reader does not move past it.
     #[error("{}: written by another version of hakaru; read it with that one", file.display())]
     Version {
         /// The segment.

@@ -1,4 +1,4 @@
-//! Reads a lane back: from any position, up to its end or to what is known to be durable.
+//! Reads the events of a lane, from any position to another one or to the end.
 
 mod damage;
 mod scan;
@@ -17,14 +17,14 @@ use super::storage::{Storage, StorageFile};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 
-/// How a lane goes on behind a batch.
+/// What follows the events that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// There may be more.
+    /// There may be more events.
     More,
-    /// This was the end. `is_torn`: bytes of a record follow that was never completed.
+    /// The end of the lane.
     End {
-        /// Whether something unfinished follows.
+        /// Whether an incomplete record follows.
         is_torn: bool,
     },
 }
@@ -37,24 +37,25 @@ pub struct LaneReader<S: Storage> {
     lane: LaneId,
     /// The next event to be read.
     position: Position,
-    place: Option<ReadPoint<S::File>>,
-    /// Bytes of the present segment, from `window_offset` on.
+    current: Option<CurrentSegment<S::File>>,
+    /// Bytes of the current segment, from `window_offset` on.
     window: Vec<u8>,
     window_offset: u64,
 }
 
-/// In which segment, and how far.
+/// The segment that is read.
 #[derive(Debug)]
-struct ReadPoint<F> {
+struct CurrentSegment<F> {
     file: F,
     id: SegmentId,
-    /// The position of its first event. Where its head is unreadable, `None` up to a record that counts.
+    /// The position of its first event. With an unreadable head: `None` before the first record that is used.
     start: Option<Position>,
+    /// Offset of the next record.
     offset: u64,
 }
 
 impl<S: Storage> LaneReader<S> {
-    /// Stands before the event at `position`.
+    /// Starts at the event at `position`.
     pub fn new(storage: S, directory: &Path, lane: LaneId, position: Position) -> Self {
         let directory = directory.to_owned();
         Self {
@@ -62,25 +63,25 @@ impl<S: Storage> LaneReader<S> {
             directory,
             lane,
             position,
-            place: None,
+            current: None,
             window: Vec::new(),
             window_offset: 0,
         }
     }
 
-    /// Stands before the oldest event that is left; what was before it is stored and removed.
+    /// Starts at the oldest event on the disk. Earlier ones are stored and removed.
     pub fn from_oldest(storage: S, directory: &Path, lane: LaneId) -> Result<Self, ReadError> {
         let mut reader = Self::new(storage, directory, lane, Position::START);
         for number in reader.numbers()? {
-            let Some(place) = reader.open(number)? else {
+            let Some(segment) = reader.open(number)? else {
                 continue;
             };
-            let (start, offset) = (place.start, place.offset);
-            reader.place = Some(place);
+            let (start, offset) = (segment.start, segment.offset);
+            reader.current = Some(segment);
             reader.position = match (start, reader.look(offset)?) {
                 (Some(start), _) => start,
                 (None, Looked::Record(first)) => first.position,
-                // How much was removed cannot be known: everything before what follows is missing.
+                // How many events were removed is unknown. All before the next readable one count as missing.
                 (None, Looked::Nothing { .. }) => Position::START,
             };
             break;
@@ -98,7 +99,7 @@ impl<S: Storage> LaneReader<S> {
         if end.is_some_and(|end| self.position >= end) {
             return Ok(Filled::More);
         }
-        if self.place.is_none() && !self.find_start()? {
+        if self.current.is_none() && !self.find_start()? {
             return Ok(Filled::End { is_torn: false });
         }
         loop {
@@ -119,7 +120,7 @@ impl<S: Storage> LaneReader<S> {
                             is_full
                         });
                     self.position = self.position.plus(pushed);
-                    // What remains of a record that was not taken whole is read the next time.
+                    // The rest of the record is read the next time.
                     if is_full || end.is_some_and(|end| self.position >= end) {
                         return Ok(Filled::More);
                     }
@@ -130,9 +131,9 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// The events of the record that the present segment is at.
+    /// The event bytes of the record at the current offset.
     fn payload(&self, head: RecordHead) -> &[u8] {
-        let offset = self.place.as_ref().map_or(0, |place| place.offset);
+        let offset = self.current.as_ref().map_or(0, |segment| segment.offset);
         let start = offset.saturating_sub(self.window_offset);
         #[expect(clippy::cast_possible_truncation, reason = "within the window")]
         let start = start as usize + RECORD_HEAD_BYTES;
@@ -142,8 +143,8 @@ impl<S: Storage> LaneReader<S> {
     }
 
     fn pass(&mut self, head: RecordHead) {
-        if let Some(place) = &mut self.place {
-            place.offset += head.stride() as u64;
+        if let Some(segment) = &mut self.current {
+            segment.offset += head.stride() as u64;
         }
     }
 
@@ -165,8 +166,8 @@ impl<S: Storage> LaneReader<S> {
         })
     }
 
-    /// Opens a segment; `None` where it was removed since it was listed.
-    fn open(&self, number: SegmentNumber) -> Result<Option<ReadPoint<S::File>>, ReadError> {
+    /// Opens a segment. `None` if it was removed after it was listed.
+    fn open(&self, number: SegmentNumber) -> Result<Option<CurrentSegment<S::File>>, ReadError> {
         let lane = self.lane;
         let id = SegmentId { lane, number };
         let file = match self.storage.open(&self.path(number)) {
@@ -174,7 +175,7 @@ impl<S: Storage> LaneReader<S> {
             outcome => self.io(number, outcome)?,
         };
         let start = self.start(&file, id)?;
-        Ok(Some(ReadPoint {
+        Ok(Some(CurrentSegment {
             file,
             id,
             start,
@@ -182,7 +183,7 @@ impl<S: Storage> LaneReader<S> {
         }))
     }
 
-    /// The position at which a segment starts; `None` where its head is unreadable.
+    /// The position at which a segment starts. `None` if its head is unreadable.
     fn start(&self, file: &S::File, id: SegmentId) -> Result<Option<Position>, ReadError> {
         match self.io(id.number, read_head(file, id))? {
             SegmentHead::Whole(start) => Ok(Some(start)),
@@ -193,43 +194,43 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// Goes to the last segment that is known to start at the position or before it, or else to the
-    /// first there is. What holds the position and does not say so is met on the way. Newest first: a
-    /// segment before the wanted one need not be readable.
+    /// Opens the last segment that is known to start at or before the position, or else the oldest one. Reading
+    /// on from there also finds the position in a segment with an unreadable head. `false`: the lane has no
+    /// segment. Looks at the newest segment first: those before the wanted one need not be readable.
     fn find_start(&mut self) -> Result<bool, ReadError> {
         let (mut oldest, mut fault) = (None, None);
         let mut numbers = self.numbers()?;
         while let Some(number) = numbers.pop() {
             match self.open(number) {
-                Ok(Some(place)) if place.start.is_some_and(|start| start <= self.position) => {
-                    self.enter(place)?;
+                Ok(Some(segment)) if segment.start.is_some_and(|start| start <= self.position) => {
+                    self.enter(segment)?;
                     return Ok(true);
                 }
-                Ok(Some(place)) => oldest = Some(place),
+                Ok(Some(segment)) => oldest = Some(segment),
                 Ok(None) => {}
                 Err(unread) => fault = Some(unread),
             }
         }
-        // What cannot be read may hold the position: that something is missing would be a guess.
+        // The position may be in a segment that cannot be read now: it is not known to be missing.
         match (fault, oldest) {
             (Some(fault), _) => Err(fault),
-            (None, Some(place)) => self.enter(place).map(|()| true),
+            (None, Some(segment)) => self.enter(segment).map(|()| true),
             (None, None) => Ok(false),
         }
     }
 
-    /// Stands in a segment, behind what its head proves missing.
-    fn enter(&mut self, place: ReadPoint<S::File>) -> Result<(), ReadError> {
+    /// Makes a segment the current one. Events that are missing before its start are damage.
+    fn enter(&mut self, segment: CurrentSegment<S::File>) -> Result<(), ReadError> {
         self.window.clear();
-        let (number, start) = (place.id.number, place.start.unwrap_or(self.position));
-        let (number, offset) = match self.place.replace(place) {
+        let (number, start) = (segment.id.number, segment.start.unwrap_or(self.position));
+        let (number, offset) = match self.current.replace(segment) {
             Some(before) => (before.id.number, before.offset),
             None => (number, 0),
         };
         self.skip_to(start, number, offset)
     }
 
-    /// Stands before the event at `position`; those that are missing before it are damage.
+    /// Moves forward to `position`. The events that this skips are missing: they are damage.
     fn skip_to(
         &mut self,
         position: Position,
@@ -243,7 +244,7 @@ impl<S: Storage> LaneReader<S> {
         Err(self.damage(number, offset, from))
     }
 
-    /// What is missing between `from` and where the reader stands now.
+    /// The damage from `from` to the current position.
     fn damage(&self, number: SegmentNumber, offset: u64, from: Position) -> ReadError {
         ReadError::Damage(Damage {
             file: self.path(number),
@@ -253,13 +254,13 @@ impl<S: Storage> LaneReader<S> {
         })
     }
 
-    /// The next record that ends behind the position.
+    /// The next record that ends after the position.
     fn next_record(&mut self) -> Result<NextRecord, ReadError> {
         loop {
-            let Some(place) = &self.place else {
+            let Some(segment) = &self.current else {
                 return Ok(NextRecord::End { is_torn: false });
             };
-            let (number, offset) = (place.id.number, place.offset);
+            let (number, offset) = (segment.id.number, segment.offset);
             match self.look(offset)? {
                 Looked::Record(head) if head.end() <= self.position => self.pass(head),
                 Looked::Record(head) => {
@@ -271,7 +272,7 @@ impl<S: Storage> LaneReader<S> {
                     return Ok(NextRecord::Record(head));
                 }
                 Looked::Nothing { .. } => {
-                    if let Some(end) = self.go_on(number, offset)? {
+                    if let Some(end) = self.advance(number, offset)? {
                         return Ok(end);
                     }
                 }
@@ -279,31 +280,36 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// Whether the present segment has a record, at `position`, and no head to go with it. So once.
+    /// Whether the current segment has a record, at `position`, but no readable head. `true` once per segment.
     fn is_headless(&mut self, position: Position) -> Result<bool, ReadError> {
-        let Some(place) = self.place.as_ref().filter(|place| place.start.is_none()) else {
+        let Some(segment) = self
+            .current
+            .as_ref()
+            .filter(|segment| segment.start.is_none())
+        else {
             return Ok(false);
         };
-        // Read again: a head that was not yet written when the segment was opened is by now, because
-        // it is written with the first record.
-        let start = self.start(&place.file, place.id)?;
-        if let Some(place) = &mut self.place {
-            place.start = start.or(Some(position));
+        // The head is read again: it is written together with the first record, which may have happened after the
+        // segment was opened.
+        let start = self.start(&segment.file, segment.id)?;
+        if let Some(segment) = &mut self.current {
+            segment.start = start.or(Some(position));
         }
         Ok(start.is_none())
     }
 
-    /// Goes on from `offset`, where no record was seen, to what follows; or says how the lane ends.
+    /// Moves from `offset`, where no record was found, to the next record or segment. Returns the end if there
+    /// is neither.
     ///
-    /// The lane may be written meanwhile. That something is missing is only believed of a place that is
-    /// looked at after the proof that it was written: a later record is found before the place is looked
-    /// at again, a later segment is seen to have begun before this one is searched.
-    fn go_on(
+    /// The lane may be written meanwhile. A later record or segment proves that `offset` was written before it.
+    /// So the reader searches for them first, and reads `offset` again after that. If there is still no record,
+    /// `offset` is damaged; at the first read it may just not have been written yet.
+    fn advance(
         &mut self,
         number: SegmentNumber,
         offset: u64,
     ) -> Result<Option<NextRecord>, ReadError> {
-        let next = self.begun_after(number)?;
+        let next = self.next_written(number)?;
         let later = self.find_later(offset)?;
         let Looked::Nothing { is_blank } = self.look(offset)? else {
             return Ok(None);
@@ -320,44 +326,44 @@ impl<S: Storage> LaneReader<S> {
         Ok(Some(NextRecord::End { is_torn }))
     }
 
-    /// The next segment behind `number` that has a head or a record. One without is made before it is
-    /// needed, and says nothing of the segments before it.
-    fn begun_after(
+    /// The next segment after `number` that has a head or a record. A segment without either was created before
+    /// it was needed, and proves nothing about earlier segments.
+    fn next_written(
         &mut self,
         number: SegmentNumber,
-    ) -> Result<Option<ReadPoint<S::File>>, ReadError> {
+    ) -> Result<Option<CurrentSegment<S::File>>, ReadError> {
         for next in self.numbers()?.into_iter().filter(|next| *next > number) {
-            let Some(place) = self.open(next)? else {
+            let Some(segment) = self.open(next)? else {
                 continue;
             };
-            if place.start.is_some() {
-                return Ok(Some(place));
+            if segment.start.is_some() {
+                return Ok(Some(segment));
             }
-            let first = place.offset;
-            let present = self.place.replace(place);
+            let first = segment.offset;
+            let before = self.current.replace(segment);
             self.window.clear();
             let has_record = match self.look(first) {
                 Ok(Looked::Record(_)) => Ok(true),
                 Ok(Looked::Nothing { .. }) => self.find_later(first).map(|later| later.is_some()),
                 Err(fault) => Err(fault),
             };
-            let place = std::mem::replace(&mut self.place, present);
+            let segment = std::mem::replace(&mut self.current, before);
             self.window.clear();
             if has_record? {
-                return Ok(place);
+                return Ok(segment);
             }
         }
         Ok(None)
     }
 
     fn go_to(&mut self, offset: u64) {
-        if let Some(place) = &mut self.place {
-            place.offset = offset;
+        if let Some(segment) = &mut self.current {
+            segment.offset = offset;
         }
     }
 }
 
-/// The position at which a segment starts; `None` where its head does not say it.
+/// The position at which a segment starts. `None` if its head is unreadable or of another version.
 pub fn segment_start(
     storage: &impl Storage,
     directory: &Path,
@@ -379,9 +385,9 @@ fn read_head(file: &impl StorageFile, id: SegmentId) -> io::Result<SegmentHead> 
 
 /// What comes next in a lane.
 enum NextRecord {
-    /// A record that holds the position; in the window.
+    /// A record with the event at the position. Its bytes are in the window.
     Record(RecordHead),
-    /// Nothing.
+    /// The end of the lane.
     End { is_torn: bool },
 }
 

@@ -1,4 +1,4 @@
-//! Looks for records in a segment, through a window of it in memory.
+//! Finds records in a segment. A part of the segment is in memory, the window.
 
 use super::{LaneReader, ReadError};
 use crate::journal::record::{
@@ -9,21 +9,21 @@ use crate::journal::storage::{Storage, StorageFile};
 /// Bytes read at once.
 const WINDOW_BYTES: usize = 256 * 1024;
 
-/// What stands at an offset.
+/// What is found at an offset.
 pub(super) enum Looked {
     /// A record, in the window.
     Record(RecordHead),
-    /// None. `is_blank`: zeros, where its head would be.
+    /// No record. `is_blank`: only zeros where its head would be.
     Nothing { is_blank: bool },
 }
 
 impl<S: Storage> LaneReader<S> {
-    /// What stands at `offset` of the present segment. A record is in the window afterwards.
+    /// What is found at `offset` of the current segment. A record is in the window afterwards.
     pub(super) fn look(&mut self, offset: u64) -> Result<Looked, ReadError> {
-        let Some(id) = self.place.as_ref().map(|place| place.id) else {
+        let Some(id) = self.current.as_ref().map(|segment| segment.id) else {
             return Ok(Looked::Nothing { is_blank: true });
         };
-        // The window may be older than the file: only a record in it is to be believed.
+        // The window may be older than the file. A record in it is valid; its absence proves nothing.
         if let Some(bytes) = self.in_window(offset)
             && let ParsedRecord::Record(head, _) = parse_record(bytes, id)
         {
@@ -44,20 +44,20 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// What of the window stands at `offset` and behind.
+    /// The part of the window from `offset` on.
     fn in_window(&self, offset: u64) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
         self.window.get(start..)
     }
 
-    /// Reads `bytes` bytes at `offset`, or what there is of them, into the window.
+    /// Reads up to `bytes` bytes at `offset` into the window; fewer at the end of the file.
     fn load(&mut self, offset: u64, bytes: usize) -> Result<(), ReadError> {
-        let Some(place) = &self.place else {
+        let Some(segment) = &self.current else {
             return Ok(());
         };
-        let number = place.id.number;
+        let number = segment.id.number;
         self.window.resize(bytes, 0);
-        let read = place.file.read_at(&mut self.window, offset);
+        let read = segment.file.read_at(&mut self.window, offset);
         self.window_offset = offset;
         match read {
             Ok(length) => {
@@ -71,11 +71,11 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// Where in the present segment, behind `offset`, a record of it starts that is not yet read. One
-    /// write is one record, and the next is written when it is durable: what a crash tore is never
-    /// followed by another, so that one that follows says that something durable is damaged.
+    /// The offset of a later record in the current segment that is not read yet. A record is only written when
+    /// the one before it is durable. So no record follows one that a crash tore: a later record proves that
+    /// durable bytes at `offset` are damaged.
     pub(super) fn find_later(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
-        let Some(id) = self.place.as_ref().map(|place| place.id) else {
+        let Some(id) = self.current.as_ref().map(|segment| segment.id) else {
             return Ok(None);
         };
         let mut at = offset + RECORD_ALIGNMENT as u64;

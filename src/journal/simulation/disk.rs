@@ -1,4 +1,4 @@
-//! A disk in memory that crashes after so many operations.
+//! A disk in memory that crashes after a given number of operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::storage::{Storage, StorageFile};
 
-/// What a crash keeps or drops at once.
+/// A crash keeps or loses a sector as a whole.
 const SECTOR_BYTES: usize = 64;
 
-/// What fails beside the crash.
+/// What fails apart from the crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Faults {
     /// Nothing.
     None,
     /// One operation in twenty.
     Some,
-    /// From some moment on, everything that needs room.
+    /// From a random moment on, every operation that needs space.
     DiskFull,
 }
 
-/// A file: what is durable, what it reads as, and the writes in between.
+/// A file: its durable bytes, the bytes that a read returns, and the writes that are not durable.
 #[derive(Debug, Clone, Default)]
 struct FileState {
     durable: Vec<u8>,
@@ -33,8 +33,9 @@ struct FileState {
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<u64, FileState>,
-    /// Names of directories and files, as they are and as they are durable.
+    /// Names of directories and files, as they are now.
     names: BTreeMap<PathBuf, Option<u64>>,
+    /// The names that a crash keeps for certain.
     durable_names: BTreeMap<PathBuf, Option<u64>>,
     operations_left: usize,
     is_full: bool,
@@ -56,7 +57,7 @@ pub(super) struct SimulatedFile {
 }
 
 impl SimulatedDisk {
-    /// A disk with a directory `journal` that crashes at operation `operations`.
+    /// A disk with a directory `journal`. It crashes at the operation with the number `operations`.
     pub(super) fn new(seed: u64, operations: usize, faults: Faults) -> Self {
         let mut state = State {
             operations_left: operations,
@@ -75,12 +76,12 @@ impl SimulatedDisk {
         self.state.lock().unwrap()
     }
 
-    /// Whether nothing works any more.
+    /// Whether the disk has crashed: every operation fails.
     pub(super) fn has_crashed(&self) -> bool {
         self.lock().operations_left == 0
     }
 
-    /// Whether the next few operations are the last.
+    /// Whether only a few operations are left.
     pub(super) fn is_about_to_crash(&self) -> bool {
         self.lock().operations_left < 4
     }
@@ -89,7 +90,7 @@ impl SimulatedDisk {
         self.random.lock().unwrap().u32(0..one_in) == 0
     }
 
-    /// Counts an operation; says whether it fails.
+    /// Counts an operation, and fails if it is to fail.
     fn operation(&self, needs_room: bool) -> io::Result<()> {
         let mut state = self.lock();
         if state.operations_left <= 1 {
@@ -111,7 +112,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// What a new process finds: a disk that never fails.
+    /// The disk that a new process finds. It never fails.
     pub(super) fn after_crash(&self) -> Self {
         let state = self.lock();
         let mut names = state.durable_names.clone();
@@ -120,7 +121,7 @@ impl SimulatedDisk {
                 names.insert(name.clone(), *file);
             }
         }
-        // A name in a directory that is gone is gone too.
+        // A name is lost together with its directory.
         let present: BTreeSet<PathBuf> = names.keys().cloned().collect();
         names.retain(|name, _| {
             name.parent()
@@ -251,7 +252,7 @@ impl StorageFile for SimulatedFile {
         let file = state.files.get_mut(&self.number).unwrap();
         put(&mut file.present, offset, bytes);
         for (offset, bytes) in split(offset, bytes) {
-            // One that fails may be done by a part; in a crash it may be that it was under way.
+            // A failed write may be done in part. A crash may interrupt it.
             match &failed {
                 Ok(()) => put(&mut file.durable, offset, &bytes),
                 Err(_) if crashed => file.unsynced.push((offset, bytes)),
@@ -271,7 +272,7 @@ impl StorageFile for SimulatedFile {
             .iter()
             .flat_map(|(offset, bytes)| split(*offset, bytes))
         {
-            // A sync that fails has written what it has, and forgets the rest: it is clean now.
+            // After a failed sync the kernel takes all pages for clean: what it has not written is lost.
             if failed.is_ok() || self.disk.chance(2) {
                 put(&mut file.durable, offset, &bytes);
             }

@@ -1,8 +1,8 @@
-//! The journal on a disk that fails: deterministic by seed, thousands of crashes a run.
+//! The journal on a simulated disk that fails: thousands of crashes in a run, each reproducible by its seed.
 //!
-//! The disk keeps what it said was durable. Of what it had not said so of, a crash keeps any sectors of
-//! any writes in any order, and any names. Writes, syncs, allocations and new files may fail, and what a
-//! failed write should have kept may be gone although the file still reads as if it were there.
+//! A crash keeps everything that was durable. Of the rest it keeps any sectors of any writes in any order, and
+//! any names. Writes, syncs, allocations and new files may fail. The bytes of a failed write may be lost
+//! although the file still reads as if they were there.
 
 mod disk;
 
@@ -20,10 +20,10 @@ use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
 
-/// Small, so that a run of a few dozen records fills several; two blocks.
+/// Two blocks: so small that a few dozen records fill several segments.
 const SEGMENT_BYTES: u64 = 8192;
 
-/// Crashes a test goes through.
+/// Crashes in each test.
 const SEEDS: u64 = 4_000;
 
 /// A lane and how far the database has stored it.
@@ -33,27 +33,27 @@ struct Written {
     stored: Position,
 }
 
-/// What happened up to the crash. Events are told apart by their values.
+/// What happened up to the crash. Each event has its own value.
 #[derive(Default)]
 struct History {
     next_value: u32,
     attempted: BTreeSet<u32>,
-    promised: BTreeSet<u32>,
+    acknowledged: BTreeSet<u32>,
     /// Rows of the database.
     rows: Vec<u32>,
     lanes: Vec<Written>,
 }
 
-/// A planted bug in the order of things.
+/// A planted bug in the order of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mistake {
-    /// An event is promised before it is durable.
+    /// An event is acknowledged before it is durable.
     AnswerBeforeWrite,
-    /// The checkpoint moves, and the crash comes before the rows.
+    /// The checkpoint is stored, and a crash follows before the rows are.
     CheckpointBeforeRows,
 }
 
-/// Writes lane after lane until the disk crashes; a failed lane is left for good.
+/// Writes one lane after another until the disk crashes. A failed lane is never written again.
 fn write_until_crash(
     disk: &SimulatedDisk,
     random: &mut fastrand::Rng,
@@ -95,16 +95,16 @@ fn write_until_crash(
                 history.attempted.insert(value);
             }
             if mistake == Some(Mistake::AnswerBeforeWrite) {
-                history.promised.extend(&values);
+                history.acknowledged.extend(&values);
             }
             lane = match lane.append(&mut record, events) {
                 Ok(lane) => lane,
                 Err(_) => break,
             };
-            history.promised.extend(&values);
+            history.acknowledged.extend(&values);
             unstored.extend(values);
             if random.u8(0..4) == 0 {
-                // The writer: rows and checkpoint in one transaction, far from this disk.
+                // The writer stores rows and checkpoint in one transaction, on another disk.
                 let stored = &mut history.lanes.last_mut().unwrap().stored;
                 *stored = stored.plus(unstored.len());
                 if mistake == Some(Mistake::CheckpointBeforeRows) && disk.is_about_to_crash() {
@@ -117,7 +117,7 @@ fn write_until_crash(
     history
 }
 
-/// Reads every lane that survived from its checkpoint on, as a new process does.
+/// Reads each lane that is left from its checkpoint on, as a new process does.
 fn recover(disk: &SimulatedDisk, history: &mut History) -> Result<(), String> {
     for lane in &history.lanes {
         if disk.names(&lane.directory).is_err() {
@@ -140,8 +140,8 @@ fn recover(disk: &SimulatedDisk, history: &mut History) -> Result<(), String> {
     Ok(())
 }
 
-/// One life, one crash, one recovery: what is wrong with it, if anything is.
-fn live_and_recover(seed: u64, faults: Faults, mistake: Option<Mistake>) -> Result<(), String> {
+/// Writes, crashes and recovers once. The error says which rule is broken.
+fn crash_and_recover(seed: u64, faults: Faults, mistake: Option<Mistake>) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let disk = SimulatedDisk::new(seed, random.usize(1..120), faults);
     let mut history = write_until_crash(&disk, &mut random, mistake);
@@ -151,8 +151,8 @@ fn live_and_recover(seed: u64, faults: Faults, mistake: Option<Mistake>) -> Resu
     if rows.len() != history.rows.len() {
         return Err("an event was stored twice".to_owned());
     }
-    if let Some(lost) = history.promised.difference(&rows).next() {
-        return Err(format!("event {lost} was promised and is lost"));
+    if let Some(lost) = history.acknowledged.difference(&rows).next() {
+        return Err(format!("event {lost} was acknowledged and is lost"));
     }
     if let Some(invented) = rows.difference(&history.attempted).next() {
         return Err(format!("event {invented} was invented"));
@@ -160,48 +160,48 @@ fn live_and_recover(seed: u64, faults: Faults, mistake: Option<Mistake>) -> Resu
     Ok(())
 }
 
-fn survives(faults: Faults) {
+fn keeps_all_rules(faults: Faults) {
     for seed in 0..SEEDS {
-        if let Err(wrong) = live_and_recover(seed, faults, None) {
+        if let Err(wrong) = crash_and_recover(seed, faults, None) {
             panic!("seed {seed}, {faults:?}: {wrong}");
         }
     }
 }
 
-/// Some seed must find the bug.
-fn is_caught(bug: Option<Bug>, mistake: Option<Mistake>) {
+/// At least one seed must find the bug.
+fn is_detected(bug: Option<Bug>, mistake: Option<Mistake>) {
     plant(bug);
-    let caught = (0..SEEDS).find_map(|seed| live_and_recover(seed, Faults::None, mistake).err());
+    let found = (0..SEEDS).find_map(|seed| crash_and_recover(seed, Faults::None, mistake).err());
     plant(None);
-    assert!(caught.is_some(), "{bug:?} {mistake:?} goes unseen");
+    assert!(found.is_some(), "{bug:?} {mistake:?} is not detected");
 }
 
 #[test]
-fn a_crash_at_any_moment_loses_doubles_and_invents_nothing() {
-    survives(Faults::None);
+fn a_crash_loses_doubles_and_invents_no_event() {
+    keeps_all_rules(Faults::None);
 }
 
 #[test]
-fn nor_do_failing_writes_syncs_and_allocations() {
-    survives(Faults::Some);
+fn failed_writes_syncs_and_allocations_lose_double_and_invent_no_event() {
+    keeps_all_rules(Faults::Some);
 }
 
 #[test]
-fn nor_does_a_disk_that_fills_up() {
-    survives(Faults::DiskFull);
+fn a_full_disk_loses_doubles_and_invents_no_event() {
+    keeps_all_rules(Faults::DiskFull);
 }
 
 #[test]
-fn planted_bugs_are_caught() {
-    is_caught(Some(Bug::DirectoryNotSynced), None);
-    is_caught(Some(Bug::ChecksumIgnored), None);
-    is_caught(None, Some(Mistake::AnswerBeforeWrite));
-    is_caught(None, Some(Mistake::CheckpointBeforeRows));
+fn planted_bugs_are_detected() {
+    is_detected(Some(Bug::DirectoryNotSynced), None);
+    is_detected(Some(Bug::ChecksumIgnored), None);
+    is_detected(None, Some(Mistake::AnswerBeforeWrite));
+    is_detected(None, Some(Mistake::CheckpointBeforeRows));
 }
 
-/// A block that held a record of an earlier segment, in a file that is used again.
+/// In a reused file, a block may hold a record of an earlier segment.
 #[test]
-fn a_record_of_another_segment_is_caught_where_it_is_accepted() {
+fn a_record_of_another_segment_is_only_accepted_with_the_planted_bug() {
     use super::record::{ParsedRecord, SegmentId, SegmentNumber, finish_record, parse_record};
     let lane = LaneId::random().unwrap();
     let id = |number| SegmentId {

@@ -4,28 +4,28 @@ use super::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A disk on which a lane is written while it is read. What the writer did is kept back and shown in
-/// steps: so many from the start, and so many more at one call of the reader.
+/// A disk on which a lane is written while it is read. The writer's steps are held back and become visible
+/// twice: some at the start, more at one call of the reader.
 #[derive(Clone, Default)]
 struct LiveDisk(Arc<Mutex<Live>>);
 
 #[derive(Clone, Default)]
 struct Live {
     files: BTreeMap<PathBuf, Vec<u8>>,
-    kept_back: VecDeque<Step>,
+    hidden: VecDeque<Step>,
     calls: usize,
-    /// The call at which the writer comes by, and the steps it then does.
+    /// The call at which more steps become visible, and their number.
     burst: (usize, usize),
 }
 
-/// What a writer does to a file: bytes that appear at an offset.
+/// A step of the writer: bytes that appear at an offset of a file.
 #[derive(Clone)]
 struct Step(PathBuf, usize, Vec<u8>);
 
 impl Live {
     fn show(&mut self, steps: usize) {
-        let steps = steps.min(self.kept_back.len());
-        for Step(path, offset, bytes) in self.kept_back.drain(..steps) {
+        let steps = steps.min(self.hidden.len());
+        for Step(path, offset, bytes) in self.hidden.drain(..steps) {
             let content = self.files.entry(path).or_default();
             content.resize(content.len().max(offset + bytes.len()), 0);
             content[offset..offset + bytes.len()].copy_from_slice(&bytes);
@@ -86,11 +86,11 @@ impl Storage for LiveDisk {
 impl StorageFile for (LiveDisk, PathBuf) {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        // A reader may see the half of a write.
+        // A reader may see one half of a write.
         let (first, second) = bytes.split_at(bytes.len() / 2);
         let steps = [(offset, first), (offset + first.len(), second)];
         let steps = steps.map(|(offset, half)| Step(self.1.clone(), offset, half.to_vec()));
-        self.0.live().kept_back.extend(steps);
+        self.0.live().hidden.extend(steps);
         Ok(())
     }
 
@@ -112,10 +112,10 @@ impl StorageFile for (LiveDisk, PathBuf) {
     }
 }
 
-/// Reads `written` at every moment: with any number of its steps to be seen, when any number more comes
-/// at any call of the reader; and then the rest. Expects these values and damages each time.
+/// Reads `written` at every moment: with any number of steps visible at the start, any number more at any
+/// call of the reader, and then the rest. Expects these values and damages each time.
 fn read_at_every_moment(written: &Live, lane: LaneId, values: &[u32], damages: &[(u64, u64)]) {
-    let all = written.kept_back.len();
+    let all = written.hidden.len();
     for (shown, steps) in
         (0..all).flat_map(|shown| (1..=all - shown).map(move |steps| (shown, steps)))
     {
@@ -131,9 +131,9 @@ fn read_at_every_moment(written: &Live, lane: LaneId, values: &[u32], damages: &
             let after = read_on(&mut reader).unwrap();
             let moment = format!("{steps} steps after {shown}, at call {call}");
             assert_eq!([before.0, after.0].concat(), values, "{moment}");
-            let said = before.1.iter().chain(&after.1);
-            let said: Vec<_> = said.map(|damage| (damage.from.0, damage.to.0)).collect();
-            assert_eq!((said.as_slice(), after.2), (damages, false), "{moment}");
+            let found = before.1.iter().chain(&after.1);
+            let found: Vec<_> = found.map(|damage| (damage.from.0, damage.to.0)).collect();
+            assert_eq!((found.as_slice(), after.2), (damages, false), "{moment}");
             if is_over {
                 break;
             }
@@ -142,7 +142,7 @@ fn read_at_every_moment(written: &Live, lane: LaneId, values: &[u32], damages: &
 }
 
 #[test]
-fn a_lane_that_is_written_meanwhile_is_not_taken_for_damaged() {
+fn a_lane_that_is_written_meanwhile_is_not_reported_as_damaged() {
     let lane = LaneId::random().unwrap();
     let disk = LiveDisk::default();
     // Two records in a segment, three segments.
@@ -151,11 +151,11 @@ fn a_lane_that_is_written_meanwhile_is_not_taken_for_damaged() {
     let mut written = disk.live().clone();
     read_at_every_moment(&written, lane, &(0..15).collect::<Vec<_>>(), &[]);
 
-    // And no more is taken for damaged than is: the first record.
+    // With a damaged first record, only that one is reported.
     let name = Path::new("lane").join(segment_name(SegmentNumber(0)));
     let first = SEGMENT_HEAD_BYTES + RECORD_HEAD_BYTES;
     for Step(_, _, bytes) in written
-        .kept_back
+        .hidden
         .iter_mut()
         .filter(|step| step.0 == name && step.1 == 0)
     {

@@ -46,7 +46,7 @@ fn write_lane_on(
     }
 }
 
-/// What was read to the end: values, damages, and whether the end is torn.
+/// What was read up to the end: values, damages, and whether the end is torn.
 type Read = (Vec<u32>, Vec<Damage>, bool);
 
 /// Everything from `start` on.
@@ -54,7 +54,7 @@ fn read_lane(directory: &Path, lane: LaneId, start: Position) -> Read {
     read_on(&mut LaneReader::new(Disk, directory, lane, start)).unwrap()
 }
 
-/// Everything from where a reader stands; or the values before what cannot be read.
+/// Everything from the position of a reader. On an error: the values before it.
 fn read_on<S: Storage>(reader: &mut LaneReader<S>) -> Result<Read, (Vec<u32>, ReadError)> {
     let (mut values, mut damages) = (Vec::new(), Vec::new());
     loop {
@@ -75,7 +75,7 @@ fn file(directory: &Path, number: u64) -> std::path::PathBuf {
 }
 
 /// Overwrites bytes of a segment.
-fn spoil(directory: &Path, number: u64, offset: usize, bytes: &[u8]) {
+fn overwrite(directory: &Path, number: u64, offset: usize, bytes: &[u8]) {
     let mut options = fs::OpenOptions::new();
     let segment = options.write(true).open(file(directory, number)).unwrap();
     segment.write_all_at(bytes, offset as u64).unwrap();
@@ -123,7 +123,7 @@ fn stops_at_the_end_it_is_given() {
 fn a_torn_tail_is_the_end() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 4);
-    spoil(directory.path(), 0, 48 + 3 * STRIDE + 60, &[0xAA; 20]);
+    overwrite(directory.path(), 0, 48 + 3 * STRIDE + 60, &[0xAA; 20]);
     assert_eq!(
         read_lane(directory.path(), lane, Position(0)),
         ((0..9).collect(), vec![], true)
@@ -131,10 +131,10 @@ fn a_torn_tail_is_the_end() {
 }
 
 #[test]
-fn damage_before_a_later_record_is_said_and_the_rest_is_read() {
+fn damage_before_a_later_record_is_reported_and_the_rest_is_read() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
-    spoil(directory.path(), 0, 48 + 5 * STRIDE + 50, &[0xAA; 1]);
+    overwrite(directory.path(), 0, 48 + 5 * STRIDE + 50, &[0xAA; 1]);
     let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
     assert_eq!(values, (0..15).chain(18..600).collect::<Vec<_>>());
     assert_eq!(damages.len(), 1, "{damages:?}");
@@ -145,9 +145,9 @@ fn damage_before_a_later_record_is_said_and_the_rest_is_read() {
 }
 
 #[test]
-fn a_missing_segment_is_said() {
+fn a_missing_segment_is_reported() {
     let gone = |path: PathBuf| fs::remove_file(path).unwrap();
-    // A name without a file: as if it was removed after it was listed.
+    // A name without a file, as if the file was removed after it was listed.
     let just_gone = |path: PathBuf| {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("nowhere", path).unwrap();
@@ -168,7 +168,7 @@ fn a_missing_segment_is_said() {
 }
 
 #[test]
-fn records_of_an_earlier_use_of_the_file_are_none() {
+fn records_of_an_earlier_segment_in_the_same_blocks_are_ignored() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     // The blocks of an old segment under the name and head of the next one.
@@ -187,27 +187,27 @@ fn records_of_an_earlier_use_of_the_file_are_none() {
 }
 
 #[test]
-fn an_unreadable_head_in_the_middle_is_said_once_and_hides_no_event() {
+fn an_unreadable_head_in_the_middle_is_reported_once_and_hides_no_event() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     let (second, third) = (
         start_of(directory.path(), lane, 1),
         start_of(directory.path(), lane, 2),
     );
-    spoil(directory.path(), 1, 20, &[0xAA; 8]);
+    overwrite(directory.path(), 1, 20, &[0xAA; 8]);
     for start in [0, second - 1, second, second + 1, third - 1] {
         let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(start));
         let first = u32::try_from(start).unwrap();
         assert_eq!(values, (first..600).collect::<Vec<_>>());
         let at = Position(start.max(second));
-        let said = Damage {
+        let expected = Damage {
             file: file(directory.path(), 1),
             offset: 0,
             from: at,
             to: at,
         };
-        assert_eq!((damages, is_torn), (vec![said.clone()], false));
-        let text = said.to_string();
+        assert_eq!((damages, is_torn), (vec![expected.clone()], false));
+        let text = expected.to_string();
         assert!(
             text.ends_with("the segment's head is unreadable, no event is missing"),
             "{text}"
@@ -224,7 +224,7 @@ fn an_unreadable_head_of_the_only_or_the_last_segment_hides_no_event() {
         write_lane(directory.path(), lane, records);
         let last = segments(&Disk, directory.path()).unwrap().pop().unwrap();
         let start = Position(start_of(directory.path(), lane, last.0));
-        spoil(directory.path(), last.0, 0, &[0; 48]);
+        overwrite(directory.path(), last.0, 0, &[0; 48]);
         let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(0));
         assert_eq!(values, (0..records * 3).collect::<Vec<_>>());
         assert_eq!((damages.len(), is_torn), (1, false));
@@ -233,7 +233,7 @@ fn an_unreadable_head_of_the_only_or_the_last_segment_hides_no_event() {
 }
 
 #[test]
-fn what_is_lost_with_a_head_is_said_as_lost() {
+fn events_lost_with_a_head_are_reported() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     let start = start_of(directory.path(), lane, 1);
@@ -243,14 +243,14 @@ fn what_is_lost_with_a_head_is_said_as_lost() {
         damages.iter().map(positions).collect()
     };
     // With the first two records.
-    spoil(directory.path(), 1, 0, &[0xAA; 48 + STRIDE + 60]);
+    overwrite(directory.path(), 1, 0, &[0xAA; 48 + STRIDE + 60]);
     let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
     assert_eq!(
         (values.len(), lost(damages)),
         (594, vec![(start, start + 6)])
     );
     // With all of them.
-    spoil(directory.path(), 1, 0, &vec![0; 4096]);
+    overwrite(directory.path(), 1, 0, &vec![0; 4096]);
     let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
     assert_eq!(values.len() as u64, 600 - (next - start));
     assert_eq!(lost(damages), [(start, next)]);
@@ -288,13 +288,13 @@ fn a_segment_of_another_version_is_never_passed() {
     let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
     for number in [last, 1, 0] {
         let start = start_of(directory.path(), lane, number);
-        spoil(directory.path(), number, 7, b"2");
+        overwrite(directory.path(), number, 7, b"2");
         let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
         for expected in [start, 0] {
             let (values, fault) = read_on(&mut reader).unwrap_err();
             assert_eq!(values.len() as u64, expected);
             assert!(
-                matches!(&fault, ReadError::Version { file: said } if *said == file(directory.path(), number)),
+                matches!(&fault, ReadError::Version { file: named } if *named == file(directory.path(), number)),
                 "{fault}"
             );
         }
@@ -303,7 +303,7 @@ fn a_segment_of_another_version_is_never_passed() {
 }
 
 #[test]
-fn begins_at_the_oldest_event_that_is_left() {
+fn begins_at_the_oldest_event_on_the_disk() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     let from_oldest = || {
         let mut reader = LaneReader::from_oldest(Disk, directory.path(), lane).unwrap();
@@ -318,8 +318,8 @@ fn begins_at_the_oldest_event_that_is_left() {
     assert_eq!(from_oldest(), (0, Some(0), 0));
     fs::remove_file(file(directory.path(), 0)).unwrap();
     assert_eq!(from_oldest(), (second, Some(value), 0));
-    spoil(directory.path(), 1, 20, &[0xAA; 8]);
+    overwrite(directory.path(), 1, 20, &[0xAA; 8]);
     assert_eq!(from_oldest(), (second, Some(value), 1));
-    spoil(directory.path(), 1, 60, &[0xAA; 8]);
+    overwrite(directory.path(), 1, 60, &[0xAA; 8]);
     assert_eq!(from_oldest(), (0, Some(value + 3), 1));
 }
