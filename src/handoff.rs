@@ -1,4 +1,4 @@
-//! The bounded way from a shard to its writer, and of empty batches back.
+//! The bounded queue from a shard to its writer, and the way of empty batches back.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -8,8 +8,9 @@ use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 
-/// Batches of one shard: the open one, those that wait, the one being stored, those on the way back.
-/// Made when first needed and used for ever. With all of them full of events the shard sheds.
+/// Most batches of one shard: the open one, those in the queue, the one being stored, those on the way back.
+/// Each is created when it is first needed, and reused. While all are in use, a shard without a journal answers
+/// 503; one with a journal keeps events only on disk.
 pub const BATCHES_PER_SHARD: usize = 64;
 
 /// A batch on its way to the database.
@@ -17,7 +18,7 @@ pub const BATCHES_PER_SHARD: usize = 64;
 pub struct Sealed {
     /// Its events; at least one.
     pub batch: Batch,
-    /// The lane whose positions they have.
+    /// The lane of these events.
     pub lane: LaneHandle,
     /// Position of the first.
     pub first: Position,
@@ -27,39 +28,39 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Sends the stored batch home to be filled again.
+    /// Sends the stored batch back to its shard, which fills it again.
     pub fn give_back(mut self) {
         self.batch.clear();
         match self.home.try_send(self.batch) {
-            // A shard that has ended needs no batch.
+            // The shard has ended and needs no batch.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => unreachable!("a shard never makes more batches than fit"),
+            Err(TrySendError::Full(_)) => unreachable!("a shard creates no more batches than fit"),
         }
     }
 }
 
-/// Events that are to be read back from their lane.
+/// Events that are only on disk. The writer reads them back from their lane.
 #[derive(Debug)]
 pub struct Span {
     /// The lane.
     pub lane: Arc<DiskLane>,
     /// The first event.
     pub from: Position,
-    /// Behind the last event.
+    /// The position after the last event.
     pub to: Position,
 }
 
-/// What a writer is given to store. In the queue the positions of a lane follow each other.
+/// Work of a writer. In the queue, the work of a lane is in the order of its positions.
 #[derive(Debug)]
 pub enum Work {
     /// Events in memory.
     Batch(Sealed),
-    /// Events on disk alone.
+    /// Events only on disk.
     Span(Span),
 }
 
 impl Work {
-    /// A batch whose first event has the position `first`; its memory goes back to `home`.
+    /// A batch whose first event has the position `first`. Once stored it is sent to `home`.
     pub fn new(batch: Batch, first: Position, lane: LaneHandle, home: SyncSender<Batch>) -> Self {
         Self::Batch(Sealed {
             batch,
@@ -70,7 +71,7 @@ impl Work {
         })
     }
 
-    /// The lane whose events they are.
+    /// The lane of its events.
     pub fn lane(&self) -> LaneId {
         match self {
             Self::Batch(sealed) => sealed.lane.id(),
@@ -78,7 +79,7 @@ impl Work {
         }
     }
 
-    /// The position behind its last event.
+    /// The position after its last event.
     pub fn end(&self) -> Position {
         match self {
             Self::Batch(sealed) => sealed.first.plus(sealed.batch.len()),
@@ -86,7 +87,7 @@ impl Work {
         }
     }
 
-    /// What of it lies before `end`; if nothing does, its empty batch, if it has one.
+    /// Keeps the events before `end`. If there are none, the error is the empty batch, if the work has one.
     pub fn cut(self, end: Position) -> Result<Self, Option<Batch>> {
         match self {
             Self::Batch(mut sealed) => {
@@ -110,34 +111,34 @@ impl Work {
     }
 }
 
-/// A shard's end.
+/// A shard's end of the queue.
 #[derive(Debug)]
 pub struct Handoff {
-    /// `None` once closed.
+    /// `None` after [`Self::close`].
     to_writer: Option<SyncSender<Work>>,
     returned: Receiver<Batch>,
     home: SyncSender<Batch>,
-    /// Empty batches that are back.
+    /// Empty batches, ready to be filled.
     empty: Vec<Batch>,
-    /// Batches that exist, wherever they are.
-    made: usize,
-    /// Batches handed over and not back yet.
+    /// Batches that exist, here or elsewhere.
+    created: usize,
+    /// Batches that were sent and are not back yet.
     under_way: usize,
     events_max: BatchEvents,
 }
 
-/// The writer has ended, the handoff is closed, or there is no room now. Holds the work.
+/// The work was not sent: the writer has ended, the handoff is closed, or the queue is full.
 #[derive(Debug)]
 pub struct NotSent(pub Box<Work>);
 
-/// The queue into one writer, with room for every batch of `shards` shards, and as many spans: between
-/// two spans of a lane there is always a batch.
+/// The queue of one writer. It has space for every batch of `shards` shards and for as many spans: between two
+/// spans of a lane there is always a batch.
 pub fn inbox(shards: usize) -> (SyncSender<Work>, Receiver<Work>) {
     sync_channel(shards * (2 * BATCHES_PER_SHARD + 2))
 }
 
 impl Handoff {
-    /// The end of one of the shards whose batches `to_writer` has room for.
+    /// The end of one shard. `to_writer` is from [`inbox`].
     pub fn new(to_writer: SyncSender<Work>, events_max: BatchEvents) -> Self {
         let (home, returned) = sync_channel(BATCHES_PER_SHARD);
         Self {
@@ -145,20 +146,20 @@ impl Handoff {
             returned,
             home,
             empty: Vec::with_capacity(BATCHES_PER_SHARD),
-            made: 0,
+            created: 0,
             under_way: 0,
             events_max,
         }
     }
 
-    /// A batch to fill, or `None` while all are under way.
+    /// An empty batch, or `None` while all are in use.
     pub fn empty_batch(&mut self) -> Option<Batch> {
         self.take_back();
         if let Some(batch) = self.empty.pop() {
             return Some(batch);
         }
-        (self.made < BATCHES_PER_SHARD).then(|| {
-            self.made += 1;
+        (self.created < BATCHES_PER_SHARD).then(|| {
+            self.created += 1;
             Batch::new(self.events_max)
         })
     }
@@ -176,18 +177,18 @@ impl Handoff {
         }
     }
 
-    /// Where batches of this shard go when they are stored.
+    /// Where stored batches are sent back to this shard.
     pub fn home(&self) -> SyncSender<Batch> {
         self.home.clone()
     }
 
-    /// Takes an empty batch back that was not handed over after all.
+    /// Takes back an empty batch that was not sent.
     pub fn keep(&mut self, batch: Batch) {
         self.empty.push(batch);
     }
 
-    /// Hands work over. Never waits: there is room for all batches, and for all spans unless lane
-    /// after lane fails.
+    /// Sends work. Never waits: the queue has space for all batches, and for all spans unless several lanes fail
+    /// one after another.
     pub fn send(&mut self, work: Work) -> Result<(), NotSent> {
         let Some(to_writer) = &self.to_writer else {
             return Err(NotSent(Box::new(work)));
@@ -204,7 +205,7 @@ impl Handoff {
         }
     }
 
-    /// Tells the writer that nothing more comes from this shard.
+    /// Ends the queue for this shard. A writer ends when all its shards have closed theirs.
     pub fn close(&mut self) {
         self.to_writer = None;
     }
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_is_gone_gives_the_work_back() {
+    fn work_for_a_writer_that_has_ended_is_returned() {
         let (to_writer, inbox) = inbox(1);
         let mut handoff = Handoff::new(to_writer, BatchEvents::new(1).unwrap());
         let work = work(&mut handoff, 7).unwrap();
