@@ -1,4 +1,4 @@
-//! Durations as settings write them.
+//! Sizes and durations as text, such as in settings.
 
 use std::time::Duration;
 

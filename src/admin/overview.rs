@@ -157,9 +157,9 @@ impl Overview {
         let writers = self.metrics.writers().iter().enumerate();
         writers
             .filter_map(|(index, writer)| {
-                let proven_at = writer.proven_at.get();
+                let proven_at = writer.last_write_at.get();
                 let age = Duration::from_millis(now.saturating_sub(proven_at));
-                if let Some(trouble) = writer.trouble() {
+                if let Some(trouble) = writer.outage() {
                     Some(format!("writer {index}: {trouble}"))
                 } else if proven_at == 0 {
                     Some(format!(

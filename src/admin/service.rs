@@ -61,7 +61,7 @@ impl AdminService {
         self.steps = (self.steps + 1) % FADE_STEPS;
         if self.steps == 0 {
             for writer in self.overview.metrics.writers() {
-                writer.with_names(|names| names.fade());
+                writer.with_names(|names| names.halve());
             }
         }
     }

@@ -9,7 +9,7 @@ use super::overview::{Overview, Readiness};
 use super::process::{Process, node};
 use crate::event::UnixMillis;
 use crate::http::response::Status;
-use crate::metrics::{Remembered, SAMPLED_ONE_IN, Snapshot};
+use crate::metrics::{RecentError, SAMPLED_ONE_IN, Snapshot};
 
 /// Names that are shown.
 const NAMES_SHOWN: usize = 12;
@@ -100,13 +100,16 @@ fn requests(overview: &Overview) -> Map<String, Value> {
 
 fn database(overview: &Overview, now: UnixMillis) -> Value {
     let writers = overview.metrics.writers();
-    let mut errors: Vec<Remembered> = writers
+    let mut errors: Vec<RecentError> = writers
         .iter()
-        .flat_map(|writer| writer.last_errors())
+        .flat_map(|writer| writer.recent_errors())
         .collect();
     errors.sort_by_key(|error| std::cmp::Reverse(error.at.0));
     errors.truncate(ERRORS_SHOWN);
-    let last_write = writers.iter().map(|writer| writer.proven_at.get()).max();
+    let last_write = writers
+        .iter()
+        .map(|writer| writer.last_write_at.get())
+        .max();
     let last_write = last_write.filter(|&at| at > 0);
     let trouble = overview.sink_trouble();
     json!({

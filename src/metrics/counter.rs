@@ -1,4 +1,4 @@
-//! Numbers that one thread changes and any may read. They are changed through a [`super::Recorder`] alone.
+//! Numbers that one thread changes, through a [`super::Recorder`], and any thread may read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// A load and a store, not a locked instruction: the recorder is the only one that adds.
+    /// A load and a store, not a locked instruction: only the recorder's thread adds.
     pub(super) fn add(&self, more: u64) {
         self.0
             .store(self.0.load(Ordering::Relaxed) + more, Ordering::Release);
@@ -24,11 +24,11 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    pub(super) fn set(&self, present: u64) {
-        self.0.store(present, Ordering::Release);
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
     }
 
-    /// What it was set to last.
+    /// The value that was set last.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! What a writer last heard from its database.
+//! The counters of a writer, and the recent errors of its database.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,27 +11,27 @@ use crate::event::UnixMillis;
 use crate::event::batch::Batch;
 use crate::sink::{Fault, SinkError};
 
-/// Different errors that are counted apart; what comes beyond is counted as [`OTHER_CODE`].
-const ERRORS_APART_MAX: usize = 64;
+/// Most errors that are counted separately. Further ones are counted as [`OTHER_CODE`].
+const SEPARATE_ERRORS_MAX: usize = 64;
 
-/// The code of errors beyond [`ERRORS_APART_MAX`].
+/// The code of errors beyond [`SEPARATE_ERRORS_MAX`].
 const OTHER_CODE: i32 = -1;
 
-/// Errors that are remembered with their words, a writer.
-const ERRORS_REMEMBERED: usize = 10;
+/// Recent errors that are kept with their text, per writer.
+const RECENT_ERRORS: usize = 10;
 
-/// What is done about an error, as metrics name it.
+/// What a writer does after an error, as a label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorClass {
-    /// The same again.
+    /// It tries again on the same connection.
     Retry,
-    /// Again on a new connection.
+    /// It tries again on a new connection.
     Reconnect,
-    /// A new connection tells what became of a COMMIT.
+    /// It finds out on a new connection whether a COMMIT took effect.
     OutcomeUnknown,
-    /// A row goes to the dead letters.
+    /// It writes the row to the dead-letter file.
     Reject,
-    /// Somebody must act.
+    /// It tries again slowly: an operator must act.
     Stop,
 }
 
@@ -46,7 +46,7 @@ impl ErrorClass {
         }
     }
 
-    /// One word.
+    /// The value of the label `class`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Retry => "retry",
@@ -58,25 +58,26 @@ impl ErrorClass {
     }
 }
 
-/// An error with its time and words.
+/// An error that happened recently.
 #[derive(Debug, Clone)]
-pub struct Remembered {
-    /// When.
+pub struct RecentError {
+    /// When it happened.
     pub at: UnixMillis,
-    /// What was done.
+    /// What the writer did next.
     pub class: ErrorClass,
-    /// What the database said.
+    /// The database's number and text.
     pub fault: Fault,
 }
 
-/// What is said of the database rarely: under a lock.
+/// What changes rarely, and is therefore under a lock.
 #[derive(Debug, Default)]
-struct Said {
+struct Details {
     counts: BTreeMap<(ErrorClass, Option<i32>), u64>,
-    last: VecDeque<Remembered>,
+    /// Newest first.
+    recent: VecDeque<RecentError>,
     names: FrequentNames,
-    /// Why nothing is stored at present.
-    trouble: Option<String>,
+    /// Why nothing can be stored now.
+    outage: Option<String>,
 }
 
 /// What one writer counts.
@@ -85,80 +86,80 @@ struct Said {
 pub struct WriterCounters {
     /// Events committed in the database.
     pub stored: Counter,
-    /// Events of an earlier process, read from a lane that it left.
+    /// Events of earlier processes that were read back from the journal, and are stored or dead-lettered.
     pub recovered: Counter,
-    /// Events that the database refused, kept in the dead-letter file.
+    /// Events that the database refused. They are in the dead-letter file.
     pub dead_lettered: Counter,
     /// 1 while there is a connection that is not known to be lost.
     pub connected: Gauge,
-    /// When a write was last seen to succeed, in Unix milliseconds; 0: not yet.
-    pub proven_at: Gauge,
-    /// When the oldest event was received of what is being stored, in Unix milliseconds; 0: none is.
+    /// When a write last succeeded, in Unix milliseconds. 0: not yet.
+    pub last_write_at: Gauge,
+    /// When the oldest event that is being stored was received, in Unix milliseconds. 0: none is.
     pub oldest_at: Gauge,
     /// Time from the first statement of a batch to its COMMIT, in microseconds.
     pub store_time: Histogram,
     /// Time from receiving an event to its COMMIT, in milliseconds.
     pub age_at_store: Histogram,
-    said: Mutex<Said>,
+    details: Mutex<Details>,
 }
 
 impl WriterCounters {
-    fn said(&self) -> MutexGuard<'_, Said> {
-        // Counts that a panic left behind are as good as others.
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn details(&self) -> MutexGuard<'_, Details> {
+        // A panic while the lock was held leaves the values valid.
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Errors by what was done about them and by the database's number, and how often each came.
+    /// The number of errors by class and by the database's number.
     pub fn errors(&self) -> BTreeMap<(ErrorClass, Option<i32>), u64> {
-        self.said().counts.clone()
+        self.details().counts.clone()
     }
 
-    /// The last errors, newest first.
-    pub fn last_errors(&self) -> Vec<Remembered> {
-        self.said().last.iter().cloned().collect()
+    /// Recent errors, newest first.
+    pub fn recent_errors(&self) -> Vec<RecentError> {
+        self.details().recent.iter().cloned().collect()
     }
 
-    /// Why nothing is stored at present, in the database's words.
-    pub fn trouble(&self) -> Option<String> {
-        self.said().trouble.clone()
+    /// Why nothing can be stored now, in the database's words. `None` after a write has succeeded.
+    pub fn outage(&self) -> Option<String> {
+        self.details().outage.clone()
     }
 
-    /// Looks at the names that were stored.
+    /// Gives access to the counts of names that were stored.
     pub fn with_names<T>(&self, look: impl FnOnce(&mut FrequentNames) -> T) -> T {
-        look(&mut self.said().names)
+        look(&mut self.details().names)
     }
 }
 
 impl Recorder<WriterCounters> {
-    /// Counts an error `times` times and remembers its words.
+    /// Counts an error `times` times and keeps its text.
     pub fn error(&self, class: ErrorClass, fault: &Fault, times: u64) {
-        let mut said = self.said();
+        let mut details = self.details();
         let mut key = (class, fault.code);
-        if said.counts.len() >= ERRORS_APART_MAX && !said.counts.contains_key(&key) {
+        if details.counts.len() >= SEPARATE_ERRORS_MAX && !details.counts.contains_key(&key) {
             key.1 = Some(OTHER_CODE);
         }
-        *said.counts.entry(key).or_default() += times;
-        if said.last.len() == ERRORS_REMEMBERED {
-            said.last.pop_back();
+        *details.counts.entry(key).or_default() += times;
+        if details.recent.len() == RECENT_ERRORS {
+            details.recent.pop_back();
         }
-        said.last.push_front(Remembered {
+        details.recent.push_front(RecentError {
             at: UnixMillis::now(),
             class,
             fault: fault.clone(),
         });
         if class != ErrorClass::Reject {
-            said.trouble = Some(fault.to_string());
+            details.outage = Some(fault.to_string());
         }
     }
 
     /// Notes that the database has taken a write.
-    pub fn proven(&self) {
+    pub fn write_succeeded(&self) {
         self.set(|counters| &counters.connected, 1);
-        self.set(|counters| &counters.proven_at, UnixMillis::now().0);
-        self.said().trouble = None;
+        self.set(|counters| &counters.last_write_at, UnixMillis::now().0);
+        self.details().outage = None;
     }
 
-    /// Counts what is known of each event of a batch that was stored, from the index `from` on.
+    /// Counts the ages, and samples the names, of the events of a stored batch, from the index `from` on.
     pub fn stored_batch(&self, batch: &Batch, from: usize) {
         let now = UnixMillis::now().0;
         let mut same = (0, 0);
@@ -172,11 +173,11 @@ impl Recorder<WriterCounters> {
             }
         }
         self.observe(|counters| &counters.age_at_store, same.0, same.1);
-        let mut said = self.said();
-        // Another start each time: what comes in a rhythm is not to be seen always or never.
+        let mut details = self.details();
+        // A random start: names that repeat with the period of the sample would be counted always or never.
         for index in (from + fastrand::usize(..SAMPLED_ONE_IN)..batch.len()).step_by(SAMPLED_ONE_IN)
         {
-            said.names.count(batch.event(index).name);
+            details.names.count(batch.event(index).name);
         }
     }
 }
@@ -193,15 +194,15 @@ mod tests {
             counters.error(ErrorClass::Retry, &fault, 2);
         }
         let errors = counters.errors();
-        assert_eq!(errors.len(), ERRORS_APART_MAX + 1);
+        assert_eq!(errors.len(), SEPARATE_ERRORS_MAX + 1);
         assert_eq!(errors.values().sum::<u64>(), 2000);
-        let last = counters.last_errors();
+        let recent = counters.recent_errors();
         assert_eq!(
-            (last.len(), last[0].fault.code),
-            (ERRORS_REMEMBERED, Some(999))
+            (recent.len(), recent[0].fault.code),
+            (RECENT_ERRORS, Some(999))
         );
-        assert!(counters.trouble().unwrap().contains("error 999"));
-        counters.proven();
-        assert_eq!(counters.trouble(), None);
+        assert!(counters.outage().unwrap().contains("error 999"));
+        counters.write_succeeded();
+        assert_eq!(counters.outage(), None);
     }
 }

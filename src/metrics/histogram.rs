@@ -1,18 +1,19 @@
-//! How often something took how long: buckets whose bounds grow by a quarter of a power of two.
+//! Histograms with four buckets per power of two.
 
 use super::counter::Counter;
 
-/// Buckets to a power of two: a percentile is known to within a quarter.
+/// Buckets per power of two. A quantile is known to within a quarter.
 const PER_OCTAVE: usize = 4;
 
-/// Powers of two that are told apart: up to 2^33, which is more than two hours in microseconds.
+/// Powers of two with buckets of their own: up to 2^33, which is more than two hours in microseconds. Larger
+/// values are in the last bucket.
 const OCTAVES: usize = 33;
 
 /// One bucket for 0, one for 1, and all others.
 const BUCKETS: usize = 2 + PER_OCTAVE * OCTAVES;
 
-/// Counts of observations. An observation is a whole number: of microseconds, of
-/// milliseconds or of events, as its name says.
+/// Counts of observations. An observation is a whole number of microseconds, of milliseconds or of events:
+/// each field names its unit.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [Counter; BUCKETS],
@@ -44,20 +45,20 @@ impl Histogram {
     }
 }
 
-/// The bucket of `value`: every bucket holds what is above the bound before it, up to its own.
+/// The bucket of `value`. A bucket holds the values above the bound of the previous one, up to its own bound.
 fn bucket(value: u64) -> usize {
     if value < 2 {
         return usize::from(value == 1);
     }
     let octave = (value - 1).ilog2() as usize;
-    // Which quarter of the octave; in the smallest ones a value may lie on the end of a later quarter.
+    // The quarter of the octave. The smallest octaves have fewer values than quarters.
     let above = u128::from(value - (1 << octave));
     let quarter = (above * PER_OCTAVE as u128 - 1) >> octave;
     let index = 2 + octave * PER_OCTAVE + usize::try_from(quarter).unwrap_or(0);
     index.min(BUCKETS - 1)
 }
 
-/// The largest value that a bucket holds, as a real number: in small octaves it lies between two.
+/// The upper bound of a bucket. In the smallest octaves it may lie between two whole numbers.
 fn bound(bucket: usize) -> f64 {
     let Some(place) = bucket.checked_sub(2) else {
         return bucket as f64;
@@ -66,7 +67,7 @@ fn bound(bucket: usize) -> f64 {
     (1u64 << octave) as f64 * (1.0 + (quarter + 1) as f64 / PER_OCTAVE as f64)
 }
 
-/// The observations of one or more histograms at a moment, or between two.
+/// The observations of one or more histograms up to a moment, or between two moments.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     buckets: [u64; BUCKETS],
@@ -103,7 +104,7 @@ impl Snapshot {
         between
     }
 
-    /// Observations up to and including each power of two from 2^`from` to 2^`to`, with that power.
+    /// For each power of two from 2^`from` to 2^`to`: the power, and the number of observations up to it.
     pub fn cumulative(&self, from: u32, to: u32) -> impl Iterator<Item = (u64, u64)> {
         (from..=to).map(|power| {
             let end = 2 + power as usize * PER_OCTAVE;
@@ -112,7 +113,7 @@ impl Snapshot {
         })
     }
 
-    /// The value below which the part `quantile` of all observations lies; `None` without any.
+    /// The value below which `quantile` (0 to 1) of all observations lie. `None` without observations.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {
@@ -121,13 +122,13 @@ impl Snapshot {
         let wanted = quantile * count as f64;
         let mut passed = 0.0;
         for (index, &here) in self.buckets.iter().enumerate() {
-            let behind = passed + here as f64;
-            if here > 0 && behind >= wanted {
+            let total = passed + here as f64;
+            if here > 0 && total >= wanted {
                 let low = if index == 0 { 0.0 } else { bound(index - 1) };
                 let part = (wanted - passed) / here as f64;
                 return Some(low + (bound(index) - low) * part);
             }
-            passed = behind;
+            passed = total;
         }
         Some(bound(BUCKETS - 1))
     }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_near_and_of_the_time_asked_for() {
+    fn quantiles_are_close_and_only_of_the_period_between_two_snapshots() {
         let histogram = Histogram::default();
         let mut before = Snapshot::default();
         histogram.observe(1_000_000, 1000);

@@ -1,4 +1,4 @@
-//! What is counted and measured: each number has one [`Recorder`], and may be read by any thread.
+//! Counters, gauges and histograms. One [`Recorder`] changes each; any thread may read it.
 
 mod counter;
 mod database;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::counter::{Counter, Gauge};
-pub use self::database::{ErrorClass, Remembered, WriterCounters};
+pub use self::database::{ErrorClass, RecentError, WriterCounters};
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::names::{FrequentNames, SAMPLED_ONE_IN};
 pub use self::recorder::Recorder;
@@ -21,22 +21,22 @@ use crate::http::response::Status;
 /// Why a batch was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealCause {
-    /// It holds as many events as it may.
+    /// It is full by count.
     Count,
-    /// It holds as many bytes of names as it may.
+    /// It is full by bytes of names.
     Bytes,
-    /// Its oldest event has waited for `--linger`.
+    /// Its oldest event is as old as `--linger`.
     Age,
-    /// Somebody waits for its rows.
+    /// A request waits until its rows are stored, or newer events are only on disk.
     Wanted,
-    /// The lane was closed by a fault.
+    /// Its lane was closed after an error.
     LaneClosed,
-    /// The process ends.
+    /// The process drains.
     Drain,
 }
 
 impl SealCause {
-    /// All of them, each at its own index.
+    /// All causes, each at the index of its discriminant.
     pub const ALL: [Self; 6] = [
         Self::Count,
         Self::Bytes,
@@ -46,7 +46,7 @@ impl SealCause {
         Self::Drain,
     ];
 
-    /// One word.
+    /// The value of the label `cause`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Count => "count",
@@ -59,11 +59,11 @@ impl SealCause {
     }
 }
 
-/// What one shard counts. Aligned so that shards share no cache line.
+/// The counters of one shard. Aligned so that two shards share no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardCounters {
-    /// Events taken: each was answered 200.
+    /// Events accepted: in memory with `--ack received`, else durable in the journal.
     pub received: Counter,
     /// Events answered 503.
     pub shed: Counter,
@@ -74,29 +74,29 @@ pub struct ShardCounters {
     /// Events of each sealed batch.
     pub batch_events: Histogram,
     seals: [Counter; SealCause::ALL.len()],
-    /// Goes up once a second while the event loop turns.
+    /// Incremented once a second while the event loop runs.
     pub heartbeat: Counter,
-    /// Batches that wait for the writer or are being stored. Told once a second.
+    /// Batches that wait for the writer or are being stored. Updated once a second.
     pub batches_under_way: Gauge,
-    /// Events of the open batch. Told once a second.
+    /// Events of the open batch. Updated once a second.
     pub events_open: Gauge,
-    /// When the oldest event of the open batch was received, in Unix milliseconds; 0: it is empty.
-    /// Told once a second.
+    /// When the oldest event of the open batch was received, in Unix milliseconds. 0: it is empty.
+    /// Updated once a second.
     pub oldest_open_at: Gauge,
 }
 
 impl ShardCounters {
-    /// The counter of one reason.
+    /// The counter of events refused with 400 for one reason.
     pub fn rejected(&self, rejection: Rejection) -> &Counter {
         &self.rejected[rejection as usize]
     }
 
-    /// The counter of answers with one status, of those that were sent or are about to be.
+    /// The counter of answers with one status, sent or about to be sent.
     pub fn answered(&self, status: Status) -> &Counter {
         &self.answered[status as usize]
     }
 
-    /// The counter of one cause.
+    /// The counter of batches sealed for one cause.
     pub fn seals(&self, cause: SealCause) -> &Counter {
         &self.seals[cause as usize]
     }
@@ -107,12 +107,12 @@ impl ShardCounters {
 pub struct Metrics {
     shards: Vec<Arc<ShardCounters>>,
     writers: Vec<Arc<WriterCounters>>,
-    /// Events of earlier processes that are in the journal and not stored, a second ago at most.
+    /// Unstored events of earlier processes. The janitor updates it once a second.
     found: Arc<AtomicU64>,
 }
 
 impl Metrics {
-    /// Zeros for so many shards and writers, and who may change them.
+    /// The counters of `shards` shards and `writers` writers, all 0, and their recorders.
     pub fn new(shards: usize, writers: usize) -> (Self, Recorders) {
         let (shard_recorders, shards) = recorders(shards);
         let (writer_recorders, writers) = recorders(writers);
@@ -128,7 +128,7 @@ impl Metrics {
         (metrics, recorders)
     }
 
-    /// Where the janitor says how many events of earlier processes are not stored.
+    /// The number of unstored events of earlier processes, for the janitor to update.
     pub fn found(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.found)
     }
@@ -145,7 +145,7 @@ impl Metrics {
 
     /// Sums over all threads.
     pub fn totals(&self) -> Totals {
-        // What ends is read before what begins: no event is seen stored and not yet received.
+        // Stored events are read before received ones: none is counted as stored and not as received.
         let stored = self.writers.iter().map(|writer| writer.stored.get()).sum();
         let dead_lettered = self
             .writers
@@ -177,7 +177,7 @@ impl Metrics {
     }
 }
 
-/// Who changes the counters of each shard and of each writer.
+/// The recorders of all shards and writers.
 #[derive(Debug)]
 pub struct Recorders {
     /// One per shard, in order.
@@ -190,12 +190,12 @@ fn recorders<T: Default>(count: usize) -> (Vec<Recorder<T>>, Vec<Arc<T>>) {
     (0..count).map(|_| Recorder::new(T::default())).unzip()
 }
 
-/// The identity: `received = stored + dead_lettered + pending`.
+/// Sums over all threads. They keep the identity `received = stored + dead_lettered + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Events taken, by this process or by an earlier one that left them to it.
+    /// Events that this process accepted, and unstored events that earlier processes left.
     pub received: u64,
-    /// Those of them that an earlier process took and that were stored since.
+    /// Those of them that earlier processes left and that are stored or dead-lettered since.
     pub recovered: u64,
     /// Events in the database.
     pub stored: u64,
@@ -208,13 +208,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Events taken and neither stored nor dead-lettered yet.
+    /// Events that are neither stored nor dead-lettered yet.
     pub fn pending(&self) -> u64 {
         self.received
             .saturating_sub(self.stored + self.dead_lettered)
     }
 
-    /// Rejections by reason, those that happened.
+    /// The reasons of rejected events, for display.
     pub fn rejected_by_reason(&self) -> RejectedByReason<'_> {
         RejectedByReason(self)
     }
@@ -273,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn each_status_and_cause_has_its_own_place() {
-        let places = Status::ALL.map(|status| status as usize);
-        assert!(places.into_iter().eq(0..Status::ALL.len()));
-        let places = SealCause::ALL.map(|cause| cause as usize);
-        assert!(places.into_iter().eq(0..SealCause::ALL.len()));
+    fn each_status_and_cause_has_its_own_index() {
+        let indices = Status::ALL.map(|status| status as usize);
+        assert!(indices.into_iter().eq(0..Status::ALL.len()));
+        let indices = SealCause::ALL.map(|cause| cause as usize);
+        assert!(indices.into_iter().eq(0..SealCause::ALL.len()));
     }
 }

@@ -1,15 +1,14 @@
-//! Which names are frequent: a sample of all, in bounded memory.
+//! The most frequent names, from a sample of events, in bounded memory.
 
 use std::collections::HashMap;
 
-/// Names that are counted at once. A name that is more frequent than one in so many is among them.
+/// Most names that are counted. A name that more than one of 256 sampled events has is among them.
 const NAMES_MAX: usize = 256;
 
-/// One event of so many is looked at.
+/// One of this many events is sampled.
 pub const SAMPLED_ONE_IN: usize = 16;
 
-/// Counts of names by the space-saving method: a new name takes the place, and the count, of the
-/// rarest one.
+/// Counts of names by the Space-Saving algorithm: a new name replaces the rarest one and inherits its count.
 #[derive(Debug, Default)]
 pub struct FrequentNames {
     counts: HashMap<Box<str>, u64>,
@@ -33,8 +32,8 @@ impl FrequentNames {
         self.counts.insert(name.into(), inherited + 1);
     }
 
-    /// Lets half of the past count no more, so that what was frequent long ago makes room.
-    pub fn fade(&mut self) {
+    /// Halves all counts, so that recent events weigh more than old ones.
+    pub fn halve(&mut self) {
         self.counts.retain(|_, count| {
             *count /= 2;
             *count > 0
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frequent_names_stay_among_many_others_in_bounded_memory() {
+    fn a_frequent_name_is_kept_among_many_others_in_bounded_memory() {
         let mut names = FrequentNames::default();
         for other in 0..10_000 {
             names.count(&format!("other {other}"));
@@ -66,7 +65,7 @@ mod tests {
         let most = names.counts.iter().max_by_key(|(_, count)| **count);
         assert_eq!(most.map(|(name, _)| &**name), Some("purchase"));
         for _ in 0..20 {
-            names.fade();
+            names.halve();
         }
         assert!(names.counts.is_empty());
     }

@@ -1,4 +1,4 @@
-//! The one owner of a group of counters.
+//! The only writer of a group of counters.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::counter::{Counter, Gauge};
 use super::histogram::Histogram;
 
-/// The right to change the counters of `T`, of which there is one. Everybody else reads them through an
-/// `Arc`. It can move to the thread that counts, but neither be cloned nor shared with a second one: adding
-/// is a load and a store, and two threads that add would lose counts.
+/// Changes the counters of `T`. There is one recorder per `T`; other threads read the counters through an `Arc`.
+/// It can move to the thread that counts, but it cannot be cloned or shared with a second thread: adding is a
+/// load and a store, and two threads that add would lose counts.
 #[derive(Debug)]
 pub struct Recorder<T> {
     counters: Arc<T>,
@@ -20,7 +20,7 @@ pub struct Recorder<T> {
 }
 
 impl<T> Recorder<T> {
-    /// The owner of new counters, and the counters for all who read.
+    /// The recorder of new counters, and the counters for readers.
     pub fn new(counters: T) -> (Self, Arc<T>) {
         let counters = Arc::new(counters);
         let recorder = Self {
@@ -35,9 +35,9 @@ impl<T> Recorder<T> {
         counter(&self.counters).add(more);
     }
 
-    /// Sets a gauge to `present`.
-    pub fn set(&self, gauge: impl FnOnce(&T) -> &Gauge, present: u64) {
-        gauge(&self.counters).set(present);
+    /// Sets a gauge to `value`.
+    pub fn set(&self, gauge: impl FnOnce(&T) -> &Gauge, value: u64) {
+        gauge(&self.counters).set(value);
     }
 
     /// Counts `times` observations of `value`.
@@ -60,25 +60,25 @@ impl<T> Deref for Recorder<T> {
     }
 }
 
-/// Not shared with a second thread, which would be a second owner:
+/// A recorder cannot be shared with a second thread:
 ///
 /// ```compile_fail
 /// fn needs_sync<T: Sync>() {}
 /// needs_sync::<hakaru::metrics::Recorder<hakaru::metrics::ShardCounters>>();
 /// ```
 ///
-/// Not cloned:
+/// It cannot be cloned:
 ///
 /// ```compile_fail
 /// let (recorder, _) = hakaru::metrics::Recorder::new(hakaru::metrics::ShardCounters::default());
 /// let second = recorder.clone();
 /// ```
 ///
-/// And nothing else can add:
+/// Without it nothing can be added:
 ///
 /// ```compile_fail
 /// let counters = hakaru::metrics::ShardCounters::default();
 /// counters.received.add(1);
 /// ```
 #[cfg(doctest)]
-struct OneOwner;
+struct OneRecorder;

@@ -358,7 +358,7 @@ impl Storing {
     fn works(&mut self) {
         self.outage.end();
         self.used_at = Instant::now();
-        self.writer.counters.proven();
+        self.writer.counters.write_succeeded();
         self.lanes.confirm();
     }
 
