@@ -1,5 +1,5 @@
-//! How many instructions the parts of an event's way take, counted by callgrind: perf/instructions runs this
-//! and compares with perf/instructions.json.
+//! The number of instructions of each step on the way of an event, counted by callgrind. perf/instructions runs
+//! this and compares the numbers with perf/instructions.json.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ fn query(query: &[u8]) {
     cases::decode_queries(query);
 }
 
-// What is made for a case is given back, so that its end is not counted.
+// A case returns its input, so that dropping it is not counted.
 #[library_benchmark]
 #[bench::received(Shard::new(Ack::Received))]
 #[bench::journaled(Shard::new(Ack::Journaled))]

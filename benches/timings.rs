@@ -1,5 +1,5 @@
-//! How long the parts of an event's way take: `cargo bench --bench timings`. For comparing two states of
-//! the code on one quiet machine, one right after the other.
+//! The time of each step on the way of an event: `cargo bench --bench timings`. Compare two states of the code
+//! on one idle machine, one directly after the other.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn parts(criterion: &mut Criterion) {
         ("append/received", Ack::Received),
         ("append/journaled", Ack::Journaled),
     ] {
-        // A journal of its own each time: on and on in one, it would fill the disk.
+        // A new journal each time: a single one would fill the disk.
         let new = || cases::Shard::new(ack);
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(new, cases::Shard::fill_a_batch, BatchSize::PerIteration);

@@ -1,6 +1,6 @@
-//! In the steady state an event allocates nothing between its bytes and its sealed batch.
+//! In the steady state an event allocates nothing from its bytes to its sealed batch.
 //!
-//! One test in a binary of its own: the allocator counts for the whole process.
+//! One test in its own binary, because it replaces the global allocator.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     missing_docs,
     reason = "a test that cannot go on fails"
 )]
-#![expect(unsafe_code, reason = "a global allocator can be had no other way")]
+#![expect(unsafe_code, reason = "GlobalAlloc is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -37,15 +37,15 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, and a count of what this thread asks of it.
+/// The system's allocator. Counts the allocations of each thread.
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator unchanged; counting touches a
-// thread-local of constant initialisation without a destructor, which allocates nothing.
+// SAFETY: every call is passed to the system's allocator unchanged. The count is a thread-local that is
+// initialised by a constant and has no destructor, so that counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise about `layout` is handed on.
+        // SAFETY: the caller guarantees what `alloc` requires of `layout`.
         unsafe { System.alloc(layout) }
     }
 
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as for `dealloc`; the caller's promise about `size` is handed on.
+        // SAFETY: as for `dealloc`; the caller guarantees what `realloc` requires of `size`.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -66,18 +66,18 @@ static ALLOCATOR: Counting = Counting;
 
 const EVENTS: u32 = 1_000;
 
-/// How long the disk may take for a batch.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Most time that the disk may take for a batch.
+const DISK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a shard without a ring does with a group.
+/// Writes a group as a shard on epoll does.
 fn write(ingest: &mut Ingest) {
     if let Some(group) = ingest.begin_write() {
         ingest.write_by_thread(group);
     }
 }
 
-/// Sends batch after batch through `service`; `inbox` is the writer's end. Gives the allocations of this
-/// thread, after the first batches have grown to their size.
+/// Sends requests for many batches through `ingest`. `inbox` is the writer's end. Returns the allocations of
+/// this thread after the first batches, which grow to their size.
 fn allocations(
     mut ingest: Ingest,
     counters: &Recorder<ShardCounters>,
@@ -112,15 +112,15 @@ fn allocations(
             );
             write(&mut ingest);
         }
-        // The writer's part: the batch comes back when it is durable.
-        let deadline = Instant::now() + PATIENCE;
+        // The writer's part: it returns the batch, which arrives when it is durable.
+        let deadline = Instant::now() + DISK_TIMEOUT;
         loop {
             ingest.on_notify();
             write(&mut ingest);
             match inbox.try_recv() {
                 Ok(Work::Batch(sealed)) => break sealed.give_back(),
                 Ok(Work::Span(span)) => panic!("{span:?}"),
-                Err(_) => assert!(Instant::now() < deadline, "no batch came"),
+                Err(_) => assert!(Instant::now() < deadline, "no batch arrived"),
             }
             std::thread::yield_now();
         }
@@ -140,7 +140,7 @@ fn a_steady_stream_of_events_allocates_nothing() {
     let events_max = BatchEvents::new(EVENTS).unwrap();
     for ack in [Ack::Received, Ack::Journaled] {
         let directory = tempfile::tempdir().unwrap();
-        let (notifier, _heard) = ShardNotifier::new().unwrap();
+        let (notifier, _notified) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
         let medium = if ack == Ack::Journaled {
             let (disk, work) =
@@ -156,14 +156,14 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let (recorder, _) = Recorder::new(ShardCounters::default());
         let counters = Rc::new(recorder);
         let mut ingest = Ingest::new(ack, Rc::clone(&counters), handoff, medium, 1000);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DISK_TIMEOUT;
         while !ingest.is_open() {
             assert!(Instant::now() < deadline, "no lane was opened");
             ingest.on_notify();
             std::thread::yield_now();
         }
         let allocations = allocations(ingest, &counters, &inbox);
-        // Positions of groups that are not stored yet are noted in a ring that doubles, rarely.
+        // The queue of positions that are not stored yet may double a few times.
         assert!(
             allocations <= 4,
             "{allocations} in {} events, {ack}",

@@ -1,7 +1,6 @@
-//! The parts of an event's way that are timed and whose instructions are counted, as both benches run them.
+//! The steps on the way of an event that both benches measure.
 //!
-//! Each function does its part for [`EVENTS`] events, on memory that has grown to its size before: so
-//! it is in the steady state, and what happens once weighs nothing.
+//! Each function does its step for [`EVENTS`] events, in the steady state: memory has grown to its size before.
 
 use std::hint::black_box;
 use std::io::Read;
@@ -24,7 +23,7 @@ use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
 use hakaru::sink::mysql;
 
-/// Events of each case; also those of a full batch.
+/// Events of each case, and of a full batch.
 pub const EVENTS: u32 = 1_000;
 
 /// The head that `wrk` sends.
@@ -48,14 +47,14 @@ pub const BROWSER_HEAD: &[u8] = b"GET /hakaru?name=purchase&value=120 HTTP/1.1\r
     Accept-Encoding: gzip, deflate, br, zstd\r\n\
     Accept-Language: en-US,en;q=0.9,ja;q=0.8\r\n\r\n";
 
-/// A query that is read where it stands.
+/// A query that needs no decoding: it is read in place.
 pub const PLAIN_QUERY: &[u8] = b"name=purchase&value=120";
 
-/// A query whose name must be decoded into memory of its own.
+/// A query whose name must be decoded into another buffer.
 pub const ESCAPED_QUERY: &[u8] = b"name=%E8%A8%88+purchase&value=120";
 
-/// A copy where the allocator puts it. What reads words at a time takes other steps by where bytes start, and
-/// a constant starts wherever the linker left off.
+/// A copy on the heap, which is aligned. Code that reads several bytes at once takes a different number of
+/// instructions depending on the alignment, and that of a constant changes with each build.
 fn aligned(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
@@ -89,16 +88,17 @@ fn event(index: u32) -> Event<'static> {
     }
 }
 
-/// What keeps events for a shard, without the shard; the writer's end; and a disk that does nothing.
+/// A shard's [`Ingest`] without the shard, and the writer's end of its handoff. No event is written to the
+/// disk.
 pub struct Shard {
     ingest: Ingest,
     to_store: Receiver<Work>,
-    /// Of a journal: dropped after what writes to it.
+    /// The directory of the journal. Dropped after what uses it.
     _journal: Option<tempfile::TempDir>,
 }
 
 impl Shard {
-    /// One whose batches and groups have grown to their size.
+    /// A shard whose batches and groups have grown to their size.
     pub fn new(ack: Ack) -> Self {
         let (notifier, mut notified) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
@@ -117,7 +117,7 @@ impl Shard {
         let (recorder, _) = Recorder::new(ShardCounters::default());
         let mut ingest = Ingest::new(ack, Rc::new(recorder), handoff, medium, 1_000);
         if directory.is_some() {
-            // The first thing that the disk's thread says is that there is a lane.
+            // The first report of the disk thread is that a lane is open.
             notified.read_exact(&mut [0]).unwrap();
             ingest.on_notify();
         }
@@ -132,8 +132,8 @@ impl Shard {
         shard
     }
 
-    /// Takes a batch of events, has a group of them written in no time, and gives the batch back as its
-    /// writer would.
+    /// Takes the events of a batch, ends the write of their group at once, and returns the batch as its writer
+    /// does.
     pub fn fill_a_batch(&mut self) {
         for index in 0..EVENTS {
             self.ingest.take(black_box(event(index))).unwrap();
@@ -156,14 +156,14 @@ fn segment() -> SegmentId {
     }
 }
 
-/// A record of a group.
+/// A record of [`EVENTS`] events.
 pub fn record() -> Vec<u8> {
     let mut record = Vec::new();
     encode_record(&mut record);
     record
 }
 
-/// Writes a record over one that was there.
+/// Writes a record into a used buffer.
 pub fn encode_record(record: &mut Vec<u8>) {
     record::begin_record(record);
     for index in 0..EVENTS {
@@ -172,7 +172,7 @@ pub fn encode_record(record: &mut Vec<u8>) {
     record::finish_record(record, segment(), Position(7), EVENTS);
 }
 
-/// Judges a record and reads its events.
+/// Checks a record and reads its events.
 pub fn read_record(bytes: &[u8]) {
     let ParsedRecord::Record(head, payload) = record::parse_record(black_box(bytes), segment())
     else {
@@ -194,7 +194,7 @@ pub fn batch() -> Batch {
     batch
 }
 
-/// Makes the parameters of one insert, and frees them.
+/// Creates and frees the parameters of one insert.
 pub fn bind_rows(batch: &Batch) {
     black_box(mysql::bind(black_box(batch), 0..batch.len()));
 }
