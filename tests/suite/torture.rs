@@ -9,7 +9,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Client, Hakaru, MariaDb, Mischief, Proxy, Settings, StopWhenDropped, free_port, wait_until,
+    Client, Hakaru, MariaDb, NetworkFault, Proxy, Settings, StopWhenDropped, free_port, wait_until,
 };
 
 const SENDERS: u32 = 6;
@@ -102,12 +102,12 @@ impl Torture<'_> {
                 new
             }
             _ => {
-                let mischief = Mischief::ALL[self.random.usize(1..Mischief::ALL.len())];
-                self.proxy.make(mischief);
+                let fault = NetworkFault::ALL[self.random.usize(1..NetworkFault::ALL.len())];
+                self.proxy.inject(fault);
                 let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    wait_until("there was an occasion", || self.proxy.is_done());
+                    wait_until("the fault is injected", || self.proxy.is_injected());
                 }));
-                assert!(waiting.is_ok(), "{mischief:?}: {}", hakaru.log());
+                assert!(waiting.is_ok(), "{fault:?}: {}", hakaru.log());
                 if self.random.bool() {
                     hakaru.crash();
                     hakaru = self.start_hakaru();
@@ -161,7 +161,7 @@ fn every_promised_event_is_exactly_one_row_whatever_fails() {
             .collect();
         (promised, hakaru)
     });
-    torture.proxy.make(Mischief::None);
+    torture.proxy.inject(NetworkFault::None);
     let directory = torture
         .directory
         .path()

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// What a subcommand said.
+/// The exit code and output of a subcommand.
 #[derive(Debug)]
 pub struct Asked {
     pub code: Option<i32>,
@@ -15,18 +15,18 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Its answer, which is one JSON document.
+    /// Its standard output, which must be one JSON document.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|fault| panic!("{fault}: {self:?}"))
     }
 }
 
-/// Runs `hakaru` in `directory` with the datasource in the environment, and nothing on its standard input.
+/// Runs `hakaru` in `directory`, with the data source in the environment and an empty standard input.
 pub fn ask(directory: &Path, dsn: &str, arguments: &[&str]) -> Asked {
     ask_with(directory, dsn, arguments, "")
 }
 
-/// The same, with something on its standard input.
+/// Runs `hakaru` with `input` as its standard input.
 pub fn ask_with(directory: &Path, dsn: &str, arguments: &[&str], input: &str) -> Asked {
     let mut child = Command::new(env!("CARGO_BIN_EXE_hakaru"))
         .current_dir(directory)
@@ -37,7 +37,7 @@ pub fn ask_with(directory: &Path, dsn: &str, arguments: &[&str], input: &str) ->
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may end without reading it.
+    // It may end without reading its input.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     Asked {

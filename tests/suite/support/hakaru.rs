@@ -27,7 +27,7 @@ pub struct Settings {
     stdin: Option<OwnedFd>,
 }
 
-/// Without a datasource: its default.
+/// Settings with the default data source.
 impl Default for Settings {
     fn default() -> Self {
         let settings = Self {
@@ -67,31 +67,31 @@ impl Settings {
         self
     }
 
-    /// A shell command that comes before hakaru takes the shell's place, such as `ulimit`.
+    /// A shell command that runs before hakaru, in the same process, such as `ulimit`.
     pub fn shell_before(mut self, command: &str) -> Self {
         self.shell_before = command.to_owned();
         self
     }
 
-    /// For a thread that ends before the server does, which is else killed with it.
+    /// Lets hakaru run on when the thread that started it ends. Without this it is killed then.
     pub fn outlives_its_thread(mut self) -> Self {
         self.death_signal = "clear";
         self
     }
 
-    /// Starts it in a directory that outlives it.
+    /// Starts it in this directory instead of a temporary one.
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
     }
 
-    /// Another file than the binary that was built.
+    /// Runs this program instead of the binary that was built.
     pub fn program(mut self, path: &Path) -> Self {
         self.program = path.to_owned();
         self
     }
 
-    /// An open file as its standard input.
+    /// Uses an open file as its standard input.
     pub fn stdin(mut self, file: OwnedFd) -> Self {
         self.stdin = Some(file);
         self
@@ -117,7 +117,7 @@ impl Settings {
         command
     }
 
-    /// Runs what ends by itself, in `directory`, and gives all it wrote.
+    /// Runs a command that ends by itself, in `directory`, and returns its output.
     pub fn run_in(&self, directory: &Path) -> Output {
         let mut command = self.command(directory);
         command.stdout(Stdio::piped()).output().unwrap()
@@ -128,7 +128,7 @@ impl Settings {
         self.spawn().listening()
     }
 
-    /// Starts it, whatever becomes of it.
+    /// Starts it without waiting.
     pub fn spawn(self) -> Hakaru {
         let temporary = self
             .directory
@@ -159,7 +159,7 @@ impl Settings {
     }
 }
 
-/// A hakaru that was started.
+/// A hakaru process.
 pub struct Hakaru {
     directory: PathBuf,
     _temporary: Option<TempDir>,
@@ -170,13 +170,13 @@ pub struct Hakaru {
 }
 
 impl Hakaru {
-    /// Waits until it listens, and learns where.
+    /// Waits until it listens, and stores its address.
     pub fn listening(mut self) -> Self {
         self.address = self.wait_for_address("listening");
         self
     }
 
-    /// Where its admin port is.
+    /// The address of its admin port.
     pub fn admin(&self) -> SocketAddr {
         self.wait_for_address("admin_listening")
     }
@@ -190,12 +190,12 @@ impl Hakaru {
         self.child.id()
     }
 
-    /// A path in the directory it was started in.
+    /// A path in the directory in which it runs.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// Everything it wrote to standard error so far.
+    /// Everything that it has written to standard error.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -223,13 +223,13 @@ impl Hakaru {
         }
     }
 
-    /// Log lines whose message holds `text`.
+    /// Log lines whose message contains `text`.
     pub fn lines(&self, text: &str) -> Vec<Value> {
-        let said = |line: &Value| line["message"].as_str().map(|said| said.contains(text));
-        self.lines_with(|line| said(line) == Some(true))
+        let has_text = |message: &str| message.contains(text);
+        self.lines_with(|line| line["message"].as_str().is_some_and(has_text))
     }
 
-    /// The first log line whose message holds `text`, when it comes.
+    /// Waits for a log line whose message contains `text`, and returns the first.
     pub fn wait_for_line(&self, text: &str) -> Value {
         self.wait_for(text, || self.lines(text))
     }
@@ -239,12 +239,12 @@ impl Hakaru {
         self.lines_with(|line| line["event"] == name)
     }
 
-    /// The first log line of the event `name`, when it comes.
+    /// Waits for a log line of the event `name`, and returns the first.
     pub fn wait_for_event(&self, name: &str) -> Value {
         self.wait_for(name, || self.events(name))
     }
 
-    /// Ends it as a crash does.
+    /// Kills it, as a crash does.
     pub fn crash(mut self) {
         self.signal(Signal::SIGKILL);
         self.wait();
@@ -266,7 +266,7 @@ impl Hakaru {
             * 1024
     }
 
-    /// Process ids of all that were to serve in its place, in order.
+    /// Process ids of all successors that it started, in order.
     pub fn successors(&self) -> Vec<i32> {
         let lines = self.events("successor_started");
         let pid = |line: &Value| line["pid"].as_i64().and_then(|pid| pid.try_into().ok());
@@ -277,7 +277,7 @@ impl Hakaru {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
 
-    /// Waits for the end; all it wrote has been read then.
+    /// Waits until it has ended. All its output has been read then.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until("hakaru ends", || {
@@ -290,7 +290,7 @@ impl Hakaru {
         status.unwrap()
     }
 
-    /// Ends it as a deployment does and checks that it drained; gives the identity line.
+    /// Ends it by SIGTERM, as a deployment does, and checks that it has drained.
     pub fn stop(mut self) -> Identity {
         self.signal(Signal::SIGTERM);
         let status = self.wait();
@@ -298,7 +298,7 @@ impl Hakaru {
         self.identity()
     }
 
-    /// The line that says what became of every event.
+    /// The counts of its last log line. Checks that they add up.
     pub fn identity(&self) -> Identity {
         let line = self.events("ended").pop().expect("the identity line");
         let count = |name: &str| line[name].as_u64().unwrap();
@@ -316,8 +316,8 @@ impl Hakaru {
         identity
     }
 
-    /// Number of sockets it has without another connection, once every shard accepts: each has one of so
-    /// many.
+    /// The number of its sockets without connections, once every shard accepts. It opens enough connections that
+    /// each shard gets one.
     pub fn sockets_at_rest(&self) -> usize {
         let mut clients: Vec<_> = (0..64).map(|_| Client::connect(self.address)).collect();
         for client in &mut clients {
@@ -326,10 +326,10 @@ impl Hakaru {
         self.open_sockets() - clients.len()
     }
 
-    /// Number of sockets it has open.
+    /// The number of its open sockets.
     pub fn open_sockets(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
-        // One may be closed before it is looked at.
+        // A file may be closed before its link is read.
         let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         targets
             .filter(|target| target.to_string_lossy().starts_with("socket:"))
@@ -350,7 +350,7 @@ impl Drop for Hakaru {
     }
 }
 
-/// What became of every event.
+/// How many events ended in which way: stored, dead-lettered, pending, rejected or shed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Identity {
     pub received: u64,

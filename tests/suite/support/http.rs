@@ -1,4 +1,4 @@
-//! HTTP as a test needs it: bytes out, answers in.
+//! A simple HTTP client: sends bytes and reads answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header field; names are compared as written by the server.
+    /// The value of a header field. Names are case-sensitive.
     pub fn field(&self, name: &str) -> Option<&str> {
         let prefix = format!("{name}: ");
         self.head
@@ -54,13 +54,13 @@ impl Client {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Asks for a target and gives the answer.
+    /// Sends a GET request for a target and returns the answer.
     pub fn get(&mut self, target: &str) -> Answer {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         self.answer()
     }
 
-    /// The same, or `None` where the connection has ended.
+    /// Sends a GET request. `None` if the connection has ended.
     pub fn try_get(&mut self, target: &str) -> Option<Answer> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes()).ok()?;
@@ -71,7 +71,7 @@ impl Client {
         self.try_answer().expect("an answer")
     }
 
-    /// The next answer, or `None` at the end of the connection.
+    /// The next answer. `None` at the end of the connection.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -93,7 +93,7 @@ impl Client {
         Some(answer)
     }
 
-    /// Whether the server closes without another byte.
+    /// Waits for the server. Whether it closes without sending another byte.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0; 1]), Ok(0))
     }
@@ -106,7 +106,7 @@ impl Client {
     }
 }
 
-/// Sends bytes on a connection of their own and gives everything that comes back until its end.
+/// Sends bytes on a new connection and returns everything that is received until its end.
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut client = Client::connect(address);
     client.send(bytes);

@@ -1,4 +1,4 @@
-//! A private MariaDB: its own data directory, a free port, ended by its pid.
+//! A MariaDB server for one test: with its own data directory, on a free port, ended by its pid.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -28,10 +28,10 @@ impl MariaDb {
         Self::start_with(&[])
     }
 
-    /// The same, with options of its own.
+    /// Starts a server with further options and an empty database.
     pub fn start_with(options: &[String]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Its own: servers that share one stumble over each other's temporary tables.
+        // Servers that share a directory for temporary files delete each other's temporary tables.
         let temporary = format!("--tmpdir={}", directory.path().display());
         let installed = Command::new("mariadb-install-db")
             .args([
@@ -63,7 +63,7 @@ impl MariaDb {
         server
     }
 
-    /// Starts the server again on the same data and port; it stays down if the port is taken.
+    /// Starts the server again on the same data and port. It stays down if the port is in use.
     pub fn resume(&mut self) {
         let log = File::options()
             .create(true)
@@ -71,7 +71,7 @@ impl MariaDb {
             .open(self.directory.path().join("mariadb.log"))
             .unwrap();
         let directory = self.directory.path().display();
-        // The server ends with the test, however that ends.
+        // The server ends with the test, also if the test is killed.
         let mut server = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -104,12 +104,12 @@ impl MariaDb {
         self.server = (!ended).then_some(server);
     }
 
-    /// Ends the server as an operator would and waits until it has ended.
+    /// Shuts the server down, as an operator does, and waits until it has ended.
     pub fn stop(&mut self) {
         self.end(Signal::SIGTERM);
     }
 
-    /// Ends the server as a crash would.
+    /// Kills the server, as a crash does, and waits until it has ended.
     pub fn crash(&mut self) {
         self.end(Signal::SIGKILL);
     }
@@ -125,7 +125,7 @@ impl MariaDb {
         self.port
     }
 
-    /// Where hakaru finds it.
+    /// The data source for hakaru.
     pub fn dsn(&self) -> String {
         format!("root@tcp(127.0.0.1:{})/{DATABASE}", self.port)
     }
@@ -145,7 +145,7 @@ impl MariaDb {
         self.query_drop_in(DATABASE, sql);
     }
 
-    /// Rows in `eventlog`; none while there is no such table.
+    /// Rows in `eventlog`. 0 while there is no such table.
     pub fn count(&self) -> u64 {
         let connection = self.connect(DATABASE);
         let count = connection.and_then(|mut connection| {
@@ -185,8 +185,8 @@ fn user() -> String {
     User::from_uid(geteuid()).unwrap().unwrap().name
 }
 
-/// A port that nobody listens on, below the range from which the kernel takes clients' ports: a
-/// server that is started again finds it free.
+/// A port on which nothing listens. It is below the range from which the kernel takes the ports of clients, so
+/// that it is still free when a server is started again.
 pub fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(20_000..32_000);

@@ -1,4 +1,4 @@
-//! What the tests drive: MariaDB, hakaru, and HTTP over plain sockets.
+//! What the tests use: MariaDB, hakaru, a proxy between them, and HTTP over plain sockets.
 
 mod asked;
 mod hakaru;
@@ -10,24 +10,27 @@ pub use asked::{Asked, ask, ask_with};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
 pub use mariadb::{MariaDb, free_port};
-pub use proxy::{Mischief, Proxy};
+pub use proxy::{NetworkFault, Proxy};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take on a busy machine. Only a failing test ever waits this long.
+/// Most time that anything may take on a busy machine. Only a failing test waits this long.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Asks `is_so` again and again until it is, or fails at the deadline.
+/// Polls `is_so` until it is true. Fails at the deadline.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < DEADLINE, "waited in vain until {what}");
+        assert!(
+            start.elapsed() < DEADLINE,
+            "not within {DEADLINE:?}: {what}"
+        );
         std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 
-/// Ends the senders also when the test fails in their midst.
+/// Stops the senders when dropped, so that a failing test ends.
 pub struct StopWhenDropped<'a>(pub &'a AtomicBool);
 
 impl Drop for StopWhenDropped<'_> {
@@ -36,7 +39,7 @@ impl Drop for StopWhenDropped<'_> {
     }
 }
 
-/// Runs a client program to its end and gives its standard output.
+/// Runs a program to its end and returns its standard output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|fault| panic!("{program}: {fault}"));

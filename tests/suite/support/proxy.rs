@@ -1,4 +1,4 @@
-//! A TCP proxy between hakaru and its database that cuts and swallows at chosen points.
+//! A TCP proxy between hakaru and its database that injects faults at chosen points.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,28 +6,28 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What the proxy does to the next connection that gives occasion.
+/// A fault that the proxy injects once, into the first connection to which it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Mischief {
-    /// Hands everything on.
+pub enum NetworkFault {
+    /// Forwards everything.
     None,
-    /// Hands a COMMIT on and cuts before its answer: it happens, and hakaru does not hear of it.
-    CutBehindCommit,
-    /// Cuts at a COMMIT and does not hand it on.
+    /// Forwards a COMMIT and cuts before its answer: it takes effect, but hakaru gets no answer.
+    CutAfterCommit,
+    /// Cuts at a COMMIT and does not forward it.
     CutBeforeCommit,
-    /// Hands a COMMIT on and swallows the answer without closing anything.
-    SwallowAnswer,
+    /// Forwards a COMMIT and drops its answer and all later ones. The connection stays open.
+    DropAnswer,
     /// Cuts in the middle of the rows.
     CutInRows,
 }
 
-impl Mischief {
+impl NetworkFault {
     pub const ALL: [Self; 5] = [
         Self::None,
-        Self::CutBehindCommit,
+        Self::CutAfterCommit,
         Self::CutBeforeCommit,
-        Self::SwallowAnswer,
+        Self::DropAnswer,
         Self::CutInRows,
     ];
 }
@@ -38,24 +38,24 @@ pub struct Proxy {
 }
 
 struct Shared {
-    mischief: AtomicU8,
+    fault: AtomicU8,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
-    /// A proxy to a port of this machine. It ends with the process.
+    /// Starts a proxy to a port of this machine. It ends with the process.
     pub fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            mischief: AtomicU8::new(0),
+            fault: AtomicU8::new(0),
             open: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                if let Ok(far) = TcpStream::connect(("127.0.0.1", port)) {
-                    accepting.join(near, far);
+            for client in listener.incoming().flatten() {
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
+                    accepting.join(client, server);
                 }
             }
         });
@@ -69,15 +69,14 @@ impl Proxy {
         )
     }
 
-    pub fn make(&self, mischief: Mischief) {
-        self.shared
-            .mischief
-            .store(mischief as u8, Ordering::Relaxed);
+    /// Has this fault injected once.
+    pub fn inject(&self, fault: NetworkFault) {
+        self.shared.fault.store(fault as u8, Ordering::Relaxed);
     }
 
-    /// Whether the last mischief was done.
-    pub fn is_done(&self) -> bool {
-        self.shared.mischief.load(Ordering::Relaxed) == Mischief::None as u8
+    /// Whether the last fault was injected.
+    pub fn is_injected(&self) -> bool {
+        self.shared.fault.load(Ordering::Relaxed) == NetworkFault::None as u8
     }
 
     /// Cuts every connection.
@@ -89,21 +88,21 @@ impl Proxy {
 }
 
 impl Shared {
-    fn join(self: &Arc<Self>, near: TcpStream, far: TcpStream) {
+    fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         let mut open = self.open.lock().unwrap();
-        open.push(near.try_clone().unwrap());
-        open.push(far.try_clone().unwrap());
+        open.push(client.try_clone().unwrap());
+        open.push(server.try_clone().unwrap());
         let (shared, is_mute) = (Arc::clone(self), Arc::new(AtomicU8::new(0)));
-        let (from_near, to_far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let mute = Arc::clone(&is_mute);
-        thread::spawn(move || shared.pump_requests(from_near, to_far, &mute));
-        thread::spawn(move || pump_answers(far, near, &is_mute));
+        thread::spawn(move || shared.pump_requests(from_client, to_server, &mute));
+        thread::spawn(move || pump_answers(server, client, &is_mute));
     }
 
-    /// Takes a mischief on, if it is `wanted`: each is done once.
-    fn takes(&self, wanted: Mischief) -> bool {
-        let (now, none) = (wanted as u8, Mischief::None as u8);
-        self.mischief
+    /// Whether `wanted` is to be injected now. Each fault is injected once.
+    fn takes(&self, wanted: NetworkFault) -> bool {
+        let (now, none) = (wanted as u8, NetworkFault::None as u8);
+        self.fault
             .compare_exchange(now, none, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
@@ -114,17 +113,17 @@ impl Shared {
             let bytes = &buffer[..length];
             let is_commit = bytes.ends_with(b"COMMIT");
             let is_large = length > 200;
-            if is_commit && self.takes(Mischief::CutBeforeCommit) {
+            if is_commit && self.takes(NetworkFault::CutBeforeCommit) {
                 break;
             }
-            if is_large && self.takes(Mischief::CutInRows) {
+            if is_large && self.takes(NetworkFault::CutInRows) {
                 drop(to.write_all(&bytes[..length / 2]));
                 break;
             }
-            if is_commit && self.takes(Mischief::SwallowAnswer) {
+            if is_commit && self.takes(NetworkFault::DropAnswer) {
                 mute.store(1, Ordering::SeqCst);
             }
-            let is_cut = is_commit && self.takes(Mischief::CutBehindCommit);
+            let is_cut = is_commit && self.takes(NetworkFault::CutAfterCommit);
             if is_cut {
                 mute.store(1, Ordering::SeqCst);
             }
