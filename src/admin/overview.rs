@@ -9,10 +9,10 @@ use crate::event::ack::Ack;
 use crate::journal::quota::JournalBound;
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionLimit;
-use crate::sink::PROVE_EVERY;
+use crate::sink::PROBE_EVERY;
 
 /// A write that was proven so long ago says nothing of the present.
-const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * PROVE_EVERY.as_secs());
+const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * PROBE_EVERY.as_secs());
 
 /// How long a server that shed an event is called shedding.
 const SHEDDING_FOR: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Events that the database refuses, one JSON object a line: kept for people, with the database's words.
+//! The dead-letter file: events that the database refused, one JSON object per line, with the database's error.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
 use crate::sink::Fault;
 
-/// Its name in the data directory.
+/// The file's name in the data directory.
 pub const FILE_NAME: &str = "dead-letters.ndjson";
 
 /// The dead-letter file, shared by all writers. Opened when the first letter is written.
@@ -22,7 +22,7 @@ pub struct DeadLetters {
     file: Mutex<Option<File>>,
 }
 
-/// The file could not be written; the letters are kept by the caller.
+/// The file could not be written. The caller must try again.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", path.display())]
 pub struct DeadLetterError {
@@ -39,8 +39,8 @@ impl DeadLetters {
         }
     }
 
-    /// Appends a line for each event and returns when they are on the disk. A crash before the
-    /// checkpoint passes an event writes its line again: lane and position tell that it is the same.
+    /// Appends a line for each event, and returns when they are on the disk. After a crash before the checkpoint
+    /// has passed an event, its line is written again, with the same lane and position.
     pub fn write<'a>(
         &self,
         lane: LaneId,
@@ -51,14 +51,14 @@ impl DeadLetters {
             lines.push_str(&line(&event, lane, position, fault));
             lines.push('\n');
         }
-        // A writer that panicked in here left whole lines or none: what it guarded is still good.
+        // After a panic of another writer the handle is still valid.
         let mut file = self
             .file
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let written = self.append(&mut file, lines.as_bytes());
         written.map_err(|fault| {
-            // The next attempt opens it anew: a descriptor that failed once is not trusted.
+            // The next attempt opens the file again: this descriptor may keep failing.
             *file = None;
             DeadLetterError {
                 path: self.path.clone(),
@@ -70,21 +70,21 @@ impl DeadLetters {
     fn append(&self, file: &mut Option<File>, lines: &[u8]) -> io::Result<()> {
         let file = match file {
             Some(file) if self.is_at_path(file)? => file,
-            // Somebody has moved or removed it: what is written there would be read by nobody.
+            // Not open, or moved or removed by somebody: more lines there would not be found.
             _ => file.insert(self.open()?),
         };
-        // Another hakaru may write to the same file: what is cut below must be our own.
+        // Another process may write to the same file. Under the lock only own bytes are cut below.
         file.lock()?;
         let length = file.metadata()?.len();
         let mut written = file.write_all(lines).and_then(|()| file.sync_data());
         if written.is_err() {
-            // Half a line would make the next one unreadable too.
+            // After half a line the next one would be unreadable too.
             written = file.set_len(length).and(written);
         }
         file.unlock().and(written)
     }
 
-    /// Whether `file` is the one that has the name now.
+    /// Whether `file` is the file that is at the path now.
     fn is_at_path(&self, file: &File) -> io::Result<bool> {
         let open = file.metadata()?;
         match fs::metadata(&self.path) {
@@ -100,7 +100,7 @@ impl DeadLetters {
             .append(true)
             .open(&self.path)?;
         if let Some(directory) = self.path.parent() {
-            // The name must be as durable as the lines.
+            // The name must be durable too.
             File::open(directory)?.sync_all()?;
         }
         Ok(file)
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_or_removed_is_made_anew() {
+    fn a_file_that_was_moved_or_removed_is_created_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         let moved = directory.path().join("moved");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwritable_file_is_said() {
+    fn an_unwritable_file_is_an_error_that_names_it() {
         let letters = DeadLetters::new(Path::new("/proc/nowhere"));
         let error = letters
             .write(LaneId::random().unwrap(), std::iter::empty())

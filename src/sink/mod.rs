@@ -1,4 +1,4 @@
-//! Where batches end: one small trait, and what can go wrong, by what the writer does next.
+//! The destination of batches: the trait [`Sink`], and its errors by what the writer does next.
 
 pub mod dead_letters;
 pub mod dsn;
@@ -14,19 +14,19 @@ use crate::event::position::{LaneId, Position};
 
 /// A destination of batches. One writer thread owns each; every call may block.
 ///
-/// A batch is one transaction: `insert` opens it and leaves it open, `commit` ends it. After an error
-/// of either, `abandon` ends it without a trace, and the batch may be tried again.
+/// A batch is one transaction: `insert` begins it and leaves it open, `commit` ends it. After an error of
+/// either, `abandon` must be called, and the batch may be tried again.
 pub trait Sink: Send {
-    /// Makes sure there is a connection and a table; cheap while both are there.
+    /// Connects and creates missing tables, unless there is a connection. Returns what the `name` column takes.
     fn open(&mut self) -> Result<NameRule, SinkError>;
 
-    /// Makes the process the owner of a lane: its epoch goes up by one, which fences every earlier owner.
-    /// A lane that the database does not know begins at position 0.
+    /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
+    /// A lane without a checkpoint starts at position 0.
     fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError>;
 
-    /// Moves the lane's checkpoint as `step` says, first of all; then inserts every event of `batch`
-    /// from the index `from` on that is not in `refused`. Events that the database refuses are found,
-    /// left out, and added to `refused`, where they stay even if the insert then fails.
+    /// Begins a transaction, moves the lane's checkpoint by `step`, and inserts the events of `batch` from the
+    /// index `from` on, without those in `refused`. An event that the database refuses is left out and added to
+    /// `refused`, where it stays even if the insert fails later.
     fn insert(
         &mut self,
         batch: &Batch,
@@ -35,62 +35,62 @@ pub trait Sink: Send {
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError>;
 
-    /// Makes what was inserted durable and visible.
+    /// Commits the transaction.
     fn commit(&mut self) -> Result<(), SinkError>;
 
-    /// Proves that checkpoints and rows can be written, by writes that change nothing. It also keeps
-    /// the connection from being taken for orphaned.
-    fn prove(&mut self) -> Result<(), SinkError>;
+    /// Checks that checkpoints and rows can be written, by writes that change nothing. Also keeps the server from
+    /// closing an idle connection.
+    fn probe(&mut self) -> Result<(), SinkError>;
 
-    /// Undoes what was inserted and not committed; gives a connection up that cannot be trusted.
+    /// Rolls back the open transaction. Closes the connection unless `fault` is [`SinkError::Retry`].
     fn abandon(&mut self, fault: &SinkError);
 }
 
-/// Without work it is tried this often whether the database takes writes.
-pub const PROVE_EVERY: Duration = Duration::from_secs(15);
+/// Time between two probes of the database while there is no work.
+pub const PROBE_EVERY: Duration = Duration::from_secs(15);
 
-/// Counts the owners of a lane.
+/// The number of a lane's owner. Each new owner increments it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
-/// How far a lane is stored, and which of its owners may store on.
+/// How far a lane is stored, and which owner may store more of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The owner.
     pub epoch: Epoch,
-    /// The stored prefix.
+    /// The events before it are stored.
     pub position: Position,
 }
 
-/// A compare-and-set of a checkpoint: what makes a batch stored once, whatever fails.
+/// A compare-and-set of a checkpoint. It is in the transaction of the rows, so that each event is stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The lane.
     pub lane: LaneId,
     /// Its owner.
     pub epoch: Epoch,
-    /// Where the checkpoint must be …
+    /// The position that the checkpoint must have.
     pub old: Position,
-    /// … to be moved here.
+    /// The position to which it is moved.
     pub new: Position,
 }
 
-/// What became of an insert.
+/// The result of an insert without an error.
 #[derive(Debug, Clone, Copy)]
 pub enum Inserted {
-    /// The transaction is open, the rows are in it.
+    /// The rows are inserted; the transaction is open.
     Open(InsertTimes),
-    /// The checkpoint was not where the step begins, and nothing was done. What there is; `None`: the
-    /// database does not know the lane.
-    Elsewhere(Option<Checkpoint>),
+    /// The checkpoint was not the one that the step expects, and nothing was changed. Holds the checkpoint that
+    /// was found; `None`: the lane has none.
+    CheckpointMismatch(Option<Checkpoint>),
 }
 
-/// The statement that makes the table of checkpoints, for whoever may.
+/// Creates the table of checkpoints. Also shown to operators, for a user with the right to run it.
 pub const CREATE_CHECKPOINTS: &str = "CREATE TABLE IF NOT EXISTS hakaru_checkpoint (\
     lane char(32) CHARACTER SET ascii NOT NULL PRIMARY KEY, epoch bigint unsigned NOT NULL, \
     position bigint unsigned NOT NULL) ENGINE=InnoDB";
 
-/// Where the time of an insert went.
+/// The time that an insert took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InsertTimes {
     /// Preparing statements.
@@ -99,42 +99,42 @@ pub struct InsertTimes {
     pub execute: Duration,
 }
 
-/// Events of one batch that the database refuses, by their index, with its words.
+/// Events of a batch that the database refuses: the error by the event's index.
 pub type Refused = BTreeMap<usize, Fault>;
 
-/// What a database said.
+/// An error of the database, of its driver or of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Its error number, where it gave one.
+    /// The error number, if there is one.
     pub code: Option<i32>,
-    /// What the sink knows of it beyond the number.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// Its words, for people. Nothing is decided by them: they differ by version and by language.
+    /// The text, for people. No decision depends on it: it differs by version and by language.
     pub text: String,
 }
 
 /// The kinds of faults that need a reaction of their own and that no error number of the database identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// Any other: what is known of it is its number.
+    /// Any other fault.
     Other,
     /// The server did not answer in time.
     NoAnswer,
     /// No encrypted connection: the server offers none, or its certificate is refused.
     Tls,
-    /// The table of checkpoints is missing and cannot be made.
+    /// The table of checkpoints is missing and cannot be created.
     NoCheckpoints,
     /// A table has no transactions.
     NoTransactions,
 }
 
 impl Fault {
-    /// Without a number.
+    /// A fault without a number.
     pub fn new(text: impl Into<String>) -> Self {
         Self::of(FaultKind::Other, text)
     }
 
-    /// Of a certain kind, without a number.
+    /// A fault of a kind, without a number.
     pub fn of(kind: FaultKind, text: impl Into<String>) -> Self {
         Self {
             code: None,
@@ -143,7 +143,7 @@ impl Fault {
         }
     }
 
-    /// With the database's number.
+    /// A fault with the database's number.
     pub fn numbered(code: impl Into<i32>, text: impl Into<String>) -> Self {
         Self {
             code: Some(code.into()),
@@ -161,26 +161,27 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Why a batch is not stored, by what is done next. Each is tried again; none loses the batch.
+/// Why a batch is not stored, by what the writer does next. It tries again after each: none loses the batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
-    /// The transaction lost against another: again, on the same connection.
+    /// The transaction failed because of another one, such as in a deadlock. It is tried again on the same
+    /// connection.
     #[error("{0}")]
     Retry(Fault),
-    /// The connection is of no use: again, on a new one.
+    /// The connection cannot be used any more. The batch is tried again on a new one.
     #[error("{0}")]
     Reconnect(Fault),
-    /// The connection was lost during COMMIT, which may or may not have happened: again, on a new one,
-    /// where the step says what is so.
+    /// The connection was lost during COMMIT, which may have taken effect or not. The batch is tried again on a
+    /// new one, where the checkpoint shows whether it is stored.
     #[error("{0}")]
     OutcomeUnknown(Fault),
-    /// Somebody must act: again, but slowly, and it is said.
+    /// An operator must act, such as for a missing right or a full disk. The batch is tried again slowly.
     #[error("{0}")]
     Stop(Fault),
 }
 
 impl SinkError {
-    /// What the database said.
+    /// The error itself.
     pub fn fault(&self) -> &Fault {
         match self {
             Self::Retry(fault)

@@ -22,7 +22,7 @@ use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
-use crate::sink::{Fault, PROVE_EVERY, Sink, SinkError};
+use crate::sink::{Fault, PROBE_EVERY, Sink, SinkError};
 
 /// How long a writer without work sleeps before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
@@ -331,7 +331,7 @@ impl Storing {
         let wait = if self.outage.is_on() {
             IDLE
         } else {
-            PROVE_EVERY
+            PROBE_EVERY
         };
         if self.used_at.elapsed() >= wait
             && let Err(fault) = self.prove()
@@ -343,7 +343,7 @@ impl Storing {
     /// Tries whether the database takes writes.
     fn prove(&mut self) -> Result<(), SinkError> {
         self.used_at = Instant::now();
-        let proven = self.open().and_then(|()| self.writer.sink.prove());
+        let proven = self.open().and_then(|()| self.writer.sink.probe());
         match &proven {
             Ok(()) => self.works(),
             Err(fault) => {

@@ -61,7 +61,9 @@ impl Storing {
         self.write_dead_letters(run, refused)?;
         let insert = match inserted? {
             Inserted::Open(times) => times,
-            Inserted::Elsewhere(found) => return Ok(self.find_again(run.lane, step, found)),
+            Inserted::CheckpointMismatch(found) => {
+                return Ok(self.find_again(run.lane, step, found));
+            }
         };
         let start = Instant::now();
         self.writer.sink.commit()?;

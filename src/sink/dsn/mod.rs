@@ -1,6 +1,6 @@
-//! Where rows go: a Go-style DSN as the original took it, a `mysql://` address, or `sqlite:PATH`.
+//! The data source: a DSN of the Go driver, a `mysql://` address, or `sqlite:PATH`.
 //!
-//! Errors never quote the DSN: it holds a password.
+//! Errors never quote the DSN: it contains a password.
 
 mod params;
 
@@ -8,12 +8,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A text that no log, error or title may show.
+/// A text that no log line, error or process title may show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for the one place that must send it.
+    /// The text, for the connection that must send it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -31,16 +31,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where rows go.
+/// The database in which rows are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
-    /// MySQL, or what speaks its protocol.
+    /// MySQL, MariaDB, or another server with their protocol.
     MySql(Box<MySqlTarget>),
-    /// A file of the embedded database.
+    /// A SQLite file.
     Sqlite(PathBuf),
 }
 
-/// How a MySQL server is reached.
+/// The address of a MySQL server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// Over TCP.
@@ -54,29 +54,29 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// Whether a connection is encrypted, and whom it trusts.
+/// Whether a connection is encrypted, and which certificates it accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
     /// Never encrypted.
     Off,
     /// Encrypted, and the server's certificate is verified.
     Verified,
-    /// Encrypted; any certificate will do.
+    /// Encrypted; any certificate is accepted.
     Unverified,
-    /// Encrypted where the server offers it, with any certificate; else plain.
+    /// Encrypted if the server offers it, with any certificate; else plain.
     Preferred,
-    /// Encrypted and verified where the server offers it; else plain.
+    /// Encrypted and verified if the server offers it; else plain.
     VerifiedIfOffered,
 }
 
-/// A MySQL server, the database in it, and how to talk to it.
+/// A MySQL server, the database in it, and the settings of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MySqlTarget {
     /// Login name; empty is the server's anonymous user.
     pub user: String,
     /// Password; empty for none.
     pub password: Secret,
-    /// Where it listens.
+    /// The server's address.
     pub address: Address,
     /// The database that holds `eventlog`.
     pub database: String,
@@ -90,20 +90,20 @@ pub struct MySqlTarget {
     pub write_timeout: Duration,
     /// System variables to set in each session, name and SQL value.
     pub session: Vec<(&'static str, String)>,
-    /// Attributes the server shows for the connection.
+    /// Attributes that the server shows for the connection.
     pub attributes: Vec<(String, String)>,
     /// Whether packets are compressed.
     pub compress: bool,
-    /// Whether the password may be sent in the clear, as PAM logins ask for.
+    /// Whether the password may be sent in clear text, as PAM authentication needs.
     pub cleartext_password: bool,
     /// Largest packet to send, in bytes; `None` asks the server.
     pub packet_bytes_max: Option<u32>,
 }
 
-/// What is wrong with a DSN. Shows no part of it that could hold the password.
+/// What is wrong with a DSN. Shows no part of it that may be the password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DsnError {
-    /// The text fits none of the three forms.
+    /// The text has none of the three forms.
     #[error(
         "{0}; accepted: user:pass@tcp(host:port)/db?params, mysql://user:pass@host:port/db?params, sqlite:PATH"
     )]
@@ -129,7 +129,7 @@ pub enum DsnError {
 }
 
 impl MySqlTarget {
-    /// Plain TCP to the default address, with a bound on every wait.
+    /// Plain TCP to the default address, with a timeout for every wait.
     fn new(database: String) -> Self {
         Self {
             user: String::new(),
@@ -153,7 +153,7 @@ impl MySqlTarget {
 }
 
 impl fmt::Display for DataSource {
-    /// Where rows go, without the password and without parameters.
+    /// Without the password and the parameters.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(out, "sqlite:{}", path.display()),
@@ -223,8 +223,8 @@ fn url_form(text: &str) -> Result<MySqlTarget, DsnError> {
     Ok(target)
 }
 
-/// `[user[:pass]@][net[(address)]]/db[?params]`, taken apart from the right as the Go driver does,
-/// so that a password may hold any character.
+/// `[user[:pass]@][net[(address)]]/db[?params]`. Parsed from the right, as the Go driver does, so that a password
+/// may contain any character.
 fn go_form(text: &str) -> Result<MySqlTarget, DsnError> {
     let Some((left, right)) = text.rsplit_once('/') else {
         return Err(DsnError::Form("no slash before the database name"));
@@ -258,7 +258,7 @@ fn address(place: &str) -> Result<Address, DsnError> {
         "unix" if inside.is_empty() => Ok(Address::Unix("/tmp/mysql.sock".into())),
         "unix" => Ok(Address::Unix(inside.into())),
         "" | "tcp" | "tcp4" | "tcp6" => tcp(inside),
-        // Quotes nothing: a password with a slash in it could have ended up here.
+        // The network is not quoted: it may be a part of a password with a slash.
         _ => Err(DsnError::Form("the network is neither tcp nor unix")),
     }
 }
@@ -298,7 +298,7 @@ fn database(escaped: &str) -> Result<String, DsnError> {
     }
 }
 
-/// Percent-decoded, as in the path of a URL: a plus sign is a plus sign.
+/// Percent-decodes. As in the path of a URL, a plus sign stays a plus sign.
 fn unescaped(text: &str, fault: &'static str) -> Result<String, DsnError> {
     match percent_encoding::percent_decode_str(text).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),

@@ -1,18 +1,18 @@
-//! The parameters of a DSN: every one that the Go driver documents is accepted or refused by name.
+//! The parameters of a DSN. Each one that the Go driver documents is accepted or refused by name.
 
 use std::time::Duration;
 
 use super::{DsnError, MySqlTarget, Tls};
 use crate::units;
 
-/// Longest timeout that may be asked for.
+/// Longest accepted timeout.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// The smallest packet bound that holds the largest statement of a batch.
+/// Smallest accepted packet size. The largest statement of a batch fits into it.
 const PACKET_BYTES_MIN: u32 = 4 * 1024 * 1024;
 
-/// System variables that may be set for a session, as the Go driver sets every parameter it does not
-/// know. Named here so that a misspelt parameter is refused at the start.
+/// System variables that may be set for a session. The Go driver takes every unknown parameter for a variable;
+/// with this list a misspelt parameter is refused at the start.
 const SESSION_VARIABLES: [&str; 10] = [
     "innodb_lock_wait_timeout",
     "lock_wait_timeout",
@@ -26,12 +26,12 @@ const SESSION_VARIABLES: [&str; 10] = [
     "tx_isolation",
 ];
 
-/// What a parameter does to the target.
+/// Applies a parameter to the target.
 type Apply = fn(Value<'_>, &mut MySqlTarget) -> Result<(), DsnError>;
 
 /// The documented parameters, in the order of the documentation.
 const PARAMETERS: [(&str, Apply); 24] = [
-    // Rows go by prepared inserts: no file is read, whatever this says.
+    // Without effect: rows are sent by prepared inserts, and no file is read.
     ("allowAllFiles", |value, _| value.boolean().map(drop)),
     ("allowCleartextPasswords", |value, target| {
         target.cleartext_password = value.boolean()?;
@@ -56,13 +56,13 @@ const PARAMETERS: [(&str, Apply); 24] = [
     ("allowOldPasswords", |value, _| match value.boolean()? {
         false => Ok(()),
         true => {
-            Err(value.refused("passwords of before MySQL 4.1 are not supported; accepted: false"))
+            Err(value.refused("passwords from before MySQL 4.1 are not supported; accepted: false"))
         }
     }),
     ("charset", charset),
     ("checkConnLiveness", |value, _| value.boolean().map(drop)),
     ("clientFoundRows", |value, _| value.boolean().map(drop)),
-    // Rules comparisons, of which an INSERT has none; but it must not ask for another character set.
+    // Without effect on an INSERT, which compares nothing. But it must not be of another character set.
     ("collation", |value, _| {
         let name = value.text;
         let is_utf8 = ["utf8_", "utf8mb3_", "utf8mb4_", "uca1400_"]
@@ -94,8 +94,8 @@ const PARAMETERS: [(&str, Apply); 24] = [
         Ok(())
     }),
     ("interpolateParams", |value, _| value.boolean().map(drop)),
-    // The time zone of times the client reads or writes. hakaru sends no times: `at` is made in the
-    // session's time zone, by the server.
+    // Without effect: the time zone of times that a client sends. hakaru sends Unix seconds, which the server
+    // converts to the session's time zone.
     ("loc", |_, _| Ok(())),
     ("maxAllowedPacket", |value, target| {
         target.packet_bytes_max = match value.text.parse() {
@@ -114,7 +114,7 @@ const PARAMETERS: [(&str, Apply); 24] = [
     ("readTimeout", |value, target| {
         value.timeout_into(&mut target.read_timeout)
     }),
-    // A lost or read-only server is always reconnected to.
+    // Without effect: hakaru always reconnects after a lost connection or to a read-only server.
     ("rejectReadOnly", |value, _| value.boolean().map(drop)),
     ("serverPubKey", |value, _| {
         Err(value.refused("keys registered by a Go program are not known here; leave it out"))
@@ -144,12 +144,12 @@ const PARAMETERS: [(&str, Apply); 24] = [
     }),
 ];
 
-/// Applies `params`, the part of a DSN behind its question mark, to `target`.
+/// Applies `params`, the part of a DSN after its question mark, to `target`.
 pub(super) fn apply(params: &str, target: &mut MySqlTarget) -> Result<(), DsnError> {
     let mut pairs: Vec<(String, String)> = url::form_urlencoded::parse(params.as_bytes())
         .into_owned()
         .collect();
-    // This one changes what another says, wherever it stands.
+    // It changes the effect of `tls`, and is applied last.
     pairs.sort_by_key(|(name, _)| name == "allowFallbackToPlaintext");
     for (name, text) in &pairs {
         if let Some((name, apply)) = PARAMETERS.iter().find(|(known, _)| known == name) {
@@ -175,7 +175,7 @@ pub(super) fn apply(params: &str, target: &mut MySqlTarget) -> Result<(), DsnErr
                 .map(|(known, _)| *known)
                 .chain(SESSION_VARIABLES);
             let accepted = known.collect::<Vec<_>>().join(", ");
-            // A DSN that was misread may have its password here: show nothing but a plain name.
+            // In a misread DSN this may be a part of the password: only a plain name is shown.
             let is_name = name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
@@ -190,7 +190,7 @@ pub(super) fn apply(params: &str, target: &mut MySqlTarget) -> Result<(), DsnErr
     Ok(())
 }
 
-/// Names travel as UTF-8, so only its names are taken; the Go driver takes the first it knows of a list.
+/// Names are sent as UTF-8, so that only UTF-8 is accepted. Like for the Go driver, it may be a list.
 fn charset(value: Value<'_>, _: &mut MySqlTarget) -> Result<(), DsnError> {
     match value
         .text
@@ -226,7 +226,7 @@ impl Value<'_> {
         }
     }
 
-    /// Go's `0` means to wait for ever, which nothing here does: it keeps the default.
+    /// In the Go driver, `0` means no timeout. Here every wait has a timeout, and `0` keeps the default.
     fn timeout_into(self, timeout: &mut Duration) -> Result<(), DsnError> {
         match units::duration(self.text) {
             Some(Duration::ZERO) => Ok(()),

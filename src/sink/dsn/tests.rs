@@ -1,4 +1,4 @@
-//! DSNs as deployment files have them.
+//! DSNs as they are in deployment files.
 
 use super::*;
 use proptest::prelude::*;
@@ -146,7 +146,7 @@ fn every_documented_parameter_is_accepted_or_refused_by_name() {
 }
 
 #[test]
-fn parameters_arrive() {
+fn parameters_are_applied() {
     let target = mysql("/d?readTimeout=7s&writeTimeout=8s&time_zone=%27UTC%27&tls=true&compress=1");
     assert_eq!(target.read_timeout, Duration::from_secs(7));
     assert_eq!(target.write_timeout, Duration::from_secs(8));
@@ -180,7 +180,7 @@ fn malformed_addresses_are_refused_without_being_quoted() {
 }
 
 #[test]
-fn what_is_shown_has_no_password() {
+fn no_displayed_text_has_the_password() {
     for text in [
         "u:s3cret@tcp(h:1)/d?tls=true",
         "mysql://u:s3cret@[::1]:1/d",
@@ -198,9 +198,9 @@ fn what_is_shown_has_no_password() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the password is, all parts come out as they went in.
+    /// With any password, each part is parsed as it was written.
     #[test]
-    fn parts_survive(user in "[a-z0-9_]{0,8}", password in "[ -~]{0,16}", port in 1u16.., database in "[a-z]{1,8}") {
+    fn parts_are_parsed_as_written(user in "[a-z0-9_]{0,8}", password in "[ -~]{0,16}", port in 1u16.., database in "[a-z]{1,8}") {
         let target = mysql(&format!("{user}:{password}@tcp(h:{port})/{database}?parseTime=true"));
         prop_assert_eq!(target.user, user);
         prop_assert_eq!(target.password.reveal(), password);
@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,60}") {
+    fn no_text_causes_a_panic(text in "\\PC{0,60}") {
         drop(text.parse::<DataSource>());
     }
 }

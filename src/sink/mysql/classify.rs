@@ -1,6 +1,6 @@
-//! What an error of the server or the driver means for the batch.
+//! Classifies the errors of the server and the driver.
 //!
-//! Numbers are of the MySQL and MariaDB server error references.
+//! The numbers are from the server error references of MySQL and MariaDB.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::sink::{Fault, FaultKind, SinkError};
 
-/// What a failed statement says.
+/// What a failed INSERT means.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A row of it cannot be stored; others can.
+    /// The server refuses one of its rows.
     RefusesRow(Fault),
-    /// The attempt is over.
+    /// The transaction has failed.
     Ends(SinkError),
 }
 
-/// The transaction lost against another, or a statement must be prepared again.
+/// The transaction failed because of another one.
 fn is_retry(code: u16) -> bool {
     matches!(
         code,
@@ -27,7 +27,7 @@ fn is_retry(code: u16) -> bool {
     )
 }
 
-/// The connection, or the server at its end, will not do; a new one may.
+/// The connection or its server cannot be used. A new connection may work.
 fn is_reconnect(code: u16) -> bool {
     matches!(
         code,
@@ -35,31 +35,31 @@ fn is_reconnect(code: u16) -> bool {
         | 1047 // Galera: node not ready
         | 1053 // shutdown in progress
         | 1077 | 1079 | 1080 // shutdown
-        | 1153 // packet larger than the server takes; learned anew on connecting
+        | 1153 // packet larger than the server takes; the limit is read again on connecting
         | 1152 | 1158
             ..=1161 | 1184 // connection aborted, network errors
         | 1203 // user has too many connections
         | 1226 // user has exceeded a resource
-        | 1243 // unknown prepared statement: a proxy moved us
+        | 1243 // unknown prepared statement: a proxy has changed the server
         | 1290 | 1792 | 1836 // read only, as after a failover
         | 1317 // query interrupted
-        | 1615 // prepared statement needs to be re-prepared; a new connection prepares anew
+        | 1615 // prepared statement needs to be re-prepared, which a new connection does
         | 1927 // connection was killed
         | 1969 | 3024 // statement took longer than its limit
         | 4031 // disconnected for inactivity
     )
 }
 
-/// Whether an INSERT failed over a row: by SQLSTATE a data exception, a broken constraint or a
-/// SIGNAL without a class of its own, or by one of the codes that the servers leave in `HY000`.
-fn refuses_row(said: &mysql::MySqlError) -> bool {
+/// Whether an INSERT failed because of a row. By SQLSTATE: a data exception (22), a violated constraint (23) or a
+/// SIGNAL (45). Or by one of the codes that servers send with SQLSTATE `HY000`.
+fn refuses_row(reported: &mysql::MySqlError) -> bool {
     ["22", "23", "45"]
         .iter()
-        .any(|class| said.state.starts_with(class))
-        || is_about_a_row(said.code)
+        .any(|class| reported.state.starts_with(class))
+        || is_about_a_row(reported.code)
 }
 
-/// A value does not fit its column, or a constraint or trigger refuses the row.
+/// Whether a value does not fit its column, or a constraint or trigger refuses the row.
 pub(super) fn is_about_a_row(code: u16) -> bool {
     matches!(
         code,
@@ -79,27 +79,27 @@ pub(super) fn is_about_a_row(code: u16) -> bool {
     )
 }
 
-/// Sorts the error of an INSERT.
+/// Classifies the error of an INSERT.
 pub(crate) fn verdict(error: mysql::Error) -> Verdict {
     match &error {
-        mysql::Error::MySqlError(said) if refuses_row(said) => {
-            Verdict::RefusesRow(server_fault(said))
+        mysql::Error::MySqlError(reported) if refuses_row(reported) => {
+            Verdict::RefusesRow(server_fault(reported))
         }
         _ => Verdict::Ends(sink_error(error)),
     }
 }
 
-/// Sorts the error of any other statement.
+/// Classifies the error of any other statement.
 pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
     match &error {
-        mysql::Error::MySqlError(said) if is_retry(said.code) => {
-            SinkError::Retry(server_fault(said))
+        mysql::Error::MySqlError(reported) if is_retry(reported.code) => {
+            SinkError::Retry(server_fault(reported))
         }
-        mysql::Error::MySqlError(said) if is_reconnect(said.code) => {
-            SinkError::Reconnect(server_fault(said))
+        mysql::Error::MySqlError(reported) if is_reconnect(reported.code) => {
+            SinkError::Reconnect(server_fault(reported))
         }
-        // Rights, tables, disks: somebody must act.
-        mysql::Error::MySqlError(said) => SinkError::Stop(server_fault(said)),
+        // Rights, tables, disks: an operator must act.
+        mysql::Error::MySqlError(reported) => SinkError::Stop(server_fault(reported)),
         mysql::Error::DriverError(mysql::DriverError::TlsNotSupported) => {
             let text = "the server offers no TLS, and tls is asked for";
             SinkError::Stop(Fault::of(FaultKind::Tls, text))
@@ -107,13 +107,13 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
         mysql::Error::TlsError(fault) => {
             SinkError::Stop(Fault::of(FaultKind::Tls, format!("TLS: {fault}")))
         }
-        // How rustls refuses a peer in the middle of its handshake.
+        // rustls reports a refused certificate like this, in the handshake.
         mysql::Error::CodecError(PacketCodecError::Io(fault))
             if fault.kind() == io::ErrorKind::InvalidData =>
         {
             SinkError::Stop(Fault::of(FaultKind::Tls, format!("TLS: {fault}")))
         }
-        // How Linux says that a timeout of the socket is over: `readTimeout` or `writeTimeout`.
+        // Linux reports an expired timeout of a socket like this: `readTimeout` or `writeTimeout`.
         mysql::Error::IoError(fault) | mysql::Error::CodecError(PacketCodecError::Io(fault))
             if fault.kind() == io::ErrorKind::WouldBlock =>
         {
@@ -128,21 +128,22 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
     }
 }
 
-/// Sorts the error of a COMMIT: only where the server itself says that it failed, it failed.
+/// Classifies the error of a COMMIT. Its outcome is only known if the server itself reports that it failed.
 pub(super) fn commit_error(error: mysql::Error) -> SinkError {
-    let is_said = matches!(&error, mysql::Error::MySqlError(said) if !is_reconnect(said.code));
+    let is_known =
+        matches!(&error, mysql::Error::MySqlError(reported) if !is_reconnect(reported.code));
     match sink_error(error) {
         SinkError::Retry(fault) | SinkError::Reconnect(fault) | SinkError::Stop(fault)
-            if !is_said =>
+            if !is_known =>
         {
             SinkError::OutcomeUnknown(fault)
         }
-        known => known,
+        certain => certain,
     }
 }
 
-fn server_fault(said: &mysql::MySqlError) -> Fault {
-    Fault::numbered(said.code, &said.message)
+fn server_fault(reported: &mysql::MySqlError) -> Fault {
+    Fault::numbered(reported.code, &reported.message)
 }
 
 #[cfg(test)]
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_sorted_by_what_comes_next() {
+    fn errors_are_classified_by_what_the_writer_does_next() {
         for code in [1205, 1213] {
             assert_eq!(
                 sink_error(server(code)),
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_says_what_an_unknown_code_means() {
+    fn an_unknown_code_is_classified_by_its_sqlstate() {
         let signal = |state: &str| {
             mysql::Error::MySqlError(mysql::MySqlError {
                 state: state.to_owned(),
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_server_can_say_that_a_commit_failed() {
+    fn only_an_error_of_the_server_proves_that_a_commit_failed() {
         assert_eq!(commit_error(server(1213)), SinkError::Retry(fault(1213)));
         assert_eq!(commit_error(server(1021)), SinkError::Stop(fault(1021)));
         assert_eq!(
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_called_one() {
+    fn a_timeout_has_its_own_kind() {
         let waited = PacketCodecError::Io(io::ErrorKind::WouldBlock.into());
         let fault = sink_error(mysql::Error::CodecError(waited));
         let no_answer = Fault::of(FaultKind::NoAnswer, "no answer in time");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_tls_is_known_whatever_its_words() {
+    fn a_tls_fault_is_recognized_by_its_kind_and_not_its_text() {
         let refused = io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate");
         for error in [
             mysql::Error::DriverError(mysql::DriverError::TlsNotSupported),
@@ -236,7 +237,7 @@ mod tests {
             assert!(matches!(fault, SinkError::Stop(_)), "{fault}");
             assert_eq!(fault.fault().kind, FaultKind::Tls, "{fault}");
         }
-        // A server may speak of TLS and mean something else.
+        // The text of another error may contain TLS.
         let denied = sink_error(mysql::Error::MySqlError(mysql::MySqlError {
             state: "28000".to_owned(),
             message: "Access denied for user 'TLS'@'%'".to_owned(),
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_given_up() {
+    fn a_broken_connection_is_replaced() {
         let broken = mysql::Error::IoError(std::io::ErrorKind::BrokenPipe.into());
         assert!(matches!(sink_error(broken), SinkError::Reconnect(_)));
     }

@@ -1,4 +1,4 @@
-//! A connection with every bound set, a strict session, and the table found or made.
+//! Connects with a timeout for every wait and a strict session, and finds or creates the tables.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, FaultKind, SinkError};
 
-/// The deployed table, made where it is missing and never altered.
+/// The deployed table. It is created if it is missing, and never altered.
 pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
   id    bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
   at    datetime DEFAULT NULL,
@@ -18,34 +18,34 @@ pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
   value int unsigned
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8 COLLATE=utf8_unicode_ci";
 
-/// What the `name` column holds. Answered to whoever may insert into the table.
+/// Length and character set of the `name` column. A user with the right to insert may read them.
 const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'name'";
 
-/// Whether there is a table of checkpoints.
+/// Finds the table of checkpoints.
 const CHECKPOINTS: &str = "SELECT table_name FROM information_schema.tables \
     WHERE table_schema = DATABASE() AND table_name = 'hakaru_checkpoint'";
 
-/// What keeps a table, and whether it has transactions.
+/// The storage engine of a table, and whether it has transactions.
 const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM information_schema.tables \
     LEFT JOIN information_schema.engines ON engines.engine = tables.engine \
     WHERE table_schema = DATABASE() AND tables.engine IS NOT NULL AND table_name = ";
 
-/// A row that does not fit must be an error, never be altered to fit.
+/// In strict mode a row that does not fit is an error. Without it, the server alters the row.
 const STRICT: &str =
     "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
 
-/// A session that lost us gives its locks up soon; a lock that is held is asked for again soon.
-const SHORT: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
+/// The server soon ends a session whose client is lost, which releases its locks; and a wait for a lock soon ends.
+const SHORT_TIMEOUTS: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
 
-/// Idle time after which the kernel asks whether the server still lives.
+/// Idle time after which the kernel sends TCP keep-alive probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Bytes kept free in a packet for its head.
+/// Bytes reserved in a packet for its head.
 const PACKET_HEAD_BYTES: usize = 1024;
 
-/// Above it the driver sends every string as a packet of its own.
+/// In a larger packet the driver sends each string separately.
 const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Connects as `target` says.
@@ -57,7 +57,7 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
                 .with_danger_accept_invalid_certs(true)
                 .with_danger_skip_domain_validation(true),
         ),
-        // Beside the roots that are built in, those of the machine: RDS has its own.
+        // In addition to the built-in root certificates, those of the machine: RDS has its own.
         Tls::Verified | Tls::VerifiedIfOffered => {
             let roots = openssl_probe::probe().cert_file;
             Some(SslOpts::default().with_root_cert_path(roots))
@@ -75,16 +75,16 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
 }
 
 fn options(target: &MySqlTarget) -> OptsBuilder {
-    // UTF-8 of four bytes, whatever the server would choose: any other set alters names on the way.
+    // Four-byte UTF-8 instead of the server's default: any other character set could alter names.
     let mut init = vec![
         "SET NAMES utf8mb4".to_owned(),
         STRICT.to_owned(),
-        SHORT.to_owned(),
+        SHORT_TIMEOUTS.to_owned(),
     ];
     for (variable, value) in &target.session {
         match *variable {
             "sql_mode" => init.insert(0, format!("SET SESSION sql_mode = {value}")),
-            // MySQL and MariaDB have different names for it, and one statement.
+            // MySQL and MariaDB name this variable differently, but both have this statement.
             "transaction_isolation" | "tx_isolation" => {
                 let level = value.trim_matches(['\'', '"']).replace('-', " ");
                 init.push(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"));
@@ -97,7 +97,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
         .user(Some(&target.user))
         .pass(Some(target.password.reveal()).filter(|password| !password.is_empty()))
         .db_name(Some(&target.database))
-        // Else a loopback address would silently become the server's Unix socket.
+        // Otherwise the driver replaces a loopback address by the server's Unix socket.
         .prefer_socket(false)
         .tcp_connect_timeout(Some(target.connect_timeout))
         .read_timeout(Some(target.read_timeout))
@@ -107,7 +107,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
         .compress(target.compress.then(Compression::default))
         .enable_cleartext_plugin(target.cleartext_password)
         .connect_attrs(Some(target.attributes.iter().cloned().collect()))
-        // The sink keeps its statements itself.
+        // The sink has a cache of its own.
         .stmt_cache_size(0)
         .init(init);
     match &target.address {
@@ -116,7 +116,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
     }
 }
 
-/// Finds `eventlog`, or makes it, and says what its `name` column takes.
+/// Finds or creates `eventlog`. Returns what its `name` column takes.
 pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
     if let Some(rule) = name_rule(connection)? {
         return has_transactions(connection, "eventlog").map(|()| rule);
@@ -126,7 +126,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
         .map_err(|error| match sink_error(error) {
             SinkError::Stop(fault) => {
                 let text = format!(
-                    "{}; the table eventlog is missing and cannot be made",
+                    "{}; the table eventlog is missing and cannot be created",
                     fault.text
                 );
                 SinkError::Stop(Fault { text, ..fault })
@@ -137,7 +137,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
         .ok_or_else(|| SinkError::Stop(Fault::new("the table eventlog has no column `name`")))
 }
 
-/// Finds the table of checkpoints, or makes it.
+/// Finds or creates the table of checkpoints.
 pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     if has_checkpoints(connection)? {
         return has_transactions(connection, "hakaru_checkpoint");
@@ -145,8 +145,8 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match sink_error(error) {
         SinkError::Stop(fault) => {
             let text = format!(
-                "{}; without checkpoints an event could be stored twice. Let somebody who may run: \
-                 {CREATE_CHECKPOINTS}",
+                "{}; without checkpoints an event could be stored twice. As a user with the right to create \
+                 tables, run: {CREATE_CHECKPOINTS}",
                 fault.text
             );
             let kind = FaultKind::NoCheckpoints;
@@ -156,14 +156,13 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     })
 }
 
-/// Whether there is a table of checkpoints that we may see.
+/// Whether there is a table of checkpoints that this user may see.
 pub(crate) fn has_checkpoints(connection: &mut Conn) -> Result<bool, SinkError> {
     let found: Option<String> = connection.query_first(CHECKPOINTS).map_err(sink_error)?;
     Ok(found.is_some())
 }
 
-/// A batch that fails half-way must leave no row, and no checkpoint behind it: a table without
-/// transactions is refused.
+/// Refuses a table without transactions: a batch that fails halfway must leave no row and no moved checkpoint.
 pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(), SinkError> {
     let query = format!("{ENGINE}'{table}'");
     let engine: Option<(String, Option<String>)> =
@@ -171,8 +170,8 @@ pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(),
     match engine {
         Some((engine, Some(transactions))) if transactions != "YES" => {
             let text = format!(
-                "the table {table} is kept by {engine}, which has no transactions: a batch could be \
-                 stored by half; put it right with ALTER TABLE {table} ENGINE=InnoDB"
+                "the table {table} has the engine {engine}, which has no transactions: a batch could be \
+                 stored in part; fix it with ALTER TABLE {table} ENGINE=InnoDB"
             );
             Err(SinkError::Stop(Fault::of(FaultKind::NoTransactions, text)))
         }
@@ -180,7 +179,7 @@ pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(),
     }
 }
 
-/// What the `name` column takes; `None` where there is none.
+/// What the `name` column takes. `None` if there is no such column.
 pub(crate) fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
     let column: Option<(Option<u64>, Option<String>)> =
         connection.query_first(NAME_COLUMN).map_err(sink_error)?;
@@ -195,11 +194,11 @@ pub(crate) fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkE
         repertoire: match character_set.as_deref() {
             Some("ascii") => Repertoire::Ascii,
             Some("latin1") => Repertoire::Latin1,
-            // A binary column holds any bytes.
+            // A binary column takes any bytes.
             Some("utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" | "binary") | None => {
                 Repertoire::Unicode
             }
-            // utf8mb3 and ucs2; of other sets the rows that do not fit become dead letters.
+            // utf8mb3 and ucs2. In any other character set, rows that do not fit become dead letters.
             Some(_) => Repertoire::Bmp,
         },
     }))

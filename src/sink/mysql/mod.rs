@@ -1,4 +1,4 @@
-//! MySQL, and what speaks its protocol: prepared multi-value inserts, one transaction a batch.
+//! MySQL, MariaDB and other servers with their protocol: prepared multi-value inserts, one transaction per batch.
 
 pub(crate) mod classify;
 pub(crate) mod connect;
@@ -23,17 +23,15 @@ use crate::sink::dsn::MySqlTarget;
 /// Placeholders of one row.
 const PLACEHOLDERS_PER_ROW: usize = 3;
 
-/// Bytes of a row in an EXECUTE beside its name: two integers of 8, three types of 2, the length of
+/// Bytes of a row in an EXECUTE without its name: two integers of 8, three types of 2, the length of
 /// the name, and its part of the NULL bitmap.
 const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
 
-/// Rows of a statement, as one placeholder group each. The server turns the time into the session's
-/// time zone, as `NOW()` would have.
+/// The placeholders of one row. The server converts the time to the session's time zone, as `NOW()` does.
 pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
 
-/// The most memory that binding and sending one statement takes, in bytes: a value for each
-/// placeholder, a copy of each name with what its allocation adds, and the packet, which may be
-/// held twice while it grows.
+/// Most memory for binding and sending one statement, in bytes: a value for each placeholder, a copy of each
+/// name with the overhead of its allocation, and the packet, of which two copies may exist while it grows.
 pub fn statement_bytes_max(events: BatchEvents) -> usize {
     const ALLOCATION_BYTES: usize = 32;
     let rows = events.get().min(statement_size::ROWS_MAX);
@@ -48,7 +46,7 @@ pub struct MySqlSink {
     session: Option<Session>,
 }
 
-/// A connection that has been set up, and what was learned and prepared on it.
+/// A connection, with what was read and prepared on it.
 struct Session {
     connection: Conn,
     name_rule: NameRule,
@@ -58,7 +56,7 @@ struct Session {
 }
 
 impl MySqlSink {
-    /// The server of `target`, for batches of up to `events_max`. Does not connect yet.
+    /// A sink for batches of up to `events_max`. Does not connect yet.
     pub fn new(target: MySqlTarget, events_max: BatchEvents) -> Self {
         Self {
             target,
@@ -97,12 +95,12 @@ impl Sink for MySqlSink {
 
     fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
         let connection = &mut self.session()?.connection;
-        // Each is a transaction of its own. Repeated after a lost answer it goes up twice: no harm.
+        // Two transactions. If they are repeated after a lost answer, the epoch increases twice, which is harmless.
         connection
             .query_drop(adopt_statement(lane))
             .map_err(sink_error)?;
         read_checkpoint(connection, lane)?.ok_or_else(|| {
-            let text = format!("the checkpoint of lane {lane} is gone as soon as it was made");
+            let text = format!("the checkpoint of lane {lane} was created and is missing");
             SinkError::Stop(Fault::new(text))
         })
     }
@@ -126,7 +124,7 @@ impl Sink for MySqlSink {
                 .connection
                 .query_drop("ROLLBACK")
                 .map_err(sink_error)?;
-            return Ok(Inserted::Elsewhere(found));
+            return Ok(Inserted::CheckpointMismatch(found));
         }
         for rows in gaps(from..batch.len(), refused) {
             session.insert_rows(batch, rows, refused, &mut times)?;
@@ -139,9 +137,9 @@ impl Sink for MySqlSink {
         committed.map_err(classify::commit_error)
     }
 
-    fn prove(&mut self) -> Result<(), SinkError> {
+    fn probe(&mut self) -> Result<(), SinkError> {
         let connection = &mut self.session()?.connection;
-        for write in PROOFS {
+        for write in PROBES {
             connection.query_drop(write).map_err(sink_error)?;
         }
         Ok(())
@@ -160,12 +158,13 @@ impl Sink for MySqlSink {
     }
 }
 
-/// What a server that is read-only, or a user without the rights, refuses.
-const PROOFS: [&str; 2] = [
+/// Writes that change nothing, but that a read-only server refuses, and any server if the user lacks the rights.
+const PROBES: [&str; 2] = [
     "UPDATE hakaru_checkpoint SET position = position WHERE lane = ''",
     "INSERT INTO eventlog (at, name, value) SELECT NULL, '', 0 FROM DUAL WHERE FALSE",
 ];
-/// Makes a lane's checkpoint, or raises its epoch.
+
+/// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) fn adopt_statement(lane: LaneId) -> String {
     format!(
         "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, 0) \
@@ -173,12 +172,13 @@ pub(crate) fn adopt_statement(lane: LaneId) -> String {
     )
 }
 
-/// Locks the row too: a plain read would see the state before a COMMIT that is still under way.
+/// Reads a lane's checkpoint and locks the row. This waits for a COMMIT that is still under way; a plain read would
+/// see the state before it.
 pub(crate) fn checkpoint_query(lane: LaneId) -> String {
     format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}' FOR UPDATE")
 }
 
-/// The compare-and-set.
+/// Moves a checkpoint by compare-and-set.
 pub(crate) fn step_statement(step: Step) -> String {
     let Step {
         lane,
@@ -203,7 +203,8 @@ fn read_checkpoint(connection: &mut Conn, lane: LaneId) -> Result<Option<Checkpo
 }
 
 impl Session {
-    /// Takes the step, if the checkpoint is where it begins. The row lock waits for a session that was lost during COMMIT.
+    /// Moves the checkpoint. `false`: it is not the one that the step expects. Waits for the row lock of a session
+    /// that was lost during COMMIT.
     fn take_step(&mut self, step: Step) -> Result<bool, SinkError> {
         self.connection
             .query_drop(step_statement(step))
@@ -211,7 +212,7 @@ impl Session {
         Ok(self.connection.affected_rows() == 1)
     }
 
-    /// Inserts `rows`; where the server refuses one, halves until it is found.
+    /// Inserts `rows`. If the server refuses a row of a statement, tries its halves until the row is found.
     fn insert_rows(
         &mut self,
         batch: &Batch,
@@ -219,8 +220,8 @@ impl Session {
         refused: &mut Refused,
         times: &mut InsertTimes,
     ) -> Result<(), SinkError> {
-        // Ranges still to be inserted, the next one last. A statement that fails over a row leaves the
-        // transaction as it was before it, so that its halves may be tried.
+        // Ranges to be inserted, the next one last. A statement that fails because of a row leaves the transaction
+        // as it was before, so that its halves can be tried.
         let mut to_do = vec![rows];
         while let Some(rows) = to_do.pop() {
             if rows.is_empty() {
@@ -245,7 +246,7 @@ impl Session {
         Ok(())
     }
 
-    /// The largest statement that `rows` fill and that fits into a packet.
+    /// The largest statement of at most `rows` that fits into a packet.
     fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
         let mut size = self.sizes.fitting(rows.len());
         while size.rows() > 1 {
@@ -278,9 +279,9 @@ impl Session {
         self.check_rows(rows.len())
     }
 
-    /// Every row must be there, and none changed on its way in.
+    /// Checks that every row was inserted and none was altered.
     fn check_rows(&mut self, rows: usize) -> Result<(), Verdict> {
-        // Asked first: the next query overwrites it.
+        // Read first: the next query overwrites it.
         let affected = self.connection.affected_rows();
         if self.connection.warnings() > 0 {
             let found: Vec<(String, i32, String)> =
@@ -289,8 +290,7 @@ impl Session {
                 level != "Note" && u16::try_from(*code).is_ok_and(classify::is_about_a_row)
             });
             if let Some((_, code, text)) = altered {
-                // Under the strict mode of the session such a row is refused; this is for a trigger
-                // or a proxy that leaves it.
+                // In strict mode the server refuses such a row. A trigger or a proxy may have left that mode.
                 let text = format!("the server would alter a row: {text}");
                 return Err(Verdict::Ends(SinkError::Stop(Fault::numbered(code, text))));
             }
@@ -298,7 +298,7 @@ impl Session {
         if affected == rows as u64 {
             return Ok(());
         }
-        let text = format!("{rows} rows were inserted, and the server says {affected}");
+        let text = format!("{rows} rows were sent, but the server reports {affected} as inserted");
         Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
     }
 
@@ -314,7 +314,7 @@ impl Session {
     }
 }
 
-/// The parameters of the statement that inserts `rows` of `batch`: three a row: when, name, value.
+/// The parameters of the statement that inserts `rows` of `batch`: three per row: time, name, value.
 pub fn bind(batch: &Batch, rows: Range<usize>) -> Params {
     let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
     for event in rows.map(|index| batch.event(index)) {
@@ -325,7 +325,7 @@ pub fn bind(batch: &Batch, rows: Range<usize>) -> Params {
     Params::Positional(values)
 }
 
-/// The ranges of `rows` between those already refused.
+/// The ranges of `rows` between the refused ones.
 fn gaps(rows: Range<usize>, refused: &Refused) -> Vec<Range<usize>> {
     let mut start = rows.start;
     let mut gaps = Vec::with_capacity(refused.len() + 1);

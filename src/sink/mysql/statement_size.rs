@@ -1,16 +1,16 @@
-//! Statement sizes: a few prepared texts serve batches of every size.
+//! Statement sizes: a few prepared statements are enough for batches of any size.
 
 use crate::event::batch::BatchEvents;
 
-/// Rows of the prepared statements below the largest. With steps of four what is left of a batch takes
-/// thirteen statements at most.
+/// Rows of the prepared statements below the largest. Each is a quarter of the one before, so that the rest of a
+/// batch takes at most thirteen statements.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
-/// Most rows of one statement. The server walks over all parameters of a statement several times; up to
-/// here they stay in a processor's cache, and a row takes a fifth less of its CPU than in 5,000.
+/// Most rows of one statement. The server reads all parameters of a statement several times. Up to this size they
+/// stay in the CPU's cache: a row takes a fifth less CPU time than in a statement of 5,000 rows.
 pub(super) const ROWS_MAX: usize = 512;
 
-/// What a statement may hold.
+/// Most placeholders of a prepared statement, in MySQL and MariaDB.
 const PLACEHOLDERS_MAX: usize = 65_535;
 
 const _: () = assert!(ROWS_MAX * super::PLACEHOLDERS_PER_ROW <= PLACEHOLDERS_MAX);
@@ -34,13 +34,12 @@ impl StatementSize {
     }
 }
 
-/// The statement sizes of a session, largest first, the last of one row.
+/// The statement sizes of a session, from the largest to one row.
 #[derive(Debug)]
 pub(super) struct StatementSizes(Vec<usize>);
 
 impl StatementSizes {
-    /// The sizes whose largest is an even part of a full batch, rounded up: the common batch takes no other, or
-    /// few.
+    /// The largest size is an equal part of a full batch, rounded up, so that a full batch takes few other sizes.
     pub(super) fn new(events_max: BatchEvents) -> Self {
         let events = events_max.get();
         let top = events.div_ceil(events.div_ceil(ROWS_MAX));
@@ -54,7 +53,7 @@ impl StatementSizes {
         self.0.len()
     }
 
-    /// The largest size that `rows`, at least one, fill.
+    /// The largest size that is not more than `rows`, which is at least one.
     pub(super) fn fitting(&self, rows: usize) -> StatementSize {
         self.from(
             self.0
@@ -64,7 +63,7 @@ impl StatementSizes {
         )
     }
 
-    /// The next smaller size; the smallest stays.
+    /// The next smaller size. After the smallest: the smallest.
     pub(super) fn below(&self, size: StatementSize) -> StatementSize {
         self.from((size.index + 1).min(self.0.len() - 1))
     }
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_at_one_row_and_never_passes_the_bound() {
+    fn sizes_end_at_one_row_and_are_within_the_bound() {
         for events in [1, 2, 4, 5, 1024, 5000, 21_845, 100_000] {
             let sizes = sizes(events);
             assert_eq!(sizes.0.last(), Some(&1), "{events}");
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_largest_that_is_filled() {
+    fn the_largest_size_that_fits_is_chosen() {
         let sizes = sizes(5000);
         for (rows, taken) in [(5000, 500), (499, 256), (255, 64), (3, 1), (1, 1)] {
             assert_eq!(sizes.fitting(rows).rows(), taken, "{rows}");

@@ -1,4 +1,4 @@
-//! The embedded default: a file, in WAL mode, one transaction a batch.
+//! SQLite, the default: a file in WAL mode, one transaction per batch.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::event::NameRule;
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 
-/// How long another process may hold the file before a batch is tried again.
+/// How long to wait for a lock of another process before a batch is tried again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// WAL, so that readers never wait; FULL, so that a commit is on the disk when it returns.
+/// WAL: readers and the writer do not block each other. FULL: a commit is on the disk when it returns.
 const SET_UP: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
@@ -30,7 +30,7 @@ const SET_UP: &str = "
       position bigint unsigned NOT NULL
     );";
 
-/// Makes a lane's checkpoint, or raises its epoch.
+/// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) const ADOPT: &str = "
     INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, 0)
     ON CONFLICT (lane) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, position";
@@ -40,7 +40,7 @@ const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE la
 const STEP: &str = "
     UPDATE hakaru_checkpoint SET position = ?1 WHERE lane = ?2 AND epoch = ?3 AND position = ?4";
 
-/// One row.
+/// Inserts one row.
 pub(crate) const INSERT: &str =
     "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
 
@@ -49,11 +49,11 @@ pub(crate) const INSERT: &str =
 pub struct SqliteSink {
     path: PathBuf,
     connection: Option<Connection>,
-    /// The file that the connection is to.
+    /// The file to which the connection was opened.
     file: Option<FileId>,
 }
 
-/// A file, whatever its name.
+/// Identifies a file independently of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -61,7 +61,7 @@ struct FileId {
 }
 
 impl FileId {
-    /// The file at `path`, if there is one that can be seen.
+    /// The file at `path`. `None` if there is none, or it cannot be accessed.
     fn at(path: &Path) -> Option<Self> {
         let file = std::fs::metadata(path).ok()?;
         Some(Self {
@@ -72,7 +72,7 @@ impl FileId {
 }
 
 impl SqliteSink {
-    /// The file at `path`; it is made when first opened.
+    /// A sink for the file at `path`. The file is created when it is first opened.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -86,7 +86,7 @@ impl SqliteSink {
         self.connection.as_ref().ok_or_else(not_open)
     }
 
-    /// Opens the file, which is made where it is missing, as are the tables.
+    /// Opens the file. Creates the file and the tables if they are missing.
     pub(crate) fn connect(&self) -> Result<Connection, SinkError> {
         if let Some(directory) = self
             .path
@@ -101,8 +101,11 @@ impl SqliteSink {
             }));
         }
         if matches!(self.path.try_exists(), Ok(false)) {
-            // A path that was mistyped is best noticed now.
-            log::info!(event = "sqlite_created"; "the database {} is new", self.path.display());
+            // Logged so that a mistyped path is noticed.
+            log::info!(
+                event = "sqlite_created";
+                "the database {} does not exist and is created", self.path.display()
+            );
         }
         let connection = Connection::open(&self.path).map_err(classify)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
@@ -117,7 +120,7 @@ impl Sink for SqliteSink {
             self.connection = Some(self.connect()?);
             self.file = FileId::at(&self.path);
         } else if FileId::at(&self.path) != self.file {
-            // As when a backup was put in its place: what is stored in the old one is read by nobody.
+            // For example, a backup was put in its place. More rows in the old file would be lost.
             let text = format!("{} is another file now", self.path.display());
             return Err(SinkError::Reconnect(Fault::new(text)));
         }
@@ -156,7 +159,7 @@ impl Sink for SqliteSink {
             let found = connection.query_row(CHECKPOINT, params![lane], read_checkpoint);
             let found = found.optional().map_err(classify)?;
             connection.execute_batch("ROLLBACK").map_err(classify)?;
-            return Ok(Inserted::Elsewhere(found));
+            return Ok(Inserted::CheckpointMismatch(found));
         }
         let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
         let prepare = start.elapsed();
@@ -170,7 +173,7 @@ impl Sink for SqliteSink {
                 Err(fault) if is_about_the_row(&fault) => {
                     let fault = describe(&fault);
                     refused.insert(index, fault.clone());
-                    // A trigger may roll everything back: what follows would be outside a transaction.
+                    // A trigger may roll back the transaction. More rows would be inserted outside it.
                     if connection.is_autocommit() {
                         return Err(SinkError::Retry(fault));
                     }
@@ -185,11 +188,11 @@ impl Sink for SqliteSink {
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
-        // SQLite says for sure whether a COMMIT happened: after an error the transaction is still open.
+        // The outcome of a COMMIT is always known: after an error the transaction is still open.
         self.connection()?.execute_batch("COMMIT").map_err(classify)
     }
 
-    fn prove(&mut self) -> Result<(), SinkError> {
+    fn probe(&mut self) -> Result<(), SinkError> {
         self.connection()?
             .execute_batch("UPDATE hakaru_checkpoint SET position = position WHERE lane = ''")
             .map_err(classify)
@@ -200,14 +203,14 @@ impl Sink for SqliteSink {
             Some(connection) if !connection.is_autocommit() => connection.execute_batch("ROLLBACK"),
             _ => Ok(()),
         };
-        // Closing the file undoes what a ROLLBACK could not.
+        // Closing the file rolls back if ROLLBACK failed.
         if rolled_back.is_err() || !matches!(fault, SinkError::Retry(_)) {
             self.connection = None;
         }
     }
 }
 
-/// SQLite's integers are signed; no time, epoch or position comes near 2^63.
+/// SQLite's integers are signed. No time, epoch or position reaches 2^63.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -227,7 +230,7 @@ fn describe(fault: &rusqlite::Error) -> Fault {
     }
 }
 
-/// Whether another row could be stored where this one could not.
+/// Whether the error is about this row, so that others can be stored.
 fn is_about_the_row(fault: &rusqlite::Error) -> bool {
     matches!(
         fault.sqlite_error_code(),

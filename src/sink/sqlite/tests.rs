@@ -1,4 +1,4 @@
-//! A SQLite file that the tests look into through a connection of their own.
+//! A sink on a SQLite file. The tests read the file through a second connection.
 
 use super::*;
 use crate::event::batch::BatchEvents;
@@ -19,7 +19,7 @@ fn batch(names: &[&str]) -> Batch {
     batch
 }
 
-/// Inserts a batch of a lane of its own.
+/// Inserts a batch of a new lane.
 fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
     let lane = LaneId::random().unwrap();
     let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
@@ -36,7 +36,7 @@ fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
 }
 
 #[test]
-fn what_is_stored_of_a_batch_is_left_out() {
+fn the_stored_part_of_a_batch_is_left_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("eventlog.db");
     let mut sink = SqliteSink::new(path.clone());
@@ -95,7 +95,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
         Some(inserted)
     };
     assert!(store(&mut sink, step).is_none());
-    let Some(Inserted::Elsewhere(Some(found))) = store(&mut sink, step) else {
+    let Some(Inserted::CheckpointMismatch(Some(found))) = store(&mut sink, step) else {
         panic!()
     };
     assert_eq!(
@@ -158,7 +158,7 @@ fn stores_a_batch_and_abandons_one() {
 }
 
 #[test]
-fn a_row_that_is_refused_does_not_keep_the_others_out() {
+fn a_refused_row_does_not_prevent_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("eventlog.db");
     let mut sink = SqliteSink::new(path.clone());

@@ -111,7 +111,7 @@ impl Sink for FaultInjector {
         Ok(*checkpoint)
     }
 
-    fn prove(&mut self) -> Result<(), SinkError> {
+    fn probe(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Sink for FaultInjector {
             position: step.old,
         };
         if found != Some(wanted) {
-            return Ok(Inserted::Elsewhere(found));
+            return Ok(Inserted::CheckpointMismatch(found));
         }
         self.step = Some(step);
         for (index, event) in batch.events().enumerate().skip(from) {
