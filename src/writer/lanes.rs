@@ -1,4 +1,4 @@
-//! What a writer knows of the lanes it stores from.
+//! What a writer knows about the lanes from which it stores.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -13,39 +13,39 @@ use crate::sink::{Checkpoint, Fault, Refused};
 #[derive(Default)]
 pub(super) struct Lanes(HashMap<LaneId, LaneState>);
 
-/// One of them.
+/// What is known about a lane.
 pub(super) struct LaneState {
     pub(super) lane: LaneHandle,
-    /// What the database says of it; `None` where it must be asked.
+    /// Its checkpoint in the database. `None`: it must be read.
     pub(super) checkpoint: Option<Checkpoint>,
-    /// Events before are counted, as stored or as dead-lettered; `None` before the first question.
+    /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
-    /// Events in the dead-letter file that are not counted yet: none is written there twice.
-    dead: BTreeMap<Position, Fault>,
-    /// Events that the disk has lost: the checkpoint may step over them.
+    /// Events in the dead-letter file that are not counted yet. They are kept so that none is written twice.
+    dead_letters: BTreeMap<Position, Fault>,
+    /// Events that the disk has lost. The checkpoint may skip them.
     unreadable: Vec<Range<Position>>,
 }
 
 impl Lanes {
-    /// What is known of `lane`.
+    /// What is known about `lane`.
     pub(super) fn of(&mut self, lane: &LaneHandle) -> &mut LaneState {
         self.0.entry(lane.id()).or_insert_with(|| LaneState {
             lane: lane.clone(),
             checkpoint: None,
             counted: None,
-            dead: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
             unreadable: Vec::new(),
         })
     }
 
-    /// Has the database asked again for every checkpoint.
+    /// Forgets all checkpoints, so that they are read again.
     pub(super) fn forget_checkpoints(&mut self) {
         for state in self.0.values_mut() {
             state.checkpoint = None;
         }
     }
 
-    /// The database works: it has what it was asked for on this connection.
+    /// Confirms all lanes whose checkpoint was read on this connection: the database takes writes.
     pub(super) fn confirm(&self) {
         let now = UnixMillis::now();
         let asked = self.0.values().filter(|state| state.checkpoint.is_some());
@@ -54,7 +54,7 @@ impl Lanes {
         }
     }
 
-    /// Lets go of lanes whose files are gone.
+    /// Forgets lanes whose files were removed.
     pub(super) fn forget_removed(&mut self) {
         self.0.retain(|_, state| {
             let on_disk = state.lane.on_disk();
@@ -62,8 +62,8 @@ impl Lanes {
         });
     }
 
-    /// Lanes in the journal, and how far each was once stored.
-    pub(super) fn once_stored(&self) -> impl Iterator<Item = (&Arc<DiskLane>, Position)> {
+    /// Lanes in the journal, and how far each was ever stored.
+    pub(super) fn highest_stored(&self) -> impl Iterator<Item = (&Arc<DiskLane>, Position)> {
         self.0.values().filter_map(|state| {
             let counted = state.counted?;
             state.lane.on_disk().map(|lane| (lane, counted))
@@ -72,30 +72,30 @@ impl Lanes {
 }
 
 impl LaneState {
-    /// Takes in what the database says. Gives how far the lane was once stored.
-    pub(super) fn learn(&mut self, checkpoint: Checkpoint) -> Position {
+    /// Sets the checkpoint that was read. Returns how far the lane was ever stored.
+    pub(super) fn set_checkpoint(&mut self, checkpoint: Checkpoint) -> Position {
         self.checkpoint = Some(checkpoint);
         *self.counted.get_or_insert(checkpoint.position)
     }
 
-    /// Counts the events of a run as stored: how many were not before, and how many of these are
-    /// dead letters.
+    /// Counts the events of a run. Returns how many of them were not counted before, and how many of these are dead
+    /// letters.
     pub(super) fn count(&mut self, first: Position, end: Position) -> (u64, u64) {
         let from = self.counted.unwrap_or(first).max(first);
         let new = end.since(from);
         let dead = if new == 0 {
             0
         } else {
-            self.dead.range(from..end).count() as u64
+            self.dead_letters.range(from..end).count() as u64
         };
-        self.dead = self.dead.split_off(&end);
+        self.dead_letters = self.dead_letters.split_off(&end);
         self.counted = Some(self.counted.unwrap_or(end).max(end));
         (new, dead)
     }
 
-    /// What is dead-lettered already of a run that begins at `first`.
+    /// The events of a run that are dead-lettered already.
     pub(super) fn refused(&self, first: Position, end: Position) -> Refused {
-        self.dead
+        self.dead_letters
             .range(first..end)
             .filter_map(|(position, fault)| {
                 let index = usize::try_from(position.since(first)).ok()?;
@@ -105,8 +105,8 @@ impl LaneState {
     }
 
     /// Notes that an event is in the dead-letter file.
-    pub(super) fn add_dead(&mut self, position: Position, fault: Fault) {
-        self.dead.insert(position, fault);
+    pub(super) fn add_dead_letter(&mut self, position: Position, fault: Fault) {
+        self.dead_letters.insert(position, fault);
     }
 
     /// Notes that the disk has lost these events.
@@ -119,9 +119,9 @@ impl LaneState {
         }
     }
 
-    /// Whether there is nothing to be stored between `from` and `to`: it is one place, or the disk
-    /// has lost all that was there.
-    pub(super) fn is_gap_known(&self, from: Position, to: Position) -> bool {
+    /// Whether the checkpoint may move over the events from `from` to `to` without storing them: there are none, or
+    /// the disk has lost all of them.
+    pub(super) fn can_skip(&self, from: Position, to: Position) -> bool {
         let mut at = from;
         while at < to {
             let lost = self.unreadable.iter().find(|lost| lost.contains(&at));

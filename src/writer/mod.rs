@@ -1,4 +1,4 @@
-//! A blocking thread that owns one sink: takes batches, stores each once, and never gives one up.
+//! A writer: a blocking thread with one sink. It stores each batch once, and tries until it succeeds.
 
 mod lanes;
 mod outage;
@@ -24,37 +24,38 @@ use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, PROBE_EVERY, Sink, SinkError};
 
-/// How long a writer without work sleeps before it looks for lanes to recover.
+/// How long a writer without work waits before it looks for lanes to recover.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often a writer that waits looks whether the process drains.
+/// How often a waiting writer checks whether the process drains.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
-/// What a writer is given.
+/// A writer before it runs.
 pub struct Writer {
-    /// Its place among the writers, for the log.
+    /// Its index among the writers, for the log.
     pub index: usize,
-    /// Where batches go.
+    /// Where it stores batches.
     pub sink: Box<dyn Sink>,
-    /// Where events go that the sink refuses.
+    /// Where it writes events that the sink refuses.
     pub dead_letters: Arc<DeadLetters>,
-    /// Where it says what the `name` column takes.
+    /// Where it publishes what the `name` column takes.
     pub name_rule: Arc<SharedNameRule>,
     /// Its counters.
     pub counters: Recorder<WriterCounters>,
     /// Events in a batch that is read back from a lane.
     pub batch_events: BatchEvents,
-    /// Lanes without an owner, locked for us.
+    /// Lanes of earlier processes, locked by this one, to be recovered.
     pub recoveries: Receiver<Arc<DiskLane>>,
-    /// Whether, while the process drains, events may be left in the journal: no answer waits for a row.
+    /// Whether events may stay in the journal when the process drains and the database fails. Not with
+    /// `--ack stored`, where answers wait for rows.
     pub may_leave: bool,
-    /// Whether the process drains: then what is in a journal need not be stored any more.
+    /// Whether the process drains.
     pub draining: Arc<AtomicBool>,
-    /// How often any writer has seen that the database went back. Shared by all of them.
+    /// How often a checkpoint was lower than before on an open connection. Shared by all writers.
     pub restores: Arc<AtomicU64>,
 }
 
-/// A checkpoint that moves under our hands so many times in a row is somebody's mistake.
+/// How often in a row a checkpoint may be at an unexpected position before that is an error.
 const MOVES_MAX: u32 = 8;
 
 /// A writer at work.
@@ -62,17 +63,18 @@ struct Storing {
     writer: Writer,
     outage: Outage,
     lanes: Lanes,
-    /// The connection was lost since the database was last asked for all checkpoints: it may be
-    /// another one that answers now, or an older state of it.
+    /// The connection was lost, or a checkpoint was lower than before, since all checkpoints were last read. Another
+    /// server may answer now, or the same one in an older state.
     must_check: bool,
-    /// Restores that the database was last asked after.
+    /// The value of `restores` when it was last read.
     restores_seen: u64,
     /// The process drains and the database fails: what is in a journal stays there.
     has_given_up: bool,
+    /// When the database last took a write or was probed.
     used_at: Instant,
 }
 
-/// A run of events of one lane.
+/// Consecutive events of one lane.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     batch: &'a Batch,
@@ -81,7 +83,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The position behind its last event.
+    /// The position after its last event.
     fn end(self) -> Position {
         self.first.plus(self.batch.len())
     }
@@ -91,20 +93,20 @@ impl Run<'_> {
     }
 }
 
-/// What became of a run.
+/// The result of storing a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// Each event is stored or dead-lettered.
     Stored,
-    /// The database lacks events before the run: they are to be read back from the journal first.
+    /// The database lacks events before the run. They must be read back from the journal first.
     Behind,
-    /// It is left in the journal: the process drains and the database fails.
+    /// The run is left in the journal: the process drains and the database fails.
     Left,
 }
 
 impl Writer {
-    /// Stores all work that comes, until no shard can send more. Says on `ready` how the first
-    /// attempt to reach the database went.
+    /// Stores work until all shards have closed their end of the queue. Sends the result of the first attempt to reach
+    /// the database to `ready`.
     pub fn run(self, inbox: &Receiver<Work>, ready: &SyncSender<Result<(), SinkError>>) {
         let mut storing = Storing {
             outage: Outage::new(self.index),
@@ -115,10 +117,10 @@ impl Writer {
             used_at: Instant::now(),
             writer: self,
         };
-        let opened = storing.prove();
+        let opened = storing.probe();
         if ready.try_send(opened).is_err() {
             log::debug!(
-                "writer {}: nobody waits for its start any more",
+                "writer {}: the start of the server no longer waits for the database",
                 storing.writer.index
             );
         }
@@ -127,13 +129,13 @@ impl Writer {
 }
 
 impl Storing {
-    /// Takes turns between fresh work and what is read back, so that neither starves the other.
+    /// Alternates between new work and events that are read back, so that neither waits long.
     fn work(&mut self, inbox: &Receiver<Work>) {
         let mut recovery = Recovery::default();
         loop {
             recovery.take_new(&self.writer.recoveries);
             self.lanes.forget_removed();
-            self.look_for_restores();
+            self.check_for_restores();
             if std::mem::take(&mut self.must_check) {
                 recovery.check(&self.lanes);
             }
@@ -151,19 +153,19 @@ impl Storing {
             match next {
                 Ok(Work::Batch(sealed)) => self.take_batch(sealed, &mut recovery),
                 Ok(Work::Span(span)) => recovery.read_back(&span.lane, span.to),
-                Err(RecvTimeoutError::Timeout) => self.prove_now_and_then(),
+                Err(RecvTimeoutError::Timeout) => self.probe_if_due(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    // What an earlier process left can wait for the next; what ours spilled is due.
+                    // Lanes of earlier processes can wait for the next start; own events are stored now.
                     recovery.leave_found();
-                    while recovery.go_on(self) {}
+                    while recovery.advance(self) {}
                     return;
                 }
             }
-            recovery.go_on(self);
+            recovery.advance(self);
         }
     }
 
-    /// Stores a batch, or lets its memory go where events before it are being read back.
+    /// Stores a batch. While earlier events of its lane are read back, it is read back after them instead.
     fn take_batch(&mut self, sealed: Sealed, recovery: &mut Recovery) {
         let run = Run {
             batch: &sealed.batch,
@@ -183,14 +185,14 @@ impl Storing {
         sealed.give_back();
     }
 
-    /// Stores a run, however long it takes.
+    /// Stores a run. Tries again after each error, unless the run may be left in the journal.
     fn store(&mut self, run: Run<'_>, sealed_at: Option<Instant>) -> Outcome {
         let oldest = run.batch.oldest_received_at();
         let oldest_at = oldest.map_or(0, |at| at.0);
         self.writer
             .counters
             .set(|counters| &counters.oldest_at, oldest_at);
-        // It stands until there is nothing more to do: behind this run there may be others.
+        // The gauge is not reset after this run, since others may wait. `publish_oldest` resets it.
         self.store_run(run, sealed_at)
     }
 
@@ -209,7 +211,7 @@ impl Storing {
                 }
                 Ok(Attempt::Moved) => {
                     let lane = run.lane.id();
-                    let text = format!("the checkpoint of lane {lane} does not stay");
+                    let text = format!("somebody else keeps moving the checkpoint of lane {lane}");
                     SinkError::Stop(Fault::new(text))
                 }
                 Err(fault) => fault,
@@ -218,7 +220,7 @@ impl Storing {
         };
         self.count(run, sealed_at, times);
         run.lane.set_stored(run.end());
-        self.works();
+        self.write_succeeded();
         Outcome::Stored
     }
 
@@ -239,30 +241,30 @@ impl Storing {
         }
     }
 
-    /// Says what happened and waits a while; while the process drains, what is in the journal is left
-    /// there instead.
+    /// Logs the error and waits before the next attempt. If the process drains and the events may be left in the
+    /// journal, gives up instead.
     fn fail(&mut self, fault: &SinkError, is_journaled: bool) {
-        // Who waits for the row waits on; what lost against another transaction is tried again.
+        // A transaction that failed because of another one is tried again even in a drain.
         let may_leave =
             is_journaled && self.writer.may_leave && !matches!(fault, SinkError::Retry(_));
         if may_leave && self.writer.draining.load(Ordering::Relaxed) {
             log::warn!(
                 event = "storing_given_up", writer = self.writer.index, code = fault.fault().code;
-                "writer {}: the process drains and the database fails: {fault}; what is not stored stays in the \
-                 journal for the next start",
+                "writer {}: the process drains and the database fails: {fault}; events that are not stored stay \
+                 in the journal for the next start",
                 self.writer.index
             );
             self.has_given_up = true;
             self.abandon(fault);
         } else {
-            self.note(fault);
+            self.record(fault);
             self.abandon(fault);
             let until = Instant::now() + self.outage.backoff(fault);
             self.sleep(until, may_leave);
         }
     }
 
-    /// Waits before another attempt; where a drain makes it the last one, not a moment longer.
+    /// Waits before the next attempt. Ends early in a drain, if the events may be left in the journal.
     fn sleep(&self, until: Instant, may_leave: bool) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -274,8 +276,8 @@ impl Storing {
         }
     }
 
-    /// Ends what is open in the database. Where the connection goes too, what it said of the lanes
-    /// is asked again: another server may answer next, or one restored from a backup.
+    /// Rolls back. If this closes the connection, all checkpoints are read again: another server may answer next, or
+    /// one that was restored from a backup.
     fn abandon(&mut self, fault: &SinkError) {
         self.writer.sink.abandon(fault);
         if !matches!(fault, SinkError::Retry(_)) {
@@ -285,16 +287,15 @@ impl Storing {
         }
     }
 
-    /// The database went back under a connection that stayed: what it said of other lanes is void, and
-    /// what it said to other writers.
-    fn tell_restore(&mut self) {
+    /// The database has lost rows on an open connection: all writers read all checkpoints again.
+    fn announce_restore(&mut self) {
         self.restores_seen = 1 + self.writer.restores.fetch_add(1, Ordering::Relaxed);
         self.lanes.forget_checkpoints();
         self.must_check = true;
     }
 
-    /// Where another writer has seen that, all checkpoints are asked for again.
-    fn look_for_restores(&mut self) {
+    /// Reads all checkpoints again if another writer has announced a restore.
+    fn check_for_restores(&mut self) {
         let restores = self.writer.restores.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.restores_seen, restores) != restores {
             self.lanes.forget_checkpoints();
@@ -315,56 +316,56 @@ impl Storing {
         Ok(())
     }
 
-    /// Says how old the oldest event is, when there is no fresh work.
+    /// Updates the gauge of the oldest event while the queue is empty.
     fn publish_oldest(&self, recovery: &Recovery) {
         let counters = &self.writer.counters;
         if !recovery.has_work() {
             counters.set(|counters| &counters.oldest_at, 0);
         } else if counters.oldest_at.get() == 0 {
-            // Of lanes that were found it is not known before they are read: at least since now.
+            // The age of events in lanes of earlier processes is unknown before they are read: it counts from now.
             counters.set(|counters| &counters.oldest_at, UnixMillis::now().0);
         }
     }
 
-    /// Without work: tries whether the database takes writes, so that it is known before they come.
-    fn prove_now_and_then(&mut self) {
+    /// Probes the database while there is no work, so that an outage is noticed before events arrive.
+    fn probe_if_due(&mut self) {
         let wait = if self.outage.is_on() {
             IDLE
         } else {
             PROBE_EVERY
         };
         if self.used_at.elapsed() >= wait
-            && let Err(fault) = self.prove()
+            && let Err(fault) = self.probe()
         {
             log::debug!("writer {}: {fault}", self.writer.index);
         }
     }
 
-    /// Tries whether the database takes writes.
-    fn prove(&mut self) -> Result<(), SinkError> {
+    /// Checks whether the database takes writes.
+    fn probe(&mut self) -> Result<(), SinkError> {
         self.used_at = Instant::now();
-        let proven = self.open().and_then(|()| self.writer.sink.probe());
-        match &proven {
-            Ok(()) => self.works(),
+        let probed = self.open().and_then(|()| self.writer.sink.probe());
+        match &probed {
+            Ok(()) => self.write_succeeded(),
             Err(fault) => {
-                self.note(fault);
+                self.record(fault);
                 self.abandon(fault);
             }
         }
-        proven
+        probed
     }
 
-    /// The database has taken a write.
-    fn works(&mut self) {
+    /// Notes that the database has taken a write.
+    fn write_succeeded(&mut self) {
         self.outage.end();
         self.used_at = Instant::now();
         self.writer.counters.write_succeeded();
         self.lanes.confirm();
     }
 
-    /// Says and counts what went wrong.
-    fn note(&mut self, fault: &SinkError) {
-        self.outage.happened(fault);
+    /// Logs and counts an error.
+    fn record(&mut self, fault: &SinkError) {
+        self.outage.report(fault);
         let counters = &self.writer.counters;
         counters.error(ErrorClass::of(fault), fault.fault(), 1);
     }
@@ -389,7 +390,7 @@ impl Storing {
     }
 }
 
-/// Milliseconds with microseconds behind the point.
+/// Milliseconds, with microseconds as decimals.
 fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }

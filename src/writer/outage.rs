@@ -1,22 +1,23 @@
-//! How a writer waits and what it says while nothing can be stored.
+//! The waits and log lines of a writer while nothing can be stored.
 
 use std::time::{Duration, Instant};
 
 use crate::sink::SinkError;
 
-/// Waits between attempts grow from this …
+/// The first wait between attempts. Each further one is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 
-/// … to this, each drawn at random up to its bound, so that many nodes do not come back in step.
+/// The longest wait between attempts. Each wait is shortened at random by up to half, so that many nodes do not try
+/// at the same time.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Where somebody must act, they begin with this.
+/// The first wait if an operator must act.
 const BACKOFF_STOP_MIN: Duration = Duration::from_secs(1);
 
-/// The same outage is logged this often at most.
+/// The same error is logged at most this often.
 const OUTAGE_LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// A time in which nothing is stored: how long to wait, and how often to say so.
+/// An outage of the database: since when, what was logged, and how long to wait.
 pub(super) struct Outage {
     writer: usize,
     since: Option<Instant>,
@@ -34,8 +35,8 @@ impl Outage {
         }
     }
 
-    /// Logs what happened, unless the same was logged a moment ago.
-    pub(super) fn happened(&mut self, fault: &SinkError) {
+    /// Logs an error, unless the last line was the same error less than [`OUTAGE_LOG_EVERY`] ago.
+    pub(super) fn report(&mut self, fault: &SinkError) {
         self.since.get_or_insert_with(Instant::now);
         let is_known = self
             .logged
@@ -46,32 +47,33 @@ impl Outage {
         }
         let writer = self.writer;
         match fault {
-            SinkError::Stop(said) => log::error!(
-                event = "storing_stopped", writer, code = said.code;
-                "writer {writer}: nothing can be stored until this is fixed: {said}; tried again by itself"
+            SinkError::Stop(error) => log::error!(
+                event = "storing_stopped", writer, code = error.code;
+                "writer {writer}: nothing can be stored until this is fixed: {error}; hakaru tries again by itself"
             ),
-            SinkError::OutcomeUnknown(said) => log::warn!(
-                event = "commit_outcome_unknown", writer, code = said.code;
-                "writer {writer}: the connection was lost during COMMIT ({said}); the checkpoint will \
-                 tell whether the batch is stored"
+            SinkError::OutcomeUnknown(error) => log::warn!(
+                event = "commit_outcome_unknown", writer, code = error.code;
+                "writer {writer}: the connection was lost during COMMIT ({error}); hakaru reads the \
+                 checkpoint to find out whether the batch is stored"
             ),
-            SinkError::Reconnect(said) => log::warn!(
-                event = "database_unreachable", writer, code = said.code;
-                "writer {writer}: not stored, tried again on a new connection: {said}"
+            SinkError::Reconnect(error) => log::warn!(
+                event = "database_unreachable", writer, code = error.code;
+                "writer {writer}: the database cannot be used: {error}; hakaru tries again on a new connection"
             ),
-            SinkError::Retry(said) => log::warn!(
-                event = "transaction_retried", writer, code = said.code;
-                "writer {writer}: not stored, tried again: {said}"
+            SinkError::Retry(error) => log::warn!(
+                event = "transaction_retried", writer, code = error.code;
+                "writer {writer}: the transaction failed: {error}; hakaru tries again"
             ),
         }
         self.logged = Some((Instant::now(), fault.clone()));
     }
 
-    /// Whether the last that was heard was outage.
+    /// Whether there was an error after the last write that succeeded.
     pub(super) fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
+    /// Ends the outage, if there is one, and logs that.
     pub(super) fn end(&mut self) {
         if let Some(since) = self.since.take() {
             let seconds = since.elapsed().as_secs_f64();
@@ -84,7 +86,7 @@ impl Outage {
         }
     }
 
-    /// The wait before the next attempt; slow from the first where somebody must act.
+    /// The wait before the next attempt.
     pub(super) fn backoff(&mut self, fault: &SinkError) -> Duration {
         if matches!(fault, SinkError::Stop(_)) {
             self.backoff = self.backoff.max(BACKOFF_STOP_MIN);

@@ -1,5 +1,5 @@
-//! What is read back from the journal: lanes whose owner is gone, events for which there was no memory,
-//! events that the database has lost. A batch at a time, beside fresh ones.
+//! Reads events back from the journal: lanes of earlier processes, events that were only kept on disk, and events
+//! that the database has lost. One batch at a time, between new ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{Damage, Filled, LaneReader, ReadError};
 use crate::journal::storage::Disk;
 
-/// How long to wait before a lane that could not be read is tried again.
+/// Wait before a lane that could not be read is tried again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Lanes that are read at once, each with a file and a window of it in memory.
+/// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 const READ_AT_ONCE: usize = 4;
 
 /// The lanes that a writer reads back, one batch of each in turn.
@@ -30,37 +30,39 @@ pub(super) struct Recovery {
 /// A lane that is read back.
 struct Replay {
     lane: Arc<DiskLane>,
-    /// The same, as the writer stores from it.
+    /// The same lane as a handle.
     handle: LaneHandle,
-    /// Behind the last event to be read; `None`: read to the end, which is not known.
+    /// The position after the last event to be read. `None`: read to the end of the lane.
     to: Option<Position>,
-    /// `None` until the database has said where to begin.
+    /// `None` until the checkpoint, where it starts, was read.
     reader: Option<LaneReader<Disk>>,
+    /// Events that were read and stored.
     read: u64,
-    /// Whether the journal ended before `to` when it was last looked at.
+    /// Whether the journal ended before `to` when it was last read.
     ended_early: bool,
+    /// When to try again after an error.
     not_before: Option<Instant>,
 }
 
-/// What to do with a lane after a batch.
+/// What follows a step of a lane.
 enum Progress {
-    /// There may be more.
+    /// There may be more events.
     More,
-    /// There is nothing more to do.
+    /// The lane is read.
     Done,
-    /// Again in a while.
+    /// Try again after [`READ_AGAIN_AFTER`].
     Later,
 }
 
 impl Recovery {
-    /// Takes in lanes that were found since.
+    /// Adds the lanes that the janitor has sent.
     pub(super) fn take_new(&mut self, found: &Receiver<Arc<DiskLane>>) {
         while let Ok(lane) = found.try_recv() {
             self.lanes.push_back(Replay::new(lane, None));
         }
     }
 
-    /// Has the events of a lane before `to` read back that are not stored.
+    /// Adds a lane, to read back its unstored events before `to`.
     pub(super) fn read_back(&mut self, lane: &Arc<DiskLane>, to: Position) {
         let known = self.lanes.iter_mut().find(|known| known.lane.id == lane.id);
         match known {
@@ -73,37 +75,36 @@ impl Recovery {
         }
     }
 
-    /// Has every lane looked at that was stored once: the database may have lost some of it.
+    /// Adds every lane up to the position to which it was ever stored: the database may have lost some of it.
     pub(super) fn check(&mut self, lanes: &Lanes) {
-        for (lane, stored) in lanes.once_stored() {
+        for (lane, stored) in lanes.highest_stored() {
             self.read_back(lane, stored);
         }
     }
 
-    /// Whether events of the lane are being read back, so that what comes behind them must wait. Not yet
-    /// where it was only decided to look.
+    /// Whether events of the lane are being read back, so that later ones must wait. `false` before its first step.
     pub(super) fn is_reading(&self, lane: LaneId) -> bool {
         let mut lanes = self.lanes.iter();
         lanes.any(|replay| replay.lane.id == lane && replay.reader.is_some())
     }
 
-    /// Whether any lane is still to be read.
+    /// Whether any lane remains to be read.
     pub(super) fn has_work(&self) -> bool {
         !self.lanes.is_empty()
     }
 
-    /// How long until there is something to do; `None` when there is nothing.
+    /// How long until a lane is due. `None` if there is no lane.
     pub(super) fn due_in(&self) -> Option<Duration> {
         self.lanes.iter().map(Replay::due_in).min()
     }
 
-    /// Gives up the lanes of earlier processes, until the next start.
+    /// Drops the lanes of earlier processes. The next start recovers them.
     pub(super) fn leave_found(&mut self) {
         self.lanes.retain(|replay| replay.to.is_some());
     }
 
-    /// Stores one batch of the first lane that is due; whether there was one.
-    pub(super) fn go_on(&mut self, storing: &mut Storing) -> bool {
+    /// Stores one batch of the first lane that is due. `false`: none is due.
+    pub(super) fn advance(&mut self, storing: &mut Storing) -> bool {
         let due = self
             .lanes
             .iter()
@@ -116,12 +117,12 @@ impl Recovery {
             .take()
             .unwrap_or_else(|| Batch::new(storing.writer.batch_events));
         batch.clear();
-        match replay.go_on(storing, &mut batch) {
+        match replay.advance(storing, &mut batch) {
             Progress::More => {
                 replay.not_before = None;
-                // The first few take turns; the others have nothing open yet.
-                let place = self.lanes.len().min(READ_AT_ONCE - 1);
-                self.lanes.insert(place, replay);
+                // The first lanes take turns. The others have no open file yet.
+                let index = self.lanes.len().min(READ_AT_ONCE - 1);
+                self.lanes.insert(index, replay);
             }
             Progress::Later => {
                 replay.not_before = Some(Instant::now() + READ_AGAIN_AFTER);
@@ -153,9 +154,10 @@ impl Replay {
         })
     }
 
-    fn go_on(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
+    /// Reads and stores one batch.
+    fn advance(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
         if self.reader.is_none() && !self.start(storing) {
-            // The writer has waited already.
+            // `start` has waited already after an error.
             return if storing.has_given_up {
                 Progress::Done
             } else {
@@ -176,7 +178,7 @@ impl Replay {
             };
             match storing.store(run, None) {
                 Outcome::Stored => self.read += run.batch.len() as u64,
-                // The database has gone back: from its checkpoint on.
+                // The database has lost more events. The next step starts at its checkpoint.
                 Outcome::Behind => {
                     self.reader = None;
                     return Progress::More;
@@ -199,14 +201,14 @@ impl Replay {
             Err(fault @ ReadError::Version { .. }) => {
                 log::error!(
                     event = "lane_of_other_version", lane:% = self.lane.id;
-                    "lane {}: left as it is: {fault}", self.lane.id
+                    "lane {}: not recovered, and left as it is: {fault}", self.lane.id
                 );
                 Progress::Done
             }
             Err(fault @ ReadError::Io { .. }) => {
                 log::error!(
                     event = "journal_read_failed", lane:% = self.lane.id;
-                    "lane {}: {fault}; tried again in {READ_AGAIN_AFTER:?}", self.lane.id
+                    "lane {}: the journal cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}", self.lane.id
                 );
                 self.reader = None;
                 Progress::Later
@@ -214,9 +216,9 @@ impl Replay {
         }
     }
 
-    /// Makes the lane ours in the database, which says where to begin; whether it did.
+    /// Takes the lane over in the database, and starts a reader at its checkpoint. `false`: the database has failed.
     fn start(&mut self, storing: &mut Storing) -> bool {
-        // The database is not asked again, which may take its time to refuse.
+        // Asking the database again could delay the drain.
         if storing.has_given_up {
             return false;
         }
@@ -236,16 +238,16 @@ impl Replay {
         }
     }
 
-    /// The journal has no more events of this lane.
+    /// Ends the lane: the journal has no more events of it.
     fn end(&mut self, storing: &mut Storing, position: Position, is_torn: bool) -> Progress {
         let id = self.lane.id;
         let Some(to) = self.to else {
             let tail = if is_torn {
-                "; a record that was never completed is cut"
+                "; an incomplete record at its end is ignored"
             } else {
                 ""
             };
-            // Lanes that were stored and are kept for a while are found too, and say nothing.
+            // A lane that was stored before, and is only kept for `--journal-keep`, is not logged at info.
             let is_news = self.read > 0 || is_torn;
             let level = if is_news {
                 log::Level::Info
@@ -260,14 +262,14 @@ impl Replay {
             self.lane.set_end(position);
             return Progress::Done;
         };
-        // They were durable. Once more, with fresh eyes, before they are given up.
+        // The missing events were durable. The lane is read once more before they are taken for lost.
         if !std::mem::replace(&mut self.ended_early, true) {
             self.reader = None;
             return Progress::Later;
         }
         log::error!(
             event = "lane_cut_short", lane:% = id, events = to.since(position);
-            "lane {id}: the journal ends at position {}; {} events that were in it are gone",
+            "lane {id}: the journal ends at position {}; {} events that were written after it are lost",
             position.0, to.since(position)
         );
         storing.lanes.of(&self.handle).add_unreadable(position, to);
@@ -275,7 +277,7 @@ impl Replay {
     }
 }
 
-/// What is damaged is passed over, as the reader says.
+/// Logs damage. The reader has skipped it.
 fn log_damage(lane: LaneId, damage: &Damage) {
     match damage.to.since(damage.from) {
         0 => log::error!(

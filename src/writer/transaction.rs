@@ -1,4 +1,4 @@
-//! One attempt to store a run: one transaction, in which the lane's checkpoint moves with the rows.
+//! One attempt to store a run: a transaction with the rows and the lane's checkpoint.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use crate::journal::lane_handle::LaneHandle;
 use crate::metrics::ErrorClass;
 use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, SinkError, Step};
 
-/// How an attempt ended that met no error.
+/// The result of an attempt without an error.
 pub(super) enum Attempt {
-    /// The events are stored, the checkpoint is behind them; how long it took, if it was done now.
+    /// The events are stored. Holds the times, or `None` if an earlier attempt stored them.
     Stored(Option<StoreTimes>),
-    /// The checkpoint stands elsewhere; what was known of it has been put right. Again.
+    /// The checkpoint was at another position. It is read now; try again.
     Moved,
     /// The database lacks events before the run.
     Behind,
 }
 
-/// Where the time of a batch went.
+/// The time that storing a batch took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoreTimes {
     pub(super) insert: InsertTimes,
@@ -32,9 +32,9 @@ impl StoreTimes {
 }
 
 impl Storing {
-    /// The checkpoint's step, the rows, the dead letters' file, COMMIT. The step begins where the
-    /// checkpoint is, and that must be inside the run or at its start: never are events passed
-    /// over that are not in it.
+    /// Moves the checkpoint, inserts the rows, writes dead letters, and commits. The checkpoint must be at the start
+    /// of the run or in it. Events between it and the run are not skipped, unless the disk has lost them or they
+    /// were never in a journal.
     pub(super) fn attempt(&mut self, run: Run<'_>) -> Result<Attempt, SinkError> {
         self.open()?;
         let checkpoint = self.checkpoint(run.lane)?;
@@ -42,8 +42,8 @@ impl Storing {
             return Ok(Attempt::Stored(None));
         }
         let state = self.lanes.of(run.lane);
-        // Without a journal there is nothing to read the missing events back from.
-        let is_behind = run.is_journaled() && !state.is_gap_known(checkpoint.position, run.first);
+        // Without a journal the missing events cannot be read back.
+        let is_behind = run.is_journaled() && !state.can_skip(checkpoint.position, run.first);
         if is_behind {
             return Ok(Attempt::Behind);
         }
@@ -53,7 +53,7 @@ impl Storing {
             old: checkpoint.position,
             new: run.end(),
         };
-        // An earlier run that was cut elsewhere may have stored the first of these.
+        // An earlier run with other bounds may have stored the first of these events.
         let stored = checkpoint.position.since(run.first);
         let from = usize::try_from(stored).unwrap_or(usize::MAX);
         let mut refused = state.refused(run.first, run.end());
@@ -62,7 +62,7 @@ impl Storing {
         let insert = match inserted? {
             Inserted::Open(times) => times,
             Inserted::CheckpointMismatch(found) => {
-                return Ok(self.find_again(run.lane, step, found));
+                return Ok(self.relocate_checkpoint(run.lane, step, found));
             }
         };
         let start = Instant::now();
@@ -76,29 +76,30 @@ impl Storing {
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
     }
 
-    /// What the database says of a lane. Asked once a connection; to ask makes the lane ours.
+    /// The checkpoint of a lane. It is read once per connection, which also makes this process the lane's owner.
     pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Checkpoint, SinkError> {
         if let Some(checkpoint) = self.lanes.of(lane).checkpoint {
             return Ok(checkpoint);
         }
         let checkpoint = self.writer.sink.adopt(lane.id())?;
-        let once = self.lanes.of(lane).learn(checkpoint);
-        self.say_lost(lane, once, checkpoint.position);
+        let highest = self.lanes.of(lane).set_checkpoint(checkpoint);
+        self.log_lost_events(lane, highest, checkpoint.position);
         Ok(checkpoint)
     }
 
-    /// Says that a checkpoint is not where it once was, if so.
-    fn say_lost(&self, lane: &LaneHandle, once: Position, now: Position) -> bool {
-        let lost = once.since(now);
+    /// Logs how many events the database has lost, and lowers the lane's stored position, if the checkpoint has
+    /// decreased from `before` to `now`. Returns whether it has.
+    fn log_lost_events(&self, lane: &LaneHandle, before: Position, now: Position) -> bool {
+        let lost = before.since(now);
         if lost > 0 {
             let remedy = if lane.on_disk().is_some() {
-                "they are stored again from the journal, as far as it keeps them"
+                "hakaru stores them again, as far as they are still in the journal"
             } else {
                 "without a journal they cannot be stored again"
             };
             log::error!(
                 event = "database_lost_events", lane:% = lane.id(), events = lost;
-                "lane {}: the database has lost {lost} stored events, as one restored from a backup; \
+                "lane {}: the database has lost {lost} stored events, as after a restore from a backup; \
                  {remedy}",
                 lane.id()
             );
@@ -107,31 +108,36 @@ impl Storing {
         lost > 0
     }
 
-    /// The checkpoint was not where it should have been: learns where it is.
-    fn find_again(&mut self, lane: &LaneHandle, step: Step, found: Option<Checkpoint>) -> Attempt {
+    /// Takes over the checkpoint that was found instead of the expected one.
+    fn relocate_checkpoint(
+        &mut self,
+        lane: &LaneHandle,
+        step: Step,
+        found: Option<Checkpoint>,
+    ) -> Attempt {
         match found {
             Some(found) if found.epoch == step.epoch => {
-                if self.say_lost(lane, step.old, found.position) {
-                    self.tell_restore();
+                if self.log_lost_events(lane, step.old, found.position) {
+                    self.announce_restore();
                 }
                 self.lanes.of(lane).checkpoint = Some(found);
                 if found.position == step.new {
-                    // A COMMIT whose answer was lost did happen.
+                    // An earlier COMMIT, whose answer was lost, took effect.
                     Attempt::Stored(None)
                 } else {
                     Attempt::Moved
                 }
             }
-            // An earlier state of the database, or none; or somebody else has made the lane his own: a
-            // late word of a connection of ours that was lost, or a process on a copy of the directory.
-            // It is ours by its lock, and what is in it at a position is the same for all: the lane is
-            // made ours again, and the compare-and-set keeps each event one row.
+            // The epoch differs, or there is no checkpoint. Either the database was restored or replaced, or the lane
+            // was taken over by a late statement of a lost connection, or by a process on a copy of the directory.
+            // This process holds the lane's lock, and a position is the same event in every copy. So it takes the lane
+            // over again, and the compare-and-set still stores each event once.
             _ => {
                 let now = found.map_or(0, |found| found.epoch.0);
                 log::warn!(
                     event = "lane_epoch_changed", lane:% = lane.id(), epoch = now, own_epoch = step.epoch.0;
-                    "lane {}: its epoch in the database is {now} and not {}, as if another process stored it; it \
-                     is taken over again",
+                    "lane {}: its epoch in the database is {now} and not {}, as if another process owned it; \
+                     hakaru takes it over again",
                     lane.id(), step.epoch.0
                 );
                 self.lanes.of(lane).checkpoint = None;
@@ -140,9 +146,9 @@ impl Storing {
         }
     }
 
-    /// Puts newly refused events into the dead-letter file, before the checkpoint passes them.
+    /// Writes newly refused events to the dead-letter file, before the checkpoint passes them.
     fn write_dead_letters(&mut self, run: Run<'_>, refused: Refused) -> Result<(), SinkError> {
-        let place = |index: usize| run.first.plus(index);
+        let position = |index: usize| run.first.plus(index);
         let known = self.lanes.of(run.lane).refused(run.first, run.end());
         let new: Vec<(usize, Fault)> = refused
             .into_iter()
@@ -153,19 +159,19 @@ impl Storing {
         };
         let letters = new
             .iter()
-            .map(|(index, fault)| (run.batch.event(*index), place(*index), fault));
+            .map(|(index, fault)| (run.batch.event(*index), position(*index), fault));
         let written = self.writer.dead_letters.write(run.lane.id(), letters);
         written.map_err(|fault| SinkError::Stop(Fault::new(fault.to_string())))?;
         log::warn!(
             event = "dead_letters_written", writer = self.writer.index, lane:% = run.lane.id(),
             events = new.len(), code = fault.code;
-            "writer {}: the database refused {} events, they are in the dead letters: {fault}",
+            "writer {}: the database refused {} events, which are in the dead-letter file now; the first error: {fault}",
             self.writer.index, new.len()
         );
         let state = self.lanes.of(run.lane);
         for (index, fault) in new {
             self.writer.counters.error(ErrorClass::Reject, &fault, 1);
-            state.add_dead(place(index), fault);
+            state.add_dead_letter(position(index), fault);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! A sink in memory that fails where it is told to.
+//! A sink in memory that fails by script.
 
 use super::*;
 use crate::sink::{InsertTimes, Inserted, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 
-/// Where something is scripted to happen.
+/// The call in which something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum At {
     Open,
@@ -12,21 +12,21 @@ pub(super) enum At {
     Commit,
 }
 
-/// What happens there.
+/// What happens in it.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Fail(SinkError),
-    /// The COMMIT happens, and its answer is lost.
+    /// The COMMIT takes effect, and its answer is lost.
     LoseAnswer,
     /// The server is replaced by an empty one.
     Restore,
     /// Another process adopts the lane.
     Steal,
-    /// All goes well.
+    /// The call succeeds.
     Nothing,
 }
 
-/// What the database holds, and what it was asked.
+/// The content of the database, and how often a transaction was abandoned.
 #[derive(Debug, Default)]
 pub(super) struct Database {
     pub(super) rows: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) struct Database {
     pub(super) abandoned: usize,
 }
 
-/// Keeps rows in memory, fails by script, refuses names that start with `bad`.
+/// Stores rows in memory, fails by script, refuses names that start with `bad`.
 pub(super) struct FaultInjector {
     database: Arc<Mutex<Database>>,
     script: VecDeque<(At, Act)>,
@@ -57,7 +57,7 @@ impl FaultInjector {
     }
 
     fn act(&mut self, at: At) -> Result<(), SinkError> {
-        let is_next = self.script.front().is_some_and(|(place, _)| *place == at);
+        let is_next = self.script.front().is_some_and(|(next, _)| *next == at);
         let act = if is_next {
             self.script.pop_front().map_or(Act::Nothing, |(_, act)| act)
         } else {
@@ -67,7 +67,7 @@ impl FaultInjector {
             Act::Nothing => Ok(()),
             Act::Fail(fault) => Err(fault),
             Act::LoseAnswer => {
-                self.keep();
+                self.apply();
                 Err(SinkError::OutcomeUnknown(fault()))
             }
             Act::Restore => {
@@ -82,7 +82,8 @@ impl FaultInjector {
         }
     }
 
-    fn keep(&mut self) {
+    /// What COMMIT does: moves the checkpoint and stores the inserted rows.
+    fn apply(&mut self) {
         let mut database = self.database.lock().unwrap();
         let step = self.step.unwrap();
         database.rows.append(&mut self.inserted);
@@ -145,7 +146,7 @@ impl Sink for FaultInjector {
 
     fn commit(&mut self) -> Result<(), SinkError> {
         self.act(At::Commit)?;
-        self.keep();
+        self.apply();
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A writer over a sink that fails as it is told to, and lanes in memory and on the disk.
+//! A writer with a sink that fails by script, and lanes in memory and on the disk.
 
 mod fault_injector;
 
@@ -19,11 +19,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 
-/// One process: a writer, its database, a data directory.
+/// A writer, its database and a data directory.
 struct Bench {
     directory: tempfile::TempDir,
     database: Arc<Mutex<Database>>,
-    /// Of each process that has run.
+    /// The counters of each process that has run.
     counters: RefCell<Vec<Arc<WriterCounters>>>,
     is_draining: bool,
 }
@@ -38,7 +38,7 @@ impl Bench {
         }
     }
 
-    /// A lane on the disk whose events have these names, one a record.
+    /// A lane on the disk whose events have these names, one per record.
     fn lane(&self, names: &[&str]) -> Arc<DiskLane> {
         let id = LaneId::random().unwrap();
         let directory = self.directory.path().join(id.to_string());
@@ -59,7 +59,8 @@ impl Bench {
         Arc::new(locked.unwrap())
     }
 
-    /// A process that stores batches of these names and places, and recovers `found`.
+    /// Runs a writer that stores batches, each with the position of its first event and the names, and recovers
+    /// `found`.
     fn run(
         &self,
         lane: &LaneHandle,
@@ -147,7 +148,7 @@ fn store(names: &[&str], script: &[(At, Act)]) -> Bench {
 }
 
 #[test]
-fn every_kind_of_failure_ends_with_the_batch_stored_once() {
+fn after_every_kind_of_error_the_batch_is_stored_once() {
     for error in [
         SinkError::Retry(fault()),
         SinkError::Reconnect(fault()),
@@ -167,7 +168,7 @@ fn every_kind_of_failure_ends_with_the_batch_stored_once() {
 }
 
 #[test]
-fn an_unknown_outcome_is_settled_by_the_checkpoint() {
+fn an_unknown_outcome_is_resolved_by_the_checkpoint() {
     for act in [
         Act::LoseAnswer,
         Act::Fail(SinkError::OutcomeUnknown(fault())),
@@ -179,7 +180,7 @@ fn an_unknown_outcome_is_settled_by_the_checkpoint() {
 }
 
 #[test]
-fn refused_events_are_dead_lettered_once_over_many_attempts() {
+fn refused_events_are_dead_lettered_once_in_many_attempts() {
     let script = [
         (At::Commit, Act::Fail(SinkError::Retry(fault()))),
         (At::Insert, Act::Fail(SinkError::Reconnect(fault()))),
@@ -191,7 +192,7 @@ fn refused_events_are_dead_lettered_once_over_many_attempts() {
 }
 
 #[test]
-fn a_drain_that_leaves_a_batch_leaves_all_behind_it() {
+fn a_drain_that_leaves_a_batch_leaves_all_later_ones() {
     let mut bench = Bench::new();
     bench.is_draining = true;
     let lane = bench.lane(&["a", "b", "c"]);
@@ -205,7 +206,7 @@ fn a_drain_that_leaves_a_batch_leaves_all_behind_it() {
     assert!(bench.rows().is_empty(), "{:?}", bench.rows());
     assert_eq!(lane.stored(), Position::START);
 
-    // What was left is stored by the next process, once.
+    // The next process stores what was left, once.
     let id = lane.id;
     drop(lane);
     let (next, found) = (bench.lane(&["d"]), bench.lock(id, Origin::Found));
@@ -237,16 +238,16 @@ fn a_commit_whose_answer_is_lost_in_a_drain_is_not_repeated_by_the_next_process(
 }
 
 impl Bench {
-    /// A process that finds a lane: it has work until the lane is recovered.
+    /// Runs a process that recovers the lane of an earlier one.
     fn recover(&self, own: &Arc<DiskLane>, found: &Arc<DiskLane>) {
-        // A batch of its own keeps the writer from ending before it has looked at the lane; what is
-        // left of the lane is left when the inbox closes, so that it must fit one turn.
+        // A batch of a lane of its own keeps the writer from ending before it has read the found lane. When the queue
+        // is closed, the rest of that lane is not recovered: it must fit into one batch.
         self.run(&handle(own), &[(0, &[])], &[], Some(Arc::clone(found)));
     }
 }
 
 #[test]
-fn what_the_database_lacks_before_a_batch_is_read_back_first() {
+fn events_that_the_database_lacks_before_a_batch_are_read_back_first() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c", "d"]);
     bench.run(&handle(&lane), &[(2, &["c"]), (3, &["d"])], &[], None);
@@ -255,7 +256,7 @@ fn what_the_database_lacks_before_a_batch_is_read_back_first() {
 }
 
 #[test]
-fn what_the_database_has_of_a_batch_is_not_stored_again() {
+fn the_stored_part_of_a_batch_is_not_stored_again() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c"]);
     let checkpoint = Checkpoint {
@@ -273,7 +274,7 @@ fn what_the_database_has_of_a_batch_is_not_stored_again() {
 }
 
 #[test]
-fn a_database_that_went_back_is_filled_again() {
+fn events_that_the_database_has_lost_are_stored_again() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c"]);
     let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Restore)];
@@ -288,15 +289,15 @@ fn a_database_that_went_back_is_filled_again() {
 }
 
 #[test]
-fn a_lane_whose_epoch_moved_is_made_ours_again() {
+fn a_lane_whose_epoch_has_changed_is_taken_over_again() {
     let bench = Bench::new();
     let in_memory = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
     for lane in [handle(&bench.lane(&["a", "b", "c"])), in_memory] {
-        take_the_lane_away(&bench, &lane);
+        change_the_epoch(&bench, &lane);
     }
 }
 
-fn take_the_lane_away(bench: &Bench, lane: &LaneHandle) {
+fn change_the_epoch(bench: &Bench, lane: &LaneHandle) {
     bench.database.lock().unwrap().rows.clear();
     let script = [(At::Insert, Act::Nothing), (At::Insert, Act::Steal)];
     let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b"]), (2, &["c"])];
@@ -305,11 +306,11 @@ fn take_the_lane_away(bench: &Bench, lane: &LaneHandle) {
 }
 
 #[test]
-fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
+fn after_a_lost_connection_stored_events_are_not_read_from_the_journal() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "c", "d"]);
     let directory = lane.directory.clone();
-    // Opens, and cannot be read, as a bad sector.
+    // It can be opened, but not read, like a bad sector.
     let unreadable =
         crate::journal::segment::segment_name(crate::journal::record::SegmentNumber(1));
     std::fs::create_dir(directory.join(unreadable)).unwrap();
@@ -321,7 +322,7 @@ fn what_the_database_has_needs_no_look_into_a_journal_that_cannot_be_read() {
 }
 
 #[test]
-fn only_what_the_disk_has_lost_is_passed_over() {
+fn only_events_that_the_disk_has_lost_are_skipped() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "lost", "d", "e"]);
     let directory = lane.directory.clone();
