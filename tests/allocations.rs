@@ -27,6 +27,7 @@ use hakaru::http::response::Answers;
 use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
+use hakaru::journal::served_database::ServedDatabase;
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
@@ -143,8 +144,12 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let (notifier, _notified) = ShardNotifier::new().unwrap();
         let (opened, _lanes) = channel();
         let medium = if ack == Ack::Journaled {
-            let (disk, work) =
-                disk_thread::disk_thread(directory.path().to_owned(), notifier, opened);
+            let (disk, work) = disk_thread::disk_thread(
+                directory.path().to_owned(),
+                Arc::new(ServedDatabase::new("here".to_owned(), false)),
+                notifier,
+                opened,
+            );
             std::thread::spawn(|| work.run());
             let bound = JournalBound::new(1 << 30, Arc::default());
             Medium::Journal(disk, bound)

@@ -18,6 +18,7 @@ use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
 use hakaru::journal::record::{self, ParsedRecord, SegmentId, SegmentNumber};
+use hakaru::journal::served_database::ServedDatabase;
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
@@ -106,8 +107,12 @@ impl Shard {
         let medium = match &directory {
             None => Medium::Memory(MemoryLane::new().unwrap()),
             Some(directory) => {
-                let (disk, work) =
-                    disk_thread::disk_thread(directory.path().to_owned(), notifier, opened);
+                let (disk, work) = disk_thread::disk_thread(
+                    directory.path().to_owned(),
+                    Arc::new(ServedDatabase::new("here".to_owned(), false)),
+                    notifier,
+                    opened,
+                );
                 std::thread::spawn(|| work.run());
                 Medium::Journal(disk, JournalBound::new(1 << 30, Arc::default()))
             }

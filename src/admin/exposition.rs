@@ -269,6 +269,11 @@ fn database(out: &mut Exposition, overview: &Overview) {
             out.sample(errors, labels, count);
         }
     }
+    let (lanes, events) = overview.served.foreign();
+    let help = "Lanes of the journal that were written for another database and wait.";
+    out.single("hakaru_journal_foreign_lanes", "gauge", help, lanes);
+    let help = "Events of these lanes that are not noted as stored.";
+    out.single("hakaru_journal_foreign_events", "gauge", help, events);
     let connected = "hakaru_database_connected";
     let help = "1 while there is a connection that is not known to be lost.";
     out.each((connected, "gauge", help), writers, |writer| {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::event::UnixMillis;
 use crate::event::ack::Ack;
 use crate::journal::quota::JournalBound;
+use crate::journal::served_database::ServedDatabase;
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionLimit;
 use crate::sink::PROBE_EVERY;
@@ -116,6 +117,8 @@ pub struct Overview {
     pub slots: Arc<ConnectionLimit>,
     /// The journal's bytes and their bound; `None` without a journal.
     pub journal: Option<JournalBound>,
+    /// The database that is served.
+    pub served: Arc<ServedDatabase>,
     /// How far the server is.
     pub stage: Arc<Stage>,
     /// What does not change.

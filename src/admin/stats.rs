@@ -112,9 +112,13 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
         .max();
     let last_write = last_write.filter(|&at| at > 0);
     let trouble = overview.sink_trouble();
+    let (foreign_lanes, foreign_events) = overview.served.foreign();
     json!({
         "kind": overview.facts.database_kind,
         "address": overview.facts.database,
+        "id": overview.served.id().map(|id| id.to_string()),
+        "foreign_lanes": foreign_lanes,
+        "foreign_events": foreign_events,
         "healthy": trouble.is_none(),
         "reason": trouble,
         "writers": writers.iter().map(|writer| json!({

@@ -20,7 +20,7 @@ use crate::event::batch::BatchEvents;
 use crate::os::io_driver::IoChoice;
 use crate::os::limits;
 use crate::os::logging::LogFormat;
-use crate::server::config::{AdminListen, Config};
+use crate::server::config::{AdminListen, Adopt, Config};
 use crate::sink::dsn::DataSource;
 
 /// Collects events over HTTP and stores each one in MySQL or SQLite.
@@ -111,6 +111,18 @@ pub(super) struct Arguments {
         value_parser = duration(Duration::ZERO..=YEAR)
     )]
     journal_keep: Parsed<Duration>,
+
+    /// With any: also store journals that were written for another database [default: only those of the
+    /// database that is served]
+    #[arg(
+        long,
+        env = "HAKARU_ADOPT",
+        value_name = "WHICH",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = Optional(one_of(&Adopt::ALL))
+    )]
+    adopt: Parsed<Option<Adopt>>,
 
     /// Number of events at which a batch is handed to its writer
     #[arg(
@@ -262,6 +274,7 @@ impl Arguments {
             batch_events: self.batch_events?,
             journal_limit: self.journal_limit?,
             journal_keep: self.journal_keep?,
+            adopt: self.adopt?,
             linger: self.linger?,
             db_connections: self.db_connections?,
             max_connections: self.max_connections?,
@@ -286,6 +299,11 @@ pub(super) enum JournalQuestions {
     },
     /// Reads everything and says what is damaged (exit code 1)
     Verify,
+    /// Lets a lane that was written for another database into the one that is served
+    Adopt {
+        /// The lane, as `list` shows it
+        lane: String,
+    },
 }
 
 /// What to do other than serving.
@@ -335,6 +353,7 @@ impl From<JournalQuestions> for JournalQuestion {
             JournalQuestions::List => Self::List,
             JournalQuestions::Dump { lane } => Self::Dump { lane },
             JournalQuestions::Verify => Self::Verify,
+            JournalQuestions::Adopt { lane } => Self::Adopt { lane },
         }
     }
 }

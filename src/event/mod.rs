@@ -2,6 +2,7 @@
 
 pub mod ack;
 pub mod batch;
+pub mod database_id;
 pub mod position;
 
 use std::sync::atomic::{AtomicU32, Ordering};

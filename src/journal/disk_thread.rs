@@ -17,6 +17,7 @@ use super::blocks::Blocks;
 use super::lane_handle::{DiskLane, Origin};
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
+use super::served_database::ServedDatabase;
 use super::storage::{Disk, StorageFile};
 use crate::event::position::LaneId;
 use crate::os::notifier::ShardNotifier;
@@ -105,6 +106,7 @@ impl DiskThread {
 #[derive(Debug)]
 pub struct DiskWork {
     journal: PathBuf,
+    served: Arc<ServedDatabase>,
     orders: Receiver<DiskOrder>,
     reports: Sender<DiskReport>,
     notifier: ShardNotifier,
@@ -115,6 +117,7 @@ pub struct DiskWork {
 /// `opened`.
 pub fn disk_thread(
     journal: PathBuf,
+    served: Arc<ServedDatabase>,
     notifier: ShardNotifier,
     opened: Sender<Arc<DiskLane>>,
 ) -> (DiskThread, DiskWork) {
@@ -122,6 +125,7 @@ pub fn disk_thread(
     let (to_shard, reports) = channel();
     let work = DiskWork {
         journal,
+        served,
         orders: inbox,
         reports: to_shard,
         notifier,
@@ -204,6 +208,8 @@ impl DiskWork {
                 |locked| {
                     // Another process may lock the new directory first, and remove it because it is empty.
                     let Some(lane) = locked else { return Ok(None) };
+                    // Before anything is promised in it.
+                    self.served.label().write(&directory)?;
                     let first = SegmentNumber(0);
                     let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
                     Ok(Some((lane, file)))

@@ -92,6 +92,7 @@ pub struct DiskLane {
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
+    is_foreign: AtomicBool,
     /// Notifies the shard that writes it when more is stored or the lane is found damaged.
     notifier: Option<ShardNotifier>,
     /// The lock file. Closing it releases the lock.
@@ -122,6 +123,7 @@ impl DiskLane {
                 end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
                 is_removed: AtomicBool::new(false),
+                is_foreign: AtomicBool::new(false),
                 notifier,
                 _lock: lock,
             })),
@@ -202,6 +204,17 @@ impl DiskLane {
     /// Notes that its directory was removed or renamed. Only the janitor calls this.
     pub fn set_removed(&self) {
         self.is_removed.store(true, Ordering::Release);
+    }
+
+    /// Whether its events belong to another database than the one that is served.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign.load(Ordering::Acquire)
+    }
+
+    /// Notes that its events belong to another database. Only its writer calls this. The janitor then gives
+    /// up its lock.
+    pub fn set_foreign(&self) {
+        self.is_foreign.store(true, Ordering::Release);
     }
 
     fn notify(&self) {

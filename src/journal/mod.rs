@@ -18,10 +18,12 @@ pub mod disk_thread;
 pub mod janitor;
 pub mod lane_cursor;
 pub mod lane_handle;
+pub mod lane_label;
 pub mod quota;
 pub mod reader;
 pub mod record;
 pub mod segment;
+pub mod served_database;
 #[cfg(test)]
 mod simulation;
 pub mod storage;

@@ -31,6 +31,26 @@ impl fmt::Display for AdminListen {
     }
 }
 
+/// Which journals are stored beside those of the database that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopt {
+    /// Those that were written for any database.
+    Any,
+}
+
+impl Adopt {
+    /// Each choice there is.
+    pub const ALL: [Self; 1] = [Self::Any];
+}
+
+impl fmt::Display for Adopt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => out.write_str("any"),
+        }
+    }
+}
+
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -48,6 +68,8 @@ pub struct Config {
     pub journal_limit: u64,
     /// How long segments are kept after their events were stored.
     pub journal_keep: Duration,
+    /// `None`: a journal goes only into the database that it was written for.
+    pub adopt: Option<Adopt>,
     /// A batch is sealed when it holds this many events …
     pub batch_events: BatchEvents,
     /// … or when its oldest event is this old.

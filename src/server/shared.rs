@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use super::threads::Threads;
 use crate::event::{NameRule, SharedNameRule};
 use crate::journal::quota::JournalBound;
+use crate::journal::served_database::ServedDatabase;
 use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionLimit;
 
@@ -21,15 +22,18 @@ pub(super) struct Shared {
     pub(super) quota: JournalBound,
     /// Of these, the bytes in lanes that no shard writes.
     pub(super) elsewhere: Arc<AtomicU64>,
+    /// The database that events are promised to.
+    pub(super) served: Arc<ServedDatabase>,
     pub(super) threads: Threads,
 }
 
 impl Shared {
-    /// For so many connections, and so many bytes of a journal.
+    /// For so many connections, so many bytes of a journal, and a database.
     pub(super) fn new(
         metrics: Metrics,
         connections: usize,
         journal_limit: u64,
+        served: ServedDatabase,
         threads: Threads,
     ) -> Self {
         let elsewhere = Arc::default();
@@ -40,6 +44,7 @@ impl Shared {
             slots: Arc::new(ConnectionLimit::new(connections)),
             quota: JournalBound::new(journal_limit, Arc::clone(&elsewhere)),
             elsewhere,
+            served: Arc::new(served),
             threads,
         }
     }

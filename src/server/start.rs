@@ -18,12 +18,13 @@ use crate::handoff::{Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
+use crate::journal::served_database::ServedDatabase;
 use crate::metrics::{Metrics, Recorder, ShardCounters};
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
 use crate::os::listen::Backlog;
 use crate::os::notifier::ShardNotifier;
-use crate::server::config::Config;
+use crate::server::config::{Adopt, Config};
 use crate::server::upgrade::{Inherited, Program};
 use crate::shard::ingest::Medium;
 use crate::shard::{self, ShardParts};
@@ -65,7 +66,11 @@ impl Server {
         bounds::log(config, cores.len(), writers, connections);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
-        let shared = Shared::new(metrics, connections, config.journal_limit, threads);
+        let served = ServedDatabase::new(
+            config.datasource.to_string(),
+            config.adopt == Some(Adopt::Any),
+        );
+        let shared = Shared::new(metrics, connections, config.journal_limit, served, threads);
         let mut server = Self::new(config.ack, program, shared, notices);
         let address = sockets.address().unwrap_or(config.listen);
         server.sockets = sockets.handed_over;
@@ -94,6 +99,7 @@ impl Server {
             writers: to_writers,
             retained_max: limits::lanes_kept(open_files),
             inactive_bytes: Arc::clone(&server.shared.elsewhere),
+            served: Arc::clone(&server.shared.served),
             found_events: server.shared.metrics.found(),
         };
         server.start_janitor(janitor).map_err(ServerError::Start)?;
@@ -117,6 +123,7 @@ impl Server {
         let overview = Overview {
             metrics: Arc::clone(&shared.metrics),
             slots: Arc::clone(&shared.slots),
+            served: Arc::clone(&shared.served),
             journal: self.is_journaled().then(|| shared.quota.clone()),
             stage: Arc::clone(&self.stage),
             facts,
@@ -214,7 +221,12 @@ impl Server {
             return Ok(Medium::Memory(MemoryLane::new()?));
         }
         let (journal, opened) = (start.journal.clone(), start.opened.clone());
-        let (disk, work) = disk_thread::disk_thread(journal, notifier.clone(), opened);
+        let (disk, work) = disk_thread::disk_thread(
+            journal,
+            Arc::clone(&self.shared.served),
+            notifier.clone(),
+            opened,
+        );
         let run = move || {
             work.run();
             Ok(())

@@ -64,6 +64,7 @@ pub(super) fn start(
             recoveries,
             may_leave: config.ack != Ack::Stored,
             draining: Arc::clone(&shared.draining),
+            served: Arc::clone(&shared.served),
             restores: Arc::clone(&restores),
         };
         let ready = ready.clone();

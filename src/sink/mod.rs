@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::event::NameRule;
 use crate::event::batch::Batch;
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 
 /// A destination of batches. One writer thread owns each; every call may block.
@@ -20,9 +21,25 @@ pub trait Sink: Send {
     /// Connects and creates missing tables, unless there is a connection. Returns what the `name` column takes.
     fn open(&mut self) -> Result<NameRule, SinkError>;
 
+    /// The id of the database that the present connection is to; `None` where it has none. Cheap once it
+    /// was found.
+    fn database(&mut self) -> Result<Option<DatabaseId>, SinkError>;
+
+    /// Gives the database an id, unless it has one; the id that it has then.
+    fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError>;
+
+    /// Gives the database the id that it had, where its row was removed or altered.
+    fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError>;
+
+    /// Whether the database has the checkpoint of any lane.
+    fn has_checkpoints(&mut self) -> Result<bool, SinkError>;
+
+    /// Whether the database has the checkpoint of this lane.
+    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError>;
+
     /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
-    /// A lane without a checkpoint starts at position 0.
-    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError>;
+    /// A lane without a checkpoint starts at the position `from`.
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError>;
 
     /// Begins a transaction, moves the lane's checkpoint by `step`, and inserts the events of `batch` from the
     /// index `from` on, without those in `refused`. An event that the database refuses is left out and added to
@@ -83,6 +100,14 @@ pub enum Inserted {
     /// The checkpoint was not the one that the step expects, and nothing was changed. Holds the checkpoint that
     /// was found; `None`: the lane has none.
     CheckpointMismatch(Option<Checkpoint>),
+}
+
+/// The row of the table of checkpoints that holds the id of the database, in place of a lane's name.
+pub(crate) const DATABASE_ROW: &str = "database";
+
+fn id_not_kept() -> SinkError {
+    let text = "the id of the database is not in hakaru_checkpoint right after it was written";
+    SinkError::Stop(Fault::new(text))
 }
 
 /// Creates the table of checkpoints. Also shown to operators, for a user with the right to run it.

@@ -18,6 +18,8 @@ pub(super) struct LaneState {
     pub(super) lane: LaneHandle,
     /// Its checkpoint in the database. `None`: it must be read.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// Position of the checkpoint that was read or moved last. `None` before the first one was read.
+    known: Option<Position>,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
     /// Events in the dead-letter file that are not counted yet. They are kept so that none is written twice.
@@ -32,6 +34,7 @@ impl Lanes {
         self.0.entry(lane.id()).or_insert_with(|| LaneState {
             lane: lane.clone(),
             checkpoint: None,
+            known: None,
             counted: None,
             dead_letters: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -72,10 +75,13 @@ impl Lanes {
 }
 
 impl LaneState {
-    /// Sets the checkpoint that was read. Returns how far the lane was ever stored.
+    /// Sets the checkpoint that was read or moved. Returns the position of the one before: it is greater only
+    /// after the database went back.
     pub(super) fn set_checkpoint(&mut self, checkpoint: Checkpoint) -> Position {
         self.checkpoint = Some(checkpoint);
-        *self.counted.get_or_insert(checkpoint.position)
+        self.counted.get_or_insert(checkpoint.position);
+        let known = self.known.replace(checkpoint.position);
+        known.unwrap_or(checkpoint.position)
     }
 
     /// Counts the events of a run. Returns how many of them were not counted before, and how many of these are dead

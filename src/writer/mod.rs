@@ -1,5 +1,6 @@
 //! A writer: a blocking thread with one sink. It stores each batch once, and tries until it succeeds.
 
+mod identity;
 mod lanes;
 mod outage;
 mod recovery;
@@ -20,6 +21,7 @@ use crate::event::position::Position;
 use crate::event::{SharedNameRule, UnixMillis};
 use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::journal::served_database::ServedDatabase;
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, PROBE_EVERY, Sink, SinkError};
@@ -51,7 +53,9 @@ pub struct Writer {
     pub may_leave: bool,
     /// Whether the process drains.
     pub draining: Arc<AtomicBool>,
-    /// How often a checkpoint was lower than before on an open connection. Shared by all writers.
+    /// The database that events are promised to.
+    pub served: Arc<ServedDatabase>,
+    /// How often any writer has seen that the database went back. Shared by all of them.
     pub restores: Arc<AtomicU64>,
 }
 
@@ -303,20 +307,7 @@ impl Storing {
         }
     }
 
-    fn open(&mut self) -> Result<(), SinkError> {
-        let rule = self.writer.sink.open()?;
-        self.writer.counters.set(|counters| &counters.connected, 1);
-        if self.writer.name_rule.get() != rule {
-            log::info!(
-                event = "name_rule_changed", characters = rule.chars_max;
-                "the name column takes {} characters, {:?}", rule.chars_max, rule.repertoire
-            );
-            self.writer.name_rule.set(rule);
-        }
-        Ok(())
-    }
-
-    /// Updates the gauge of the oldest event while the queue is empty.
+    /// Says how old the oldest event is, when there is no fresh work.
     fn publish_oldest(&self, recovery: &Recovery) {
         let counters = &self.writer.counters;
         if !recovery.has_work() {

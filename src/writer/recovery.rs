@@ -157,8 +157,8 @@ impl Replay {
     /// Reads and stores one batch.
     fn advance(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
         if self.reader.is_none() && !self.start(storing) {
-            // `start` has waited already after an error.
-            return if storing.has_given_up {
+            // The writer has waited already.
+            return if storing.has_given_up || self.lane.is_foreign() {
                 Progress::Done
             } else {
                 Progress::More
@@ -226,7 +226,11 @@ impl Replay {
             .open()
             .and_then(|()| storing.checkpoint(&self.handle));
         match adopted {
-            Ok(checkpoint) => {
+            Ok(None) => {
+                self.lane.set_foreign();
+                false
+            }
+            Ok(Some(checkpoint)) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
                 self.reader = Some(LaneReader::new(Disk, &self.lane.directory, id, from));
                 true

@@ -37,7 +37,10 @@ impl Storing {
     /// were never in a journal.
     pub(super) fn attempt(&mut self, run: Run<'_>) -> Result<Attempt, SinkError> {
         self.open()?;
-        let checkpoint = self.checkpoint(run.lane)?;
+        let Some(checkpoint) = self.checkpoint(run.lane)? else {
+            let text = format!("lane {} belongs to another database", run.lane.id());
+            return Err(SinkError::Stop(Fault::new(text)));
+        };
         if checkpoint.position >= run.end() {
             return Ok(Attempt::Stored(None));
         }
@@ -61,6 +64,10 @@ impl Storing {
         self.write_dead_letters(run, refused)?;
         let insert = match inserted? {
             Inserted::Open(times) => times,
+            Inserted::CheckpointMismatch(None) => {
+                self.keep_id()?;
+                return Ok(self.relocate_checkpoint(run.lane, step, None));
+            }
             Inserted::CheckpointMismatch(found) => {
                 return Ok(self.relocate_checkpoint(run.lane, step, found));
             }
@@ -72,19 +79,37 @@ impl Storing {
             epoch: step.epoch,
             position: step.new,
         };
-        self.lanes.of(run.lane).checkpoint = Some(moved);
+        self.lanes.of(run.lane).set_checkpoint(moved);
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
     }
 
-    /// The checkpoint of a lane. It is read once per connection, which also makes this process the lane's owner.
-    pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Checkpoint, SinkError> {
+    /// The checkpoint of a lane. Reads it once per connection, which makes this process the owner of the lane.
+    /// `None`: the lane belongs to another database.
+    pub(super) fn checkpoint(
+        &mut self,
+        lane: &LaneHandle,
+    ) -> Result<Option<Checkpoint>, SinkError> {
         if let Some(checkpoint) = self.lanes.of(lane).checkpoint {
-            return Ok(checkpoint);
+            return Ok(Some(checkpoint));
         }
-        let checkpoint = self.writer.sink.adopt(lane.id())?;
-        let highest = self.lanes.of(lane).set_checkpoint(checkpoint);
-        self.log_lost_events(lane, highest, checkpoint.position);
-        Ok(checkpoint)
+        let checkpoint = match lane.on_disk() {
+            None => self.writer.sink.adopt(lane.id(), Position::START)?,
+            Some(disk) => {
+                let Some(claim) = self.claim(disk)? else {
+                    return Ok(None);
+                };
+                let checkpoint = self.writer.sink.adopt(disk.id, claim.from)?;
+                claim.label(disk)?;
+                checkpoint
+            }
+        };
+        let once = self.lanes.of(lane).set_checkpoint(checkpoint);
+        if self.log_lost_events(lane, once, checkpoint.position) {
+            // The database may have lost events of all lanes.
+            self.announce_restore();
+            self.lanes.of(lane).checkpoint = Some(checkpoint);
+        }
+        Ok(Some(checkpoint))
     }
 
     /// Logs how many events the database has lost, and lowers the lane's stored position, if the checkpoint has
@@ -120,7 +145,7 @@ impl Storing {
                 if self.log_lost_events(lane, step.old, found.position) {
                     self.announce_restore();
                 }
-                self.lanes.of(lane).checkpoint = Some(found);
+                self.lanes.of(lane).set_checkpoint(found);
                 if found.position == step.new {
                     // An earlier COMMIT, whose answer was lost, took effect.
                     Attempt::Stored(None)

@@ -395,26 +395,6 @@ fn a_restore_that_one_lane_meets_is_looked_for_in_all_others() {
 }
 
 #[test]
-fn a_sqlite_file_that_is_replaced_is_noticed() {
-    let hakaru = Settings::sqlite().flag("--linger=10ms").start();
-    let file = hakaru.path("eventlog.db");
-    let count = || -> i64 {
-        let rows = rusqlite::Connection::open(&file)
-            .and_then(|file| file.query_row("SELECT COUNT(*) FROM eventlog", [], |row| row.get(0)));
-        rows.unwrap_or(0)
-    };
-    send(hakaru.address, 0, 20);
-    wait_until("all is stored", || count() == 20);
-    for name in ["eventlog.db", "eventlog.db-wal", "eventlog.db-shm"] {
-        std::fs::remove_file(hakaru.path(name)).unwrap();
-    }
-    send(hakaru.address, 20, 21);
-    wait_until("all is stored again", || count() == 21);
-    assert_eq!(hakaru.lines("is another file now").len(), 1);
-    assert_eq!(hakaru.stop().stored, 21);
-}
-
-#[test]
 fn a_lane_without_its_first_block_is_said_to_be_damaged_and_the_rest_of_it_stored() {
     let mut database = MariaDb::start();
     database.stop();

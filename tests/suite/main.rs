@@ -21,6 +21,7 @@ mod check;
 mod clients;
 mod configuration;
 mod connections;
+mod database_identity;
 mod dead_letters;
 mod documents;
 mod drain;

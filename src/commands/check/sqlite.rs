@@ -117,7 +117,7 @@ fn store_and_roll_back(connection: &Connection) -> Result<(), SinkError> {
     let seconds = i64::try_from(UnixMillis::now().seconds()).unwrap_or(i64::MAX);
     let stored = connection
         .execute(INSERT, params![seconds, "a", 0])
-        .and_then(|_| connection.query_row(ADOPT, params![lane.to_string()], |_| Ok(())));
+        .and_then(|_| connection.query_row(ADOPT, params![lane.to_string(), 0], |_| Ok(())));
     connection.execute_batch("ROLLBACK").map_err(classify)?;
     stored.map_err(classify)
 }

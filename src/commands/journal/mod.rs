@@ -2,6 +2,8 @@
 //!
 //! Reads only. A lane that is written at the same time is read as far as it has come.
 
+mod adopt;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,11 @@ pub enum JournalQuestion {
     },
     /// Whether everything can be read.
     Verify,
+    /// Lets a lane into whichever database is served.
+    Adopt {
+        /// The lane, as `list` shows it.
+        lane: String,
+    },
 }
 
 /// How the answer is written.
@@ -106,6 +113,7 @@ impl Inspection {
             JournalQuestion::List => self.list(&mut out),
             JournalQuestion::Dump { lane } => self.dump(&mut out, lane),
             JournalQuestion::Verify => self.verify(&mut out),
+            JournalQuestion::Adopt { lane } => self.adopt(&mut out, lane),
         };
         out.flush().map_err(InspectError::Output).and(answered)
     }
@@ -130,7 +138,7 @@ impl Inspection {
         if self.output == Output::Text {
             writeln!(
                 out,
-                "{:32}  {:5}  {:>8}  {:>12}  {:>12}  {:>12}",
+                "{:32}  {:5}  {:>8}  {:>12}  {:>12}  {:>12}  DATABASE",
                 "LANE", "OWNED", "SEGMENTS", "BYTES", "FIRST", "END"
             )?;
         }
@@ -141,6 +149,7 @@ impl Inspection {
             };
             unreadable += usize::from(contents.error.is_some());
             let is_owned = self.is_owned(lane);
+            let database = self.database(lane);
             let (segments, bytes) = (contents.segments, contents.bytes);
             let (first, end) = (contents.first.0, contents.end.0);
             match self.output {
@@ -148,7 +157,8 @@ impl Inspection {
                     let owned = if is_owned { "yes" } else { "no" };
                     write!(
                         out,
-                        "{lane}  {owned:5}  {segments:8}  {bytes:12}  {first:12}  {end:12}"
+                        "{lane}  {owned:5}  {segments:8}  {bytes:12}  {first:12}  {end:12}  {}",
+                        Printable(&database)
                     )?;
                     match contents.error {
                         Some(error) => writeln!(out, "  {}", Printable(error))?,
@@ -158,7 +168,7 @@ impl Inspection {
                 Output::Json => {
                     let line = json!({
                         "lane": lane.to_string(), "owned": is_owned, "segments": segments,
-                        "bytes": bytes, "first": first, "end": end,
+                        "bytes": bytes, "first": first, "end": end, "database": database,
                     });
                     writeln!(out, "{}", with_error(line, contents.error.as_ref()))?;
                 }

@@ -1,5 +1,6 @@
 //! Takes over lanes without an owner, and removes segments and lanes that were stored `--journal-keep` ago.
 
+mod foreign_lanes;
 mod retained_lane;
 mod trim;
 
@@ -14,12 +15,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 
+use self::foreign_lanes::ForeignLanes;
 use self::retained_lane::RetainedLane;
 use self::trim::written_bytes;
 use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, segment_name, segments};
+use super::served_database::ServedDatabase;
 use super::storage::Disk;
 use crate::event::position::LaneId;
 
@@ -45,6 +48,8 @@ pub struct Janitor {
     pub writers: Vec<SyncSender<Arc<DiskLane>>>,
     /// Set to the bytes of unstored segments in lanes that no shard writes.
     pub inactive_bytes: Arc<AtomicU64>,
+    /// The database that is served: lanes of others are left alone.
+    pub served: Arc<ServedDatabase>,
     /// Set to the number of unstored events of earlier processes.
     pub found_events: Arc<AtomicU64>,
 }
@@ -63,6 +68,7 @@ impl Janitor {
     /// Runs until no shard can open a lane any more.
     pub fn run(self) {
         let mut lanes: Vec<RetainedLane> = Vec::new();
+        let mut foreign = ForeignLanes::default();
         let mut failed = BTreeSet::new();
         // The first round starts at once: the events of an earlier process are late already.
         let mut round = Instant::now();
@@ -72,8 +78,9 @@ impl Janitor {
                 Ok(lane) => lanes.push(RetainedLane::new(lane)),
                 Err(RecvTimeoutError::Timeout) => {
                     round = Instant::now() + ROUND;
-                    self.adopt(&mut lanes, &mut failed);
-                    self.clean_up(&mut lanes);
+                    self.adopt(&mut lanes, &mut foreign, &mut failed);
+                    foreign.publish(&self.served);
+                    self.clean_up(&mut lanes, &mut foreign);
                 }
                 // The notes are for the next process, the numbers for the last lines of the log.
                 Err(RecvTimeoutError::Disconnected) => return self.publish(&mut lanes),
@@ -94,7 +101,12 @@ impl Janitor {
 
     /// Locks lanes without an owner and sends them to the writers in turn. `failed`: lanes whose failure is
     /// logged.
-    fn adopt(&self, known: &mut Vec<RetainedLane>, failed: &mut BTreeSet<LaneId>) {
+    fn adopt(
+        &self,
+        known: &mut Vec<RetainedLane>,
+        foreign: &mut ForeignLanes,
+        failed: &mut BTreeSet<LaneId>,
+    ) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
             Err(fault) => {
@@ -107,8 +119,9 @@ impl Janitor {
             }
         };
         failed.retain(|id| found.contains(id));
+        foreign.retain(|id| found.contains(&id));
         for id in found {
-            if known.iter().any(|retained| retained.lane.id == id) {
+            if known.iter().any(|retained| retained.lane.id == id) || self.is_foreign(id, foreign) {
                 continue;
             }
             match self.lock(id) {
@@ -146,6 +159,13 @@ impl Janitor {
         }
     }
 
+    fn is_foreign(&self, id: LaneId, foreign: &mut ForeignLanes) -> bool {
+        let directory = self.journal.join(id.to_string());
+        foreign.is_foreign(id, &directory, &self.served, || {
+            self.lock(id).ok().flatten()
+        })
+    }
+
     /// Locks a lane. `None` if it has an owner. A lane to which nothing was written is removed at once, and is
     /// `None` too: many restarts leave many empty lanes, also while the database is unreachable.
     fn lock(&self, id: LaneId) -> io::Result<Option<DiskLane>> {
@@ -162,7 +182,15 @@ impl Janitor {
         Ok(None)
     }
 
-    fn clean_up(&self, lanes: &mut Vec<RetainedLane>) {
+    fn clean_up(&self, lanes: &mut Vec<RetainedLane>, foreign: &mut ForeignLanes) {
+        // Their locks are given up: the process that serves their database may take them.
+        lanes.retain(|retained| {
+            let is_foreign = retained.lane.is_foreign();
+            if is_foreign {
+                foreign.add_unlabelled(retained.lane.id);
+            }
+            !is_foreign
+        });
         let keep = self.keep();
         for retained in &mut *lanes {
             // The clock first: after a restore the writer lowers the stored position before it confirms again. In

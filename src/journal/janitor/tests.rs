@@ -27,6 +27,7 @@ impl Bench {
             opened,
             writers: Vec::new(),
             inactive_bytes: Arc::default(),
+            served: Arc::new(ServedDatabase::new("here".to_owned(), false)),
             found_events: Arc::default(),
         };
         Self { directory, janitor }
@@ -80,26 +81,38 @@ fn stored_segments_age_only_while_the_database_confirms_them() {
     let lane = bench.lock(id);
     lane.set_stored(Position(600));
     let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     lane.confirm(at(0));
     // Rounds do not count: the database is unreachable.
     for _ in 0..100 {
-        bench.janitor.clean_up(&mut lanes);
+        bench
+            .janitor
+            .clean_up(&mut lanes, &mut ForeignLanes::default());
     }
     lane.confirm(at(9));
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     assert_eq!(bench.segments(id), all);
     // The database is reachable again, after a restore.
     lane.set_stored(Position(0));
     lane.confirm(at(1000));
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     assert_eq!(bench.segments(id), all);
     // All is stored again, and the ten seconds start again.
     lane.set_stored(Position(600));
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     assert_eq!(bench.segments(id), all);
     lane.confirm(at(1011));
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     // The last one, and the one that was created before it was needed.
     assert_eq!(bench.segments(id), 2);
 }
@@ -114,11 +127,15 @@ fn a_stored_lane_is_kept_as_long_and_then_removed() {
     let mut lanes = vec![RetainedLane::new(Arc::clone(&lane))];
     lane.confirm(at(0));
     for _ in 0..100 {
-        bench.janitor.clean_up(&mut lanes);
+        bench
+            .janitor
+            .clean_up(&mut lanes, &mut ForeignLanes::default());
     }
     assert!(bench.path(id).exists());
     lane.confirm(at(11));
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     assert!(lanes.is_empty() && !bench.path(id).exists());
 }
 
@@ -145,7 +162,9 @@ fn a_lane_without_a_shard_takes_no_more_space_than_its_events() {
         RetainedLane::new(lane),
         RetainedLane::found(found.unwrap().unwrap()),
     ];
-    bench.janitor.clean_up(&mut lanes);
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
     assert_eq!(
         bench.janitor.inactive_bytes.load(Ordering::Relaxed),
         2 * 4096

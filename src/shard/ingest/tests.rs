@@ -7,12 +7,17 @@ use crate::handoff::{self, Work};
 use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, disk_thread};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::journal::served_database::ServedDatabase;
 use crate::journal::storage::StorageFile;
 use crate::os::notifier::ShardNotifier;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Context;
+
+fn served() -> Arc<ServedDatabase> {
+    Arc::new(ServedDatabase::new("here".to_owned(), false))
+}
 
 /// A shard without connections, and all it talks to.
 struct Bench {
@@ -30,7 +35,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let (notifier, heard) = ShardNotifier::new().unwrap();
         let (to_janitor, opened) = channel();
-        let (disk, work) = disk_thread(directory.path().to_owned(), notifier, to_janitor);
+        let (disk, work) = disk_thread(directory.path().to_owned(), served(), notifier, to_janitor);
         std::thread::spawn(move || DiskWork::run(work));
         let (to_writer, inbox) = handoff::inbox(1);
         let handoff = Handoff::new(to_writer, BatchEvents::new(2).unwrap());

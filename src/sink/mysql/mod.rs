@@ -2,6 +2,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod connect;
+mod database_row;
 mod statement_size;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use self::statement_size::{StatementSize, StatementSizes};
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
 use crate::event::NameRule;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::sink::dsn::MySqlTarget;
 
@@ -53,6 +55,8 @@ struct Session {
     sizes: StatementSizes,
     statements: Vec<Option<Statement>>,
     packet_bytes_max: usize,
+    /// `None` until it is known.
+    database: Option<DatabaseId>,
 }
 
 impl MySqlSink {
@@ -88,16 +92,47 @@ impl Sink for MySqlSink {
             sizes,
             statements,
             packet_bytes_max,
+            database: None,
         };
         self.session = Some(session);
         Ok(name_rule)
     }
 
-    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
+    fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        let session = self.session()?;
+        if session.database.is_none() {
+            session.database = database_row::read(&mut session.connection)?;
+        }
+        Ok(session.database)
+    }
+
+    fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
+        database_row::insert(&mut self.session()?.connection, id)?;
+        self.database()?.ok_or_else(super::id_not_kept)
+    }
+
+    fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError> {
+        let session = self.session()?;
+        session.database = None;
+        database_row::replace(&mut session.connection, id)
+    }
+
+    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
+        database_row::has_others(&mut self.session()?.connection)
+    }
+
+    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
+        let query = format!("SELECT 1 FROM hakaru_checkpoint WHERE lane = '{lane}'");
+        let connection = &mut self.session()?.connection;
+        let row: Option<u8> = connection.query_first(query).map_err(sink_error)?;
+        Ok(row.is_some())
+    }
+
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
         let connection = &mut self.session()?.connection;
         // Two transactions. If they are repeated after a lost answer, the epoch increases twice, which is harmless.
         connection
-            .query_drop(adopt_statement(lane))
+            .query_drop(adopt_statement(lane, from))
             .map_err(sink_error)?;
         read_checkpoint(connection, lane)?.ok_or_else(|| {
             let text = format!("the checkpoint of lane {lane} was created and is missing");
@@ -165,10 +200,11 @@ const PROBES: [&str; 2] = [
 ];
 
 /// Creates a lane's checkpoint, or increments its epoch.
-pub(crate) fn adopt_statement(lane: LaneId) -> String {
+pub(crate) fn adopt_statement(lane: LaneId, from: Position) -> String {
     format!(
-        "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, 0) \
-         ON DUPLICATE KEY UPDATE epoch = epoch + 1"
+        "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, {}) \
+         ON DUPLICATE KEY UPDATE epoch = epoch + 1",
+        from.0
     )
 }
 

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
+use super::{
+    Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step,
+};
 use crate::event::NameRule;
 use crate::event::batch::Batch;
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 
 /// How long to wait for a lock of another process before a batch is tried again.
@@ -32,8 +35,13 @@ const SET_UP: &str = "
 
 /// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) const ADOPT: &str = "
-    INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, 0)
+    INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, ?2)
     ON CONFLICT (lane) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, position";
+
+/// Gives the database an id, unless it has one.
+const NAME: &str = "
+    INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, ?2, ?3)
+    ON CONFLICT (lane) DO NOTHING";
 
 const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = ?1";
 
@@ -127,11 +135,59 @@ impl Sink for SqliteSink {
         Ok(NameRule::SQLITE)
     }
 
-    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
-        let lane = lane.to_string();
-        let adopted = self
+    fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        let row = self
             .connection()?
-            .query_row(ADOPT, params![lane], read_checkpoint);
+            .query_row(CHECKPOINT, params![DATABASE_ROW], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()
+            .map_err(classify)?;
+        Ok(row
+            .map(|(high, low)| DatabaseId::from_halves(high.cast_unsigned(), low.cast_unsigned())))
+    }
+
+    fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
+        let (high, low) = id.halves();
+        self.connection()?
+            .execute(
+                NAME,
+                params![DATABASE_ROW, high.cast_signed(), low.cast_signed()],
+            )
+            .map_err(classify)?;
+        self.database()?.ok_or_else(super::id_not_kept)
+    }
+
+    fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError> {
+        let (high, low) = id.halves();
+        let row = params![DATABASE_ROW, high.cast_signed(), low.cast_signed()];
+        let statement =
+            "REPLACE INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, ?2, ?3)";
+        let replaced = self.connection()?.execute(statement, row);
+        replaced.map(drop).map_err(classify)
+    }
+
+    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
+        let query = "SELECT 1 FROM hakaru_checkpoint WHERE lane <> ?1 LIMIT 1";
+        let row = self
+            .connection()?
+            .query_row(query, params![DATABASE_ROW], |_| Ok(()));
+        Ok(row.optional().map_err(classify)?.is_some())
+    }
+
+    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
+        let lane = lane.to_string();
+        let row = self
+            .connection()?
+            .query_row(CHECKPOINT, params![lane], read_checkpoint);
+        Ok(row.optional().map_err(classify)?.is_some())
+    }
+
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
+        let lane = lane.to_string();
+        let adopted =
+            self.connection()?
+                .query_row(ADOPT, params![lane, signed(from.0)], read_checkpoint);
         adopted.map_err(classify)
     }
 

@@ -22,7 +22,7 @@ fn batch(names: &[&str]) -> Batch {
 /// Inserts a batch of a new lane.
 fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
     let step = Step {
         lane,
         epoch,
@@ -42,7 +42,7 @@ fn the_stored_part_of_a_batch_is_left_out() {
     let mut sink = SqliteSink::new(path.clone());
     sink.open().unwrap();
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane).unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
     let (old, new) = (position, position.plus(1));
     let step = Step {
         lane,
@@ -70,7 +70,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
     let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
     sink.open().unwrap();
     let lane = LaneId::random().unwrap();
-    let first = sink.adopt(lane).unwrap();
+    let first = sink.adopt(lane, Position::START).unwrap();
     assert_eq!(
         first,
         Checkpoint {
@@ -105,7 +105,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
             position: Position(1)
         }
     );
-    let second = sink.adopt(lane).unwrap();
+    let second = sink.adopt(lane, Position::START).unwrap();
     assert_eq!(
         second,
         Checkpoint {

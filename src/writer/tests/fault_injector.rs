@@ -1,6 +1,7 @@
 //! A sink in memory that fails by script.
 
 use super::*;
+use crate::event::database_id::DatabaseId;
 use crate::sink::{InsertTimes, Inserted, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 
@@ -29,6 +30,7 @@ pub(super) enum Act {
 /// The content of the database, and how often a transaction was abandoned.
 #[derive(Debug, Default)]
 pub(super) struct Database {
+    pub(super) id: Option<DatabaseId>,
     pub(super) rows: Vec<String>,
     pub(super) checkpoints: HashMap<LaneId, Checkpoint>,
     pub(super) abandoned: usize,
@@ -71,7 +73,12 @@ impl FaultInjector {
                 Err(SinkError::OutcomeUnknown(fault()))
             }
             Act::Restore => {
-                *self.database.lock().unwrap() = Database::default();
+                let mut database = self.database.lock().unwrap();
+                // To an earlier state of its own: it keeps its name.
+                *database = Database {
+                    id: database.id,
+                    ..Database::default()
+                };
                 Err(SinkError::Reconnect(fault()))
             }
             Act::Steal => {
@@ -101,11 +108,33 @@ impl Sink for FaultInjector {
         Ok(NameRule::SQLITE)
     }
 
-    fn adopt(&mut self, lane: LaneId) -> Result<Checkpoint, SinkError> {
+    fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        Ok(self.database.lock().unwrap().id)
+    }
+
+    fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
+        Ok(*self.database.lock().unwrap().id.get_or_insert(id))
+    }
+
+    fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError> {
+        self.database.lock().unwrap().id = Some(id);
+        Ok(())
+    }
+
+    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
+        Ok(!self.database.lock().unwrap().checkpoints.is_empty())
+    }
+
+    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
+        let database = self.database.lock().unwrap();
+        Ok(database.checkpoints.contains_key(&lane))
+    }
+
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
         let checkpoints = &mut self.database.lock().unwrap().checkpoints;
         let new = Checkpoint {
             epoch: Epoch(0),
-            position: Position::START,
+            position: from,
         };
         let checkpoint = checkpoints.entry(lane).or_insert(new);
         checkpoint.epoch.0 += 1;

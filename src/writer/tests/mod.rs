@@ -25,6 +25,7 @@ struct Bench {
     database: Arc<Mutex<Database>>,
     /// The counters of each process that has run.
     counters: RefCell<Vec<Arc<WriterCounters>>>,
+    served: Arc<ServedDatabase>,
     is_draining: bool,
 }
 
@@ -34,6 +35,7 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             database: Arc::default(),
             counters: RefCell::default(),
+            served: Arc::new(ServedDatabase::new("here".to_owned(), false)),
             is_draining: false,
         }
     }
@@ -43,6 +45,7 @@ impl Bench {
         let id = LaneId::random().unwrap();
         let directory = self.directory.path().join(id.to_string());
         std::fs::create_dir(&directory).unwrap();
+        self.served.label().write(&directory).unwrap();
         let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
         let mut record = Vec::new();
         for name in names {
@@ -85,6 +88,7 @@ impl Bench {
             recoveries,
             may_leave: true,
             draining: Arc::new(AtomicBool::new(self.is_draining)),
+            served: Arc::clone(&self.served),
             restores: Arc::default(),
         };
         let (to_writer, inbox) = handoff::inbox(1);

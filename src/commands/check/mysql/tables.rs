@@ -227,7 +227,7 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
         new: Position(1),
     };
     let statements = [
-        adopt_statement(lane),
+        adopt_statement(lane, Position::START),
         step_statement(step),
         checkpoint_query(lane),
     ];

@@ -1,0 +1,102 @@
+//! Lanes of earlier processes that belong to another database than the one that is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::event::position::LaneId;
+use crate::journal::lane_handle::DiskLane;
+use crate::journal::lane_label::LaneLabel;
+use crate::journal::served_database::{Belongs, ServedDatabase};
+use crate::journal::stored_note;
+
+/// What the janitor remembers of them. It holds no lock of such a lane: the process that serves its database
+/// may take it.
+#[derive(Debug, Default)]
+pub(super) struct ForeignLanes {
+    /// Those without an owner, and their events that are not noted as stored.
+    waiting: BTreeMap<LaneId, u64>,
+    /// Those without a label that the served database does not know.
+    unlabelled: BTreeSet<LaneId>,
+}
+
+impl ForeignLanes {
+    /// Notes that the served database does not know a lane without a label.
+    pub(super) fn add_unlabelled(&mut self, lane: LaneId) {
+        self.unlabelled.insert(lane);
+    }
+
+    /// Forgets lanes that are gone.
+    pub(super) fn retain(&mut self, exists: impl Fn(LaneId) -> bool) {
+        self.waiting.retain(|&id, _| exists(id));
+        self.unlabelled.retain(|&id| exists(id));
+    }
+
+    /// Whether a lane is left alone; `lock` locks it if it has no owner. A label that cannot be read does not
+    /// say so: then the lane's writer says what is wrong.
+    pub(super) fn is_foreign(
+        &mut self,
+        id: LaneId,
+        directory: &Path,
+        served: &ServedDatabase,
+        lock: impl FnOnce() -> Option<DiskLane>,
+    ) -> bool {
+        let Ok(label) = LaneLabel::read(directory) else {
+            return false;
+        };
+        let belongs = match served.belongs(&label) {
+            Belongs::Unlabelled if self.unlabelled.contains(&id) => Belongs::Elsewhere,
+            belongs => belongs,
+        };
+        if belongs != Belongs::Elsewhere {
+            self.waiting.remove(&id);
+            return false;
+        }
+        match lock() {
+            None => {
+                self.waiting.remove(&id);
+            }
+            Some(lane) if !self.waiting.contains_key(&id) => {
+                let events = unstored_events(&lane);
+                self.waiting.insert(id, events);
+                log_foreign(id, &label, events);
+            }
+            Some(_) => {}
+        }
+        true
+    }
+
+    /// Shows how many there are.
+    pub(super) fn publish(&self, served: &ServedDatabase) {
+        let events = self.waiting.values().sum();
+        served.set_foreign(self.waiting.len() as u64, events);
+    }
+}
+
+/// Events of the lane that are not noted as stored, as far as its end can be read.
+fn unstored_events(lane: &DiskLane) -> u64 {
+    let noted = stored_note::read(&lane.directory);
+    match stored_note::end(&lane.directory, lane.id) {
+        Ok(end) => end.since(noted),
+        Err(fault) => {
+            log::debug!("lane {}: its end is not known: {fault}", lane.id);
+            0
+        }
+    }
+}
+
+fn log_foreign(id: LaneId, label: &LaneLabel, events: u64) {
+    let database = match label {
+        LaneLabel::Database(database, address) => format!("the database {database} at {address}"),
+        LaneLabel::Address(address) => format!("the database at {address}"),
+        LaneLabel::Missing | LaneLabel::Any => "a database that is not known".to_owned(),
+    };
+    if events == 0 {
+        // What is stored there already waits for nothing.
+        return log::debug!("lane {id} is stored in {database}");
+    }
+    log::error!(
+        event = "lane_of_other_database", lane:% = id, events;
+        "lane {id} holds {events} events for {database}; they are not stored into the one that is served, and \
+         wait; `hakaru journal adopt {id}` lets them in"
+    );
+}

@@ -1,0 +1,204 @@
+//! Events go into the database that they were promised to, and into no other by themselves.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+
+fn send(address: SocketAddr, from: u32, to: u32) {
+    let mut client = Client::connect(address);
+    for value in from..to {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+}
+
+fn values(database: &MariaDb) -> Vec<u32> {
+    database.query("SELECT value FROM eventlog ORDER BY value")
+}
+
+fn start(database: &MariaDb, directory: &Path) -> Hakaru {
+    Settings::mysql(database)
+        .directory(directory)
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start()
+}
+
+/// Runs `hakaru journal …`, which must succeed, and gives what it prints.
+fn journal(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hakaru"))
+        .current_dir(directory)
+        .arg("journal")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How far the only lane of the journal is noted as stored.
+fn noted(directory: &Path) -> u64 {
+    let journal = std::fs::read_dir(directory.join("hakaru-data/journal")).unwrap();
+    let notes =
+        journal.filter_map(|lane| std::fs::read_to_string(lane.ok()?.path().join("stored")).ok());
+    notes
+        .filter_map(|note| note.trim().parse::<u64>().ok())
+        .sum()
+}
+
+/// Two servers on one data directory, and one of them ends by a crash with events that are not stored.
+/// Gives the two databases and the one that runs on.
+fn crashed(directory: &Path) -> (MariaDb, MariaDb, Hakaru) {
+    let (mut production, staging) = (MariaDb::start(), MariaDb::start());
+    let ends = start(&production, directory);
+    send(ends.address, 0, 1);
+    wait_until("it is noted how far the lane is stored", || {
+        noted(directory) == 1
+    });
+    production.stop();
+    send(ends.address, 1, 100);
+    let other = start(&staging, directory);
+    send(other.address, 1000, 1001);
+    wait_until("the other stores its own", || staging.count() == 1);
+    ends.crash();
+    (production, staging, other)
+}
+
+#[test]
+fn a_lane_waits_for_its_own_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut production, staging, other) = crashed(directory.path());
+    let line = other.wait_for_event("lane_of_other_database");
+    assert_eq!(line["events"], 99);
+    let listed = journal(directory.path(), &["list"]);
+    let address = format!("127.0.0.1:{}", production.port());
+    assert!(listed.contains(&address), "{listed}");
+    let stats = Client::connect(other.admin()).get("/metrics").body;
+    assert!(
+        stats.contains("\nhakaru_journal_foreign_events 99\n"),
+        "{stats}"
+    );
+    // Its own server takes it as soon as it is back, beside the other.
+    production.resume();
+    let again = start(&production, directory.path());
+    wait_until("all are stored", || production.count() == 100);
+    assert_eq!(values(&production), (0..100).collect::<Vec<_>>());
+    assert_eq!(values(&staging), [1000]);
+    assert_eq!(again.stop().pending, 0);
+    assert_eq!(other.stop().stored, 1);
+}
+
+#[test]
+fn a_person_lets_a_lane_into_another_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let (production, staging, other) = crashed(directory.path());
+    let line = other.wait_for_event("lane_of_other_database");
+    let lane = line["lane"].as_str().unwrap();
+    let text = journal(directory.path(), &["adopt", lane]);
+    assert!(text.contains(lane), "{text}");
+    // What its own database has is not stored here once more.
+    wait_until("its events are stored", || staging.count() == 100);
+    let expected: Vec<u32> = (1..100).chain([1000]).collect();
+    assert_eq!(values(&staging), expected);
+    drop(production);
+    assert_eq!(other.stop().pending, 0);
+}
+
+#[test]
+fn adopt_any_takes_what_was_written_for_another_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let (production, staging, other) = crashed(directory.path());
+    other.wait_for_event("lane_of_other_database");
+    other.stop();
+    drop(production);
+    let any = Settings::mysql(&staging)
+        .directory(directory.path())
+        .flag("--adopt=any")
+        .start();
+    wait_until("its events are stored", || staging.count() == 100);
+    assert_eq!(any.stop().pending, 0);
+}
+
+#[test]
+fn what_is_in_one_database_is_not_stored_into_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = Settings::sqlite()
+        .directory(directory.path())
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
+    send(sqlite.address, 0, 10);
+    assert_eq!(sqlite.stop().stored, 10);
+    assert_eq!(noted(directory.path()), 10);
+    let database = MariaDb::start();
+    let hakaru = start(&database, directory.path());
+    send(hakaru.address, 10, 11);
+    hakaru.wait_for_line("is stored in the database");
+    wait_until("its own is stored", || database.count() == 1);
+    assert_eq!(hakaru.stop().stored, 1);
+    assert_eq!(values(&database), [10]);
+}
+
+#[test]
+fn another_database_under_a_running_server_stops_storing() {
+    let hakaru = Settings::sqlite().flag("--linger=10ms").start();
+    let path = |name: &str| hakaru.path(name);
+    let count = || -> i64 {
+        let rows = rusqlite::Connection::open(path("eventlog.db"))
+            .and_then(|file| file.query_row("SELECT COUNT(*) FROM eventlog", [], |row| row.get(0)));
+        rows.unwrap_or(0)
+    };
+    let files = ["eventlog.db", "eventlog.db-wal", "eventlog.db-shm"];
+    send(hakaru.address, 0, 20);
+    wait_until("all is stored", || count() == 20);
+    for name in files {
+        std::fs::rename(path(name), path(&format!("{name}.kept"))).unwrap();
+    }
+    send(hakaru.address, 20, 21);
+    let line = hakaru.wait_for_event("storing_stopped");
+    let text = line["message"].as_str().unwrap();
+    assert!(text.contains("another database answers"), "{text}");
+    assert_eq!(count(), 0);
+    // The one that was promised is back.
+    for name in files {
+        std::fs::remove_file(path(name)).unwrap_or_default();
+        std::fs::rename(path(&format!("{name}.kept")), path(name)).unwrap();
+    }
+    wait_until("all is stored", || count() == 21);
+    assert_eq!(hakaru.stop().stored, 21);
+}
+
+/// Lanes of earlier processes are filled again too, whichever connection meets the loss first.
+#[test]
+fn what_a_database_lost_is_filled_again_for_all_lanes() {
+    for loss in [
+        "DELETE FROM hakaru_checkpoint",
+        "UPDATE hakaru_checkpoint SET position = 0, epoch = 0 WHERE lane <> 'database'",
+        "UPDATE hakaru_checkpoint SET position = 0",
+    ] {
+        let database = MariaDb::start();
+        let directory = tempfile::tempdir().unwrap();
+        let first = start(&database, directory.path());
+        send(first.address, 0, 20);
+        wait_until("all is stored", || database.count() == 20);
+        first.crash();
+        let second = start(&database, directory.path());
+        second.wait_for_line("its owner is gone");
+        send(second.address, 20, 40);
+        wait_until("all is stored", || database.count() == 40);
+        database.run("DELETE FROM eventlog");
+        database.run(loss);
+        send(second.address, 40, 41);
+        wait_until("all is filled again", || database.count() == 41);
+        second.wait_for_event("database_lost_events");
+        assert_eq!(values(&database), (0..41).collect::<Vec<_>>(), "{loss}");
+        assert_eq!(second.stop().pending, 0);
+        // It is still the same database.
+        let third = start(&database, directory.path());
+        send(third.address, 41, 42);
+        wait_until("all is stored", || database.count() == 42);
+        assert_eq!(third.stop().stored, 1, "{loss}");
+    }
+}
