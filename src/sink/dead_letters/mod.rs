@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -56,7 +56,7 @@ impl DeadLetters {
             .file
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let written = self.append(&mut file, lines.as_bytes());
+        let written = self.append(&mut file, &lines);
         written.map_err(|fault| {
             // The next attempt opens the file again: this descriptor may keep failing.
             *file = None;
@@ -67,24 +67,37 @@ impl DeadLetters {
         })
     }
 
-    fn append(&self, file: &mut Option<File>, lines: &[u8]) -> io::Result<()> {
-        let file = match file {
-            Some(file) if self.is_at_path(file)? => file,
-            // Not open, or moved or removed by somebody: more lines there would not be found.
-            _ => file.insert(self.open()?),
-        };
+    fn append(&self, file: &mut Option<File>, lines: &str) -> io::Result<()> {
         // Another process may write to the same file. Under the lock only own bytes are cut below.
-        file.lock()?;
+        let file = self.lock(file)?;
         let length = file.metadata()?.len();
-        let mut written = file.write_all(lines).and_then(|()| file.sync_data());
+        // A crash may have left half a line: what is joined to it would be unreadable too.
+        let gap = if ends_a_line(file, length)? { "" } else { "\n" };
+        let mut written = file
+            .write_all(format!("{gap}{lines}").as_bytes())
+            .and_then(|()| file.sync_data());
         if written.is_err() {
-            // After half a line the next one would be unreadable too.
             written = file.set_len(length).and(written);
         }
         file.unlock().and(written)
     }
 
-    /// Whether `file` is the file that is at the path now.
+    /// Locks the file that has the name now. One that was moved, removed or replaced, even while its lock
+    /// was waited for, is let go: what is written there would be read by nobody.
+    fn lock<'a>(&self, open: &'a mut Option<File>) -> io::Result<&'a mut File> {
+        loop {
+            let file = match open.take() {
+                Some(file) => file,
+                None => self.open()?,
+            };
+            file.lock()?;
+            if self.is_at_path(&file)? {
+                return Ok(open.insert(file));
+            }
+        }
+    }
+
+    /// Whether `file` is the one that has the name now.
     fn is_at_path(&self, file: &File) -> io::Result<bool> {
         let open = file.metadata()?;
         match fs::metadata(&self.path) {
@@ -97,6 +110,7 @@ impl DeadLetters {
     fn open(&self) -> io::Result<File> {
         let file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .open(&self.path)?;
         if let Some(directory) = self.path.parent() {
@@ -105,6 +119,16 @@ impl DeadLetters {
         }
         Ok(file)
     }
+}
+
+/// Whether the first line that is appended to a file of `length` bytes begins a line.
+fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte == *b"\n")
 }
 
 fn line(event: &Event<'_>, lane: LaneId, position: Position, fault: &Fault) -> String {
@@ -162,6 +186,70 @@ mod tests {
             (&lines[1]["code"], &lines[1]["value"]),
             (&json!(1366), &json!(7))
         );
+    }
+
+    /// Writes the letter of an event of a new lane.
+    fn write(letters: &DeadLetters, name: &str) {
+        let fault = Fault::new("no");
+        let event = Event {
+            name,
+            value: 1,
+            received_at: UnixMillis(0),
+        };
+        let letter = [(event, Position(0), &fault)];
+        letters
+            .write(LaneId::random().unwrap(), letter.into_iter())
+            .unwrap();
+    }
+
+    #[test]
+    fn half_a_line_that_a_crash_left_spoils_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        write(&DeadLetters::new(directory.path()), "a");
+        let half = r#"{"received_at":"2026-01-31T08:00:00.000Z","na"#;
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str(half);
+        fs::write(&path, text).unwrap();
+        let letters = DeadLetters::new(directory.path());
+        for name in ["b", "c"] {
+            write(&letters, name);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let names: Vec<_> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).map(|letter: serde_json::Value| letter["name"].clone())
+            })
+            .map(Result::ok)
+            .collect();
+        assert_eq!(
+            names,
+            [Some("a".into()), None, Some("b".into()), Some("c".into())],
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_while_its_lock_is_waited_for_gets_no_letter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let letters = DeadLetters::new(directory.path());
+        write(&letters, "a");
+        let old = File::open(&path).unwrap();
+        old.lock().unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&letters, "b"));
+            // Where it does not wait yet, it finds the new file at once, which is right too.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let new = directory.path().join("new");
+            fs::write(&new, b"").unwrap();
+            fs::rename(new, &path).unwrap();
+            old.unlock().unwrap();
+            writer.join().unwrap();
+        });
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#""name":"b""#), "{text:?}");
     }
 
     #[test]
