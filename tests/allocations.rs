@@ -94,11 +94,11 @@ fn allocations(
             out.clear();
             input.reserve(request.len());
             input.extend_from_slice(request);
-            let Outgoing { bytes, first_taken } = &mut out;
+            let Outgoing { bytes, taken } = &mut out;
             let mut service = EventService {
                 ingest: &mut ingest,
                 answers: &answers,
-                first_taken,
+                taken,
                 counters,
                 name_rule: &name_rule,
                 now: UnixMillis(0),

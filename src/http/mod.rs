@@ -6,10 +6,10 @@
 pub mod body;
 pub mod conversation;
 pub mod events;
-pub mod first_taken;
 pub mod query;
 pub mod request;
 pub mod response;
+pub mod taken_answers;
 
 /// The path that takes events.
 pub const EVENT_PATH: &str = "/hakaru";

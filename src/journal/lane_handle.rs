@@ -1,10 +1,11 @@
 //! The state of a lane that its shard, its writer and the janitor share.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
@@ -88,6 +89,10 @@ pub struct DiskLane {
     /// Where it comes from.
     pub origin: Origin,
     stored: AtomicU64,
+    /// Events that the database has refused and whose answers have not gone out.
+    refused: Mutex<BTreeSet<Position>>,
+    /// Whether there may be any: what asks for each answer takes no lock.
+    has_refused: AtomicBool,
     confirmed: AtomicU64,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
@@ -119,6 +124,8 @@ impl DiskLane {
                 directory,
                 origin,
                 stored: AtomicU64::new(0),
+                refused: Mutex::default(),
+                has_refused: AtomicBool::new(false),
                 confirmed: AtomicU64::new(0),
                 end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
@@ -142,6 +149,35 @@ impl DiskLane {
     pub fn set_stored(&self, position: Position) {
         self.stored.store(position.0, Ordering::Release);
         self.notify();
+    }
+
+    /// Notes events that the database has refused, before they are noted as stored: their answers wait for
+    /// that. Each of them is taken by its answer. Only its writer calls this.
+    pub fn add_refused(&self, refused: impl Iterator<Item = Position>) {
+        let mut all = self.refused();
+        all.extend(refused);
+        self.has_refused.store(!all.is_empty(), Ordering::Release);
+    }
+
+    /// Which of the events from `first` up to `end` the database has refused, numbered from `first`; they are
+    /// forgotten then.
+    pub fn take_refused(&self, first: Position, end: Position) -> Vec<usize> {
+        if !self.has_refused.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut all = self.refused();
+        let taken: Vec<_> = all.range(first..end).copied().collect();
+        for position in &taken {
+            all.remove(position);
+        }
+        self.has_refused.store(!all.is_empty(), Ordering::Release);
+        let index = |position: Position| usize::try_from(position.since(first)).ok();
+        taken.into_iter().filter_map(index).collect()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<Position>> {
+        // Whoever panicked in there left a set of positions.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the database last confirmed the checkpoint that [`Self::stored`] is based on. `None`: not yet since

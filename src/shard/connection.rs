@@ -178,13 +178,13 @@ impl Connection<'_> {
         let now = shard.read_clock();
         let mut out = shard.out.borrow_mut();
         out.clear();
-        let Outgoing { bytes, first_taken } = &mut *out;
+        let Outgoing { bytes, taken } = &mut *out;
         let mut ingest = shard.ingest.borrow_mut();
         let before = ingest.taken();
         let mut service = EventService {
             ingest: &mut ingest,
             answers: &shard.answers.borrow(),
-            first_taken,
+            taken,
             counters: &shard.counters,
             name_rule: &shard.name_rule,
             now,
@@ -219,12 +219,12 @@ impl Connection<'_> {
         begin(Phase::AwaitingAck);
         let next = match ingest::acknowledged(&shard.ingest, waiting.ticket).await {
             Ok(()) => {
-                count_answers(&shard.counters, Status::Ok, waiting.events);
+                self.refuse(&waiting, &mut answers);
                 next
             }
             Err(AckFailed) => {
-                let Outgoing { bytes, first_taken } = &mut answers;
-                first_taken.replace(bytes, &shard.answers.borrow());
+                let Outgoing { bytes, taken } = &mut answers;
+                taken.fail(bytes, &shard.answers.borrow());
                 count_answers(&shard.counters, Status::ServiceUnavailable, 1);
                 Next::CloseAfterSender
             }
@@ -233,6 +233,23 @@ impl Connection<'_> {
         let unsent = self.send(&answers.bytes);
         shard.give_back(answers);
         Ok((next, unsent?))
+    }
+
+    /// Counts the answers to events that are safe. Where the database has refused some of the events, their
+    /// answers become 422.
+    fn refuse(&self, waiting: &Waiting, answers: &mut Outgoing) {
+        let shard = self.shard;
+        let refused = shard
+            .ingest
+            .borrow()
+            .take_refused(waiting.ticket, waiting.events);
+        let count = refused.len() as u64;
+        count_answers(&shard.counters, Status::Ok, waiting.events - count);
+        if count > 0 {
+            count_answers(&shard.counters, Status::UnprocessableContent, count);
+            let Outgoing { bytes, taken } = answers;
+            taken.refuse(bytes, &refused, &shard.answers.borrow());
+        }
     }
 
     /// Sends without waiting; gives back a copy of what the socket did not take.
@@ -272,11 +289,11 @@ impl Connection<'_> {
         let unsent = {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
-            let Outgoing { bytes, first_taken } = &mut *out;
+            let Outgoing { bytes, taken } = &mut *out;
             let mut service = EventService {
                 ingest: &mut self.shard.ingest.borrow_mut(),
                 answers: &self.shard.answers.borrow(),
-                first_taken,
+                taken,
                 counters: &self.shard.counters,
                 name_rule: &self.shard.name_rule,
                 now,

@@ -4,10 +4,10 @@ use super::ingest::Ingest;
 use crate::event::{Event, NameRule, SharedNameRule, Shed, UnixMillis};
 use crate::http::conversation::Service;
 use crate::http::events::{self, Intake};
-use crate::http::first_taken::FirstTaken;
 use crate::http::query::Rejection;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Answers, Cors, Persistence, Status};
+use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
 
 /// Answers the requests of one turn of one connection.
@@ -17,8 +17,8 @@ pub struct EventService<'a> {
     pub ingest: &'a mut Ingest,
     /// Formats answers.
     pub answers: &'a Answers,
-    /// Notes where the first answer is that must wait for its event.
-    pub first_taken: &'a mut FirstTaken,
+    /// Notes where the answers are that must wait for their events.
+    pub taken: &'a mut TakenAnswers,
     /// The counters of the shard.
     pub counters: &'a Recorder<ShardCounters>,
     /// What the `name` column takes.
@@ -48,6 +48,10 @@ impl Service for EventService<'_> {
     fn is_draining(&self) -> bool {
         self.is_draining
     }
+
+    fn growth(&self) -> usize {
+        self.taken.growth()
+    }
 }
 
 impl Intake for EventService<'_> {
@@ -69,8 +73,11 @@ impl Intake for EventService<'_> {
     }
 
     fn write_taken(&mut self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence) {
-        self.first_taken.note(out.len(), cors);
+        let start = out.len();
         self.answers.write_event_taken(out, cors, persistence);
+        if self.taken.is_empty() || self.ingest.awaits_rows() {
+            self.taken.note(start..out.len(), cors, persistence);
+        }
     }
 }
 

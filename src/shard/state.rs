@@ -10,8 +10,8 @@ use super::deadlines::{Deadlines, Hurry};
 use super::ingest::Ingest;
 use super::input::Inputs;
 use crate::event::{SharedNameRule, UnixMillis};
-use crate::http::first_taken::FirstTaken;
 use crate::http::response::Answers;
+use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
 use crate::os::io_driver::IoDriver;
 
@@ -49,15 +49,15 @@ pub struct Shard {
 pub struct Outgoing {
     /// As they are sent.
     pub bytes: Vec<u8>,
-    /// The first of them that takes an event.
-    pub first_taken: FirstTaken,
+    /// Those of them that take events.
+    pub taken: TakenAnswers,
 }
 
 impl Outgoing {
     /// Begins a turn.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.first_taken.clear();
+        self.taken.clear();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
-use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.
@@ -85,10 +85,23 @@ impl LaneState {
     }
 
     /// Counts the events of a run. Returns how many of them were not counted before, and how many of these are dead
-    /// letters.
-    pub(super) fn count(&mut self, first: Position, end: Position) -> (u64, u64) {
+    /// letters. Where answers wait for rows, these are noted for the lane's shard.
+    pub(super) fn count(&mut self, first: Position, end: Position, is_awaited: bool) -> (u64, u64) {
         let from = self.counted.unwrap_or(first).max(first);
         let new = end.since(from);
+        if is_awaited
+            && new > 0
+            && let Some(lane) = self
+                .lane
+                .on_disk()
+                .filter(|lane| lane.origin == Origin::Opened)
+        {
+            lane.add_refused(
+                self.dead_letters
+                    .range(from..end)
+                    .map(|(position, _)| *position),
+            );
+        }
         let dead = if new == 0 {
             0
         } else {

@@ -230,7 +230,9 @@ impl Storing {
 
     /// Counts what a run has newly stored.
     fn count(&mut self, run: Run<'_>, sealed_at: Option<Instant>, times: Option<StoreTimes>) {
-        let (new, dead) = self.lanes.of(run.lane).count(run.first, run.end());
+        let is_awaited = !self.writer.may_leave;
+        let state = self.lanes.of(run.lane);
+        let (new, dead) = state.count(run.first, run.end(), is_awaited);
         let counters = &self.writer.counters;
         if run.lane.is_found() {
             counters.add(|counters| &counters.recovered, new);

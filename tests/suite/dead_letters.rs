@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Client, MariaDb, Settings, exchange, wait_until};
 
 #[test]
 fn whatever_a_trigger_says_of_one_row_the_others_are_stored() {
@@ -125,6 +125,55 @@ fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
         );
     }
     assert_eq!(database.count(), 297);
+}
+
+#[test]
+fn a_refused_event_is_answered_422_where_a_200_promises_a_row() {
+    let database = MariaDb::start();
+    for io in ["--io=auto", "--io=epoll"] {
+        database.run("DROP TABLE IF EXISTS eventlog");
+        let hakaru = Settings::mysql(&database)
+            .flag("--ack=stored")
+            .flag("--cores=1")
+            .flag(io)
+            .start();
+        wait_until("there is a table", || {
+            !database
+                .query::<String>("SHOW TABLES LIKE 'eventlog'")
+                .is_empty()
+        });
+        database.run("ALTER TABLE eventlog ADD CONSTRAINT small CHECK (value < 1000)");
+        // Some of a turn, also without any other of them; the connection goes on.
+        let mut client = Client::connect(hakaru.address);
+        for values in [&[1, 2000, 3, 4000, 5][..], &[6000], &[7]] {
+            let requests = values.iter().map(|value| {
+                format!("GET /hakaru?name=%22n%22&value={value} HTTP/1.1\r\nHost: h\r\nOrigin: https://o\r\n\r\n")
+            });
+            client.send(requests.collect::<String>().as_bytes());
+            for &value in values {
+                let answer = client.answer();
+                assert_eq!(
+                    answer.field("Access-Control-Allow-Origin"),
+                    Some("https://o")
+                );
+                if value < 1000 {
+                    assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{value}");
+                    continue;
+                }
+                assert_eq!(answer.status, 422, "{value}");
+                let reason = "database: the event was refused and is kept as a dead letter";
+                assert_eq!(answer.field("X-Hakaru-Reason"), Some(reason));
+                let body: Value = serde_json::from_str(&answer.body).unwrap();
+                assert_eq!(body["error"], reason);
+            }
+        }
+        let metrics = exchange(hakaru.admin(), b"GET /metrics HTTP/1.0\r\n\r\n");
+        for count in [",code=\"200\"} 4", ",code=\"422\"} 3"] {
+            assert!(metrics.contains(count), "{count}: {metrics}");
+        }
+        let identity = hakaru.stop();
+        assert_eq!((identity.stored, identity.dead_lettered), (4, 3));
+    }
 }
 
 /// The last field `event` of a line of text, which stands after whatever its message holds.

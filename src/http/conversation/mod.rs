@@ -31,6 +31,11 @@ pub trait Service {
 
     /// Whether connections are to end with their next answer.
     fn is_draining(&self) -> bool;
+
+    /// By how many bytes the answers of this turn may grow before they are sent.
+    fn growth(&self) -> usize {
+        0
+    }
 }
 
 /// What the connection does when the answers are out.
@@ -91,7 +96,7 @@ impl Conversation {
     /// Answers every request that is complete in `input`, in order, and takes those off its front.
     ///
     /// `decoded` is scratch for unescaped names. `out` comes empty and holds at most
-    /// [`OUTPUT_BYTES_MAX`] afterwards.
+    /// [`OUTPUT_BYTES_MAX`] afterwards, with what its answers may grow by.
     pub fn turn(
         &mut self,
         input: &mut BytesMut,
@@ -100,7 +105,7 @@ impl Conversation {
         service: &mut impl Service,
     ) -> Next {
         loop {
-            if out.len() >= OUTPUT_BYTES_TURN {
+            if out.len() + service.growth() >= OUTPUT_BYTES_TURN {
                 return Next::Write;
             }
             let next = match &mut self.place {

@@ -22,6 +22,8 @@ pub enum Status {
     ContentTooLarge,
     /// A target above its bound.
     UriTooLong,
+    /// An event that the database refused.
+    UnprocessableContent,
     /// A head above its bounds.
     HeaderFieldsTooLarge,
     /// A transfer coding that is not known here.
@@ -34,7 +36,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::NoContent,
         Self::BadRequest,
@@ -43,6 +45,7 @@ impl Status {
         Self::RequestTimeout,
         Self::ContentTooLarge,
         Self::UriTooLong,
+        Self::UnprocessableContent,
         Self::HeaderFieldsTooLarge,
         Self::NotImplemented,
         Self::ServiceUnavailable,
@@ -65,6 +68,7 @@ impl Status {
             Self::RequestTimeout => "408 Request Timeout",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::UriTooLong => "414 URI Too Long",
+            Self::UnprocessableContent => "422 Unprocessable Content",
             Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Self::NotImplemented => "501 Not Implemented",
             Self::ServiceUnavailable => "503 Service Unavailable",

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::Ingest;
+use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 
@@ -149,6 +151,13 @@ impl AckWaiters {
         state
     }
 
+    /// The lane that a ticket is of, where it was closed and its answers wait for rows.
+    fn closed_lane(&self, ticket: AckTicket) -> Option<&Arc<DiskLane>> {
+        let mut closed = self.closed.iter();
+        let closed = closed.find(|closed| closed.lane == ticket.lane)?;
+        closed.rows.as_ref()
+    }
+
     /// Wakes the answers that have nothing more to wait for.
     pub(super) fn wake(&mut self, acknowledged: Position) {
         for closed in &mut self.closed {
@@ -173,6 +182,28 @@ impl AckWaiters {
         if self.waiters.len() < before || before == 0 {
             self.released_at = Instant::now();
         }
+    }
+}
+
+impl Ingest {
+    /// Whether answers wait for rows, so that an event may turn out to be refused.
+    pub fn awaits_rows(&self) -> bool {
+        self.ack == Ack::Stored
+    }
+
+    /// Of the `events` events that a ticket stands for, which are safe now, those that the database has
+    /// refused: numbered from the first of them. Each is said once.
+    pub fn take_refused(&self, ticket: AckTicket, events: u64) -> Vec<usize> {
+        if !self.awaits_rows() {
+            return Vec::new();
+        }
+        let lane = if ticket.lane == self.waiters.present {
+            self.lane.on_disk().map(|lane| &lane.lane)
+        } else {
+            self.waiters.closed_lane(ticket)
+        };
+        let first = Position(ticket.position.0.saturating_sub(events));
+        lane.map_or_else(Vec::new, |lane| lane.take_refused(first, ticket.position))
     }
 }
 

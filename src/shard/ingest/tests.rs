@@ -222,6 +222,34 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_after_it() {
 }
 
 #[test]
+fn refused_events_are_those_of_the_ticket_and_said_once() {
+    let mut bench = Bench::new(Ack::Stored);
+    bench.take(1).unwrap();
+    let first = bench.take(2).unwrap();
+    let second = bench.take(3).unwrap();
+    let write = bench.ingest.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    let lane = bench.handed_over_lane();
+    lane.add_refused([Position(1), Position(2)].into_iter());
+    lane.set_stored(Position(2));
+    assert_eq!(
+        (bench.state(first), bench.state(second)),
+        (SAFE, Poll::Pending)
+    );
+    assert_eq!(bench.ingest.take_refused(first, 2), [1]);
+    assert!(bench.ingest.take_refused(first, 2).is_empty());
+    // What is stored of a lane that was closed counts as well.
+    bench.ingest.lane.fail(io::ErrorKind::Other.into());
+    bench.ingest.advance();
+    lane.set_stored(Position(3));
+    assert_eq!(bench.state(second), SAFE);
+    assert_eq!(bench.ingest.take_refused(second, 1), [0]);
+    bench.open();
+    bench.take(4).unwrap();
+    assert!(bench.ingest.take_refused(second, 1).is_empty());
+}
+
+#[test]
 fn a_lane_that_lacks_events_is_closed_and_acknowledges_no_row() {
     let mut bench = Bench::new(Ack::Stored);
     let ticket = bench.take(1).unwrap();

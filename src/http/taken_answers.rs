@@ -1,0 +1,212 @@
+//! The answers of a turn that take events, until it is known what became of the events: such an answer may turn
+//! into a 503 or a 422.
+
+use std::ops::Range;
+
+use super::response::{Answer, Answers, Body, Cors, Persistence, Status};
+
+/// Most bytes by which an answer grows that becomes a 422.
+const REFUSED_BYTES: usize = 256;
+
+/// Where these answers are, and what they say beside their status.
+#[derive(Debug, Default)]
+pub struct TakenAnswers {
+    taken: Vec<TakenAnswer>,
+    /// The origins that they name, one after the other. Its memory is used again, as that of the list, so
+    /// that a note allocates nothing.
+    origins: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct TakenAnswer {
+    bytes: Range<usize>,
+    /// Empty where the request named none.
+    origin: Range<usize>,
+    persistence: Persistence,
+}
+
+impl TakenAnswers {
+    /// Begins a turn without any event.
+    pub fn clear(&mut self) {
+        self.taken.clear();
+        self.origins.clear();
+    }
+
+    /// Whether none is noted in this turn.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    /// Most bytes by which the answers that are noted may grow.
+    pub fn growth(&self) -> usize {
+        self.taken.len() * REFUSED_BYTES
+    }
+
+    /// Notes that the answer to an event is at `bytes`. The first of a turn must be noted; where events may
+    /// be refused, each, in order.
+    pub fn note(&mut self, bytes: Range<usize>, cors: Cors<'_>, persistence: Persistence) {
+        let start = self.origins.len();
+        if let Cors::Origin(origin) = cors {
+            self.origins.extend_from_slice(origin);
+        }
+        self.taken.push(TakenAnswer {
+            bytes,
+            origin: start..self.origins.len(),
+            persistence,
+        });
+    }
+
+    /// Replaces the first answer, and all that follow it, by a 503 that closes the connection. What precedes
+    /// it stays.
+    pub fn fail(&self, out: &mut Vec<u8>, answers: &Answers) {
+        let Some(first) = self.taken.first() else {
+            return;
+        };
+        out.truncate(first.bytes.start);
+        let answer = Answer {
+            status: Status::ServiceUnavailable,
+            body: Body::Reason("journal: the event could not be kept; try again in 1 second"),
+            ..Answer::event_taken(self.cors(first), Persistence::Close)
+        };
+        answers.write(out, &answer);
+    }
+
+    /// Replaces the answers to the events that the database refused, numbered from the first event of the
+    /// turn in ascending order, each by a 422. All others stay.
+    pub fn refuse(&self, out: &mut Vec<u8>, refused: &[usize], answers: &Answers) {
+        let mut bytes = Vec::new();
+        // From the last, so that those before it stay where they are.
+        for taken in refused.iter().rev().filter_map(|&at| self.taken.get(at)) {
+            let answer = Answer {
+                status: Status::UnprocessableContent,
+                // Not the database's words: they may hold what others sent.
+                body: Body::Reason("database: the event was refused and is kept as a dead letter"),
+                ..Answer::event_taken(self.cors(taken), taken.persistence)
+            };
+            bytes.clear();
+            answers.write(&mut bytes, &answer);
+            out.splice(taken.bytes.clone(), bytes.drain(..));
+        }
+    }
+
+    fn cors(&self, taken: &TakenAnswer) -> Cors<'_> {
+        let origin = self.origins.get(taken.origin.clone());
+        Cors::to(origin.filter(|origin| !origin.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(
+        taken: &mut TakenAnswers,
+        out: &mut Vec<u8>,
+        answers: &Answers,
+        (cors, persistence): (Cors<'_>, Persistence),
+    ) {
+        let start = out.len();
+        answers.write_event_taken(out, cors, persistence);
+        taken.note(start..out.len(), cors, persistence);
+    }
+
+    #[test]
+    fn the_first_event_that_was_taken_becomes_a_503_and_the_last_answer() {
+        let answers = Answers::new(784_111_777);
+        for (cors, line) in [
+            (Cors::AnyOrigin, "Access-Control-Allow-Origin: *"),
+            (
+                Cors::Origin(b"https://o"),
+                "Access-Control-Allow-Origin: https://o",
+            ),
+        ] {
+            let (mut out, mut taken) = (Vec::new(), TakenAnswers::default());
+            // As the answer to `HEAD /hakaru`, which looks the same and takes no event.
+            answers.write_event_taken(&mut out, cors, Persistence::Keep);
+            let before = out.clone();
+            for _ in 0..2 {
+                take(&mut taken, &mut out, &answers, (cors, Persistence::Keep));
+            }
+            taken.fail(&mut out, &answers);
+            let broken = String::from_utf8(out[before.len()..].to_vec()).unwrap();
+            assert!(
+                out.starts_with(&before) && broken.starts_with("HTTP/1.1 503 "),
+                "{broken}"
+            );
+            assert_eq!(broken.matches("HTTP/1.1").count(), 1);
+            for line in [line, "Retry-After: 1", "Connection: close"] {
+                assert!(
+                    broken.contains(&format!("\r\n{line}\r\n")),
+                    "{line}: {broken}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_without_an_event_stays_as_it_is() {
+        let answers = Answers::new(784_111_777);
+        let (mut out, mut taken) = (b"an answer".to_vec(), TakenAnswers::default());
+        taken.note(0..2, Cors::AnyOrigin, Persistence::Keep);
+        taken.clear();
+        taken.fail(&mut out, &answers);
+        taken.refuse(&mut out, &[0], &answers);
+        assert_eq!(out, b"an answer");
+    }
+
+    #[test]
+    fn only_the_answers_to_refused_events_become_422() {
+        let answers = Answers::new(784_111_777);
+        let kinds = [
+            (Cors::AnyOrigin, Persistence::Keep),
+            (Cors::Origin(b"https://one"), Persistence::Keep),
+            (Cors::Origin(b"https://two"), Persistence::KeepAndSay),
+            (Cors::AnyOrigin, Persistence::Close),
+        ];
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let head =
+            written(&|out| answers.write_event_taken(out, Cors::AnyOrigin, Persistence::Keep));
+        let (mut out, mut taken) = (head.clone().into_bytes(), TakenAnswers::default());
+        for kind in kinds {
+            take(&mut taken, &mut out, &answers, kind);
+        }
+        let (mut all, most) = (out.clone(), out.len() + taken.growth());
+        taken.refuse(&mut all, &[0, 1, 2, 3], &answers);
+        assert!(all.len() <= most, "{} of {most}", all.len());
+        taken.refuse(&mut out, &[1, 3], &answers);
+        let out = String::from_utf8(out).unwrap();
+        let all: Vec<_> = out.split_inclusive("\r\n\r\n").collect();
+        let stored = |at: usize| {
+            let (cors, persistence) = kinds[at];
+            written(&|out| answers.write_event_taken(out, cors, persistence))
+        };
+        // Of a 422 the body stands before the next answer.
+        let body = r#"{"error":"database: the event was refused and is kept as a dead letter"}"#;
+        assert_eq!(all[..2], [head, stored(0)]);
+        assert!(
+            all[2].starts_with("HTTP/1.1 422 Unprocessable Content\r\n"),
+            "{out}"
+        );
+        assert!(
+            all[2].contains("\r\nAccess-Control-Allow-Origin: https://one\r\n"),
+            "{out}"
+        );
+        assert!(!all[2].contains("\r\nConnection:"), "{out}");
+        assert_eq!(all[3], format!("{body}{}", stored(2)));
+        assert!(all[4].starts_with("HTTP/1.1 422 "), "{out}");
+        assert!(all[4].contains("\r\nConnection: close\r\n"), "{out}");
+        assert_eq!(all[5..], [body]);
+        let length = format!("\r\nContent-Length: {}\r\n", body.len());
+        let reason = "\r\nX-Hakaru-Reason: database: the event was refused";
+        for refused in [all[2], all[4]] {
+            assert!(
+                refused.contains(&length) && refused.contains(reason),
+                "{refused}"
+            );
+        }
+    }
+}
