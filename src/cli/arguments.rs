@@ -10,8 +10,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
 use super::parsers::{
     DURATION_MIN, DataSourceSetting, Directory, HOUR, Optional, Parsed, Refusal, YEAR,
-    admin_listen, batch_events, count, duration, journal_limit, listen, log_filter, name_of,
-    one_of,
+    admin_listen, batch_events, count, disk_limit, duration, listen, log_filter, name_of, one_of,
 };
 use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::commands::journal::JournalQuestion;
@@ -98,7 +97,7 @@ pub(super) struct Arguments {
         env = "HAKARU_JOURNAL_LIMIT",
         value_name = "SIZE",
         default_value = "4GiB",
-        value_parser = journal_limit()
+        value_parser = disk_limit()
     )]
     journal_limit: Parsed<u64>,
 
@@ -123,6 +122,17 @@ pub(super) struct Arguments {
         value_parser = Optional(one_of(&Adopt::ALL))
     )]
     adopt: Parsed<Option<Adopt>>,
+
+    /// Size of the dead-letter file beyond which no more event is refused: storing stops, and the journal keeps
+    /// what is taken
+    #[arg(
+        long,
+        env = "HAKARU_DEAD_LETTER_LIMIT",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = disk_limit()
+    )]
+    dead_letter_limit: Parsed<u64>,
 
     /// Number of events at which a batch is handed to its writer
     #[arg(
@@ -275,6 +285,7 @@ impl Arguments {
             journal_limit: self.journal_limit?,
             journal_keep: self.journal_keep?,
             adopt: self.adopt?,
+            dead_letter_limit: self.dead_letter_limit?,
             linger: self.linger?,
             db_connections: self.db_connections?,
             max_connections: self.max_connections?,

@@ -275,12 +275,12 @@ pub(super) fn duration(
     })
 }
 
-/// Least bytes of a journal.
-const JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
+/// Least bytes that a journal or the dead letters may take.
+const DISK_BYTES_MIN: u64 = 1024 * 1024;
 
-pub(super) fn journal_limit() -> impl TypedValueParser<Value = Parsed<u64>> {
+pub(super) fn disk_limit() -> impl TypedValueParser<Value = Parsed<u64>> {
     setting(|text| match units::size(text.given) {
-        Some(bytes) if bytes >= JOURNAL_BYTES_MIN => Ok(bytes),
+        Some(bytes) if bytes >= DISK_BYTES_MIN => Ok(bytes),
         _ => Err("accepted: a size such as 64MiB or 4GiB, at least 1MiB".to_owned()),
     })
 }

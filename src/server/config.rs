@@ -70,6 +70,8 @@ pub struct Config {
     pub journal_keep: Duration,
     /// `None`: a journal goes only into the database that it was written for.
     pub adopt: Option<Adopt>,
+    /// Most bytes of the dead-letter file.
+    pub dead_letter_limit: u64,
     /// A batch is sealed when it holds this many events …
     pub batch_events: BatchEvents,
     /// … or when its oldest event is this old.

@@ -48,7 +48,7 @@ pub(super) fn start(
     counters: Vec<Recorder<WriterCounters>>,
 ) -> Result<Vec<SyncSender<Work>>, ServerError> {
     let writers = recoveries.len();
-    let dead_letters = Arc::new(DeadLetters::new(&config.data_dir));
+    let dead_letters = Arc::new(DeadLetters::new(&config.data_dir, config.dead_letter_limit));
     let restores = Arc::default();
     let (ready, is_ready) = sync_channel(writers);
     let mut inboxes = Vec::with_capacity(writers);

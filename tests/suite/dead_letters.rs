@@ -176,6 +176,36 @@ fn a_refused_event_is_answered_422_where_a_200_promises_a_row() {
     }
 }
 
+#[test]
+fn beyond_the_limit_of_the_dead_letters_storing_stops_and_loses_nothing() {
+    let database = MariaDb::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--dead-letter-limit=1MiB")
+        .flag("--linger=20ms")
+        .start();
+    wait_until("there is a table", || {
+        !database
+            .query::<String>("SHOW TABLES LIKE 'eventlog'")
+            .is_empty()
+    });
+    database.run("ALTER TABLE eventlog ADD CONSTRAINT small CHECK (value < 1000)");
+    let file = hakaru.path("hakaru-data/dead-letters.ndjson");
+    std::fs::write(&file, "\n".repeat(1 << 20)).unwrap();
+    let mut client = Client::connect(hakaru.address);
+    for value in [1, 2000, 3] {
+        let path = format!("/hakaru?name=a&value={value}");
+        assert_eq!(client.get(&path).status, 200);
+    }
+    let line = hakaru.wait_for_event("storing_stopped");
+    let said = line["message"].as_str().unwrap();
+    assert!(said.contains("--dead-letter-limit"), "{said}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 1 << 20);
+    std::fs::write(&file, "").unwrap();
+    wait_until("the others are stored", || database.count() == 2);
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.dead_lettered), (2, 1));
+}
+
 /// The last field `event` of a line of text, which stands after whatever its message holds.
 fn event(line: &str) -> &str {
     let (_, name) = line.rsplit_once(" event=").expect(line);

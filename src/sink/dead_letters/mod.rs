@@ -19,22 +19,43 @@ pub const FILE_NAME: &str = "dead-letters.ndjson";
 #[derive(Debug)]
 pub struct DeadLetters {
     path: PathBuf,
+    /// Most bytes of the file.
+    limit: u64,
     file: Mutex<Option<File>>,
 }
 
-/// The file could not be written. The caller must try again.
+/// The letters are not in the file. The caller must try again.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {fault}", path.display())]
-pub struct DeadLetterError {
-    path: PathBuf,
-    fault: io::Error,
+pub enum DeadLetterError {
+    /// The file could not be written.
+    #[error("{}: {fault}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        fault: io::Error,
+    },
+    /// The file has reached its limit.
+    #[error(
+        "{}: {length} bytes, and no more event is refused beyond --dead-letter-limit ({limit}): look why the database \
+         refuses so many, then `hakaru dead-letters replay` or `drop` what is there, or raise the limit", path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        length: u64,
+        /// Most bytes that it may have.
+        limit: u64,
+    },
 }
 
 impl DeadLetters {
-    /// The file in `data_dir`.
-    pub fn new(data_dir: &Path) -> Self {
+    /// The file in `data_dir`, of about `limit` bytes at most: an empty one takes what is written at once.
+    pub fn new(data_dir: &Path, limit: u64) -> Self {
         Self {
             path: data_dir.join(FILE_NAME),
+            limit,
             file: Mutex::new(None),
         }
     }
@@ -56,21 +77,33 @@ impl DeadLetters {
             .file
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let written = self.append(&mut file, &lines);
-        written.map_err(|fault| {
-            // The next attempt opens the file again: this descriptor may keep failing.
-            *file = None;
-            DeadLetterError {
-                path: self.path.clone(),
-                fault,
+        let path = || self.path.clone();
+        match self.append(&mut file, &lines) {
+            Ok(None) => Ok(()),
+            Ok(Some(length)) => Err(DeadLetterError::Full {
+                path: path(),
+                length,
+                limit: self.limit,
+            }),
+            Err(fault) => {
+                // The next attempt opens the file again: this descriptor may keep failing.
+                *file = None;
+                Err(DeadLetterError::Io {
+                    path: path(),
+                    fault,
+                })
             }
-        })
+        }
     }
 
-    fn append(&self, file: &mut Option<File>, lines: &str) -> io::Result<()> {
+    /// Gives the bytes of a file that is full, to which nothing was written.
+    fn append(&self, file: &mut Option<File>, lines: &str) -> io::Result<Option<u64>> {
         // Another process may write to the same file. Under the lock only own bytes are cut below.
         let file = self.lock(file)?;
         let length = file.metadata()?.len();
+        if length > 0 && length + lines.len() as u64 > self.limit {
+            return file.unlock().map(|()| Some(length));
+        }
         // A crash may have left half a line: what is joined to it would be unreadable too.
         let gap = if ends_a_line(file, length)? { "" } else { "\n" };
         let mut written = file
@@ -79,7 +112,7 @@ impl DeadLetters {
         if written.is_err() {
             written = file.set_len(length).and(written);
         }
-        file.unlock().and(written)
+        file.unlock().and(written).map(|()| None)
     }
 
     /// Locks the file that has the name now. One that was moved, removed or replaced, even while its lock
@@ -155,10 +188,12 @@ fn rfc3339(at: UnixMillis) -> Option<String> {
 mod tests {
     use super::*;
 
+    const LIMIT: u64 = 1 << 20;
+
     #[test]
     fn a_letter_is_one_line_whatever_the_name_holds() {
         let directory = tempfile::tempdir().unwrap();
-        let letters = DeadLetters::new(directory.path());
+        let letters = DeadLetters::new(directory.path(), LIMIT);
         let fault = Fault::numbered(1366, "Incorrect string value: '\\xF0'");
         let received_at = UnixMillis(1_700_000_000_123);
         for name in ["a\nb", "\"😀\""] {
@@ -206,12 +241,12 @@ mod tests {
     fn half_a_line_that_a_crash_left_spoils_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
-        write(&DeadLetters::new(directory.path()), "a");
+        write(&DeadLetters::new(directory.path(), LIMIT), "a");
         let half = r#"{"received_at":"2026-01-31T08:00:00.000Z","na"#;
         let mut text = fs::read_to_string(&path).unwrap();
         text.push_str(half);
         fs::write(&path, text).unwrap();
-        let letters = DeadLetters::new(directory.path());
+        let letters = DeadLetters::new(directory.path(), LIMIT);
         for name in ["b", "c"] {
             write(&letters, name);
         }
@@ -234,7 +269,7 @@ mod tests {
     fn a_file_that_is_replaced_while_its_lock_is_waited_for_gets_no_letter() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
-        let letters = DeadLetters::new(directory.path());
+        let letters = DeadLetters::new(directory.path(), LIMIT);
         write(&letters, "a");
         let old = File::open(&path).unwrap();
         old.lock().unwrap();
@@ -257,7 +292,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         let moved = directory.path().join("moved");
-        let letters = DeadLetters::new(directory.path());
+        let letters = DeadLetters::new(directory.path(), LIMIT);
         let fault = Fault::new("no");
         let write = |position| {
             let event = Event {
@@ -282,8 +317,31 @@ mod tests {
     }
 
     #[test]
+    fn beyond_its_limit_the_file_takes_no_letter_until_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(directory.path(), 100);
+        let fault = Fault::new("no");
+        let event = Event {
+            name: "a",
+            value: 1,
+            received_at: UnixMillis(0),
+        };
+        let lane = LaneId::random().unwrap();
+        let write = || letters.write(lane, [(event, Position(0), &fault)].into_iter());
+        write().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let whole = fs::read(&path).unwrap();
+        let error = write().unwrap_err().to_string();
+        let said = format!("{} bytes", whole.len());
+        assert!(error.contains(&said) && error.contains("(100)"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::write(&path, b"").unwrap();
+        write().unwrap();
+    }
+
+    #[test]
     fn an_unwritable_file_is_an_error_that_names_it() {
-        let letters = DeadLetters::new(Path::new("/proc/nowhere"));
+        let letters = DeadLetters::new(Path::new("/proc/nowhere"), LIMIT);
         let error = letters
             .write(LaneId::random().unwrap(), std::iter::empty())
             .unwrap_err()

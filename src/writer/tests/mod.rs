@@ -81,7 +81,7 @@ impl Bench {
         let writer = Writer {
             index: 0,
             sink: Box::new(sink),
-            dead_letters: Arc::new(DeadLetters::new(self.directory.path())),
+            dead_letters: Arc::new(DeadLetters::new(self.directory.path(), 1 << 20)),
             name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
             counters,
             batch_events: BatchEvents::new(100).unwrap(),
