@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread;
 
-use crate::support::{Client, MariaDb, Settings, run, wait_until};
+use crate::support::{Client, MariaDb, Settings, SmallDisk, run, wait_until};
 
 fn send(address: std::net::SocketAddr, from: u32, to: u32) {
     let mut client = Client::connect(address);
@@ -163,37 +163,6 @@ fn a_journal_at_its_limit_sheds_and_keeps_what_it_promised() {
     });
     let identity = hakaru.stop();
     assert_eq!((identity.stored, identity.pending), (answered + 1, 0));
-}
-
-/// A tmpfs, unmounted when dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(path: &'a Path, size: &str) -> Self {
-        let options = format!("size={size}");
-        run(
-            "mount",
-            &[
-                "-t",
-                "tmpfs",
-                "-o",
-                &options,
-                "tmpfs",
-                path.to_str().unwrap(),
-            ],
-        );
-        Self(path)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let umount = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0)
-            .status();
-        assert!(umount.is_ok_and(|status| status.success()));
-    }
 }
 
 #[test]

@@ -185,9 +185,10 @@ impl Sink for SqliteSink {
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
         let lane = lane.to_string();
+        // To its end, where it commits: `query_row` would stop at the row, and drop what the COMMIT says.
         let adopted =
             self.connection()?
-                .query_row(ADOPT, params![lane, signed(from.0)], read_checkpoint);
+                .query_one(ADOPT, params![lane, signed(from.0)], read_checkpoint);
         adopted.map_err(classify)
     }
 

@@ -5,12 +5,14 @@ mod hakaru;
 mod http;
 mod mariadb;
 mod proxy;
+mod small_disk;
 
 pub use asked::{Asked, ask, ask_with};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
 pub use mariadb::{MariaDb, free_port};
 pub use proxy::{NetworkFault, Proxy};
+pub use small_disk::SmallDisk;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
