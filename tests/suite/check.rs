@@ -115,6 +115,7 @@ fn a_database_that_will_do_is_left_as_it_was() {
     second.says("insert into eventlog", "ok", "rolled back");
     second.says("rights on hakaru_checkpoint", "ok", "rolled back");
     second.says("sql_mode", "ok", "STRICT_ALL_TABLES");
+    second.says("autocommit", "ok", "completion_type=NO_CHAIN");
     second.says("innodb_flush_log_at_trx_commit", "ok", "1");
     second.says("database connections", "ok", "66 allowed");
     second.says("encryption", "ok", "none");

@@ -34,6 +34,7 @@ mod reconcile;
 mod reload;
 mod report;
 mod rows;
+mod sessions;
 mod sqlite;
 mod status_page;
 mod tls;

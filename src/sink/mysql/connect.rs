@@ -39,6 +39,10 @@ const STRICT: &str =
 /// The server soon ends a session whose client is lost, which releases its locks; and a wait for a lock soon ends.
 const SHORT_TIMEOUTS: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
 
+/// A statement outside of a transaction is committed at once, and COMMIT neither ends the session nor begins another
+/// transaction, whatever the server's own settings are.
+const TRANSACTIONS: &str = "SET SESSION autocommit = 1, SESSION completion_type = 0";
+
 /// Idle time after which the kernel sends TCP keep-alive probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -80,6 +84,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
         "SET NAMES utf8mb4".to_owned(),
         STRICT.to_owned(),
         SHORT_TIMEOUTS.to_owned(),
+        TRANSACTIONS.to_owned(),
     ];
     for (variable, value) in &target.session {
         match *variable {

@@ -31,11 +31,12 @@ struct Server<'a> {
 type Look = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
 
 /// Everything of a server, in the order in which it is used.
-const THINGS: [(&str, Look); 9] = [
+const THINGS: [(&str, Look); 10] = [
     ("encryption", encryption),
     ("server version", version),
     ("database connections", connections),
     ("sql_mode", sql_mode),
+    ("autocommit", transactions),
     ("innodb_flush_log_at_trx_commit", flush),
     ("table eventlog", tables::eventlog),
     ("insert into eventlog", tables::insert),
@@ -236,6 +237,25 @@ fn sql_mode(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     Ok(found.error(advice))
 }
 
+/// Reads back how transactions begin and end in our session.
+fn transactions(server: &mut Server<'_>) -> Result<Observation, SinkError> {
+    let set: Option<(u8, String)> =
+        server.first("SELECT @@SESSION.autocommit, @@SESSION.completion_type")?;
+    let (autocommit, completion_type) = set.unwrap_or_default();
+    Ok(judge_transactions(autocommit, &completion_type))
+}
+
+fn judge_transactions(autocommit: u8, completion_type: &str) -> Observation {
+    let found = Observation::new(format!("{autocommit}, completion_type={completion_type}"));
+    if autocommit == 1 && matches!(completion_type, "NO_CHAIN" | "0") {
+        return found;
+    }
+    found.error(
+        "the session was asked for autocommit=1 and completion_type=NO_CHAIN and has others: locks would be \
+         held, or sessions lost. Look for a proxy that drops SET SESSION",
+    )
+}
+
 fn flush(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let setting: Option<u8> = server.first("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")?;
     let found =
@@ -252,6 +272,7 @@ fn flush(server: &mut Server<'_>) -> Result<Observation, SinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::check::Level;
     use crate::sink::dsn::DataSource;
 
     #[test]
@@ -261,6 +282,19 @@ mod tests {
         assert_eq!(account_in("Access denied"), None);
         assert_eq!(quoted("app@%"), "'app'@'%'");
         assert_eq!(quoted("a@b@10.0.0.1"), "'a@b'@'10.0.0.1'");
+    }
+
+    #[test]
+    fn a_session_that_was_not_set_is_an_error() {
+        for (autocommit, completion_type, level) in [
+            (1, "NO_CHAIN", Level::Ok),
+            (1, "0", Level::Ok),
+            (0, "NO_CHAIN", Level::Error),
+            (1, "RELEASE", Level::Error),
+        ] {
+            let found = judge_transactions(autocommit, completion_type);
+            assert_eq!(found.level, level, "{found:?}");
+        }
     }
 
     #[test]
