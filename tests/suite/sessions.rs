@@ -1,4 +1,4 @@
-//! What a server's own settings make of a session.
+//! What a server's own settings make of a session, and errors that heal by themselves.
 
 use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
 
@@ -39,4 +39,49 @@ fn a_server_that_releases_sessions_at_commit_costs_no_reconnect() {
     }
     assert_eq!(hakaru.events("database_unreachable").len(), 0);
     assert_eq!(hakaru.stop().stored, 5);
+}
+
+/// Stores an event where a trigger fails so, until it is told not to; gives what was logged of it.
+fn logged_of(signal: &str, event: &str) {
+    let database = MariaDb::start();
+    database.run("CREATE TABLE broken (so int)");
+    database.run("INSERT INTO broken VALUES (1)");
+    let hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
+    wait_until("there is a table", || {
+        let tables = database.query::<String>("SHOW TABLES LIKE 'eventlog'");
+        !tables.is_empty()
+    });
+    database.run(&format!(
+        "CREATE TRIGGER fails BEFORE INSERT ON eventlog FOR EACH ROW BEGIN \
+           IF (SELECT so FROM broken) THEN SIGNAL {signal}; END IF; \
+         END"
+    ));
+    send(&hakaru, 1);
+    hakaru.wait_for_event(event);
+    database.run("UPDATE broken SET so = 0");
+    wait_until("it is stored", || database.count() == 1);
+    for other in ["storing_stopped", "dead_letters_written"] {
+        assert_eq!(hakaru.events(other).len(), 0, "{signal}: {}", hakaru.log());
+    }
+    assert_eq!(hakaru.stop().stored, 1);
+}
+
+#[test]
+fn a_transaction_that_the_server_rolled_back_is_tried_again() {
+    logged_of("SQLSTATE '40001'", "transaction_retried");
+    logged_of(
+        "SQLSTATE '40000' SET MYSQL_ERRNO = 3101",
+        "transaction_retried",
+    );
+}
+
+#[test]
+fn a_connection_that_is_lost_further_on_is_made_anew() {
+    logged_of(
+        "SQLSTATE 'HY000' SET MYSQL_ERRNO = 2013",
+        "database_unreachable",
+    );
 }

@@ -17,46 +17,70 @@ pub(crate) enum Verdict {
     Ends(SinkError),
 }
 
-/// The transaction failed because of another one.
-fn is_retry(code: u16) -> bool {
-    matches!(
-        code,
-        1205 // lock wait timeout
-        | 1213 // deadlock
-        | 3572 // NOWAIT and a lock held
-    )
+/// The server rolled the transaction back, as a rule because of another one. The same transaction may succeed now.
+fn is_retry(reported: &mysql::MySqlError) -> bool {
+    // 40000 is a rollback, 40001 one that another transaction caused.
+    reported.state.starts_with("40")
+        || matches!(
+            reported.code,
+            1020 // record has changed since the last read (MariaDB, innodb_snapshot_isolation)
+            | 1205 // lock wait timeout
+            | 1206 // no memory left for locks, which other transactions give back
+            | 1213 // deadlock
+            | 1297 // NDB: temporary error
+            | 1412 // table definition has changed, retry transaction
+            | 1637 // too many active transactions
+            | 3572 // NOWAIT and a lock held
+            | 8002 | 8022 | 8028 | 9007 // TiDB: write conflict, commit to be retried, schema changed
+        )
 }
 
 /// The connection or its server cannot be used. A new connection may work.
-fn is_reconnect(code: u16) -> bool {
-    matches!(
-        code,
-        1040 // too many connections
-        | 1047 // Galera: node not ready
-        | 1053 // shutdown in progress
-        | 1077 | 1079 | 1080 // shutdown
-        | 1153 // packet larger than the server takes; the limit is read again on connecting
-        | 1152 | 1158
-            ..=1161 | 1184 // connection aborted, network errors
-        | 1203 // user has too many connections
-        | 1226 // user has exceeded a resource
-        | 1243 // unknown prepared statement: a proxy has changed the server
-        | 1290 | 1792 | 1836 // read only, as after a failover
-        | 1317 // query interrupted
-        | 1615 // prepared statement needs to be re-prepared, which a new connection does
-        | 1927 // connection was killed
-        | 1969 | 3024 // statement took longer than its limit
-        | 4031 // disconnected for inactivity
-    )
+fn is_reconnect(reported: &mysql::MySqlError) -> bool {
+    // Faults of the account or the protocol, which a new connection has too.
+    let is_for_a_person = matches!(reported.code, 1043 | 1251);
+    // 08: a connection exception. From 2000: errors of a client, passed on by a proxy or by a storage engine that is a
+    // client itself.
+    (reported.state.starts_with("08") && !is_for_a_person)
+        || matches!(
+            reported.code,
+            1040 // too many connections
+            | 1047 // Galera: node not ready
+            | 1053 // shutdown in progress
+            | 1077 | 1079 | 1080 // shutdown
+            | 1135 // no thread for the connection
+            | 1153 // packet larger than the server takes; the limit is read again on connecting
+            | 1152 | 1156
+                ..=1161 | 1184 // connection aborted, packets out of order, network errors
+            | 1203 // user has too many connections
+            | 1226 // user has exceeded a resource
+            | 1243 // unknown prepared statement: a proxy has changed the server
+            | 1290 | 1792 | 1836 // read only, as after a failover
+            | 1317 // query interrupted
+            | 1429 | 1430 // the server of a federated table is unreachable
+            | 1615 // prepared statement needs to be re-prepared, which a new connection does
+            | 1835 // malformed packet
+            | 1927 // connection was killed
+            | 1969 | 3024 // statement took longer than its limit
+            | 2000..=2999 // such as 2006, server has gone away, and 2013, connection lost
+            | 3032 | 3168 // server is offline, or is not available
+            | 3100 // group replication: the group accepts no transaction now
+            | 3169 // session was killed
+            | 4031 // disconnected for inactivity
+            | 8027 | 8501 | 9001..=9005 // TiDB: schema, storage or outcome unknown or unreachable. ProxySQL
+                                        // uses the same numbers for a server that is unreachable.
+        )
 }
 
 /// Whether an INSERT failed because of a row. By SQLSTATE: a data exception (22), a violated constraint (23) or a
 /// SIGNAL (45). Or by one of the codes that servers send with SQLSTATE `HY000`.
 fn refuses_row(reported: &mysql::MySqlError) -> bool {
-    ["22", "23", "45"]
-        .iter()
-        .any(|class| reported.state.starts_with(class))
-        || is_about_a_row(reported.code)
+    match reported.state.get(..2) {
+        Some("22" | "23" | "45") => true,
+        // A SIGNAL with one of these has the same code as one with 45: 1644.
+        Some("08" | "40") => false,
+        _ => is_about_a_row(reported.code),
+    }
 }
 
 /// Whether a value does not fit its column, or a constraint or trigger refuses the row.
@@ -92,10 +116,10 @@ pub(crate) fn verdict(error: mysql::Error) -> Verdict {
 /// Classifies the error of any other statement.
 pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
     match &error {
-        mysql::Error::MySqlError(reported) if is_retry(reported.code) => {
+        mysql::Error::MySqlError(reported) if is_retry(reported) => {
             SinkError::Retry(server_fault(reported))
         }
-        mysql::Error::MySqlError(reported) if is_reconnect(reported.code) => {
+        mysql::Error::MySqlError(reported) if is_reconnect(reported) => {
             SinkError::Reconnect(server_fault(reported))
         }
         // Rights, tables, disks: an operator must act.
@@ -130,8 +154,7 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
 
 /// Classifies the error of a COMMIT. Its outcome is only known if the server itself reports that it failed.
 pub(super) fn commit_error(error: mysql::Error) -> SinkError {
-    let is_known =
-        matches!(&error, mysql::Error::MySqlError(reported) if !is_reconnect(reported.code));
+    let is_known = matches!(&error, mysql::Error::MySqlError(reported) if !is_reconnect(reported));
     match sink_error(error) {
         SinkError::Retry(fault) | SinkError::Reconnect(fault) | SinkError::Stop(fault)
             if !is_known =>
@@ -164,13 +187,15 @@ mod tests {
 
     #[test]
     fn errors_are_classified_by_what_the_writer_does_next() {
-        for code in [1205, 1213] {
+        for code in [1020, 1205, 1213, 1412, 9007] {
             assert_eq!(
                 sink_error(server(code)),
                 SinkError::Retry(fault(code.into()))
             );
         }
-        for code in [1040, 1047, 1053, 1203, 1226, 1290, 1615, 1792, 1836, 1927] {
+        for code in [
+            1040, 1047, 1053, 1203, 1226, 1290, 1615, 1792, 1836, 1927, 2006, 2013, 3169,
+        ] {
             assert_eq!(
                 sink_error(server(code)),
                 SinkError::Reconnect(fault(code.into()))
@@ -192,17 +217,33 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_classified_by_its_sqlstate() {
-        let signal = |state: &str| {
+        let numbered = |state: &str, code| {
             mysql::Error::MySqlError(mysql::MySqlError {
                 state: state.to_owned(),
                 message: "words".to_owned(),
-                code: 30_001,
+                code,
             })
         };
+        let signal = |state| numbered(state, 30_001);
         assert_eq!(verdict(signal("45000")), Verdict::RefusesRow(fault(30_001)));
+        // A trigger may set any code.
+        let own = verdict(numbered("45000", 2013));
+        assert_eq!(own, Verdict::RefusesRow(fault(2013)));
         assert_eq!(
             verdict(signal("HY000")),
             Verdict::Ends(SinkError::Stop(fault(30_001)))
+        );
+        // A SIGNAL without a code has 1644.
+        for (state, code) in [("40001", 1644), ("40000", 3101)] {
+            let retried = Verdict::Ends(SinkError::Retry(fault(code.into())));
+            assert_eq!(verdict(numbered(state, code)), retried);
+        }
+        let lost = Verdict::Ends(SinkError::Reconnect(fault(1644)));
+        assert_eq!(verdict(numbered("08S01", 1644)), lost);
+        // A new connection does not help a client that is too old for the account.
+        assert_eq!(
+            sink_error(numbered("08004", 1251)),
+            SinkError::Stop(fault(1251))
         );
     }
 
@@ -213,6 +254,10 @@ mod tests {
         assert_eq!(
             commit_error(server(1053)),
             SinkError::OutcomeUnknown(fault(1053))
+        );
+        assert_eq!(
+            commit_error(server(2013)),
+            SinkError::OutcomeUnknown(fault(2013))
         );
         let broken = mysql::Error::IoError(io::ErrorKind::TimedOut.into());
         assert!(matches!(commit_error(broken), SinkError::OutcomeUnknown(_)));
