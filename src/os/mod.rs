@@ -6,5 +6,6 @@ pub mod limits;
 pub mod listen;
 pub mod logging;
 pub mod notifier;
+pub mod panics;
 pub mod printable;
 pub mod process_list;

@@ -15,6 +15,7 @@ use crate::server::config::Config;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::dsn::DataSource;
 use crate::sink::mysql::MySqlSink;
+use crate::sink::mysql::panic_guard::PanicGuard;
 use crate::sink::sqlite::SqliteSink;
 use crate::sink::{FaultKind, Sink, SinkError};
 use crate::writer::Writer;
@@ -33,7 +34,8 @@ pub(crate) fn count(config: &Config, shards: usize) -> usize {
 fn new_sink(config: &Config) -> Box<dyn Sink> {
     match &config.datasource {
         DataSource::MySql(target) => {
-            Box::new(MySqlSink::new((**target).clone(), config.batch_events))
+            let sink = MySqlSink::new((**target).clone(), config.batch_events);
+            Box::new(PanicGuard(sink))
         }
         DataSource::Sqlite(path) => Box::new(SqliteSink::new(path.clone())),
     }

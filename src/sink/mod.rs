@@ -147,6 +147,10 @@ pub enum FaultKind {
     NoAnswer,
     /// No encrypted connection: the server offers none, or its certificate is refused.
     Tls,
+    /// The account has an authentication plugin that the driver does not support.
+    Login,
+    /// The driver panicked.
+    Driver,
     /// The table of checkpoints is missing and cannot be created.
     NoCheckpoints,
     /// A table has no transactions.

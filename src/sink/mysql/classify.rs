@@ -8,6 +8,10 @@ use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::sink::{Fault, FaultKind, SinkError};
 
+/// Advice for an account whose authentication plugin is not supported.
+pub(crate) const OTHER_PLUGIN: &str = "give the account another: ALTER USER … IDENTIFIED WITH \
+    caching_sha2_password BY '…' (MySQL), or IDENTIFIED VIA ed25519 USING PASSWORD('…') (MariaDB)";
+
 /// What a failed INSERT means.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -147,9 +151,36 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
             code: fault.raw_os_error(),
             ..Fault::new(fault.to_string())
         }),
+        mysql::Error::DriverError(mysql::DriverError::UnknownAuthPlugin(plugin)) => {
+            SinkError::Stop(Fault::of(
+                FaultKind::Login,
+                format!(
+                    "the authentication plugin of the account, `{plugin}`, is not supported; {OTHER_PLUGIN}"
+                ),
+            ))
+        }
+        mysql::Error::DriverError(mysql::DriverError::OldMysqlPasswordDisabled) => {
+            let text = format!(
+                "the account has a password of before MySQL 4.1, which is not supported; {OTHER_PLUGIN}"
+            );
+            SinkError::Stop(Fault::of(FaultKind::Login, text))
+        }
+        mysql::Error::DriverError(mysql::DriverError::CleartextPluginDisabled) => {
+            let text = format!(
+                "the account needs its password as clear text (`mysql_clear_password`); allow it with \
+                 allowCleartextPasswords=true and tls=true in the datasource, or {OTHER_PLUGIN}"
+            );
+            SinkError::Stop(Fault::of(FaultKind::Login, text))
+        }
         mysql::Error::DriverError(fault) => SinkError::Reconnect(Fault::new(fault.to_string())),
         other => SinkError::Reconnect(Fault::new(other.to_string())),
     }
+}
+
+/// The fault for a panic of the driver.
+pub(crate) fn panic_fault(message: &str) -> Fault {
+    let text = format!("the driver panicked, which is a bug of the driver or of hakaru: {message}");
+    Fault::of(FaultKind::Driver, text)
 }
 
 /// Classifies the error of a COMMIT. Its outcome is only known if the server itself reports that it failed.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 
-use super::classify::sink_error;
+use super::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
+use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, FaultKind, SinkError};
 
@@ -69,13 +70,25 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
     };
     let may_be_plain = matches!(target.tls, Tls::Preferred | Tls::VerifiedIfOffered);
     let options = options(target);
-    let connected = match Conn::new(options.clone().ssl_opts(encrypted)) {
+    let connected = match new_connection(options.clone().ssl_opts(encrypted))? {
         Err(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)) if may_be_plain => {
-            Conn::new(options)
+            new_connection(options)?
         }
         outcome => outcome,
     };
     connected.map_err(sink_error)
+}
+
+/// The driver panics over an authentication plugin that it was built without, and over malformed packets.
+fn new_connection(options: OptsBuilder) -> Result<mysql::Result<Conn>, SinkError> {
+    panics::catch(|| Conn::new(options)).map_err(|message| {
+        let fault = panic_fault(&message);
+        let text = format!(
+            "{}; if it names an authentication plugin, {OTHER_PLUGIN}",
+            fault.text
+        );
+        SinkError::Stop(Fault { text, ..fault })
+    })
 }
 
 fn options(target: &MySqlTarget) -> OptsBuilder {

@@ -3,6 +3,7 @@
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod database_row;
+pub mod panic_guard;
 mod statement_size;
 
 use std::ops::Range;

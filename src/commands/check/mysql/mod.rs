@@ -9,8 +9,9 @@ use mysql::Conn;
 use mysql::prelude::{FromRow, Queryable};
 
 use super::{Finding, Observation};
+use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
-use crate::sink::mysql::classify::sink_error;
+use crate::sink::mysql::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use crate::sink::mysql::connect;
 use crate::sink::{Fault, FaultKind, SinkError};
 
@@ -68,7 +69,9 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
         user: quoted(&user),
     };
     let looks = THINGS.into_iter().map(|(thing, look)| {
-        let found = look(&mut server).unwrap_or_else(|fault| {
+        let looked = panics::catch(|| look(&mut server))
+            .unwrap_or_else(|said| Err(SinkError::Stop(panic_fault(&said))));
+        let found = looked.unwrap_or_else(|fault| {
             let advice = server.advice(fault.fault());
             Observation::new(fault.to_string()).error(advice)
         });
@@ -81,6 +84,7 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
 fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
     let (user, database) = (&target.user, &target.database);
     match fault.code {
+        Some(1251) => OTHER_PLUGIN.to_owned(),
         Some(1045 | 1698) => format!(
             "set the password of {user} in HAKARU_DATASOURCENAME, or let the user log in from this machine"
         ),
@@ -102,6 +106,7 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
             FaultKind::Tls => {
                 "see `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
             }
+            FaultKind::Login | FaultKind::Driver => OTHER_PLUGIN,
             FaultKind::Other | FaultKind::NoCheckpoints | FaultKind::NoTransactions => {
                 "see whether the server runs, whether host and port are right, and what a firewall in between says"
             }

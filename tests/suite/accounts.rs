@@ -1,0 +1,123 @@
+//! How accounts log in: what the driver knows works, and what it does not know is an error with words.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use crate::support::{Client, MariaDb, Settings, ask, wait_until};
+
+const PASSWORD: &str = "s3cret";
+
+fn login(database: &MariaDb) -> String {
+    let port = database.port();
+    format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru")
+}
+
+/// What `hakaru check` says of the connection, and its exit code.
+fn connection(dsn: &str) -> (Option<i32>, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = ask(directory.path(), dsn, &["check", "--json"]);
+    assert!(!asked.err.contains("panicked"), "{asked:?}");
+    let lines = asked.out.lines();
+    let line = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let line = line.into_iter().find(|line| line["thing"] == "connection");
+    let line = line.unwrap();
+    let level = line["level"].as_str().unwrap().to_owned();
+    (asked.code, level, line.to_string())
+}
+
+#[test]
+fn an_ed25519_account_of_mariadb_stores() {
+    let database = MariaDb::start();
+    database.run("INSTALL SONAME 'auth_ed25519'");
+    database.run(&format!(
+        "CREATE USER app@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"
+    ));
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    let (_, level, line) = connection(&login(&database));
+    assert_eq!(level, "ok", "{line}");
+    let hakaru = Settings::datasource(&login(&database)).start();
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    wait_until("it is stored", || database.count() == 1);
+    assert_eq!(hakaru.stop().stored, 1);
+}
+
+#[test]
+fn an_account_with_a_plugin_that_the_driver_lacks_is_named_with_what_to_do() {
+    let database = MariaDb::start();
+    database.run("INSTALL SONAME 'auth_pam'");
+    database.run("CREATE USER app@'%' IDENTIFIED VIA pam");
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    let (code, level, line) = connection(&login(&database));
+    assert_eq!((code, &level[..]), (Some(1), "error"), "{line}");
+    assert!(
+        line.contains("dialog") && line.contains("ALTER USER"),
+        "{line}"
+    );
+    let hakaru = Settings::datasource(&login(&database)).start();
+    let line = hakaru.wait_for_event("storing_stopped").to_string();
+    assert!(
+        line.contains("dialog") && line.contains("ALTER USER"),
+        "{line}"
+    );
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    // Somebody does what the line says.
+    database.run(&format!(
+        "ALTER USER app@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{PASSWORD}')"
+    ));
+    wait_until("it is stored", || database.count() == 1);
+    assert_eq!(hakaru.stop().stored, 1);
+}
+
+/// A server that greets as MariaDB does and then sends `replies`, one to each packet.
+fn server_that_replies(replies: &'static [&[u8]]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
+            // CLIENT_PROTOCOL_41, _SECURE_CONNECTION, _CONNECT_WITH_DB and _PLUGIN_AUTH.
+            greeting.extend(b"\x08\x82\x2d\x02\0\x08\0\x15");
+            greeting.extend([0; 10]);
+            greeting.extend(b"ijklmnopqrst\0mysql_native_password\0");
+            let packet = |number: u8, body: &[u8]| {
+                let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+                [&length[..3], &[number], body].concat()
+            };
+            // Whatever the client makes of it.
+            drop(stream.write_all(&packet(0, &greeting)));
+            for (number, reply) in (2..).step_by(2).zip(replies) {
+                drop(stream.read(&mut [0; 4096]));
+                drop(stream.write_all(&packet(number, reply)));
+            }
+            drop(stream.read(&mut [0; 4096]));
+        }
+    });
+    format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru")
+}
+
+#[test]
+fn a_panic_of_the_driver_is_an_error_and_not_the_end() {
+    // A packet without a byte, and a plugin that this build of the driver does not have.
+    const EMPTY: &[&[u8]] = &[b"".as_slice()];
+    const PARSEC: &[&[u8]] = &[
+        b"\xfeparsec\0abcdefghijklmnopqrstuvwxyzabcdef".as_slice(),
+        b"P\0abcdefghijklmnopqr".as_slice(),
+    ];
+    for (replies, words) in [(EMPTY, "driver"), (PARSEC, "parsec")] {
+        let dsn = server_that_replies(replies);
+        let (code, level, line) = connection(&dsn);
+        assert_eq!((code, &level[..]), (Some(1), "error"), "{line}");
+        assert!(line.contains(words), "{line}");
+        let hakaru = Settings::datasource(&dsn).start();
+        let line = hakaru.wait_for_event("storing_stopped").to_string();
+        assert!(line.contains(words), "{line}");
+        let mut client = Client::connect(hakaru.address);
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        assert_eq!(hakaru.events("panic").len(), 0, "{}", hakaru.log());
+        hakaru.crash();
+    }
+}
