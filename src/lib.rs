@@ -3,7 +3,7 @@
 //! The modules, in the order in which an event meets them:
 //!
 //! - [`cli`] reads the flags and variables into settings, and rejects what it cannot accept.
-//! - [`commands`] are everything but serving: checking a machine, reading a journal, reports.
+//! - [`commands`] runs everything except serving: it checks a machine, reads a journal, writes reports.
 //! - [`server`] starts one shard per core and the writer threads, and drains them at the end.
 //! - [`shard`] accepts connections on one core. It keeps the batch that is still open, and answers
 //!   when an event is as safe as `--ack` says.
@@ -18,9 +18,9 @@
 //!   reads back from the journal what the database does not have.
 //! - [`sink`] is the database, MySQL or SQLite. The rows that it refuses become
 //!   [dead letters](sink::dead_letters).
-//! - [`metrics`] counts the events and the time on each of these ways.
+//! - [`metrics`] counts events and measures times in each of these modules.
 //! - [`admin`] serves the metrics, the readiness and the status page.
-//! - [`os`] and [`units`] are used by all of them: calls to the system, and sizes and durations as text.
+//! - [`os`] and [`units`] are used by all other modules: calls to the system, and sizes and durations as text.
 //!
 //! They depend on each other in layers, see `docs/ARCHITECTURE.md`.
 
@@ -63,5 +63,5 @@ pub mod units;
 /// The version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The revision it was built from, as `build.rs` found it; `unknown` outside of a repository.
+/// The revision that it was built from, as `build.rs` found it; `unknown` outside of a repository.
 pub const REVISION: &str = env!("HAKARU_REVISION");

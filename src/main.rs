@@ -1,4 +1,4 @@
-//! Parses, runs, prints the error, picks the exit code.
+//! Parses the command line, runs the command, prints its error and sets the exit code.
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -13,63 +13,63 @@ use hakaru::server;
 use hakaru::server::config::Config;
 use hakaru::server::upgrade::Program;
 
-/// A fault while running, a journal that is damaged, or a check that failed.
+/// Exit code of an error while running, a damaged journal, a failed check, or rows that do not agree.
 const FAULT: u8 = 1;
 
-/// A setting that is not accepted.
+/// Exit code of a setting that is not accepted.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     match Invocation::from_process() {
         Ok(Invocation::Serve(config)) => serve(&config),
         Ok(Invocation::Check(config, output)) => {
-            ended(check::run(&config, output, &mut standard_output()))
+            exit_code(check::run(&config, output, &mut standard_output()))
         }
         Ok(Invocation::Inspect(inspection, question)) => {
-            ended(inspection.answer(&question, standard_output()))
+            exit_code(inspection.answer(&question, standard_output()))
         }
-        Ok(Invocation::Report(report)) => answer(|out| Ok(report.run(out).map(|()| true)?)),
-        Ok(Invocation::Reconcile(asked)) => answer(|out| asked.run(out)),
-        Ok(Invocation::Print(text)) => ended(standard_output().write_all(&text)),
-        Err(ConfigError::Help(asked)) => ended(asked.print()),
-        Err(fault) => complain(&fault.to_string(), BAD_CONFIGURATION),
+        Ok(Invocation::Report(report)) => query(|out| Ok(report.run(out).map(|()| true)?)),
+        Ok(Invocation::Reconcile(reconciliation)) => query(|out| reconciliation.run(out)),
+        Ok(Invocation::Print(text)) => exit_code(standard_output().write_all(&text)),
+        Err(ConfigError::Help(help)) => exit_code(help.print()),
+        Err(fault) => fail(&fault.to_string(), BAD_CONFIGURATION),
     }
 }
 
 fn serve(config: &Config) -> ExitCode {
     let program = match Program::of_this_process() {
         Ok(program) => program,
-        Err(fault) => return complain(&format!("start: {fault}"), FAULT),
+        Err(fault) => return fail(&format!("start: {fault}"), FAULT),
     };
     match server::run(config, program) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) if fault.is_configuration() => complain(&fault.to_string(), BAD_CONFIGURATION),
-        Err(fault) => complain(&fault.to_string(), FAULT),
+        Err(fault) if fault.is_configuration() => fail(&fault.to_string(), BAD_CONFIGURATION),
+        Err(fault) => fail(&fault.to_string(), FAULT),
     }
 }
 
-/// Asks the database; `true`: what was found is as it should be.
-fn answer(question: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
-    // It may take minutes. Where the password cannot be hidden, the answer is still wanted.
+/// Runs a command that queries the database. Its result is `true` if the rows agree.
+fn query(command: impl Fn(&mut dyn Write) -> Result<bool, ReconcileError>) -> ExitCode {
+    // A query may take minutes, in which a password could be seen. If it cannot be hidden, the query still runs.
     drop(process_list::hide_passwords());
-    match question(&mut BufWriter::new(standard_output())) {
+    match command(&mut BufWriter::new(standard_output())) {
         Ok(agrees) => ExitCode::from(if agrees { 0 } else { FAULT }),
-        Err(fault) if fault.is_usage() => complain(&fault.to_string(), BAD_CONFIGURATION),
-        Err(fault) => complain(&fault.to_string(), FAULT),
+        Err(fault) if fault.is_usage() => fail(&fault.to_string(), BAD_CONFIGURATION),
+        Err(fault) => fail(&fault.to_string(), FAULT),
     }
 }
 
-/// The end of what does not serve.
-fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+/// The exit code of a command other than serving. Prints its error.
+fn exit_code<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => complain(&fault.to_string(), FAULT),
+        Err(fault) => fail(&fault.to_string(), FAULT),
     }
 }
 
-/// One line on standard error.
-fn complain(text: &str, code: u8) -> ExitCode {
-    // With standard error closed there is nobody to tell; the exit code still does.
+/// Prints one line on standard error.
+fn fail(text: &str, code: u8) -> ExitCode {
+    // If standard error is closed, only the exit code reports the error.
     drop(writeln!(std::io::stderr(), "hakaru: {}", Printable(text)));
     ExitCode::from(code)
 }
