@@ -22,7 +22,7 @@ use hakaru::event::ack::Ack;
 use hakaru::event::batch::BatchEvents;
 use hakaru::event::{NameRule, SharedNameRule, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
-use hakaru::http::conversation::{Awaited, Conversation, Next};
+use hakaru::http::conversation::{Conversation, Next, RequestProgress};
 use hakaru::http::response::Answers;
 use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
@@ -105,7 +105,7 @@ fn allocations(
                 is_draining: false,
             };
             let next = conversation.turn(&mut input, bytes, &mut decoded, &mut service);
-            assert_eq!(next, Next::Read(Awaited::Request));
+            assert_eq!(next, Next::Read(RequestProgress::None));
             assert!(
                 bytes.starts_with(b"HTTP/1.1 200 OK"),
                 "{}",

@@ -30,7 +30,7 @@ use self::overview::Overview;
 use self::semaphore::{Permit, Semaphore};
 use self::service::AdminService;
 use crate::http::HEAD_BYTES_MAX;
-use crate::http::conversation::{Awaited, Conversation, Next, Service};
+use crate::http::conversation::{Conversation, Next, RequestProgress, Service};
 
 /// Connections that are served at once; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
@@ -208,7 +208,7 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
             };
             match next {
                 Next::Write => {}
-                Next::Read(Awaited::Request) => {
+                Next::Read(RequestProgress::None) => {
                     is_idle = true;
                     deadline = Instant::now() + IDLE_PATIENCE;
                 }

@@ -1,4 +1,4 @@
-//! Passing over a request body: nothing here reads one, but the next request starts behind it.
+//! Skips a request body. No request uses its body, but the next request starts after it.
 
 use super::BODY_BYTES_MAX;
 
@@ -8,48 +8,50 @@ const CHUNK_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
 /// How a request's body is framed (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     Empty,
-    /// So many bytes, more than none.
+    /// The number of bytes, at least 1.
     Length(u64),
     /// Chunks, the last one empty.
     Chunked,
 }
 
-/// Why the rest of a body cannot be passed over.
+/// Why the rest of a body cannot be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFault {
-    /// More than [`BODY_BYTES_MAX`].
+    /// More than [`BODY_BYTES_MAX`] of payload, or more than [`CHUNK_OVERHEAD_BYTES_MAX`] around it.
     TooLarge,
     /// Not chunks (RFC 9112 section 7.1).
     Malformed,
 }
 
-/// Where in a body the connection stands.
+/// How far a body has been skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skip {
-    place: BodyState,
+    state: BodyState,
+    /// Bytes of chunks so far, with the present chunk.
     payload: u64,
+    /// Bytes of chunk framing so far.
     overhead: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyState {
-    /// Inside a body of known length; so many bytes are left.
+    /// Inside a body of known length, with the bytes that are left.
     Length(u64),
     /// In a chunk size; `None` before its first digit.
     Size(Option<u64>),
-    /// Behind the digits, in blanks before an extension.
+    /// In blanks after the digits of a size.
     SizeBlank(u64),
-    /// In a chunk extension, which means nothing here.
+    /// In a chunk extension, which is ignored.
     Extension(u64),
     /// At the line feed that ends the size line.
     SizeEnd(u64),
-    /// Inside a chunk; so many bytes are left.
+    /// Inside a chunk, with the bytes that are left.
     Data(u64),
-    /// At the carriage return behind a chunk.
+    /// At the carriage return after a chunk.
     DataReturn,
-    /// At the line feed behind it.
+    /// At the line feed after a chunk.
     DataFeed,
     /// At the start of a trailer line, or of the empty line that ends the body.
     TrailerStart,
@@ -61,43 +63,43 @@ enum BodyState {
     TrailerEnd,
     /// At the line feed of the empty line.
     LastFeed,
-    /// Behind the last byte.
+    /// After the last byte.
     Done,
 }
 
 impl Skip {
-    /// At the first byte of a body. Refuses a length past the bound at once.
+    /// At the first byte of a body. Refuses a length above the bound at once.
     pub fn start(framing: Framing) -> Result<Self, BodyFault> {
-        let place = match framing {
+        let state = match framing {
             Framing::Empty => BodyState::Done,
             Framing::Length(length) if length > BODY_BYTES_MAX => return Err(BodyFault::TooLarge),
             Framing::Length(length) => BodyState::Length(length),
             Framing::Chunked => BodyState::Size(None),
         };
         Ok(Self {
-            place,
+            state,
             payload: 0,
             overhead: 0,
         })
     }
 
-    /// Whether the whole body has been passed over.
+    /// Whether the whole body has been skipped.
     pub fn is_done(&self) -> bool {
-        self.place == BodyState::Done
+        self.state == BodyState::Done
     }
 
-    /// Passes over as much of `input` as belongs to the body and says how much that was.
+    /// Skips the bytes of `input` that belong to the body. Returns how many they were.
     pub fn advance(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
         let mut used = 0;
         while used < input.len() && !self.is_done() {
-            match self.place {
+            match self.state {
                 BodyState::Length(left) | BodyState::Data(left) => {
                     let here = left.min((input.len() - used) as u64);
                     #[expect(clippy::cast_possible_truncation, reason = "at most input.len()")]
                     {
                         used += here as usize;
                     }
-                    self.place = match (self.place, left - here) {
+                    self.state = match (self.state, left - here) {
                         (BodyState::Length(_), 0) => BodyState::Done,
                         (BodyState::Length(_), left) => BodyState::Length(left),
                         (_, 0) => BodyState::DataReturn,
@@ -109,7 +111,7 @@ impl Skip {
                     if self.overhead > CHUNK_OVERHEAD_BYTES_MAX {
                         return Err(BodyFault::TooLarge);
                     }
-                    self.place = self.after(input[used])?;
+                    self.state = self.after(input[used])?;
                     used += 1;
                 }
             }
@@ -117,9 +119,9 @@ impl Skip {
         Ok(used)
     }
 
-    /// The place behind one byte of chunk framing.
+    /// The state after one byte of chunk framing.
     fn after(&mut self, byte: u8) -> Result<BodyState, BodyFault> {
-        Ok(match (self.place, byte) {
+        Ok(match (self.state, byte) {
             (BodyState::Size(size), digit) if digit.is_ascii_hexdigit() => {
                 let digit = char::from(digit).to_digit(16).unwrap_or(0);
                 let size = size.unwrap_or(0).saturating_mul(16) + u64::from(digit);
@@ -173,7 +175,7 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Passes over `input` in pieces of `piece` bytes; says how many bytes were the body's.
+    /// Skips `input` in pieces of `piece` bytes. Returns how many bytes belonged to the body, if it has ended.
     fn skip(framing: Framing, input: &[u8], piece: usize) -> Result<Option<usize>, BodyFault> {
         let mut skip = Skip::start(framing)?;
         let mut used = 0;
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_end_however_the_reads_fall() {
+    fn the_end_is_found_however_the_input_is_split() {
         let chunked = b"5\r\nhello\r\n0a;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\nGET /";
         for piece in 1..chunked.len() {
             assert_eq!(
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_chunk() {
+    fn malformed_chunks_are_refused() {
         for input in [
             &b"x\r\n"[..],
             b"\r\n",
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn payload_and_framing_are_bounded() {
         assert_eq!(
             Skip::start(Framing::Length(BODY_BYTES_MAX + 1)),
             Err(BodyFault::TooLarge)

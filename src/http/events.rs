@@ -1,4 +1,4 @@
-//! What is asked of port 8081: which path takes what, and how a request becomes an event.
+//! The requests of the event port: which paths and methods there are, and how a request becomes an event.
 
 use super::conversation::Service;
 use super::query::{self, Rejection};
@@ -13,15 +13,15 @@ const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
 /// Methods of the liveness path.
 const LIVENESS_METHODS: &str = "GET, HEAD";
 
-/// Where events are taken.
+/// A service that takes events.
 pub trait Intake: Service {
     /// What the `name` column takes at present.
     fn name_rule(&self) -> NameRule;
 
-    /// Takes an event, as safe as the promise says. Its 200 is counted when the promise is kept.
+    /// Takes an event. Its 200 is counted when it is sent, after the event is as safe as `--ack` says.
     fn take(&mut self, name: &str, value: u32) -> Result<(), Shed>;
 
-    /// Counts an event that was refused.
+    /// Counts an event that was answered 400.
     fn count_rejection(&mut self, rejection: Rejection);
 
     /// Appends the answer to an event that was taken.
@@ -71,7 +71,7 @@ pub fn respond(
     intake.write(out, &answer);
 }
 
-/// Answers a `GET` or `HEAD` of the event path; a `GET` that can be promised becomes an event.
+/// Answers a `GET` or `HEAD` of the event path. A valid `GET` becomes an event.
 fn take_event(
     intake: &mut impl Intake,
     request: &Request<'_>,

@@ -1,7 +1,7 @@
-//! The query of an event: `application/x-www-form-urlencoded`, as the URL standard parses it.
+//! Parses the query of an event: `application/x-www-form-urlencoded`, as in the URL standard.
 //!
-//! One difference: bytes that are not UTF-8 are refused, where the standard would put U+FFFD in
-//! their place. What is promised is what was sent.
+//! One difference: bytes that are not UTF-8 are refused, where the standard replaces them by U+FFFD. An event is
+//! stored as it was sent or not at all.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Rejection {
     NameTooLong,
     /// `name` is not UTF-8.
     NameNotUtf8,
-    /// `name` has a character that the column's character set does not.
+    /// `name` has a character that the column's character set does not have.
     NameNotStorable,
     /// No `value` key.
     ValueMissing,
@@ -55,7 +55,7 @@ impl Rejection {
         }
     }
 
-    /// The words a sender is told: the parameter, what is wrong, what is accepted. ASCII, one line.
+    /// The reason in the answer: the parameter, what is wrong, what is accepted. ASCII, one line.
     pub fn reason(self, rule: NameRule) -> Reason {
         Reason {
             rejection: self,
@@ -74,7 +74,7 @@ impl From<NameFault> for Rejection {
     }
 }
 
-/// Displays a [`Rejection`] together with the bound that was broken.
+/// Displays a [`Rejection`] together with what is accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct Reason {
     rejection: Rejection,
@@ -107,7 +107,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reads `name` and `value` out of a query. The first of a repeated key wins; other keys are ignored.
+/// Reads `name` and `value` from a query. The first of a repeated key wins; other keys are ignored.
 ///
 /// The name borrows from `query`, or from `decoded` where it had to be unescaped.
 pub fn measurement<'a>(
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    /// What the reference crate makes of the same query, with our rule for bytes that are not UTF-8.
+    /// The result of the reference crate for the same query.
     fn reference(query: &[u8]) -> Result<(String, u32), Rejection> {
         let first = |key: &str| {
             form_urlencoded::parse(query)

@@ -1,49 +1,48 @@
-//! The answers of a turn that take events, until it is known what became of the events: such an answer may turn
-//! into a 503 or a 422.
+//! The answers of a turn that acknowledge events. Before they are sent, they can become a 503 or a 422.
 
 use std::ops::Range;
 
 use super::response::{Answer, Answers, Body, Cors, Persistence, Status};
 
-/// Most bytes by which an answer grows that becomes a 422.
+/// Most bytes by which an answer grows when it becomes a 422.
 const REFUSED_BYTES: usize = 256;
 
-/// Where these answers are, and what they say beside their status.
+/// Where these answers are, and their origins and persistence.
 #[derive(Debug, Default)]
 pub struct TakenAnswers {
     taken: Vec<TakenAnswer>,
-    /// The origins that they name, one after the other. Its memory is used again, as that of the list, so
-    /// that a note allocates nothing.
+    /// The origins that they name, one after the other. Its memory and that of the list are reused, so that a note
+    /// allocates nothing.
     origins: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct TakenAnswer {
     bytes: Range<usize>,
-    /// Empty where the request named none.
+    /// Empty if the request named none.
     origin: Range<usize>,
     persistence: Persistence,
 }
 
 impl TakenAnswers {
-    /// Begins a turn without any event.
+    /// Begins a turn that has no event yet.
     pub fn clear(&mut self) {
         self.taken.clear();
         self.origins.clear();
     }
 
-    /// Whether none is noted in this turn.
+    /// Whether no answer of this turn is noted.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()
     }
 
-    /// Most bytes by which the answers that are noted may grow.
+    /// Most bytes by which the noted answers may grow.
     pub fn growth(&self) -> usize {
         self.taken.len() * REFUSED_BYTES
     }
 
-    /// Notes that the answer to an event is at `bytes`. The first of a turn must be noted; where events may
-    /// be refused, each, in order.
+    /// Notes that the answer to an event is at `bytes`. The first one of a turn must be noted. If events may be
+    /// refused, all must be noted, in order.
     pub fn note(&mut self, bytes: Range<usize>, cors: Cors<'_>, persistence: Persistence) {
         let start = self.origins.len();
         if let Cors::Origin(origin) = cors {
@@ -56,8 +55,8 @@ impl TakenAnswers {
         });
     }
 
-    /// Replaces the first answer, and all that follow it, by a 503 that closes the connection. What precedes
-    /// it stays.
+    /// Replaces the first answer, and all that follow it, by a 503 that closes the connection. Keeps the answers before
+    /// it.
     pub fn fail(&self, out: &mut Vec<u8>, answers: &Answers) {
         let Some(first) = self.taken.first() else {
             return;
@@ -71,15 +70,15 @@ impl TakenAnswers {
         answers.write(out, &answer);
     }
 
-    /// Replaces the answers to the events that the database refused, numbered from the first event of the
-    /// turn in ascending order, each by a 422. All others stay.
+    /// Replaces each answer to a refused event by a 422. `refused` has the numbers of these events in ascending order,
+    /// counted from the first event of the turn.
     pub fn refuse(&self, out: &mut Vec<u8>, refused: &[usize], answers: &Answers) {
         let mut bytes = Vec::new();
-        // From the last, so that those before it stay where they are.
+        // From the last one, so that the ranges of the others stay right.
         for taken in refused.iter().rev().filter_map(|&at| self.taken.get(at)) {
             let answer = Answer {
                 status: Status::UnprocessableContent,
-                // Not the database's words: they may hold what others sent.
+                // Without the error of the database, which may contain data of other senders.
                 body: Body::Reason("database: the event was refused and is kept as a dead letter"),
                 ..Answer::event_taken(self.cors(taken), taken.persistence)
             };
@@ -121,23 +120,23 @@ mod tests {
             ),
         ] {
             let (mut out, mut taken) = (Vec::new(), TakenAnswers::default());
-            // As the answer to `HEAD /hakaru`, which looks the same and takes no event.
+            // The answer to `HEAD /hakaru` looks the same and acknowledges no event.
             answers.write_event_taken(&mut out, cors, Persistence::Keep);
             let before = out.clone();
             for _ in 0..2 {
                 take(&mut taken, &mut out, &answers, (cors, Persistence::Keep));
             }
             taken.fail(&mut out, &answers);
-            let broken = String::from_utf8(out[before.len()..].to_vec()).unwrap();
+            let replaced = String::from_utf8(out[before.len()..].to_vec()).unwrap();
             assert!(
-                out.starts_with(&before) && broken.starts_with("HTTP/1.1 503 "),
-                "{broken}"
+                out.starts_with(&before) && replaced.starts_with("HTTP/1.1 503 "),
+                "{replaced}"
             );
-            assert_eq!(broken.matches("HTTP/1.1").count(), 1);
+            assert_eq!(replaced.matches("HTTP/1.1").count(), 1);
             for line in [line, "Retry-After: 1", "Connection: close"] {
                 assert!(
-                    broken.contains(&format!("\r\n{line}\r\n")),
-                    "{line}: {broken}"
+                    replaced.contains(&format!("\r\n{line}\r\n")),
+                    "{line}: {replaced}"
                 );
             }
         }
@@ -160,7 +159,7 @@ mod tests {
         let kinds = [
             (Cors::AnyOrigin, Persistence::Keep),
             (Cors::Origin(b"https://one"), Persistence::Keep),
-            (Cors::Origin(b"https://two"), Persistence::KeepAndSay),
+            (Cors::Origin(b"https://two"), Persistence::KeepExplicit),
             (Cors::AnyOrigin, Persistence::Close),
         ];
         let written = |write: &dyn Fn(&mut Vec<u8>)| {
@@ -184,7 +183,7 @@ mod tests {
             let (cors, persistence) = kinds[at];
             written(&|out| answers.write_event_taken(out, cors, persistence))
         };
-        // Of a 422 the body stands before the next answer.
+        // The body of a 422 is before the next answer.
         let body = r#"{"error":"database: the event was refused and is kept as a dead letter"}"#;
         assert_eq!(all[..2], [head, stored(0)]);
         assert!(

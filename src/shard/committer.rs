@@ -1,4 +1,4 @@
-//! Group commit: while one write is on its way to the disk, events gather; then one write for all of them.
+//! Group commit: the events that arrive during one write are written together by the next one.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,33 +14,33 @@ use crate::journal::disk_thread::Write;
 use crate::shard::ingest;
 use crate::shard::state::Shard;
 
-/// Turns of the loop that a group waits at most, and only while each of them brings more events. A busy
-/// shard writes less often then.
-const GATHERING_TURNS_MAX: u32 = 10;
+/// Most turns of the event loop that a group waits for. It waits for another one only while each brings more
+/// events.
+const PACING_TURNS_MAX: u32 = 10;
 
-/// Events that the write before must have held, for the next one to wait for what their senders send. A
-/// sender that is alone and sends them one by one has nobody to share a write with.
+/// The next write waits for more events only if the last one held at least this many. A single sender that
+/// sends its events one by one has nobody to share a write with.
 const EVENTS_MIN: u32 = 2;
 
-/// Senders are given this part of the time that the write took, for their answers to reach them.
-const PAUSE_PART: u32 = 4;
+/// The pause is the time of the last write divided by this. During it the answers reach their senders.
+const PAUSE_DIVISOR: u32 = 4;
 
-/// The longest pause: most of what pacing costs an answer where the disk is slow.
+/// The longest pause. On a slow disk it is most of the latency that pacing adds to an answer.
 const PAUSE_MAX: Duration = Duration::from_micros(100);
 
-/// A shorter pause costs more than the writes it saves.
+/// A shorter pause costs more than the writes that it saves.
 const PAUSE_MIN: Duration = Duration::from_micros(10);
 
-/// CommitPacing that has taken this long ends.
-const GATHERING_TIME_MAX: Duration = Duration::from_millis(4);
+/// Pacing ends after this time.
+const PACING_TIME_MAX: Duration = Duration::from_millis(4);
 
-/// A yield that takes longer was to somebody who does more than send us events.
+/// A yield that takes longer gave the core to a program that does more than send events to this shard.
 const YIELD_LONG: Duration = Duration::from_millis(2);
 
-/// Groups that nothing is yielded for, behind such a one.
-const GROUPS_UNYIELDING: u32 = 4;
+/// After a long yield, the core is not yielded for this many groups.
+const GROUPS_WITHOUT_YIELD: u32 = 4;
 
-/// Writes groups of events to the disk, on the ring.
+/// Writes groups of events to the disk, on io_uring.
 pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
     let mut segment = None;
     loop {
@@ -64,7 +64,7 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
     }
 }
 
-/// Has the disk thread write groups of events, where there is no ring. Their ends are heard by the notifier.
+/// Has the disk thread write groups of events, on epoll. It sends a notification when a write has ended.
 pub async fn commit_by_thread(shard: Rc<Shard>) {
     loop {
         let group = ingest::next_group(&shard.ingest).await;
@@ -74,50 +74,50 @@ pub async fn commit_by_thread(shard: Rc<Shard>) {
     }
 }
 
-/// Lets those who are answered now send again, so that what they send shares one write: else it would
-/// come while the next one, with less in it, is under way already.
+/// Delays the next write until the senders that are answered now have sent their next events, so that these
+/// share one write. Otherwise they arrive while a smaller write is already under way.
 #[derive(Debug)]
 pub struct CommitPacing {
     turns: Turns,
-    /// Groups to come that nothing is yielded for.
-    unyielding: u32,
-    /// [`GATHERING_TIME_MAX`], but for tests.
+    /// The core is not yielded for this many groups to come.
+    groups_without_yield: u32,
+    /// [`PACING_TIME_MAX`], except in tests.
     time_max: Duration,
 }
 
 impl CommitPacing {
     /// For the loop that runs on this thread.
     pub fn new() -> io::Result<Self> {
-        // A pause is as short as it says, not 50 us longer.
+        // With the default timer slack each pause would be 50 us longer.
         if let Err(fault) = nix::sys::prctl::set_timerslack(1) {
-            log::debug!("naps will be longer: {fault}");
+            log::debug!("pauses will be longer: {fault}");
         }
         Ok(Self {
             turns: Turns::new()?,
-            unyielding: 0,
-            time_max: GATHERING_TIME_MAX,
+            groups_without_yield: 0,
+            time_max: PACING_TIME_MAX,
         })
     }
 
-    /// Returns when the next write may begin: after [`GATHERING_TIME_MAX`] and one turn at most. The write
-    /// before took `took`; `taken` says how far events were taken.
+    /// Returns when the next write may begin, at the latest after [`PACING_TIME_MAX`] and one turn. The last
+    /// write took `took`. `taken` returns the position after the last event.
     async fn wait(
         &mut self,
         took: Duration,
         mut taken: impl FnMut() -> Position,
     ) -> io::Result<()> {
-        // The answers go out.
+        // In this turn the answers are sent.
         self.turns.next().await?;
         let start = Instant::now();
         if let Some(pause) = pause(took) {
-            // The whole shard sleeps: woken for each of them, it would read them one by one.
+            // The whole shard sleeps. If it were woken for each event, it would read them one by one.
             thread::sleep(pause);
         }
         let yields = self.begin_group();
-        for _ in 0..GATHERING_TURNS_MAX {
+        for _ in 0..PACING_TURNS_MAX {
             let before = taken();
             if yields {
-                // A sender on this core cannot send while we look whether it did.
+                // A sender on this core cannot send while this thread runs.
                 let start = Instant::now();
                 thread::yield_now();
                 self.note_yield(start.elapsed());
@@ -132,31 +132,31 @@ impl CommitPacing {
 
     /// Whether the core is yielded for the group that begins.
     fn begin_group(&mut self) -> bool {
-        let yields = self.unyielding == 0;
-        self.unyielding = self.unyielding.saturating_sub(1);
+        let yields = self.groups_without_yield == 0;
+        self.groups_without_yield = self.groups_without_yield.saturating_sub(1);
         yields
     }
 
-    /// Takes in how long others had the core.
+    /// Notes how long other threads had the core.
     fn note_yield(&mut self, took: Duration) {
         if took > YIELD_LONG {
-            self.unyielding = GROUPS_UNYIELDING;
+            self.groups_without_yield = GROUPS_WITHOUT_YIELD;
         }
     }
 }
 
-/// How long a shard sleeps behind a write that took `took`, if it does.
+/// How long a shard sleeps after a write that took `took`; `None`: not at all.
 fn pause(took: Duration) -> Option<Duration> {
-    let pause = (took / PAUSE_PART).min(PAUSE_MAX);
+    let pause = (took / PAUSE_DIVISOR).min(PAUSE_MAX);
     (pause >= PAUSE_MIN).then_some(pause)
 }
 
-/// Waits for turns of the loop, which monoio has no call for.
+/// Waits for turns of the event loop. monoio has no call for that.
 #[derive(Debug)]
 struct Turns {
-    /// A socket that nobody writes to: the ring finds it writable at once.
+    /// A socket that nobody writes to, so that the event loop finds it writable at once.
     writable: monoio::net::UnixStream,
-    /// Its other end; without it, the socket would be closed.
+    /// The other end, which must stay open.
     _peer: UnixStream,
 }
 
@@ -171,12 +171,12 @@ impl Turns {
         })
     }
 
-    /// Returns when the loop has looked once for what is ready, behind all tasks which that woke.
+    /// Returns when the loop has looked once for ready sockets, and has run all tasks that this woke.
     async fn next(&self) -> io::Result<()> {
         self.writable.writable(true).await?;
-        let mut is_behind = false;
+        let mut is_last_in_queue = false;
         poll_fn(|context| {
-            if std::mem::replace(&mut is_behind, true) {
+            if std::mem::replace(&mut is_last_in_queue, true) {
                 return Poll::Ready(());
             }
             context.waker().wake_by_ref();
@@ -187,8 +187,8 @@ impl Turns {
     }
 }
 
-/// Writes a group; `segment` is that of the group before. A write that ends early is not gone on with: the
-/// lane is closed then, as after one that failed.
+/// Writes a group. `segment` is the segment of the last group. A write that is cut short is not continued: it
+/// counts as failed, and the lane is closed.
 async fn write_on_ring(
     segment: &mut Option<monoio::fs::File>,
     group: Write,
@@ -213,7 +213,8 @@ async fn write_on_ring(
         if written == length {
             Ok(())
         } else {
-            let text = format!("{written} of {length} bytes were written, as on a full disk");
+            let text =
+                format!("only {written} of {length} bytes were written; the disk may be full");
             Err(io::Error::new(io::ErrorKind::WriteZero, text))
         }
     });
@@ -228,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    /// A write that is too short to pause behind.
+    /// A write that is too short to pause after it.
     const SHORT: Duration = Duration::ZERO;
 
     fn on_a_loop<T>(task: impl Future<Output = T>) -> T {
@@ -238,54 +239,54 @@ mod tests {
             .block_on(task)
     }
 
-    /// Without a bound on time: the machine may be busy with other tests.
-    fn patient() -> CommitPacing {
+    /// Without a time limit, since the machine may be busy with other tests.
+    fn without_time_limit() -> CommitPacing {
         CommitPacing {
             time_max: Duration::MAX,
             ..CommitPacing::new().unwrap()
         }
     }
 
-    /// How often a group looks whether events came, when each of the first `bringing` turns brings one.
-    fn turns_taken(bringing: u64) -> u64 {
+    /// How many turns a group waits for when each of the first `bringing` turns brings an event.
+    fn turns_waited(bringing: u64) -> u64 {
         on_a_loop(async {
-            let mut looks = 0;
+            let mut calls = 0;
             let taken = || {
-                // Once before a turn, once behind it.
-                looks += 1;
-                Position((looks / 2).min(bringing))
+                // Called once before a turn and once after it.
+                calls += 1;
+                Position((calls / 2).min(bringing))
             };
-            let mut pacing = patient();
+            let mut pacing = without_time_limit();
             pacing.wait(SHORT, taken).await.unwrap();
-            looks / 2
+            calls / 2
         })
     }
 
     #[test]
     fn a_group_waits_for_turns_that_bring_events() {
-        assert_eq!(turns_taken(0), 1);
-        assert_eq!(turns_taken(3), 4);
-        assert_eq!(turns_taken(u64::MAX), u64::from(GATHERING_TURNS_MAX));
+        assert_eq!(turns_waited(0), 1);
+        assert_eq!(turns_waited(3), 4);
+        assert_eq!(turns_waited(u64::MAX), u64::from(PACING_TURNS_MAX));
     }
 
     #[test]
-    fn gathering_ends_where_turns_take_long() {
+    fn pacing_ends_when_turns_take_long() {
         let turns = on_a_loop(async {
-            let mut looks = 0;
+            let mut calls = 0;
             let taken = || {
-                looks += 1;
-                thread::sleep(GATHERING_TIME_MAX);
-                Position(looks)
+                calls += 1;
+                thread::sleep(PACING_TIME_MAX);
+                Position(calls)
             };
             let mut pacing = CommitPacing::new().unwrap();
             pacing.wait(SHORT, taken).await.unwrap();
-            looks / 2
+            calls / 2
         });
         assert_eq!(turns, 1);
     }
 
     #[test]
-    fn what_is_answered_goes_out_before_a_group_gathers() {
+    fn answers_are_sent_before_pacing_waits_for_events() {
         on_a_loop(async {
             let is_sent = Rc::new(Cell::new(false));
             let sender = Rc::clone(&is_sent);
@@ -307,7 +308,7 @@ mod tests {
             pacing.note_yield(YIELD_LONG);
             assert!(pacing.begin_group());
             pacing.note_yield(YIELD_LONG * 2);
-            for _ in 0..GROUPS_UNYIELDING {
+            for _ in 0..GROUPS_WITHOUT_YIELD {
                 assert!(!pacing.begin_group());
             }
             assert!(pacing.begin_group());
@@ -315,9 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn a_nap_is_a_part_of_the_write_and_bounded() {
+    fn a_pause_is_a_part_of_the_time_of_the_write_and_bounded() {
         assert_eq!(pause(PAUSE_MIN), None);
-        assert_eq!(pause(PAUSE_MIN * PAUSE_PART), Some(PAUSE_MIN));
-        assert_eq!(pause(PAUSE_MAX * PAUSE_PART * 9), Some(PAUSE_MAX));
+        assert_eq!(pause(PAUSE_MIN * PAUSE_DIVISOR), Some(PAUSE_MIN));
+        assert_eq!(pause(PAUSE_MAX * PAUSE_DIVISOR * 9), Some(PAUSE_MAX));
     }
 }

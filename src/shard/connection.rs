@@ -1,4 +1,4 @@
-//! One connection: reads, lets the conversation answer, writes.
+//! One connection: reads bytes, passes them to the conversation, sends its answers.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,7 +14,7 @@ use monoio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use crate::http::conversation::{Awaited, Conversation, Next, OUTPUT_BYTES_MAX};
+use crate::http::conversation::{Conversation, Next, OUTPUT_BYTES_MAX, RequestProgress};
 use crate::http::response::Status;
 use crate::os::connection_limit::ConnectionPermit;
 use crate::os::io_driver::IoDriver;
@@ -24,25 +24,26 @@ use crate::shard::input::{INPUT_BYTES_MAX, make_room};
 use crate::shard::service::{EventService, count_answers};
 use crate::shard::state::{Outgoing, Shard};
 
-/// Task, table entry and socket state of a connection in this process, generously.
+/// Task, table entry and socket state of a connection in this process: an upper bound.
 const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
 
-/// The most memory a connection takes in this process, in bytes.
+/// The most memory that a connection takes in this process, in bytes.
 pub const CONNECTION_BYTES_MAX: usize =
     INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + CONNECTION_OVERHEAD_BYTES;
 
-/// Most bytes a peer may still send after its last answer, before it is cut off.
-const LEAVING_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes that a peer may still send after its last answer, before the connection is closed.
+const CLOSING_BYTES_MAX: usize = 256 * 1024;
 
-/// Reads in a row that may end without waiting. On epoll a read of a socket that has more never
-/// returns to the loop by itself: one busy peer would keep timers and all others out.
-const READS_UNBROKEN_MAX: u32 = 32;
+/// Reads in a row that may end without waiting. On epoll a read of a socket that has more data never
+/// returns to the event loop by itself. One busy peer would block timers and all other connections.
+const READS_WITHOUT_WAIT_MAX: u32 = 32;
 
-/// The pause after so many. A timer, since only a wait lets the loop look at timers.
+/// The pause after [`READS_WITHOUT_WAIT_MAX`] reads. It is a timer, because the event loop runs timers only
+/// when it waits.
 const READ_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a peer that was too slow may take to read that it was.
-const LATE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a peer that was too slow has to read the 408.
+const LATE_READ_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end and gives its slot back.
 pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPermit) {
@@ -51,21 +52,21 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPerm
         stream: &mut stream,
         shard: &shard,
         id,
-        unbroken: 0,
+        reads_without_wait: 0,
     };
     if let Err(fault) = connection.converse().await {
-        // The peer is gone, which is its right.
+        // Peers may close a connection at any time.
         log::trace!("connection ended: {fault}");
     }
     shard.deadlines.borrow_mut().forget(id);
-    // Not dropped: that would queue two more operations on the ring.
+    // Closed here: dropping the stream would submit two more operations to io_uring.
     if let Err(fault) = nix::unistd::close(stream) {
         log::debug!("close of a connection: {fault}");
     }
     drop(slot);
 }
 
-/// What the answers of a turn wait for, and how many events they take.
+/// What the answers of a turn wait for, and how many events they acknowledge.
 struct Waiting {
     ticket: AckTicket,
     events: u64,
@@ -76,7 +77,7 @@ struct Connection<'a> {
     shard: &'a Shard,
     id: ConnectionId,
     /// Reads since the last one that waited.
-    unbroken: u32,
+    reads_without_wait: u32,
 }
 
 impl Connection<'_> {
@@ -92,7 +93,7 @@ impl Connection<'_> {
             loop {
                 let (next, waiting) = self.turn(&mut conversation, &mut input);
                 if matches!(self.shard.driver, IoDriver::IoUring(_)) {
-                    self.shard.inputs.put_away(&mut input);
+                    self.shard.inputs.release(&mut input);
                 }
                 let (next, unsent) = match waiting {
                     None => (next, self.send(&self.shard.out.borrow().bytes)?),
@@ -105,13 +106,16 @@ impl Connection<'_> {
                     Next::Write => {}
                     Next::Read(_) => break,
                     Next::Close if input.is_empty() => return Ok(()),
-                    Next::Close | Next::CloseAfterSender => return self.leave(input).await,
+                    Next::Close | Next::CloseAfterSender => {
+                        return self.close_after_sender(input).await;
+                    }
                 }
             }
         }
     }
 
-    /// Appends what arrives to `input`; 0 is the end. `last` is how much the read before brought.
+    /// Appends what arrives to `input`. Returns its length, 0 at the end. `last` is the length of the
+    /// previous read.
     async fn read(&mut self, input: &mut BytesMut, last: usize) -> io::Result<usize> {
         match self.shard.driver {
             IoDriver::IoUring(_) => self.read_when_ready(input).await,
@@ -119,9 +123,9 @@ impl Connection<'_> {
         }
     }
 
-    /// Waits on the ring until there is something, and only then looks for memory to put it: ten
-    /// thousand idle connections hold no buffer. The read itself is a system call of its own, and still
-    /// cheaper than one that the ring must try twice.
+    /// Waits on io_uring until the socket is readable, and only then takes a buffer. So idle connections hold
+    /// no buffer. The read is a separate system call, which is cheaper than a read that io_uring must try
+    /// twice.
     async fn read_when_ready(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         loop {
             self.stream.readable(true).await?;
@@ -135,15 +139,15 @@ impl Connection<'_> {
                     self.shard.inputs.append(input, &arrived[..length]);
                     return Ok(length);
                 }
-                // Ready, and then not: a segment that was dropped for its checksum.
+                // The socket was reported readable, but a segment was dropped for its checksum.
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(fault) => return Err(fault.into()),
             }
         }
     }
 
-    /// Gives the loop a buffer to read into. On epoll, where to ask first whether there is something
-    /// would cost a system call more.
+    /// Reads with a buffer of the connection. On epoll, waiting until the socket is readable first would cost
+    /// another system call.
     async fn read_as_it_arrives(&mut self, input: &mut BytesMut, last: usize) -> io::Result<usize> {
         make_room(input, last);
         let start = input.len();
@@ -159,16 +163,20 @@ impl Connection<'_> {
             .await
         };
         *input = room.into_inner();
-        self.unbroken = if waited { 0 } else { self.unbroken + 1 };
-        if self.unbroken >= READS_UNBROKEN_MAX {
-            self.unbroken = 0;
+        self.reads_without_wait = if waited {
+            0
+        } else {
+            self.reads_without_wait + 1
+        };
+        if self.reads_without_wait >= READS_WITHOUT_WAIT_MAX {
+            self.reads_without_wait = 0;
             monoio::time::sleep(READ_PAUSE).await;
         }
         result
     }
 
-    /// One turn: everything that arrived is answered. The answers are in the shard's scratch, and may go
-    /// out when what they wait for is so.
+    /// One turn: answers everything that arrived. The answers are in the shard's scratch. They may be sent
+    /// when their events are acknowledged.
     fn turn(
         &mut self,
         conversation: &mut Conversation,
@@ -199,15 +207,15 @@ impl Connection<'_> {
         }
         let mut deadlines = shard.deadlines.borrow_mut();
         match phase(next) {
-            // Without an answer it is still the same request, or the same silence.
+            // Without an answer it is still the same request, or the connection is still idle.
             phase if bytes.is_empty() => deadlines.stay(self.id, phase),
             phase => deadlines.begin(self.id, phase),
         }
         (next, ticket.map(|ticket| Waiting { ticket, events }))
     }
 
-    /// Sends the answers of this turn when their events are safe. Where they never will be, the first
-    /// answer that takes an event becomes a 503, and the connection ends after it.
+    /// Sends the answers of this turn when their events are safe. If they never will be, the first answer
+    /// that acknowledges an event becomes a 503, and the connection is closed after it.
     async fn send_when_acknowledged(
         &mut self,
         waiting: Waiting,
@@ -235,8 +243,7 @@ impl Connection<'_> {
         Ok((next, unsent?))
     }
 
-    /// Counts the answers to events that are safe. Where the database has refused some of the events, their
-    /// answers become 422.
+    /// Counts the answers to events that are safe. The answers to events that the database has refused become 422.
     fn refuse(&self, waiting: &Waiting, answers: &mut Outgoing) {
         let shard = self.shard;
         let refused = shard
@@ -252,7 +259,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends without waiting; gives back a copy of what the socket did not take.
+    /// Sends without waiting. Returns a copy of what the socket did not take.
     fn send(&self, out: &[u8]) -> io::Result<Vec<u8>> {
         let sent = send_now(self.stream.as_raw_fd(), out)?;
         if sent < out.len() {
@@ -264,7 +271,7 @@ impl Connection<'_> {
         Ok(out[sent..].to_vec())
     }
 
-    /// Sends, and waits for the socket to take it all.
+    /// Sends, and waits until the socket has taken all of it.
     async fn write(&mut self, bytes: Vec<u8>, next: Next) -> io::Result<()> {
         let (result, _) = self.stream.write_all(bytes).await;
         result?;
@@ -275,7 +282,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// The peer sends no more, or took too long: in the middle of a request it is told so.
+    /// The peer sends no more, or took too long. If it took too long over a request, it is answered 408.
     async fn end_of_input(
         &mut self,
         conversation: &Conversation,
@@ -302,24 +309,24 @@ impl Connection<'_> {
             conversation.late(&input, bytes, &mut service);
             self.send(bytes)?
         };
-        // What a socket does not take at once from a peer this slow is not waited for.
+        // A peer this slow is not waited for if its socket does not take the answer at once.
         log::trace!("{} bytes of a 408 were not sent", unsent.len());
-        // Its input is shut, so that the end of what it sends cannot be waited for.
-        monoio::time::sleep(LATE_PATIENCE).await;
-        self.leave(input).await
+        // The sweep has shut down the input, so the peer's own close cannot be waited for.
+        monoio::time::sleep(LATE_READ_TIME).await;
+        self.close_after_sender(input).await
     }
 
-    /// Lets the peer finish before the socket is closed, within bounds: closing with unread input
-    /// resets the connection and may take the last answer from the peer (RFC 9112 section 9.6).
-    async fn leave(&mut self, input: BytesMut) -> io::Result<()> {
+    /// Reads until the peer closes, within bounds, before the socket is closed. Closing a socket with unread
+    /// input resets the connection, and the peer may lose the last answer (RFC 9112 section 9.6).
+    async fn close_after_sender(&mut self, input: BytesMut) -> io::Result<()> {
         self.shard
             .deadlines
             .borrow_mut()
-            .begin(self.id, Phase::Leaving);
+            .begin(self.id, Phase::Closing);
         shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
         let mut input = input;
         let mut passed = 0;
-        while passed < LEAVING_BYTES_MAX {
+        while passed < CLOSING_BYTES_MAX {
             input.clear();
             match self.read(&mut input, 0).await? {
                 0 => break,
@@ -330,17 +337,17 @@ impl Connection<'_> {
     }
 }
 
-/// What a connection does when its answers are out.
+/// What a connection does when its answers are sent.
 fn phase(next: Next) -> Phase {
     match next {
-        Next::Read(Awaited::Request) => Phase::Idle,
-        Next::Read(Awaited::Head | Awaited::Body) | Next::Write => Phase::Request,
-        Next::Close | Next::CloseAfterSender => Phase::Leaving,
+        Next::Read(RequestProgress::None) => Phase::Idle,
+        Next::Read(RequestProgress::Head | RequestProgress::Body) | Next::Write => Phase::Request,
+        Next::Close | Next::CloseAfterSender => Phase::Closing,
     }
 }
 
-/// Sends what the socket takes at once and says how much that was. On the ring a send would end a
-/// wait of its own: one system call here is cheaper.
+/// Sends what the socket takes at once. Returns how much that was. One system call here is cheaper than a
+/// send on io_uring, which needs a completion of its own.
 fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     if bytes.is_empty() {
         return Ok(0);

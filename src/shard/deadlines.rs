@@ -1,4 +1,5 @@
-//! How long a connection may take over what it is doing: swept once a second, not timed a read.
+//! Time limits of connections. They are checked once a second for all connections, instead of by a timer per
+//! read.
 
 use std::os::fd::RawFd;
 
@@ -12,12 +13,13 @@ pub enum Phase {
     Idle,
     /// In the middle of a head or a body.
     Request,
-    /// Waiting for what was promised to be so. Takes as long as disk or database do.
+    /// Waiting until the events of its answers are as safe as `--ack` says. Has no limit: the disk or the
+    /// database may take any time.
     AwaitingAck,
-    /// Waiting for the peer to take answers.
+    /// Waiting for the peer to read answers.
     Answer,
-    /// Waiting for the peer to finish, after the last answer.
-    Leaving,
+    /// Waiting for the peer to close the connection, after the last answer.
+    Closing,
 }
 
 impl Phase {
@@ -28,12 +30,12 @@ impl Phase {
             Self::Idle => 75,
             Self::Request | Self::Answer => 10,
             Self::AwaitingAck => u32::MAX,
-            Self::Leaving => 2,
+            Self::Closing => 2,
         }
     }
 }
 
-/// A connection's place in the table.
+/// The index of a connection in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionId(usize);
 
@@ -47,9 +49,9 @@ struct Watched {
 
 /// Which connections a sweep ends early because the shard drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hurry {
-    /// None.
-    No,
+pub enum EndEarly {
+    /// No connection.
+    None,
     /// The idle ones.
     Idle,
     /// All of them.
@@ -75,12 +77,13 @@ impl Deadlines {
         }))
     }
 
-    /// Forgets a connection. Comes before its socket is closed: the number may be used again at once.
+    /// Forgets a connection. Must be called before its socket is closed, since the number of the descriptor
+    /// may be used again at once.
     pub fn forget(&mut self, id: ConnectionId) {
         self.watched.remove(id.0);
     }
 
-    /// The connection begins something new now.
+    /// The connection begins `phase` now, even if it is the same phase again.
     pub fn begin(&mut self, id: ConnectionId, phase: Phase) {
         let second = self.second;
         let watched = &mut self.watched[id.0];
@@ -88,14 +91,14 @@ impl Deadlines {
         watched.since = second;
     }
 
-    /// The connection does `phase`: since now, unless it did so before.
+    /// The connection is in `phase`. Its time begins now only if it was in another phase before.
     pub fn stay(&mut self, id: ConnectionId, phase: Phase) {
         if self.watched[id.0].phase != phase {
             self.begin(id, phase);
         }
     }
 
-    /// Whether the end of input was our doing: the connection took too long.
+    /// Whether [`Self::sweep`] has ended the connection, for instance because it took too long.
     pub fn is_late(&self, id: ConnectionId) -> bool {
         self.watched[id.0].late
     }
@@ -115,26 +118,26 @@ impl Deadlines {
         self.second += 1;
     }
 
-    /// Ends what is late: the pending read or write of such a connection then ends by itself.
-    pub fn sweep(&mut self, hurry: Hurry) {
+    /// Shuts down the sockets of late connections. Their pending read or write then ends by itself.
+    pub fn sweep(&mut self, end_early: EndEarly) {
         for (_, watched) in &mut self.watched {
             let age = self.second - watched.since;
-            let hurried = match hurry {
-                Hurry::No => false,
-                Hurry::Idle => watched.phase == Phase::Idle,
-                Hurry::All => true,
+            let is_ended_early = match end_early {
+                EndEarly::None => false,
+                EndEarly::Idle => watched.phase == Phase::Idle,
+                EndEarly::All => true,
             };
-            if age <= watched.phase.seconds_max() && !hurried {
+            if age <= watched.phase.seconds_max() && !is_ended_early {
                 continue;
             }
             let how = match watched.phase {
-                // Only the input: a 408 may still go out, and a request that arrived is still read.
+                // Only the input: a 408 may still be sent, and a request that arrived is still read.
                 Phase::Idle | Phase::Request => Shutdown::Read,
-                Phase::AwaitingAck | Phase::Answer | Phase::Leaving => Shutdown::Both,
+                Phase::AwaitingAck | Phase::Answer | Phase::Closing => Shutdown::Both,
             };
             watched.late = true;
             if let Err(fault) = shutdown(watched.fd, how) {
-                // The peer was faster: the pending operation ends all the same.
+                // The peer has closed it already. The pending operation ends too.
                 log::trace!("shutdown of a late connection: {fault}");
             }
         }
@@ -148,7 +151,7 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
-    /// What a read of `stream` would give: `None` while it would wait.
+    /// The result of a read of `stream`; `None` if it would wait.
     fn read(mut stream: &UnixStream) -> Option<usize> {
         stream.set_nonblocking(true).unwrap();
         match stream.read(&mut [0; 8]) {
@@ -163,7 +166,7 @@ mod tests {
     fn pass(deadlines: &mut Deadlines, seconds: u32) {
         for _ in 0..seconds {
             deadlines.tick();
-            deadlines.sweep(Hurry::No);
+            deadlines.sweep(EndEarly::None);
         }
     }
 
@@ -209,9 +212,9 @@ mod tests {
         deadlines.watch(idle.as_raw_fd());
         let id = deadlines.watch(busy.as_raw_fd());
         deadlines.begin(id, Phase::Request);
-        deadlines.sweep(Hurry::Idle);
+        deadlines.sweep(EndEarly::Idle);
         assert_eq!((read(&idle), read(&busy)), (Some(0), None));
-        deadlines.sweep(Hurry::All);
+        deadlines.sweep(EndEarly::All);
         assert_eq!(read(&busy), Some(0));
     }
 }

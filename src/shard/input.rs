@@ -1,5 +1,4 @@
-//! Where what a connection reads is kept until it is answered. On the ring, ten thousand that are silent keep
-//! nothing.
+//! Buffers for what connections have read and not answered yet. On io_uring an idle connection has none.
 
 use std::cell::RefCell;
 
@@ -7,24 +6,24 @@ use bytes::BytesMut;
 
 use crate::http::HEAD_BYTES_MAX;
 
-/// Most that is read at once when a socket is known to have something: as much again as the longest rest
-/// of a request that is kept, so that both fit into [`INPUT_BYTES_MAX`].
+/// Most bytes of a read of a readable socket. It is as large as the longest part of a request that is kept,
+/// so that both fit into [`INPUT_BYTES_MAX`].
 pub const READ_BYTES_MAX: usize = HEAD_BYTES_MAX;
 
-/// Input buffer of a connection that pipelines, or sends the largest head.
+/// Largest input buffer of a connection, which pipelines or sends the largest head.
 pub const INPUT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
-/// Least input buffer of a connection: on epoll that of an idle one, on the ring that of one in the middle
-/// of a small request.
+/// Smallest input buffer of a connection: on epoll the buffer of an idle connection, on io_uring the buffer
+/// of a connection in the middle of a small request.
 const INPUT_BYTES_MIN: usize = 1024;
 
-/// The memory for input that the connections of a shard on the ring have in common: each needs it only from
-/// its read to its answer.
+/// The memory for input that the connections of a shard share, on io_uring. Each needs it only from its read
+/// to its answer.
 #[derive(Debug)]
 pub struct Inputs {
-    /// What the present read brought.
+    /// The bytes of the present read.
     pub arrived: RefCell<Box<[u8]>>,
-    /// The buffer of whichever connection has something to say. It has no capacity while it is lent.
+    /// The buffer that is lent to the connection being answered. It has no capacity while it is lent.
     spare: RefCell<BytesMut>,
 }
 
@@ -38,11 +37,11 @@ impl Default for Inputs {
 }
 
 impl Inputs {
-    /// Appends `bytes`, [`READ_BYTES_MAX`] at most, to an input of [`HEAD_BYTES_MAX`] at most. Where it has no room
-    /// it moves to the buffer that is shared, or if that is lent, to a new one.
+    /// Appends `bytes`, at most [`READ_BYTES_MAX`], to an input of at most [`HEAD_BYTES_MAX`]. If the input has no
+    /// room, it moves to the shared buffer, or to a new one if the shared one is lent.
     pub fn append(&self, input: &mut BytesMut, bytes: &[u8]) {
         if input.capacity() - input.len() < bytes.len() {
-            // Not left to `BytesMut`, which doubles where it cannot move to its own front.
+            // Not left to `BytesMut`, which doubles its capacity when it cannot move to its own front.
             let mut roomy = self.spare.take();
             // Moves the empty view back to the front of its buffer, without allocating.
             roomy.reserve(INPUT_BYTES_MAX);
@@ -52,12 +51,12 @@ impl Inputs {
         input.extend_from_slice(bytes);
     }
 
-    /// Takes the buffer back when all of it is answered, or so little is left that a small one holds it.
-    pub fn put_away(&self, input: &mut BytesMut) {
+    /// Takes the buffer back if all of it is answered, or if the rest fits into a small one.
+    pub fn release(&self, input: &mut BytesMut) {
         if input.len() > INPUT_BYTES_MIN {
             return;
         }
-        // Asked of the memory, not of the view: that is short at the end of what was answered.
+        // The capacity of the whole allocation. That of the view is small after most of it is answered.
         let is_large = input.try_reclaim(INPUT_BYTES_MIN + 1);
         let mut rest = BytesMut::new();
         if !input.is_empty() {
@@ -75,8 +74,8 @@ impl Inputs {
     }
 }
 
-/// Makes room for a read on epoll, given the length of the last one: doubles while reads fill the buffer,
-/// goes back to the least when they are small again.
+/// Makes room for a read on epoll; `last` is the length of the previous read. Doubles the buffer while reads
+/// fill it, and returns to the smallest one when they are small again.
 pub fn make_room(input: &mut BytesMut, last: usize) {
     if !input.is_empty() {
         if input.len() == input.capacity() {
@@ -106,7 +105,7 @@ mod tests {
         inputs.append(&mut one, b"GET / HTTP/1.1\r\n\r\n");
         let memory = one.as_ptr();
         one.advance(one.len());
-        inputs.put_away(&mut one);
+        inputs.release(&mut one);
         assert_eq!(one.capacity(), 0);
         let mut other = BytesMut::new();
         inputs.append(&mut other, b"GET ");
@@ -122,26 +121,26 @@ mod tests {
             inputs.append(&mut input, &[b'x'; READ_BYTES_MAX]);
             let memory = input.as_ptr();
             input.advance(input.len() - left);
-            inputs.put_away(&mut input);
+            inputs.release(&mut input);
             assert_eq!(input.len(), left);
             assert!(input.capacity() <= INPUT_BYTES_MIN);
             let mut other = BytesMut::new();
             inputs.append(&mut other, b"y");
             assert_eq!(other.as_ptr(), memory, "{left} left");
             other.advance(1);
-            inputs.put_away(&mut other);
+            inputs.release(&mut other);
         }
     }
 
     #[test]
-    fn nothing_put_away_does_not_displace_the_spare() {
+    fn releasing_an_empty_input_keeps_the_spare() {
         let inputs = Inputs::default();
         let mut input = BytesMut::new();
         inputs.append(&mut input, b"x");
         let memory = input.as_ptr();
         input.advance(1);
-        inputs.put_away(&mut input);
-        inputs.put_away(&mut input);
+        inputs.release(&mut input);
+        inputs.release(&mut input);
         inputs.append(&mut input, b"y");
         assert_eq!(input.as_ptr(), memory);
     }
@@ -152,7 +151,7 @@ mod tests {
         let mut input = BytesMut::new();
         for &byte in b"GET /hakaru?name=a" {
             inputs.append(&mut input, &[byte]);
-            inputs.put_away(&mut input);
+            inputs.release(&mut input);
             assert!(input.capacity() <= INPUT_BYTES_MIN, "{}", input.capacity());
         }
         assert_eq!(&input[..], b"GET /hakaru?name=a");
@@ -162,7 +161,7 @@ mod tests {
     #[test]
     fn no_input_outgrows_its_bound() {
         let inputs = Inputs::default();
-        // Whatever part of a read is answered, and however much of the next is a body that is passed over.
+        // For any answered part of a read, and any part of the next that is a skipped body.
         for answered in [0, 1, HEAD_BYTES_MAX / 2, HEAD_BYTES_MAX - 1] {
             for kept in [1, HEAD_BYTES_MAX / 2 + 1, HEAD_BYTES_MAX] {
                 let mut input = BytesMut::new();

@@ -1,4 +1,4 @@
-//! From a listening socket to connections.
+//! Accepts connections from a listening socket.
 
 use std::cell::Cell;
 use std::io;
@@ -21,10 +21,10 @@ use crate::shard::state::Shard;
 /// How long accepting pauses when there is no file descriptor or no connection slot left.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How often such a pause is logged at most.
+/// Least time between two log lines about such a pause.
 const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// A shard that accepts connections.
+/// A listener that accepts connections.
 pub struct Accepting {
     canceller: Canceller,
     backlog: Rc<Cell<Backlog>>,
@@ -32,7 +32,7 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// Accepts no more than what `backlog` says.
+    /// Stops accepting. `backlog` decides about connections that are already in the queue.
     pub fn stop(self, backlog: Backlog) -> Stopping {
         self.backlog.set(backlog);
         self.canceller.cancel();
@@ -40,7 +40,7 @@ impl Accepting {
     }
 }
 
-/// A shard that accepts what is left in its queue.
+/// A listener that accepts only what is left in its queue.
 #[derive(Debug)]
 pub struct Stopping {
     ended: Rc<Cell<bool>>,
@@ -60,7 +60,7 @@ pub fn start(
     slots: Arc<ConnectionLimit>,
 ) -> io::Result<Accepting> {
     let is_epoll = shard.driver == IoDriver::Epoll;
-    // The ring waits on a blocking socket; epoll needs one that never blocks.
+    // io_uring waits on a blocking socket; epoll needs a non-blocking one.
     listener.set_nonblocking(is_epoll)?;
     let socket = listener.try_clone()?;
     let listener = monoio::net::TcpListener::from_std(listener)?;
@@ -78,7 +78,7 @@ pub fn start(
         };
         acceptor.accept_until_cancelled(&listener, cancel).await;
         if rest.get() == Backlog::Drain {
-            acceptor.take_queue(&socket, is_epoll).await;
+            acceptor.drain_queue(&socket, is_epoll).await;
         }
         has_ended.set(true);
     });
@@ -106,25 +106,25 @@ impl Acceptor {
                 Ok((stream, _)) => self.serve(stream).await,
                 Err(fault) => match Errno::from_raw(fault.raw_os_error().unwrap_or(0)) {
                     Errno::ECANCELED => return,
-                    // Shut down by somebody who has it too: nobody can connect any more.
+                    // Another holder of the socket has shut it down: nobody can connect any more.
                     Errno::EINVAL => {
                         return log::error!(
                             event = "listener_closed";
-                            "the listening socket was shut down ({fault}); this shard accepts no connection more"
+                            "the listening socket was shut down ({fault}); this shard accepts no more connections"
                         );
                     }
-                    // The peer has gone again.
+                    // The peer has already closed the connection.
                     Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO => {}
-                    // Another process has made the socket one that never blocks: it is asked again.
+                    // Another process has made the socket non-blocking: try again.
                     Errno::EAGAIN => monoio::time::sleep(PAUSE).await,
-                    // Out of descriptors or memory: the queue holds, and something may be closed soon.
+                    // Out of descriptors or memory: connections wait in the queue until others are closed.
                     _ => self.pause(&fault).await,
                 },
             }
         }
     }
 
-    /// Serves a connection when there is a slot for it; until then no other is accepted.
+    /// Serves a connection when there is a slot for it. Until then no other is accepted.
     async fn serve(&mut self, stream: monoio::net::TcpStream) {
         let slot = loop {
             match self.slots.acquire() {
@@ -155,25 +155,25 @@ impl Acceptor {
         monoio::time::sleep(PAUSE).await;
     }
 
-    /// Serves what the kernel has accepted for us, then lets nothing more in.
-    async fn take_queue(&mut self, queue: &TcpListener, is_epoll: bool) {
-        let mut taken = queue.set_nonblocking(true);
-        while taken.is_ok() {
+    /// Serves the connections that are left in the kernel's queue, then shuts the socket down.
+    async fn drain_queue(&mut self, queue: &TcpListener, is_epoll: bool) {
+        let mut state = queue.set_nonblocking(true);
+        while state.is_ok() {
             let accepted = queue
                 .accept()
                 .and_then(|(stream, _)| self.adopt(stream, is_epoll));
             match accepted {
                 Ok(stream) => self.serve(stream).await,
-                // Nothing is left; or another shard that shares the socket was first to shut it.
+                // The queue is empty, or another shard that shares the socket has shut it down.
                 Err(fault)
                     if matches!(
                         fault.kind(),
                         io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput
                     ) =>
                 {
-                    taken = Err(fault);
+                    state = Err(fault);
                 }
-                // Out of descriptors: those in the queue wait until a connection ends.
+                // Out of descriptors: the queue waits until a connection ends.
                 Err(fault) => self.pause(&fault).await,
             }
         }

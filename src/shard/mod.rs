@@ -1,4 +1,4 @@
-//! One core and all it owns: its connections, its open batch, its end of the handoff.
+//! One core and all it owns: its connections, its open batch, its lane, its end of the handoff.
 
 pub mod committer;
 pub mod connection;
@@ -19,7 +19,7 @@ use monoio::io::AsyncReadRent;
 use monoio::time::timeout;
 
 use self::committer::CommitPacing;
-use self::deadlines::Hurry;
+use self::deadlines::EndEarly;
 use self::ingest::{Ingest, Medium};
 use self::listener::Stopping;
 use self::state::Shard;
@@ -31,24 +31,26 @@ use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::IoDriver;
 use crate::os::listen::Backlog;
 
-/// How long idle connections are kept when a drain begins: a request may be on its way on one of them.
+/// How long idle connections are kept when a drain begins: a request may be under way on one of them.
+/// Also how long after the drain timeout the last connections are waited for.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
-/// How often a drain looks whether the last connection has ended.
+/// How often a drain checks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
-/// How long a shard waits for its first lane before it serves without.
-const LANE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a shard waits for its first lane before it serves without one.
+const LANE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the writer has less to do.
+/// How often the shard checks whether the writer is free for a batch that is due.
 const BUSY_POLL: Duration = Duration::from_millis(50);
 
-/// How a shard ends.
+/// How a shard drains.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
+    /// What happens to connections in the queues of its listeners.
     backlog: Backlog,
-    /// How long idle connections are kept. Beside a successor nobody waits for us: a request that is on its
-    /// way on one of them is answered.
+    /// How long idle connections are kept. With a successor that is as long as any other connection, since
+    /// nothing waits for the end of this process, and a request may be under way on one of them.
     idle: Duration,
     /// How long any connection is kept.
     all: Duration,
@@ -57,10 +59,10 @@ struct Drain {
 /// What a shard is given.
 #[derive(Debug)]
 pub struct ShardParts {
-    /// Bound and listening, one of several with `SO_REUSEPORT`; more than one behind a predecessor that
-    /// had more shards.
+    /// Bound with `SO_REUSEPORT`, and listening. More than one if they come from a predecessor that had more
+    /// shards.
     pub listeners: Vec<TcpListener>,
-    /// What becomes of them when the shard drains and has no successor.
+    /// What happens to connections in their queues when the shard drains without a successor.
     pub backlog: Backlog,
     /// What a 200 promises.
     pub ack: Ack,
@@ -68,9 +70,9 @@ pub struct ShardParts {
     pub handoff: Handoff,
     /// Where events are kept until they are stored.
     pub medium: Medium,
-    /// Answers that may wait while disk or database stall.
+    /// How many answers may wait while the disk or the database is stalled.
     pub waiters_max: usize,
-    /// Where disk thread and writer make themselves heard.
+    /// The disk thread and the writer send a byte here when they have news for the shard.
     pub notifier: UnixStream,
     /// Its counters.
     pub counters: Recorder<ShardCounters>,
@@ -82,15 +84,15 @@ pub struct ShardParts {
     pub slots: Arc<ConnectionLimit>,
     /// A batch is sealed when its oldest event is this old.
     pub linger: Duration,
-    /// How long connections may go on when a drain begins.
+    /// How long connections are kept after a drain has begun.
     pub drain: Duration,
-    /// The shard drains when the other end of this is closed; a byte before says that it has a
-    /// successor.
+    /// The shard drains when the other end is closed, or when a byte arrives. The byte means that a successor
+    /// serves the same sockets.
     pub control: UnixStream,
 }
 
-/// Serves until the control stream ends, drains, and hands the last batch over. `accepts` is called when
-/// connections are accepted.
+/// Serves until [`ShardParts::control`] starts the drain, drains, and hands over the last batch. Calls `accepts`
+/// when connections are accepted.
 pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<()> {
     let counters = Rc::new(parts.counters);
     let ingest = Ingest::new(
@@ -102,7 +104,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
     );
     let shard = Rc::new(Shard::new(ingest, counters, parts.name_rule, parts.driver));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
-    // The ring waits on a blocking socket; epoll needs one that never blocks.
+    // io_uring waits on a blocking socket; epoll needs a non-blocking one.
     parts
         .notifier
         .set_nonblocking(shard.driver == IoDriver::Epoll)?;
@@ -120,8 +122,8 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
     monoio::spawn(sweep_each_second(Rc::clone(&shard)));
     monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
 
-    // Without a lane, because the disk does not allow one, events are answered 503, and `/ok` is answered.
-    if timeout(LANE_PATIENCE, ingest::opened(&shard.ingest))
+    // Where the disk does not allow a lane, events are answered 503, and `/ok` is answered 200.
+    if timeout(LANE_TIMEOUT, ingest::opened(&shard.ingest))
         .await
         .is_err()
     {
@@ -134,7 +136,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
     }
     accepts();
 
-    // The read ends when the other end is closed, by intent or by death.
+    // The read also ends when the thread that holds the other end has ended.
     let (ended, _) = control.read(vec![0; 1]).await;
     log::debug!("control stream ended: {ended:?}");
     let drain = match ended {
@@ -153,31 +155,31 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
     let stop = |accepting: listener::Accepting| accepting.stop(drain.backlog);
     let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
     wait_for_connections(&shard, &stopping, drain).await;
-    // Said aloud: tasks that still sleep keep the shard, and with it the handoff, in memory.
+    // Explicit, since tasks that still sleep keep the shard, and with it the handoff, in memory.
     shard.ingest.borrow_mut().close();
     Ok(())
 }
 
-/// Returns when the last connection has ended, or all patience and a moment have passed.
+/// Returns when the last connection and the last write have ended, [`DRAIN_IDLE`] after `drain.all` at the latest.
 async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drain) {
     let start = Instant::now();
     while !(accepting.iter().all(Stopping::has_ended)
         && shard.deadlines.borrow().is_empty()
         && !shard.ingest.borrow().is_committing())
     {
-        let hurry = match start.elapsed() {
-            age if age >= drain.all => Hurry::All,
-            age if age >= drain.idle => Hurry::Idle,
-            _ => Hurry::No,
+        let end_early = match start.elapsed() {
+            age if age >= drain.all => EndEarly::All,
+            age if age >= drain.idle => EndEarly::Idle,
+            _ => EndEarly::None,
         };
-        if hurry != shard.hurry.replace(hurry) || hurry == Hurry::All {
-            shard.deadlines.borrow_mut().sweep(hurry);
+        if end_early != shard.end_early.replace(end_early) || end_early == EndEarly::All {
+            shard.deadlines.borrow_mut().sweep(end_early);
         }
         if start.elapsed() >= drain.all + DRAIN_IDLE {
             let open = shard.deadlines.borrow().len();
             log::warn!(
                 event = "connections_cut", connections = open;
-                "{open} connections did not end in time and are cut"
+                "{open} connections did not end within the drain timeout and are closed"
             );
             return;
         }
@@ -185,36 +187,36 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
     }
 }
 
-/// How often it is said at most that events are shed.
+/// Least seconds between two log lines about shed events.
 const SHED_LOG_SECONDS: u64 = 10;
 
-/// Ends late connections; says how much waits, and when events are shed.
+/// Once a second: ends late connections, publishes the gauges, logs shed events.
 async fn sweep_each_second(shard: Rc<Shard>) {
-    let (mut said, mut quiet) = (0, SHED_LOG_SECONDS);
+    let (mut logged, mut seconds_since_log) = (0, SHED_LOG_SECONDS);
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
-        quiet += 1;
+        seconds_since_log += 1;
         shard.ingest.borrow_mut().publish_gauges();
         shard.counters.add(|counters| &counters.heartbeat, 1);
         let shed = shard.counters.shed.get();
-        if shed > said && quiet >= SHED_LOG_SECONDS {
-            let events = shed - said;
+        if shed > logged && seconds_since_log >= SHED_LOG_SECONDS {
+            let events = shed - logged;
             log::warn!(
                 event = "events_shed", events;
-                "{events} events were answered 503: all that may wait for disk or database is full"
+                "{events} events were answered 503: no more events may wait for the disk or the database"
             );
-            (said, quiet) = (shed, 0);
+            (logged, seconds_since_log) = (shed, 0);
         }
         let mut deadlines = shard.deadlines.borrow_mut();
         deadlines.tick();
-        deadlines.sweep(shard.hurry.get());
+        deadlines.sweep(shard.end_early.get());
     }
 }
 
 /// Seals the open batch when its oldest event is `linger` old.
 async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     loop {
-        // A batch that is opened during a whole `linger` of sleep cannot be older at its end.
+        // A batch that is opened while this task sleeps for `linger` is not older than that when it wakes.
         let wait = match shard.ingest.borrow().opened_at() {
             Some(opened_at) => linger.saturating_sub(opened_at.elapsed()),
             None => linger,
@@ -234,20 +236,20 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     }
 }
 
-/// Hears what disk thread and writer have done.
+/// Processes what the disk thread and the writer have done, whenever one of them sends a notification.
 async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::UnixStream) {
-    let mut rings = vec![0; 64];
+    let mut bytes = vec![0; 64];
     loop {
-        let (heard, buffer) = notifier.read(rings).await;
-        rings = buffer;
-        match heard {
-            Ok(rung) if rung > 0 => shard.ingest.borrow_mut().on_notify(),
-            // The other end is held by the disk thread and the lanes: the shard is about to end.
+        let (read, buffer) = notifier.read(bytes).await;
+        bytes = buffer;
+        match read {
+            Ok(length) if length > 0 => shard.ingest.borrow_mut().on_notify(),
+            // The disk thread and the lanes held the other end: the shard is about to end.
             Ok(_) => return log::debug!("nothing notifies the shard any more"),
             Err(fault) => {
                 log::warn!(
                     event = "notifier_failed";
-                    "a notification cannot be read: {fault}; the shard looks for news all the same"
+                    "a notification cannot be read: {fault}; the shard polls for results instead"
                 );
                 monoio::time::sleep(BUSY_POLL).await;
                 shard.ingest.borrow_mut().on_notify();

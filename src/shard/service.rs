@@ -1,4 +1,4 @@
-//! What requests on port 8081 are put to.
+//! Answers the requests of the event port.
 
 use super::ingest::Ingest;
 use crate::event::{Event, NameRule, SharedNameRule, Shed, UnixMillis};
@@ -17,7 +17,7 @@ pub struct EventService<'a> {
     pub ingest: &'a mut Ingest,
     /// Formats answers.
     pub answers: &'a Answers,
-    /// Notes where the answers are that must wait for their events.
+    /// Notes the answers that must wait for their events.
     pub taken: &'a mut TakenAnswers,
     /// The counters of the shard.
     pub counters: &'a Recorder<ShardCounters>,
@@ -81,7 +81,7 @@ impl Intake for EventService<'_> {
     }
 }
 
-/// Counts answers that go out now.
+/// Counts answers that are sent now.
 pub fn count_answers(counters: &Recorder<ShardCounters>, status: Status, answers: u64) {
     counters.add(|counters| counters.answered(status), answers);
 }

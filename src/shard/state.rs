@@ -1,4 +1,4 @@
-//! What the tasks of a shard share. Lives on one thread.
+//! What the tasks of a shard share, all on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::deadlines::{Deadlines, Hurry};
+use super::deadlines::{Deadlines, EndEarly};
 use super::ingest::Ingest;
 use super::input::Inputs;
 use crate::event::{SharedNameRule, UnixMillis};
@@ -15,7 +15,7 @@ use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
 use crate::os::io_driver::IoDriver;
 
-/// One core and all it owns. No borrow of a cell outlives a turn: none is held over an `await`.
+/// One core and all it owns. No borrow of a cell is held over an `await`.
 #[derive(Debug)]
 pub struct Shard {
     /// What takes events.
@@ -26,7 +26,7 @@ pub struct Shard {
     pub name_rule: Arc<SharedNameRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,
-    /// Memory for what connections read, where its loop waits on the ring.
+    /// Memory for what connections read, on io_uring.
     pub inputs: Inputs,
     /// Formats answers.
     pub answers: RefCell<Answers>,
@@ -39,7 +39,7 @@ pub struct Shard {
     /// All open connections and how long they may take.
     pub deadlines: RefCell<Deadlines>,
     /// Which connections end early because the shard drains.
-    pub hurry: Cell<Hurry>,
+    pub end_early: Cell<EndEarly>,
     /// Whether connections end with their next answer.
     pub is_draining: Cell<bool>,
 }
@@ -49,12 +49,12 @@ pub struct Shard {
 pub struct Outgoing {
     /// As they are sent.
     pub bytes: Vec<u8>,
-    /// Those of them that take events.
+    /// The answers to events among them.
     pub taken: TakenAnswers,
 }
 
 impl Outgoing {
-    /// Begins a turn.
+    /// Empties it for a new turn.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.taken.clear();
@@ -62,7 +62,7 @@ impl Outgoing {
 }
 
 impl Shard {
-    /// Without any connection.
+    /// A shard without connections.
     pub fn new(
         ingest: Ingest,
         counters: Rc<Recorder<ShardCounters>>,
@@ -80,13 +80,13 @@ impl Shard {
             decoded: RefCell::default(),
             spare_outs: RefCell::default(),
             deadlines: RefCell::default(),
-            hurry: Cell::new(Hurry::No),
+            end_early: Cell::new(EndEarly::None),
             is_draining: Cell::new(false),
         }
     }
 
-    /// Reads the clock, once for all requests that arrived in one read. The coarse clock, a few
-    /// milliseconds late at most, costs a load where the exact one may cost a system call.
+    /// Reads the clock, once for all requests that arrived in one read. The coarse clock is at most a few
+    /// milliseconds late. It costs a memory read, where the exact one may cost a system call.
     pub fn read_clock(&self) -> UnixMillis {
         let now = match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
             Ok(time) => {
@@ -105,7 +105,7 @@ impl Shard {
         std::mem::replace(&mut self.out.borrow_mut(), spare)
     }
 
-    /// Takes the buffer back when they were sent.
+    /// Takes back the buffer of answers that were sent.
     pub fn give_back(&self, mut answers: Outgoing) {
         answers.clear();
         self.spare_outs.borrow_mut().push(answers);

@@ -1,4 +1,4 @@
-//! The whole protocol of one connection: bytes that arrived go in, answers come out.
+//! The whole protocol of one connection, from the bytes that arrived to the bytes of the answers.
 
 use bytes::{Buf, BytesMut};
 
@@ -7,17 +7,17 @@ use super::body::{BodyFault, Framing, Skip};
 use super::request::{self, Method, Refusal, Request};
 use super::response::{Answer, Body, CONTINUE, Cors, Persistence, Status};
 
-/// Answers of one turn after which no other request is begun before they are written.
+/// Bytes of answers after which a turn ends, so that they are written before more requests are answered.
 const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 
-/// Most bytes of answers that a turn leaves: one more than the turn's worth, which may echo an
-/// origin as large as a head.
+/// Most bytes of answers of a turn. The last answer may pass [`OUTPUT_BYTES_TURN`], and may echo an origin as
+/// large as a head.
 pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
 
-/// What answers requests: the events' service of a shard, or the admin port's.
+/// What answers requests: the event service of a shard, or the admin service.
 pub trait Service {
-    /// Appends the answer to a complete request and counts it. `plain` is the shortest there is: 200,
-    /// without a body. `decoded` is scratch.
+    /// Appends the answer to a complete request and counts it. `plain` is an answer 200 without a body, to build
+    /// on. `decoded` is scratch.
     fn respond(
         &mut self,
         request: &Request<'_>,
@@ -29,54 +29,54 @@ pub trait Service {
     /// Appends any answer and counts it.
     fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>);
 
-    /// Whether connections are to end with their next answer.
+    /// Whether connections are closed after their next answer.
     fn is_draining(&self) -> bool;
 
-    /// By how many bytes the answers of this turn may grow before they are sent.
+    /// Most bytes by which the answers of this turn may grow before they are sent.
     fn growth(&self) -> usize {
         0
     }
 }
 
-/// What the connection does when the answers are out.
+/// What the connection does when the answers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Write what there is, then take another turn: complete requests are left in the input.
+    /// Write the answers, then take another turn: complete requests may be left in the input.
     Write,
-    /// Read on.
-    Read(Awaited),
+    /// Read more.
+    Read(RequestProgress),
     /// Close: the sender asked for it and sends no more.
     Close,
-    /// Close, but let the sender finish first: it may be in the middle of a request, and a reset
-    /// would take the answer from it (RFC 9112 section 9.6).
+    /// Close after the sender has closed. It may be in the middle of a request, and a reset may make it lose the
+    /// answer (RFC 9112 section 9.6).
     CloseAfterSender,
 }
 
-/// What the next bytes belong to.
+/// How much of the next request has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Awaited {
-    /// A request of which nothing has arrived.
-    Request,
-    /// A head that has begun.
+pub enum RequestProgress {
+    /// Nothing.
+    None,
+    /// A part of its head.
     Head,
-    /// A body that has begun, or is to.
+    /// Its head, and a part of its body or nothing of it.
     Body,
 }
 
-/// Where a connection stands between two reads.
+/// What a connection expects between two reads.
 #[derive(Debug)]
 enum ConversationState {
-    /// At a head. What has arrived of it is at the front of the input.
+    /// A head. The part that has arrived is at the front of the input.
     Head,
-    /// Behind a complete head that stays at the front of the input, `head` bytes long, until its
-    /// body has been passed over.
+    /// The body of a complete head. The head stays at the front of the input, `head` bytes long, until its body
+    /// has been skipped.
     Body { head: usize, skip: Skip },
 }
 
 /// One connection's protocol state.
 #[derive(Debug)]
 pub struct Conversation {
-    place: ConversationState,
+    state: ConversationState,
 }
 
 impl Default for Conversation {
@@ -89,14 +89,14 @@ impl Conversation {
     /// At the first request.
     pub fn new() -> Self {
         Self {
-            place: ConversationState::Head,
+            state: ConversationState::Head,
         }
     }
 
-    /// Answers every request that is complete in `input`, in order, and takes those off its front.
+    /// Answers every request that is complete in `input`, in order, and removes it from the front.
     ///
-    /// `decoded` is scratch for unescaped names. `out` comes empty and holds at most
-    /// [`OUTPUT_BYTES_MAX`] afterwards, with what its answers may grow by.
+    /// `decoded` is scratch for unescaped names. `out` must be empty. Afterwards it holds at most
+    /// [`OUTPUT_BYTES_MAX`], including the bytes by which its answers may grow.
     pub fn turn(
         &mut self,
         input: &mut BytesMut,
@@ -108,19 +108,19 @@ impl Conversation {
             if out.len() + service.growth() >= OUTPUT_BYTES_TURN {
                 return Next::Write;
             }
-            let next = match &mut self.place {
+            let next = match &mut self.state {
                 ConversationState::Head => self.at_head(input, out, decoded, service),
                 ConversationState::Body { head, skip } => {
                     let head = *head;
                     match skip.advance(&input[head..]) {
                         Err(fault) => Some(refuse(fault.into(), input, out, service)),
                         Ok(used) if skip.is_done() => {
-                            self.place = ConversationState::Head;
-                            behind_body(head, used, input, out, decoded, service)
+                            self.state = ConversationState::Head;
+                            answer_after_body(head, used, input, out, decoded, service)
                         }
                         Ok(_) => {
                             input.truncate(head);
-                            Some(Next::Read(Awaited::Body))
+                            Some(Next::Read(RequestProgress::Body))
                         }
                     }
                 }
@@ -133,19 +133,19 @@ impl Conversation {
 
     /// Whether no request has begun.
     pub fn is_idle(&self, input: &[u8]) -> bool {
-        matches!(self.place, ConversationState::Head) && input.is_empty()
+        matches!(self.state, ConversationState::Head) && input.is_empty()
     }
 
-    /// The answer to a sender that took too long over the request it had begun.
+    /// Appends the answer to a sender that took too long over the request it had begun.
     pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
-        let refusal = match self.place {
+        let refusal = match self.state {
             ConversationState::Head => Refusal::HeadLate,
             ConversationState::Body { .. } => Refusal::BodyLate,
         };
         refuse(refusal, input, out, service);
     }
 
-    /// Handles one head, if it is complete. `None`: go on with what is behind it.
+    /// Handles one head, if it is complete. `None`: continue with the input after it.
     fn at_head(
         &mut self,
         input: &mut BytesMut,
@@ -153,18 +153,18 @@ impl Conversation {
         decoded: &mut Vec<u8>,
         service: &mut impl Service,
     ) -> Option<Next> {
-        // RFC 9112 section 2.2: empty lines before a request line are passed over.
+        // RFC 9112 section 2.2: empty lines before a request line are ignored.
         let blank = input
             .iter()
             .take_while(|byte| matches!(byte, b'\r' | b'\n'))
             .count();
         input.advance(blank);
         if input.is_empty() {
-            return Some(Next::Read(Awaited::Request));
+            return Some(Next::Read(RequestProgress::None));
         }
         let (request, head) = match request::parse(input) {
             Ok(Some(complete)) => complete,
-            Ok(None) => return Some(Next::Read(Awaited::Head)),
+            Ok(None) => return Some(Next::Read(RequestProgress::Head)),
             Err(refusal) => return Some(refuse(refusal, input, out, service)),
         };
         if request.body == Framing::Empty {
@@ -177,7 +177,7 @@ impl Conversation {
                 if request.expects_continue && input.len() == head {
                     out.extend_from_slice(CONTINUE);
                 }
-                self.place = ConversationState::Body { head, skip };
+                self.state = ConversationState::Body { head, skip };
                 None
             }
             Err(fault) => Some(refuse(fault.into(), input, out, service)),
@@ -185,9 +185,8 @@ impl Conversation {
     }
 }
 
-/// Answers the request whose `head` is at the front of the input and whose body of `body` bytes
-/// follows it.
-fn behind_body(
+/// Answers a request whose head of `head` bytes is at the front of the input. Its body of `body` bytes follows.
+fn answer_after_body(
     head: usize,
     body: usize,
     input: &mut BytesMut,
@@ -198,7 +197,7 @@ fn behind_body(
     let is_last = input.len() == head + body;
     let next = match request::parse(&input[..head]) {
         Ok(Some((request, _))) => answer(&request, is_last, out, decoded, service),
-        // The same bytes were a complete head before: they cannot have become another thing.
+        // The same bytes were parsed as a complete head before.
         Ok(None) => unreachable!("a head that was complete is not"),
         Err(refusal) => return Some(refuse(refusal, input, out, service)),
     };
@@ -215,18 +214,13 @@ impl From<BodyFault> for Refusal {
     }
 }
 
-/// Answers a request that is refused before it is understood.
+/// Answers a request that is refused before it is fully parsed.
 fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, service: &mut impl Service) -> Next {
-    let (is_event, origin) = request::sniff(input);
     service.write(
         out,
         &Answer {
             status: refusal.status(),
-            cors: if is_event {
-                Cors::to(origin)
-            } else {
-                Cors::Absent
-            },
+            cors: request::cors_of_refused(input),
             persistence: Persistence::Close,
             allow: None,
             body: Body::Reason(refusal.reason()),
@@ -236,8 +230,8 @@ fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, service: &mut impl 
     Next::CloseAfterSender
 }
 
-/// Answers a complete request; says how the connection ends, if it does. `is_last`: nothing has
-/// arrived behind it.
+/// Answers a complete request. Returns how the connection ends, if it does. `is_last`: nothing has arrived after
+/// the request.
 fn answer(
     request: &Request<'_>,
     is_last: bool,
@@ -245,7 +239,7 @@ fn answer(
     decoded: &mut Vec<u8>,
     service: &mut impl Service,
 ) -> Option<Next> {
-    // While draining, what was pipelined before is still answered; the last answer says close.
+    // While draining, pipelined requests are still answered. Only the last answer closes the connection.
     let (persistence, next) = match request.persistence {
         Persistence::Close => (Persistence::Close, Some(Next::Close)),
         _ if service.is_draining() && is_last => (Persistence::Close, Some(Next::CloseAfterSender)),

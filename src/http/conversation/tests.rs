@@ -1,4 +1,4 @@
-//! Whole conversations, cut into reads at every place.
+//! Whole conversations, with the input split into reads in any way.
 
 use super::*;
 use crate::event::NameRule;
@@ -8,7 +8,7 @@ use crate::http::query::Rejection;
 use crate::http::response::{Answers, Cors, Persistence};
 use proptest::prelude::*;
 
-/// A shard that keeps what it took and has room for `room` more events.
+/// A service that keeps the events that it took, and takes at most `room`.
 struct Fake {
     answers: Answers,
     taken: Vec<(String, u32)>,
@@ -71,15 +71,15 @@ impl Intake for Fake {
     }
 }
 
-/// Feeds `input` in reads that end at `cuts`; gives all answers and what was to come next.
-fn talk(service: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
+/// Passes `input` in reads that end at `cuts`. Returns all answers, and what the connection does after them.
+fn converse(service: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
     let mut conversation = Conversation::new();
     let (mut buffer, mut out, mut decoded) = (BytesMut::new(), Vec::new(), Vec::new());
     let mut answers = Vec::new();
     let mut ends: Vec<usize> = cuts.iter().map(|&cut| cut.min(input.len())).collect();
     ends.push(input.len());
     ends.sort_unstable();
-    let (mut start, mut next) = (0, Next::Read(Awaited::Request));
+    let (mut start, mut next) = (0, Next::Read(RequestProgress::None));
     for end in ends {
         buffer.extend_from_slice(&input[start..end]);
         start = end;
@@ -97,7 +97,7 @@ fn talk(service: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) {
 }
 
 fn ask(input: &str) -> (String, Next) {
-    talk(&mut Fake::new(), input.as_bytes(), &[])
+    converse(&mut Fake::new(), input.as_bytes(), &[])
 }
 
 fn statuses(answers: &str) -> Vec<&str> {
@@ -115,7 +115,7 @@ fn get(target: &str) -> String {
 }
 
 #[test]
-fn every_row_of_the_table_of_requests() {
+fn each_path_and_method_is_answered_as_documented() {
     let listed = "Allow: GET, HEAD, OPTIONS\r\n";
     for (method, target, status, holds) in [
         (
@@ -154,7 +154,7 @@ fn every_row_of_the_table_of_requests() {
         let (answer, next) = ask(&format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
         assert_eq!(statuses(&answer), [status], "{method} {target}");
         assert!(answer.contains(holds), "{method} {target}: {answer}");
-        assert_eq!(next, Next::Read(Awaited::Request));
+        assert_eq!(next, Next::Read(RequestProgress::None));
         let cors = answer.contains("Access-Control-Allow-Origin: *\r\n");
         assert_eq!(
             cors,
@@ -169,24 +169,24 @@ fn head_makes_no_event_and_counts_no_rejection() {
     let mut service = Fake::new();
     let head = |target: &str| format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n");
     let input = head("/hakaru?name=a&value=1") + &head("/hakaru?name=a&value=x");
-    let (answers, _) = talk(&mut service, input.as_bytes(), &[]);
+    let (answers, _) = converse(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "400"]);
     assert!(answers.ends_with("\r\n\r\n"), "no body: {answers}");
     assert!(service.taken.is_empty() && service.rejected.is_empty());
 }
 
 #[test]
-fn a_rejected_event_says_why_twice_and_is_counted() {
+fn a_rejected_event_has_its_reason_in_body_and_field_and_is_counted() {
     let mut service = Fake::new();
     let input =
         "GET /hakaru?name=a&value=4294967296 HTTP/1.1\r\nHost: h\r\nOrigin: https://o\r\n\r\n";
-    let (answer, next) = talk(&mut service, input.as_bytes(), &[]);
+    let (answer, next) = converse(&mut service, input.as_bytes(), &[]);
     let reason = "value: too large; accepted: decimal digits, 0 to 4294967295";
     assert!(answer.contains(&format!("\r\nX-Hakaru-Reason: {reason}\r\n")));
     assert!(answer.ends_with(&format!("\r\n\r\n{{\"error\":\"{reason}\"}}")));
     assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://o\r\n"));
     assert_eq!(service.rejected, [Rejection::ValueTooLarge]);
-    assert_eq!(next, Next::Read(Awaited::Request));
+    assert_eq!(next, Next::Read(RequestProgress::None));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn pipelined_requests_are_answered_in_order_up_to_a_close() {
         + &get("/nowhere")
         + "GET /hakaru?name=b&value=2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
         + &get("/hakaru?name=c&value=3");
-    let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
+    let (answers, next) = converse(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "404", "200"]);
     assert_eq!(next, Next::Close);
     assert_eq!(service.taken, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
@@ -225,7 +225,7 @@ fn answers_of_one_turn_are_bounded_and_none_is_left_out() {
 }
 
 #[test]
-fn a_body_is_passed_over_and_the_next_request_found() {
+fn a_body_is_skipped_and_the_next_request_is_found() {
     for body in [
         "Content-Length: 5\r\n\r\nhello",
         "Transfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n",
@@ -233,26 +233,26 @@ fn a_body_is_passed_over_and_the_next_request_found() {
         let mut service = Fake::new();
         let input =
             format!("GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n{body}") + &get("/ok");
-        let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
+        let (answers, next) = converse(&mut service, input.as_bytes(), &[]);
         assert_eq!(statuses(&answers), ["200", "200"], "{body:?}");
-        assert_eq!(next, Next::Read(Awaited::Request));
+        assert_eq!(next, Next::Read(RequestProgress::None));
         assert_eq!(service.taken.len(), 1);
     }
 }
 
 #[test]
-fn a_sender_that_waits_is_told_to_continue_and_one_that_does_not_is_not() {
+fn only_a_sender_that_waits_for_it_gets_100_continue() {
     let head =
         "POST /hakaru HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     let input = format!("{head}ab");
-    let (answers, _) = talk(&mut Fake::new(), input.as_bytes(), &[head.len()]);
+    let (answers, _) = converse(&mut Fake::new(), input.as_bytes(), &[head.len()]);
     assert_eq!(statuses(&answers), ["100", "405"]);
     let (answers, _) = ask(&input);
     assert_eq!(statuses(&answers), ["405"]);
 }
 
 #[test]
-fn a_body_past_its_bound_is_refused_at_the_head() {
+fn a_body_above_its_bound_is_refused_at_the_head() {
     let (answer, next) = ask("GET /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n");
     assert_eq!(
         (statuses(&answer), next),
@@ -265,38 +265,38 @@ fn without_room_an_event_is_shed_with_retry_after() {
     let mut service = Fake::new();
     service.room = 1;
     let input = get("/hakaru?name=a&value=1").repeat(2);
-    let (answers, next) = talk(&mut service, input.as_bytes(), &[]);
+    let (answers, next) = converse(&mut service, input.as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "503"]);
     assert!(answers.contains("\r\nRetry-After: 1\r\n"));
-    assert_eq!(next, Next::Read(Awaited::Request));
+    assert_eq!(next, Next::Read(RequestProgress::None));
 }
 
 #[test]
 fn draining_answers_all_that_was_pipelined_and_closes_with_the_last() {
     let mut service = Fake::new();
     service.draining = true;
-    let (answers, next) = talk(&mut service, get("/ok").repeat(3).as_bytes(), &[]);
+    let (answers, next) = converse(&mut service, get("/ok").repeat(3).as_bytes(), &[]);
     assert_eq!(statuses(&answers), ["200", "200", "200"]);
     assert_eq!(answers.matches("Connection: close").count(), 1);
     assert_eq!(next, Next::CloseAfterSender);
 }
 
 #[test]
-fn says_what_it_waits_for() {
-    for (input, awaited) in [
-        ("", Awaited::Request),
-        ("\r\n\r\n", Awaited::Request),
-        ("GET /ok HT", Awaited::Head),
+fn the_progress_of_the_next_request_is_known() {
+    for (input, progress) in [
+        ("", RequestProgress::None),
+        ("\r\n\r\n", RequestProgress::None),
+        ("GET /ok HT", RequestProgress::Head),
         (
             "GET /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n12",
-            Awaited::Body,
+            RequestProgress::Body,
         ),
     ] {
-        assert_eq!(ask(input).1, Next::Read(awaited), "{input:?}");
+        assert_eq!(ask(input).1, Next::Read(progress), "{input:?}");
     }
 }
 
-/// One request of every kind, to be put in any order and cut anywhere.
+/// One request of every kind, to be sent in any order and split anywhere.
 const KINDS: [&str; 6] = [
     "GET /hakaru?name=a%20b&value=7 HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /hakaru?name=a&value=-7 HTTP/1.1\r\nHost: h\r\nOrigin: o\r\n\r\n",
@@ -309,16 +309,16 @@ const KINDS: [&str; 6] = [
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// How the reads fall changes neither the answers nor the events.
+    /// Splitting the input into reads changes neither the answers nor the events.
     #[test]
-    fn cuts_change_nothing(
+    fn splits_change_nothing(
         kinds in proptest::collection::vec(0..KINDS.len(), 1..6),
         cuts in proptest::collection::vec(0..600usize, 0..12),
     ) {
         let input: String = kinds.iter().map(|&kind| KINDS[kind]).collect();
         let (mut whole, mut pieces) = (Fake::new(), Fake::new());
-        let once = talk(&mut whole, input.as_bytes(), &[]);
-        prop_assert_eq!(talk(&mut pieces, input.as_bytes(), &cuts), once);
+        let once = converse(&mut whole, input.as_bytes(), &[]);
+        prop_assert_eq!(converse(&mut pieces, input.as_bytes(), &cuts), once);
         prop_assert_eq!(pieces.taken, whole.taken);
         prop_assert_eq!(pieces.rejected, whole.rejected);
     }

@@ -1,17 +1,17 @@
-//! A request head, out of the bytes at the front of a connection's input.
+//! Parses a request head at the front of a connection's input.
 
 use std::mem::MaybeUninit;
 
 use super::body::Framing;
-use super::response::{Persistence, Status};
+use super::response::{Cors, Persistence, Status};
 use super::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// What is asked of the path.
+/// The method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// `GET`
     Get,
-    /// `HEAD`: as `GET`, but no body comes back and no event is made.
+    /// `HEAD`: as `GET`, but without a body in the answer, and it makes no event.
     Head,
     /// `OPTIONS`: a browser's preflight.
     Options,
@@ -24,25 +24,25 @@ pub enum Method {
 pub struct Request<'a> {
     /// The method.
     pub method: Method,
-    /// The path of the target, as sent: no escape is decoded.
+    /// The path of the target, as sent: escapes are not decoded.
     pub path: &'a str,
     /// What follows the first `?` of the target; empty without one.
     pub query: &'a str,
-    /// What the sender asked to become of the connection after the answer.
+    /// Whether the sender wants the connection to stay open after the answer.
     pub persistence: Persistence,
     /// The `Origin` field, for CORS.
     pub origin: Option<&'a [u8]>,
-    /// How the body behind the head is framed.
+    /// How the body after the head is framed.
     pub body: Framing,
     /// Whether the sender waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
 }
 
-/// A request that is refused before it is understood. The connection closes behind the answer:
-/// where the next request starts is in doubt.
+/// A request that is refused before it is fully parsed. The connection closes after the answer, since it is not
+/// known where the next request starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not HTTP; the words say what is wrong.
+    /// Not HTTP, with a text that names what is wrong.
     Malformed(&'static str),
     /// The request line does not end within [`HEAD_BYTES_MAX`].
     TargetTooLong,
@@ -63,7 +63,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status that says so.
+    /// The status of the answer.
     pub fn status(self) -> Status {
         match self {
             Self::Malformed(_) => Status::BadRequest,
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// The words a sender is told. ASCII, one line.
+    /// The reason in the answer. ASCII, one line.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Malformed(reason) => reason,
@@ -97,7 +97,7 @@ impl Refusal {
 /// Reads the head at the front of `input`: the request and the length of its head, or `None` while
 /// it is not complete.
 pub fn parse(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
-    // The bound must not depend on how the reads fell: look at no more than it allows.
+    // The bound must not depend on how the input was split into reads: parse no more than it allows.
     let window = &input[..input.len().min(HEAD_BYTES_MAX)];
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -122,7 +122,7 @@ fn refusal(fault: httparse::Error, window: &[u8]) -> Refusal {
     }
 }
 
-/// The first line that is not empty, without its end; `None` while it has none.
+/// The first line that is not empty, without its line end. `None` if no line end has arrived.
 fn request_line(window: &[u8]) -> Option<&[u8]> {
     let start = window
         .iter()
@@ -169,7 +169,7 @@ fn interpret<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusa
         persistence: match (is_1_1, fields.close, fields.keep_alive) {
             (_, true, _) | (false, _, false) => Persistence::Close,
             (true, false, _) => Persistence::Keep,
-            (false, false, true) => Persistence::KeepAndSay,
+            (false, false, true) => Persistence::KeepExplicit,
         },
         origin: fields.origin,
         body: framing(&fields, is_1_1)?,
@@ -190,7 +190,7 @@ fn split(target: &str) -> (&str, &str) {
     local.split_once('?').unwrap_or((local, ""))
 }
 
-/// RFC 9112 section 6.3, read strictly: whatever two parties could frame differently is refused.
+/// RFC 9112 section 6.3, read strictly: a body that two parties could frame differently is refused.
 fn framing(fields: &Fields<'_>, is_1_1: bool) -> Result<Framing, Refusal> {
     match (fields.length, fields.coding) {
         (Some(_), Some(_)) => Err(Refusal::Malformed(
@@ -210,7 +210,7 @@ fn framing(fields: &Fields<'_>, is_1_1: bool) -> Result<Framing, Refusal> {
     }
 }
 
-/// Digits only; a number past `u64` counts as its largest, which every bound refuses.
+/// Reads decimal digits only. A number above `u64::MAX` becomes `u64::MAX`, which every bound refuses.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -222,7 +222,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     }))
 }
 
-/// The fields that matter, picked out in one pass.
+/// The fields that are used, read in one pass.
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
@@ -238,7 +238,7 @@ impl<'a> Fields<'a> {
     fn read(headers: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
         let mut fields = Self::default();
         for header in headers {
-            // The length decides most of them before a letter is compared.
+            // The length excludes most names before a letter is compared.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 4 if is("host") => {
@@ -279,26 +279,29 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether it could be `host[:port]`; empty is allowed (RFC 9110 section 7.2).
+/// Whether the value could be `host[:port]`. It may be empty (RFC 9110 section 7.2).
 fn is_host(value: &[u8]) -> bool {
     value
         .iter()
         .all(|byte| byte.is_ascii_graphic() && !b"/?#@,\\<>\"{}|^`".contains(byte))
 }
 
-/// Whether it can be echoed: not empty, no blank and no control.
+/// Whether the value can be echoed: it is not empty and has no blank and no control character.
 fn is_origin(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(u8::is_ascii_graphic)
 }
 
-/// What can be told of a head that was refused: whether its target is the event path, and its origin.
-/// For the CORS fields of the refusal alone.
-pub fn sniff(input: &[u8]) -> (bool, Option<&[u8]>) {
+/// The CORS fields of the answer to a head that was refused: its target and its origin, as far as they can be
+/// read.
+pub fn cors_of_refused(input: &[u8]) -> Cors<'_> {
     let window = &input[..input.len().min(HEAD_BYTES_MAX)];
     let line = request_line(window).unwrap_or(window);
     let target = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
     let end = target.iter().position(|&byte| byte == b'?');
     let path = std::str::from_utf8(&target[..end.unwrap_or(target.len())]).unwrap_or_default();
+    if split(path).0 != super::EVENT_PATH {
+        return Cors::Absent;
+    }
     let lines = window
         .split(|&byte| byte == b'\n')
         .map(<[u8]>::trim_ascii_end);
@@ -311,10 +314,7 @@ pub fn sniff(input: &[u8]) -> (bool, Option<&[u8]>) {
         name.eq_ignore_ascii_case(b"origin:")
             .then(|| value.trim_ascii())
     });
-    (
-        split(path).0 == super::EVENT_PATH,
-        origins.find(|value| is_origin(value)),
-    )
+    Cors::to(origins.find(|value| is_origin(value)))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Heads that are understood, heads that are refused, and the bounds between.
+//! Heads that are accepted, heads that are refused, and the bounds.
 
 use super::*;
 use proptest::prelude::*;
@@ -46,7 +46,11 @@ fn persistence_follows_version_and_connection_field() {
         ("1.1", "connection: CLOSE\r\n", Persistence::Close),
         ("1.1", "Connection: x, close ,y\r\n", Persistence::Close),
         ("1.0", "", Persistence::Close),
-        ("1.0", "Connection: Keep-Alive\r\n", Persistence::KeepAndSay),
+        (
+            "1.0",
+            "Connection: Keep-Alive\r\n",
+            Persistence::KeepExplicit,
+        ),
         (
             "1.0",
             "Connection: keep-alive, close\r\n",
@@ -101,7 +105,7 @@ fn framing_is_strict() {
 }
 
 #[test]
-fn garbage_and_other_versions_are_told_apart() {
+fn garbage_is_answered_400_and_other_versions_505() {
     for (head, status) in [
         ("\x16\x03\x01\x02\0\x01", Status::BadRequest),
         ("GET\r\n\r\n", Status::BadRequest),
@@ -186,36 +190,36 @@ fn reasons_name_the_bounds_in_force() {
 }
 
 #[test]
-fn a_refused_head_still_tells_path_and_origin() {
+fn the_answer_to_a_refused_head_has_the_cors_fields_of_its_path_and_origin() {
     let head = b"GET /hakaru?name=a HTTP/3.0\r\nHost: h\r\nORIGIN: https://shop.example\r\n\r\n";
-    assert_eq!(sniff(head), (true, Some(&b"https://shop.example"[..])));
-    assert_eq!(sniff(b"GET /hakaru"), (true, None));
-    assert_eq!(
-        sniff(b"GET /hakarux HTTP/1.1\r\nOrigin: a\x01b\r\n"),
-        (false, None)
-    );
-    assert_eq!(sniff(b"\x16\x03\x01"), (false, None));
+    assert_eq!(cors_of_refused(head), Cors::Origin(b"https://shop.example"));
+    assert_eq!(cors_of_refused(b"GET /hakaru"), Cors::AnyOrigin);
+    let other = b"GET /hakarux HTTP/1.1\r\nOrigin: https://o\r\n";
+    assert_eq!(cors_of_refused(other), Cors::Absent);
+    let control = b"GET /hakaru HTTP/1.1\r\nOrigin: a\x01b\r\n";
+    assert_eq!(cors_of_refused(control), Cors::AnyOrigin);
+    assert_eq!(cors_of_refused(b"\x16\x03\x01"), Cors::Absent);
     let raw = b"GET /hakaru?name=\xff HTTP/1.1\r\nOrigin: https://o\r\n\r\n";
-    assert_eq!(sniff(raw), (true, Some(&b"https://o"[..])));
+    assert_eq!(cors_of_refused(raw), Cors::Origin(b"https://o"));
     let body = b"GET /hakaru HTTP/1.1\r\nHost: h\r\n\r\nOrigin: https://evil\r\n";
-    assert_eq!(sniff(body), (true, None));
+    assert_eq!(cors_of_refused(body), Cors::AnyOrigin);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A head is incomplete at every cut before its end, and the same at and behind its end.
+    /// Every prefix of a head is incomplete. Bytes after a head do not change it.
     #[test]
     fn every_prefix_is_partial(
         query in "[a-z0-9=&%+]{0,40}",
         field in "[A-Za-z-]{1,12}: [ -~]{0,30}\r\n",
-        behind in proptest::collection::vec(any::<u8>(), 0..20),
+        rest in proptest::collection::vec(any::<u8>(), 0..20),
     ) {
         let head = format!("GET /hakaru?{query} HTTP/1.1\r\nHost: h\r\nA-{field}\r\n");
         for cut in 0..head.len() {
             prop_assert_eq!(parse(&head.as_bytes()[..cut]), Ok(None));
         }
-        let input = [head.as_bytes(), &behind].concat();
+        let input = [head.as_bytes(), &rest].concat();
         let (request, length) = parse(&input).unwrap().unwrap();
         prop_assert_eq!(length, head.len());
         prop_assert_eq!(request.query, query);
@@ -226,6 +230,6 @@ proptest! {
         if let Ok(Some((_, length))) = parse(&input) {
             prop_assert!(length <= input.len());
         }
-        sniff(&input);
+        cors_of_refused(&input);
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 /// The status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The promise is given, or the process lives.
+    /// The event is taken, or the process lives.
     Ok,
     /// The answer to a preflight.
     NoContent,
@@ -26,16 +26,16 @@ pub enum Status {
     UnprocessableContent,
     /// A head above its bounds.
     HeaderFieldsTooLarge,
-    /// A transfer coding that is not known here.
+    /// A transfer coding other than `chunked`.
     NotImplemented,
-    /// Shed: everything that may wait for the database is full.
+    /// Shed: no more events may wait for the database, or the journal cannot be written.
     ServiceUnavailable,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
 }
 
 impl Status {
-    /// All of them, each at its own index.
+    /// All of them. The discriminant of each is its index.
     pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::NoContent,
@@ -78,20 +78,20 @@ impl Status {
 }
 
 impl<'a> Cors<'a> {
-    /// For who sent `origin`.
+    /// The CORS fields for a request with this `Origin`.
     pub fn to(origin: Option<&'a [u8]>) -> Self {
         origin.map_or(Self::AnyOrigin, Self::Origin)
     }
 }
 
-/// What becomes of the connection after an answer.
+/// Whether the connection stays open after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// It stays open, as HTTP/1.1 expects.
     Keep,
-    /// It stays open, which HTTP/1.0 must be told.
-    KeepAndSay,
-    /// It is closed, and the answer says so.
+    /// It stays open, and the answer has `Connection: keep-alive`, which HTTP/1.0 needs.
+    KeepExplicit,
+    /// It is closed, and the answer has `Connection: close`.
     Close,
 }
 
@@ -111,41 +111,41 @@ pub enum Cors<'a> {
 pub enum Body<'a> {
     /// Nothing.
     Empty,
-    /// Why not, as JSON and as `X-Hakaru-Reason`. ASCII, one line.
+    /// Why the request was refused, as JSON and as `X-Hakaru-Reason`. ASCII, one line.
     Reason(&'a str),
     /// A document.
     Document {
-        /// Its `Content-Type` and what else there is to say of it: whole lines.
+        /// Its `Content-Type` and further fields, as whole lines.
         fields: &'static str,
         /// Its bytes.
         bytes: &'a [u8],
     },
 }
 
-/// One answer, before it is bytes.
+/// One answer, before it is formatted.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
     /// Its status.
     pub status: Status,
     /// Its CORS fields.
     pub cors: Cors<'a>,
-    /// What it says of the connection.
+    /// Whether the connection stays open.
     pub persistence: Persistence,
     /// The methods of the path, on 405 and to `OPTIONS`.
     pub allow: Option<&'static str>,
     /// What follows the head.
     pub body: Body<'a>,
-    /// Whether the body is left out, as `HEAD` asks; its length is still named.
+    /// Whether the body is left out, as for `HEAD`. `Content-Length` still gives its length.
     pub head_only: bool,
 }
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How long a browser may remember a preflight, in seconds. Browsers cap it themselves.
+/// How long a browser may remember a preflight, in seconds. Browsers have lower limits of their own.
 const PREFLIGHT_SECONDS: &str = "86400";
 
-/// Answers as bytes. Remakes what holds the date when the second has changed.
+/// Formats answers. Formats the date, and the answer that has it prepared, once a second.
 #[derive(Debug)]
 pub struct Answers {
     unix_seconds: u64,
@@ -154,7 +154,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Ready for the second that starts `unix_seconds` after the epoch.
+    /// Dates answers with `unix_seconds` since 1970.
     pub fn new(unix_seconds: u64) -> Self {
         let mut answers = Self {
             unix_seconds,
@@ -165,7 +165,7 @@ impl Answers {
         answers
     }
 
-    /// Moves on to the present second.
+    /// Dates answers with the present second.
     pub fn set_second(&mut self, unix_seconds: u64) {
         if unix_seconds != self.unix_seconds {
             self.remake(unix_seconds);
@@ -228,7 +228,7 @@ impl Answers {
         }
         match answer.persistence {
             Persistence::Keep => {}
-            Persistence::KeepAndSay => line(&[b"Connection: keep-alive"]),
+            Persistence::KeepExplicit => line(&[b"Connection: keep-alive"]),
             Persistence::Close => line(&[b"Connection: close"]),
         }
         write_end(out, answer);
@@ -271,7 +271,7 @@ fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
 }
 
 impl<'a> Answer<'a> {
-    /// The promise is given.
+    /// The answer to an event that was taken.
     pub fn event_taken(cors: Cors<'a>, persistence: Persistence) -> Self {
         Self {
             status: Status::Ok,

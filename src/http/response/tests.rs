@@ -30,7 +30,7 @@ fn the_prepared_answer_is_the_formatted_one_and_follows_the_clock() {
 #[test]
 fn an_origin_is_echoed_with_credentials() {
     let cors = Cors::Origin(b"https://shop.example");
-    let answer = text(&Answer::event_taken(cors, Persistence::KeepAndSay));
+    let answer = text(&Answer::event_taken(cors, Persistence::KeepExplicit));
     assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://shop.example\r\n"));
     assert!(answer.contains("\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"));
     assert!(answer.contains("\r\nConnection: keep-alive\r\n"));

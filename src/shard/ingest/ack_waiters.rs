@@ -1,4 +1,4 @@
-//! Answers that wait until their events are as safe as they say.
+//! Answers that wait until their events are as safe as `--ack` says.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,18 +10,19 @@ use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 
-/// What an answer waits for: everything before a position of a lane is as safe as the answer says.
+/// What an answer waits for: every event before a position of a lane is as safe as `--ack` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckTicket {
     lane: LaneCount,
     position: Position,
 }
 
-/// It never will be: the lane was closed before the event was on the disk.
+/// The events of a ticket will never be acknowledged: their lane was closed before they were on the disk, or it
+/// lacks events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckFailed;
 
-/// Tells the lanes of a shard apart: the number of lanes that were closed before.
+/// Identifies a lane of the shard: the number of lanes that were closed before it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct LaneCount(u64);
 
@@ -32,9 +33,9 @@ type Waiters = VecDeque<(AckTicket, Waker)>;
 #[derive(Debug)]
 struct ClosedLane {
     lane: LaneCount,
-    /// Everything before is on the disk.
+    /// Every event before this position is on the disk.
     end: Position,
-    /// The lane, where an answer waits for the row.
+    /// The lane, if answers wait for rows.
     rows: Option<Arc<DiskLane>>,
     waiters: Waiters,
 }
@@ -46,7 +47,7 @@ impl ClosedLane {
         }
         match &self.rows {
             None => Poll::Ready(Ok(())),
-            // Which events are missing only its writer knows.
+            // Which events are missing is not known here.
             Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed)),
             Some(lane) if lane.stored() >= position => Poll::Ready(Ok(())),
             Some(_) => Poll::Pending,
@@ -54,11 +55,11 @@ impl ClosedLane {
     }
 }
 
-/// Closed lanes that are remembered. After more failures in a row a sender may be answered 503 for an
-/// event that is safe.
+/// Closed lanes that are remembered. After more failures in a row a sender may be answered 503 for an event
+/// that is safe.
 const CLOSED_LANES_MAX: usize = 8;
 
-/// With no answer released for so long, disk or database is stalled.
+/// If no answer was released for this long, the disk or the database is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// All answers of a shard that wait.
@@ -67,15 +68,15 @@ pub(super) struct AckWaiters {
     present: LaneCount,
     waiters: Waiters,
     closed: VecDeque<ClosedLane>,
-    /// With fewer waiters nothing counts as a stall.
+    /// With fewer waiting answers nothing counts as a stall.
     waiters_max: usize,
     /// When an answer was last released, or none waited.
     released_at: Instant,
 }
 
 impl AckWaiters {
-    /// None waits yet. While disk or database stall, no more than about `waiters_max` should: each holds a
-    /// connection, and others must be able to connect.
+    /// No answer waits yet. While the disk or the database is stalled, about `waiters_max` may wait: each occupies
+    /// a connection, and others must be able to connect.
     pub(super) fn new(waiters_max: usize) -> Self {
         Self {
             present: LaneCount::default(),
@@ -86,12 +87,12 @@ impl AckWaiters {
         }
     }
 
-    /// Whether as many wait as should, and none was released for a while.
+    /// Whether at least `waiters_max` answers wait, and none was released for [`STALLED_AFTER`].
     pub(super) fn is_stalled(&self) -> bool {
         self.waiters.len() >= self.waiters_max && self.released_at.elapsed() > STALLED_AFTER
     }
 
-    /// For everything before `position` of the present lane.
+    /// The ticket for every event before `position` of the present lane.
     pub(super) fn ticket(&self, position: Position) -> AckTicket {
         AckTicket {
             lane: self.present,
@@ -99,8 +100,8 @@ impl AckWaiters {
         }
     }
 
-    /// Goes on to another lane. Of the present one everything before `end` is durable; `rows`: the lane,
-    /// where only what is stored counts.
+    /// Closes the present lane. Its events before `end` are durable. `rows` is the lane, if its answers wait for
+    /// rows.
     pub(super) fn close(&mut self, end: Position, rows: Option<Arc<DiskLane>>) {
         if self.closed.len() == CLOSED_LANES_MAX
             && let Some(oldest) = self.closed.pop_front()
@@ -119,8 +120,8 @@ impl AckWaiters {
         self.present.0 += 1;
     }
 
-    /// Whether the answer with this ticket may go out, when everything before `acknowledged` of the present
-    /// lane is safe. Remembers who asks.
+    /// Whether the answer with this ticket may be sent, when every event before `acknowledged` of the present
+    /// lane is safe. Keeps the waker of an answer that must wait.
     pub(super) fn poll(
         &mut self,
         ticket: AckTicket,
@@ -129,7 +130,7 @@ impl AckWaiters {
     ) -> Poll<Result<(), AckFailed>> {
         let (state, waiters) = if ticket.lane == self.present {
             if self.waiters.is_empty() {
-                // The silence before the first is no stall.
+                // The time in which no answer waited does not count as a stall.
                 self.released_at = Instant::now();
             }
             let state = if acknowledged >= ticket.position {
@@ -151,14 +152,14 @@ impl AckWaiters {
         state
     }
 
-    /// The lane that a ticket is of, where it was closed and its answers wait for rows.
+    /// The lane of a ticket, if the lane was closed and its answers wait for rows.
     fn closed_lane(&self, ticket: AckTicket) -> Option<&Arc<DiskLane>> {
         let mut closed = self.closed.iter();
         let closed = closed.find(|closed| closed.lane == ticket.lane)?;
         closed.rows.as_ref()
     }
 
-    /// Wakes the answers that have nothing more to wait for.
+    /// Wakes the answers that need not wait any more.
     pub(super) fn wake(&mut self, acknowledged: Position) {
         for closed in &mut self.closed {
             while let Some((ticket, _)) = closed.waiters.front() {
@@ -186,13 +187,13 @@ impl AckWaiters {
 }
 
 impl Ingest {
-    /// Whether answers wait for rows, so that an event may turn out to be refused.
+    /// Whether answers wait for rows. Then an event may be refused before its answer is sent.
     pub fn awaits_rows(&self) -> bool {
         self.ack == Ack::Stored
     }
 
-    /// Of the `events` events that a ticket stands for, which are safe now, those that the database has
-    /// refused: numbered from the first of them. Each is said once.
+    /// Which of the last `events` events before the position of a ticket the database has refused, numbered from the
+    /// first of them. They must be acknowledged. Each refused event is returned only once.
     pub fn take_refused(&self, ticket: AckTicket, events: u64) -> Vec<usize> {
         if !self.awaits_rows() {
             return Vec::new();
@@ -212,11 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_nothing_is_kept_not_every_connection_waits() {
+    fn many_waiting_answers_without_a_release_are_a_stall() {
         let mut waiters = AckWaiters::new(2);
         let context = Context::from_waker(Waker::noop());
         let long_ago = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
-        // Silence is no stall, nor is a burst after it.
+        // Neither the time without an event nor a burst after it is a stall.
         waiters.released_at = long_ago;
         for position in 1..=2 {
             let ticket = waiters.ticket(Position(position));

@@ -12,15 +12,15 @@ use crate::handoff::{Handoff, Span, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, MemoryLane};
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 
-/// Batches under way with which a writer has enough to do: one being stored, one to follow.
+/// With this many batches under way the writer is busy: it stores one, and the other follows.
 const BATCHES_AHEAD: usize = 2;
 
 /// The lane to which the events of the open batch belong.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PresentLane<'a> {
-    /// Nothing has to be durable before it is handed over.
+    /// Events may be handed over at once.
     Memory(&'a Arc<MemoryLane>),
-    /// What is handed over must lie before the position, up to which the lane is durable.
+    /// Events may be handed over if they are before this position. Up to it the lane is durable.
     Disk(&'a Arc<DiskLane>, Position),
 }
 
@@ -32,7 +32,7 @@ impl PresentLane<'_> {
         }
     }
 
-    /// Whether the work may be handed over. What is left of a lane that was closed is durable.
+    /// Whether the work may be handed over. All work that is left of a closed lane is durable.
     fn allows(self, work: &Work) -> bool {
         match self {
             Self::Memory(_) => true,
@@ -75,7 +75,8 @@ impl Batches {
         self.open.push(event).is_ok()
     }
 
-    /// The same after sealing a batch that is full by bytes. `false`: no empty batch is left.
+    /// Seals the open batch, which is full by bytes, and appends to the next one. `false`: no empty batch is
+    /// left.
     #[cold]
     pub(super) fn push_to_next(
         &mut self,
@@ -102,7 +103,7 @@ impl Batches {
         self.open.opened_at()
     }
 
-    /// Whether the writer would have to wait for work.
+    /// Whether fewer than [`BATCHES_AHEAD`] batches are under way.
     pub(super) fn is_writer_free(&mut self) -> bool {
         self.handoff.under_way() < BATCHES_AHEAD
     }
@@ -138,7 +139,7 @@ impl Batches {
         self.sealed.push_back(Work::Span(span));
     }
 
-    /// Hands over what may go, in order. `lane`: the one that is open, if one is.
+    /// Hands over sealed work in order, as far as it is allowed. `lane` is the present lane, if there is one.
     pub(super) fn hand_over(&mut self, lane: Option<PresentLane<'_>>) {
         while let Some(work) = self.sealed.front() {
             if !lane.is_none_or(|lane| lane.allows(work)) {
@@ -148,16 +149,16 @@ impl Batches {
                 return;
             };
             if let Err(back) = self.handoff.send(work) {
-                // The writer is gone and the process about to end, and what was taken stays pending;
-                // or there is no room, and the writer notifies the shard when it has stored something.
+                // If there is no room, the writer notifies the shard when it has stored a batch. If the writer
+                // has ended, the process is about to end, and the events stay pending.
                 self.sealed.push_front(*back.0);
                 return;
             }
         }
     }
 
-    /// Ends a lane of which everything before `durable` is durable: forgets what is not. Durable events
-    /// that are on disk alone begin at `spilled_from`.
+    /// Closes a lane and drops its events from `durable` on. The durable events from `spilled_from` on are only
+    /// on disk.
     pub(super) fn close_lane(
         &mut self,
         lane: &Arc<DiskLane>,
@@ -168,7 +169,7 @@ impl Batches {
         let durable_of_open = durable.since(self.open_first);
         self.open
             .truncate(usize::try_from(durable_of_open).unwrap_or(usize::MAX));
-        // From memory where there is a batch to go on with: the disk that fails may not be read either.
+        // The open batch is kept in memory if an empty one is left, since a failing disk may not be readable.
         let mut from = spilled_from.unwrap_or(durable);
         if !self.open.is_empty() {
             match self.handoff.empty_batch() {
@@ -189,7 +190,7 @@ impl Batches {
         }
     }
 
-    /// Forgets sealed events of `lane` that are not durable.
+    /// Drops sealed events of `lane` that are not durable.
     fn cut_sealed(&mut self, lane: LaneId, durable: Position) {
         for work in std::mem::take(&mut self.sealed) {
             if work.lane() != lane {
@@ -204,7 +205,7 @@ impl Batches {
         }
     }
 
-    /// Queues the open batch although no empty one may be left: nothing more is pushed.
+    /// Queues the open batch even if no empty one is left, since nothing is pushed any more.
     pub(super) fn seal_last(&mut self, lane: PresentLane<'_>) {
         if !self.open.is_empty() {
             let unusable = self.open.without_memory();
@@ -212,12 +213,12 @@ impl Batches {
         }
     }
 
-    /// Tells the writer that nothing more comes.
+    /// Closes the handoff: no work follows.
     pub(super) fn end(&mut self) {
         self.handoff.close();
     }
 
-    /// Shows how much waits.
+    /// Updates the gauges of batches and of the open batch.
     pub(super) fn publish_gauges(&mut self) {
         let under_way = self.handoff.under_way() as u64;
         let oldest = self.open.oldest_received_at().unwrap_or(UnixMillis(0));

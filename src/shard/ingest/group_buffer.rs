@@ -1,4 +1,4 @@
-//! The records of a lane on their way to the disk: the group that gathers, and the one that is being written.
+//! Two groups of events of a lane: the one that is collected, and the one that is being written.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use crate::journal::record::{
     begin_record,
 };
 
-/// Two groups of one lane. The blocks of the lane's end belong to whoever writes them.
+/// Two groups of one lane, and the blocks at the end of the lane, which are lent out for a write.
 #[derive(Debug)]
 pub(super) struct GroupBuffer {
-    /// The record of the group that gathers.
+    /// The record of the group that is collected.
     record: Vec<u8>,
     /// Events in it.
     events: u32,
@@ -24,14 +24,14 @@ pub(super) struct GroupBuffer {
 /// Where the blocks are.
 #[derive(Debug)]
 enum WriteState {
-    /// Here: a write may begin.
+    /// Here. A write may begin.
     Idle(Blocks),
-    /// On their way to the disk, with so many events.
+    /// Lent out for a write of `events` events.
     UnderWay { events: u32, since: Instant },
 }
 
 impl GroupBuffer {
-    /// Nothing has gathered; `blocks` hold the end of the lane.
+    /// An empty group. `blocks` hold the end of the lane.
     pub(super) fn new(blocks: Blocks) -> Self {
         let mut record = Vec::new();
         begin_record(&mut record);
@@ -47,18 +47,18 @@ impl GroupBuffer {
         self.record.len() <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - EVENT_BYTES_MAX
     }
 
-    /// Appends an event to the group that gathers.
+    /// Appends an event to the group that is collected.
     pub(super) fn push(&mut self, event: Event<'_>) {
         append_event(&mut self.record, event);
         self.events += 1;
     }
 
-    /// Bytes that have gathered.
+    /// Bytes of the record so far.
     pub(super) fn bytes(&self) -> u64 {
         self.record.len() as u64
     }
 
-    /// Bytes of the record on the disk.
+    /// Bytes of the record with the padding that it has on the disk.
     pub(super) fn record_bytes(&self) -> usize {
         self.record.len().next_multiple_of(RECORD_ALIGNMENT)
     }
@@ -68,7 +68,7 @@ impl GroupBuffer {
         matches!(self.write, WriteState::Idle(_))
     }
 
-    /// Whether there is something to write, and nothing is being written.
+    /// Whether there are events to write, and no write is under way.
     pub(super) fn is_ready(&self) -> bool {
         self.events > 0 && self.is_idle()
     }
@@ -82,7 +82,7 @@ impl GroupBuffer {
         self.events + under_way
     }
 
-    /// Lends the blocks out, for the group that has gathered; `None` while a write is under way.
+    /// Lends the blocks out for the collected group. `None` while a write is under way.
     pub(super) fn lend_blocks(&mut self) -> Option<Blocks> {
         let begun = WriteState::UnderWay {
             events: self.events,
@@ -97,8 +97,8 @@ impl GroupBuffer {
         }
     }
 
-    /// Puts the group that has gathered into `blocks`, at the end of the lane; the next group gathers. Gives
-    /// the offset in the segment to write them at, and the bytes of the record.
+    /// Copies the collected group into `blocks`, at the end of the lane, and begins the next group. Returns the
+    /// offset in the segment at which to write them, and the bytes of the record.
     pub(super) fn stage(&mut self, cursor: &mut LaneCursor, blocks: &mut Blocks) -> (u64, u64) {
         let events = std::mem::take(&mut self.events);
         let offset = cursor.stage(&mut self.record, events, blocks);
@@ -107,7 +107,7 @@ impl GroupBuffer {
         (offset, bytes)
     }
 
-    /// Takes the blocks of a write back; gives what was in it and how long it took.
+    /// Takes back the blocks of a write. Returns how many events it had and how long it took.
     pub(super) fn end_write(&mut self, blocks: Blocks) -> Written {
         match std::mem::replace(&mut self.write, WriteState::Idle(blocks)) {
             WriteState::UnderWay { events, since } => Written {

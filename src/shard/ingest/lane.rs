@@ -1,4 +1,4 @@
-//! The lane of a shard, through its life: opened when the disk allows it, closed for good when it fails.
+//! The states of a shard's lane: opened when the disk allows it, closed for good when it fails.
 
 use std::fs::File;
 use std::io;
@@ -12,11 +12,11 @@ use crate::journal::disk_thread::{DiskReport, REOPEN_AFTER};
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
 
 /// Where the events of a shard are kept until they are stored.
-// A tag of its own: each event reads it, and one that is packed into a field costs more to read.
+// `repr` gives the enum a tag of its own. Each event reads it; a tag packed into a field costs more to read.
 #[derive(Debug)]
 #[repr(u8)]
 pub(super) enum LaneState {
-    /// In memory alone: the lane is a name and positions.
+    /// Only in memory: the lane is an id and positions, without files.
     Memory {
         lane: Arc<MemoryLane>,
         /// Position of the next event.
@@ -25,13 +25,12 @@ pub(super) enum LaneState {
     /// No lane is open. The disk thread tries to open one, and no event is taken.
     Opening {
         maker: LaneMaker,
-        /// The failures of the disk are logged once until a lane is open.
+        /// Failures of the disk are logged only once until a lane is open.
         is_failure_logged: bool,
     },
     /// Events are appended to the lane.
     Open(OpenLane),
-    /// The lane takes no event any more. It is closed when the write under way is back, for its blocks
-    /// belong to the lane.
+    /// The lane takes no more events. It is closed when the write under way has ended, which holds its blocks.
     Failed { lane: OpenLane, fault: io::Error },
     /// The shard has drained.
     Ended,
@@ -40,15 +39,16 @@ pub(super) enum LaneState {
 /// A lane that was closed.
 pub(super) struct Closed {
     pub(super) lane: Arc<DiskLane>,
-    /// Everything before is on the disk.
+    /// Every event before this position is on the disk.
     pub(super) durable: Position,
-    /// Events between `durable` and here are forgotten.
+    /// The events from `durable` to this position are dropped.
     pub(super) next: Position,
+    /// From this position on events are kept only on disk.
     pub(super) spilled_from: Option<Position>,
 }
 
 impl LaneState {
-    /// What events that are taken now belong to.
+    /// The lane of the events in the open batch, also if it has failed.
     pub(super) fn present(&self) -> Option<PresentLane<'_>> {
         match self {
             Self::Memory { lane, .. } => Some(PresentLane::Memory(lane)),
@@ -82,7 +82,7 @@ impl LaneState {
         }
     }
 
-    /// Everything before is as safe as the lane makes it.
+    /// Every event before this position is as safe as the lane makes it: on the disk or in memory.
     pub(super) fn durable(&self) -> Position {
         match self {
             Self::Memory { next, .. } => *next,
@@ -91,7 +91,7 @@ impl LaneState {
         }
     }
 
-    /// What the disk thread has to report.
+    /// The next report of the disk thread, if there is one.
     pub(super) fn report(&self) -> Option<DiskReport> {
         match self {
             Self::Opening { maker, .. } => maker.disk.report(),
@@ -107,12 +107,12 @@ impl LaneState {
                 log::debug!("lane {} is open", lane.id);
                 Self::Open(OpenLane::new(maker, lane, segment))
             }
-            // Not asked for: the janitor finds it when this process has ended.
+            // Not ordered any more. A janitor adopts the lane when this process has ended.
             other => other,
         };
     }
 
-    /// The disk does not allow a lane to be opened. Tried again every second.
+    /// A lane could not be opened. The disk thread tries again every second.
     pub(super) fn not_opened(&mut self, fault: &io::Error) {
         if let Self::Opening {
             is_failure_logged, ..
@@ -123,7 +123,7 @@ impl LaneState {
         }
     }
 
-    /// Takes no event any more: a write or a segment has failed.
+    /// Takes no more events: a write or a segment has failed.
     pub(super) fn fail(&mut self, fault: io::Error) {
         *self = match std::mem::replace(self, Self::Ended) {
             Self::Open(lane) => Self::Failed { lane, fault },
@@ -131,7 +131,7 @@ impl LaneState {
         };
     }
 
-    /// Closes a lane that has failed or lacks events, and asks for another; not while a write is under way.
+    /// Closes a lane that has failed or lacks events, unless a write is under way, and orders another one.
     pub(super) fn close_failed(&mut self) -> Option<Closed> {
         let is_due = match self {
             Self::Failed { lane, .. } => lane.is_idle(),

@@ -1,8 +1,8 @@
-//! How a shard keeps the events that it takes: in the open batch, and in the journal where the answer
-//! promises it.
+//! How a shard keeps the events that it takes: in the open batch and, unless `--ack` is `received`, in the
+//! journal.
 //!
-//! Every event has a position in the shard's lane. `committer.rs` writes what gathers here to the disk;
-//! an answer that must wait for that, or for the row, holds an [`AckTicket`].
+//! Every event has a position in the shard's lane. `committer.rs` writes the groups of events that are
+//! collected here to the disk. An answer that must wait for that, or for the row, holds an [`AckTicket`].
 
 mod ack_waiters;
 mod batches;
@@ -33,7 +33,7 @@ use crate::journal::lane_handle::MemoryLane;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 
-/// What a shard keeps: the events that are not handed over yet, and the answers that wait for them.
+/// The events of a shard that are not handed over yet, and the answers that wait for events.
 #[derive(Debug)]
 pub struct Ingest {
     ack: Ack,
@@ -53,22 +53,22 @@ enum CommitterState {
     Busy,
     /// It waits for a group.
     Waiting(Waker),
-    /// It must let the file of a closed lane go, or the disk would not get back what that takes.
+    /// It must close the file of a closed lane. Until then the disk space of the file is not freed.
     MustRelease,
 }
 
 /// Where events are kept until they are stored.
 #[derive(Debug)]
 pub enum Medium {
-    /// In memory alone, by positions of this lane.
+    /// Only in memory. This lane numbers them.
     Memory(MemoryLane),
     /// In memory and in a journal.
     Journal(DiskThread, JournalBound),
 }
 
 impl Ingest {
-    /// Keeps events in `medium` until they are stored. While disk or database stall, no more than about
-    /// `waiters_max` answers wait: other connections must find room.
+    /// Keeps events in `medium` until they are stored. While the disk or the database is stalled, about
+    /// `waiters_max` answers may wait. Further events are shed, so that connections stay free for other requests.
     pub fn new(
         ack: Ack,
         counters: Rc<Recorder<ShardCounters>>,
@@ -101,7 +101,7 @@ impl Ingest {
     pub fn take(&mut self, event: Event<'_>) -> Result<(), Shed> {
         let batches = &mut self.batches;
         match &mut self.lane {
-            // It counts as received when it is on the disk: until then it may be answered 503.
+            // The event counts as received when it is on the disk. Until then it may be answered 503.
             LaneState::Open(lane) => {
                 if !lane.has_room() || self.waiters.is_stalled() {
                     return self.shed();
@@ -139,24 +139,24 @@ impl Ingest {
         Err(Shed)
     }
 
-    /// Seals the open batch, if an empty one is left to go on with.
+    /// Seals the open batch, if an empty one is left to replace it.
     pub fn seal(&mut self, cause: SealCause) {
         if let Some(lane) = self.lane.present() {
             self.batches.seal(cause, lane);
         }
     }
 
-    /// Shows how much waits, to whoever reads the metrics.
+    /// Updates the gauges of events that wait.
     pub fn publish_gauges(&mut self) {
         self.batches.publish_gauges();
-        // With nobody sending, nothing else would show that what waited is stored now.
+        // Without new events, nothing else updates the usage after events were stored.
         if let Some(lane) = self.lane.open() {
             lane.publish_usage();
         }
     }
 
-    /// Seals what is due: old, or wanted at once. With work waiting, another batch would not be
-    /// stored sooner: then it is left to fill, so that an outage is held by full batches.
+    /// Seals the open batch and ends a spill, if the writer is free. While the writer is busy, the batch would
+    /// not be stored sooner. It is left to fill, so that memory holds full batches during an outage.
     pub fn seal_when_writer_is_free(&mut self, cause: SealCause) {
         if self.batches.is_writer_free() {
             self.seal(cause);
@@ -166,17 +166,18 @@ impl Ingest {
 
     /// When the oldest event of the open batch was taken.
     pub fn opened_at(&self) -> Option<Instant> {
-        // A spill is ended by the same clock.
+        // The timer that reads this also ends a spill.
         self.batches.opened_at()
     }
 
-    /// Whether events are kept on disk alone.
+    /// Whether new events are kept only on disk.
     fn is_spilling(&self) -> bool {
         let lane = self.lane.on_disk();
         lane.is_some_and(|lane| lane.spilled_from.is_some())
     }
 
-    /// Lets the writer read back what was kept on disk alone, and goes on in memory.
+    /// Queues the events that are only on disk, for the writer to read back. From now on events are kept in
+    /// memory too.
     fn end_spill(&mut self) {
         if let Some(lane) = self.lane.open()
             && self.batches.is_empty()
@@ -187,8 +188,8 @@ impl Ingest {
         }
     }
 
-    /// Sees to it that what has gathered goes to the disk, after everything that is ready to run now:
-    /// what arrives in the same turn of the loop shares one write.
+    /// Wakes the committer, if a group can be written. It runs after all tasks that are ready now, so that
+    /// events of the same turn of the event loop share one write.
     pub fn commit_soon(&mut self) {
         if matches!(self.committer, CommitterState::Waiting(_))
             && self.lane.open().is_some_and(|lane| lane.is_ready())
@@ -203,26 +204,27 @@ impl Ingest {
         }
     }
 
-    /// The group that has gathered, unless another is at the disk. The write must be ended.
+    /// Begins to write the collected group, unless another write is under way. The end of the write must be
+    /// passed to [`Self::end_write`].
     pub fn begin_write(&mut self) -> Option<Write> {
         self.lane.open()?.begin_write()
     }
 
-    /// Has the disk thread write a group, which it reports.
+    /// Has the disk thread write a group. It reports the end of the write.
     pub fn write_by_thread(&self, group: Write) {
         if let Some(lane) = self.lane.on_disk() {
             lane.maker.order(DiskOrder::Write(group));
         }
     }
 
-    /// Takes in how a write ended. Gives what was in it, where that answers its senders.
+    /// Processes the end of a write. Returns what was written, if its senders are answered now.
     pub fn end_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
-        let written = self.take_write(blocks, outcome);
+        let written = self.process_write(blocks, outcome);
         self.advance();
         written.filter(|_| self.ack == Ack::Journaled)
     }
 
-    fn take_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
+    fn process_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
         let (LaneState::Open(lane) | LaneState::Failed { lane, .. }) = &mut self.lane else {
             return None;
         };
@@ -238,15 +240,15 @@ impl Ingest {
         Some(written)
     }
 
-    /// Takes in what disk thread and writer have done since the last notification.
+    /// Processes what the disk thread and the writer have done since the last notification.
     pub fn on_notify(&mut self) {
         while let Some(report) = self.lane.report() {
-            self.take_report(report);
+            self.process_report(report);
         }
         self.advance();
     }
 
-    fn take_report(&mut self, report: DiskReport) {
+    fn process_report(&mut self, report: DiskReport) {
         match report {
             DiskReport::Opened(lane, file) => {
                 self.lane.opened(lane, file);
@@ -256,23 +258,23 @@ impl Ingest {
             }
             DiskReport::NotOpened(fault) => self.lane.not_opened(&fault),
             DiskReport::Segment(made) => {
-                // Where no lane is open: one of a lane that was closed in the meantime.
+                // If no lane is open, the segment belongs to a lane that was closed meanwhile.
                 let added = self.lane.open().map(|lane| lane.add_segment(made));
                 if let Some(Err(fault)) = added {
                     self.lane.fail(fault);
                 }
             }
             DiskReport::Written(blocks, outcome) => {
-                self.take_write(blocks, outcome);
+                self.process_write(blocks, outcome);
             }
         }
     }
 
-    /// Does what has become possible.
+    /// Takes every step that has become possible.
     fn advance(&mut self) {
         self.close_failed_lane();
         self.batches.hand_over(self.lane.present());
-        // Nothing is gained by waiting for more where an answer waits for the row.
+        // `linger` is not waited for while answers wait for rows, or while events are only on disk.
         if self.ack == Ack::Stored || self.is_spilling() {
             self.seal_when_writer_is_free(SealCause::Wanted);
         }
@@ -280,13 +282,13 @@ impl Ingest {
         self.commit_soon();
     }
 
-    /// Forgets the events of a failed lane that are not durable: their answers become 503.
+    /// Closes a failed lane. Its events that are not durable are dropped, and their answers become 503.
     fn close_failed_lane(&mut self) {
         let Some(closed) = self.lane.close_failed() else {
             return;
         };
-        let forgotten = closed.next.since(closed.durable);
-        self.counters.add(|counters| &counters.shed, forgotten);
+        let dropped = closed.next.since(closed.durable);
+        self.counters.add(|counters| &counters.shed, dropped);
         self.batches
             .close_lane(&closed.lane, closed.durable, closed.spilled_from);
         let rows = (self.ack == Ack::Stored).then_some(closed.lane);
@@ -294,17 +296,17 @@ impl Ingest {
         self.wake_committer(CommitterState::MustRelease);
     }
 
-    /// Whether events can be taken: there is a lane.
+    /// Whether there is a lane that is not closed.
     pub fn is_open(&self) -> bool {
         self.lane.present().is_some()
     }
 
-    /// Events taken so far in the present lane.
+    /// The position in the present lane after the last event that was taken.
     pub fn taken(&self) -> Position {
         self.lane.next()
     }
 
-    /// What an answer must wait for that says that everything taken so far is safe; `None`: it is.
+    /// The ticket of an answer that acknowledges everything taken so far. `None` if all of it is safe already.
     pub fn ticket(&self) -> Option<AckTicket> {
         let is_safe = match self.ack {
             Ack::Received => true,
@@ -314,23 +316,23 @@ impl Ingest {
         (!is_safe).then(|| self.waiters.ticket(self.lane.next()))
     }
 
-    /// Everything before, in the present lane, is as safe as a 200 says.
+    /// Every event before this position in the present lane is as safe as a 200 promises.
     fn acknowledged(&self) -> Position {
         match (self.ack, self.lane.on_disk()) {
-            // Of a lane that lacks events no row is acknowledged: it is about to be closed.
+            // No row of a lane that lacks events is acknowledged. The lane is about to be closed.
             (Ack::Stored, Some(lane)) if !lane.lane.is_damaged() => lane.lane.stored(),
             (Ack::Stored, _) => Position::START,
             (Ack::Received | Ack::Journaled, _) => self.lane.durable(),
         }
     }
 
-    /// Whether something is on its way to the disk.
+    /// Whether events are being written, or wait for the next write.
     pub fn is_committing(&self) -> bool {
         let lane = self.lane.on_disk();
         lane.is_some_and(|lane| lane.unwritten() > 0)
     }
 
-    /// Hands the last batch over and tells writer and disk thread that nothing more comes.
+    /// Hands over the last batch, closes the handoff, and lets the disk thread end.
     pub fn close(&mut self) {
         if let Some(lane) = self.lane.present() {
             self.batches.seal_last(lane);
@@ -381,12 +383,12 @@ pub async fn opened(ingest: &RefCell<Ingest>) {
     poll_fn(|context| ingest.borrow_mut().poll_open(context)).await;
 }
 
-/// Waits until a group can be written. `None`: the lane was closed, and its file must be let go.
+/// Waits until a group can be written. `None`: the lane was closed, and its file must be closed too.
 pub async fn next_group(ingest: &RefCell<Ingest>) -> Option<Write> {
     poll_fn(|context| ingest.borrow_mut().poll_group(context)).await
 }
 
-/// Waits until what a ticket stands for is safe, or it is clear that it never will be.
+/// Waits until the events of a ticket are safe, or until it is certain that they never will be.
 pub async fn acknowledged(ingest: &RefCell<Ingest>, ticket: AckTicket) -> Result<(), AckFailed> {
     poll_fn(|context| ingest.borrow_mut().poll_ack(ticket, context)).await
 }

@@ -17,7 +17,7 @@ use crate::journal::lane_handle::DiskLane;
 use crate::journal::quota::{JournalBound, LaneUsage};
 use crate::journal::segment::SEGMENT_BYTES;
 
-/// What a shard needs to open a lane: it outlives each of them.
+/// What a shard needs to open lanes. It outlives each of them.
 #[derive(Debug)]
 pub(super) struct LaneMaker {
     pub(super) disk: DiskThread,
@@ -32,7 +32,7 @@ impl LaneMaker {
         maker
     }
 
-    /// Has the disk thread do something. If it is gone, so is the process in a moment.
+    /// Sends an order to the disk thread. If the thread has ended, the process is about to end.
     pub(super) fn order(&self, order: DiskOrder) {
         if self.disk.order(order).is_err() {
             log::debug!("the disk thread takes no order");
@@ -40,14 +40,14 @@ impl LaneMaker {
     }
 }
 
-/// Whether the segment after the present one is there.
+/// The state of the segment after the present one.
 #[derive(Debug)]
 enum NextSegment {
-    Unasked,
-    Asked,
+    NotRequested,
+    Requested,
     Ready(File),
-    /// The disk had no room; not asked for again at once.
-    Refused(Instant),
+    /// It could not be made at this time. It is requested again after a while, or as soon as it is needed.
+    Failed(Instant),
 }
 
 /// A lane that events are appended to.
@@ -56,16 +56,16 @@ pub(super) struct OpenLane {
     pub(super) maker: LaneMaker,
     pub(super) lane: Arc<DiskLane>,
     cursor: LaneCursor,
-    /// The present segment, until a write hands it to whoever writes it.
+    /// The present segment, until the first write to it hands the file to the task or thread that writes.
     segment: Option<File>,
     next_segment: NextSegment,
     group: GroupBuffer,
     usage: LaneUsage,
     /// Position of the next event.
     pub(super) next: Position,
-    /// Everything before is on the disk.
+    /// Every event before this position is on the disk.
     pub(super) durable: Position,
-    /// Where events began to be kept on disk alone, while no batch was free.
+    /// From this position on events are kept only on disk, because no batch was free.
     pub(super) spilled_from: Option<Position>,
 }
 
@@ -80,7 +80,7 @@ impl OpenLane {
             lane,
             cursor,
             segment: Some(segment),
-            next_segment: NextSegment::Unasked,
+            next_segment: NextSegment::NotRequested,
             group: GroupBuffer::new(blocks),
             next: Position::START,
             durable: Position::START,
@@ -98,7 +98,7 @@ impl OpenLane {
             && self.group.bytes() <= self.usage.left(self.lane.stored(), self.durable)
     }
 
-    /// Appends an event to the group that gathers. Gives its position.
+    /// Appends an event to the group that is collected. Returns its position.
     pub(super) fn append(&mut self, event: Event<'_>) -> Position {
         self.group.push(event);
         let position = self.next;
@@ -106,7 +106,7 @@ impl OpenLane {
         position
     }
 
-    /// Shows the other shards how many bytes this lane holds.
+    /// Publishes how many bytes this lane holds, for the limit that all shards share.
     pub(super) fn publish_usage(&mut self) {
         self.usage.left(self.lane.stored(), self.durable);
         self.usage.publish();
@@ -122,39 +122,40 @@ impl OpenLane {
         self.group.unwritten()
     }
 
-    /// Whether a group can go to the disk now. Where it needs another segment, that is asked for.
+    /// Whether a group can be written now. Requests the next segment, if it is needed now or soon.
     pub(super) fn is_ready(&mut self) -> bool {
         if !self.group.is_ready() {
             return false;
         }
         let is_ready = self.fits() || matches!(self.next_segment, NextSegment::Ready(_));
-        self.ask_ahead();
+        self.request_ahead();
         is_ready
     }
 
-    /// Whether the group that gathers has room in the present segment.
+    /// Whether the present segment has room for the collected group.
     fn fits(&self) -> bool {
         self.cursor.fits(self.group.record_bytes())
     }
 
-    /// Asks for the next segment before it is needed.
-    fn ask_ahead(&mut self) {
+    /// Requests the next segment before it is needed.
+    fn request_ahead(&mut self) {
         let is_wanted = self.cursor.is_half_full() || !self.fits();
-        let is_unasked = match self.next_segment {
-            NextSegment::Unasked => true,
-            NextSegment::Refused(at) => at.elapsed() > REOPEN_AFTER || !self.fits(),
-            NextSegment::Asked | NextSegment::Ready(_) => false,
+        let may_request = match self.next_segment {
+            NextSegment::NotRequested => true,
+            NextSegment::Failed(at) => at.elapsed() > REOPEN_AFTER || !self.fits(),
+            NextSegment::Requested | NextSegment::Ready(_) => false,
         };
-        if is_wanted && is_unasked {
+        if is_wanted && may_request {
             let number = self.cursor.next_segment();
             let order = DiskOrder::Segment(Arc::clone(&self.lane), number);
             if self.maker.disk.order(order).is_ok() {
-                self.next_segment = NextSegment::Asked;
+                self.next_segment = NextSegment::Requested;
             }
         }
     }
 
-    /// The group that has gathered, to be written; the next one gathers. The write must be ended.
+    /// Begins to write the collected group, and begins the next group. The write must be ended by
+    /// [`Self::end_write`] or [`Self::fail_write`].
     pub(super) fn begin_write(&mut self) -> Option<Write> {
         if !self.is_ready() {
             return None;
@@ -163,7 +164,7 @@ impl OpenLane {
         let mut blocks = self.group.lend_blocks()?;
         if !fits
             && let NextSegment::Ready(segment) =
-                std::mem::replace(&mut self.next_segment, NextSegment::Unasked)
+                std::mem::replace(&mut self.next_segment, NextSegment::NotRequested)
         {
             self.segment = Some(segment);
             self.cursor.go_to_next_segment(&mut blocks);
@@ -177,7 +178,7 @@ impl OpenLane {
         })
     }
 
-    /// Takes the blocks of a write back that is durable now.
+    /// Takes back the blocks of a write that is durable now.
     pub(super) fn end_write(&mut self, blocks: Blocks) -> Written {
         let written = self.group.end_write(blocks);
         self.durable = self.durable.plus(written.events as usize);
@@ -185,25 +186,27 @@ impl OpenLane {
         written
     }
 
-    /// Takes the blocks of a write back that failed: what of it is on the disk is not known.
+    /// Takes back the blocks of a write that failed. How much of it is on the disk is not known.
     pub(super) fn fail_write(&mut self, blocks: Blocks) {
         self.group.end_write(blocks);
     }
 
-    /// Takes in the segment that was asked for. Its failure is one of the lane only if it is needed now.
+    /// Takes the segment that was requested. If it could not be made, that fails the lane only if the segment
+    /// is needed now.
     pub(super) fn add_segment(&mut self, made: io::Result<File>) -> io::Result<()> {
         match made {
             Ok(segment) => self.next_segment = NextSegment::Ready(segment),
             Err(fault) if self.fits() => {
-                log::debug!("lane {}: no segment more: {fault}", self.lane.id);
-                self.next_segment = NextSegment::Refused(Instant::now());
+                log::debug!("lane {}: no next segment: {fault}", self.lane.id);
+                self.next_segment = NextSegment::Failed(Instant::now());
             }
             Err(fault) => return Err(fault),
         }
         Ok(())
     }
 
-    /// What was kept on disk alone, for the writer to read back. From now on events are kept in memory too.
+    /// The events that are only on disk, for the writer to read back. From now on events are kept in memory
+    /// too.
     pub(super) fn take_span(&mut self) -> Option<Span> {
         let from = self.spilled_from.take()?;
         Some(Span {
@@ -213,7 +216,7 @@ impl OpenLane {
         })
     }
 
-    /// Writes no more to the lane, and asks for another after a while.
+    /// Closes the lane, and orders another one after `reopen_after`.
     pub(super) fn close(mut self, reopen_after: Duration) -> LaneMaker {
         self.usage.clear();
         self.lane.set_end(self.durable);

@@ -1,4 +1,4 @@
-//! A shard's ingest on a disk that does what the test says.
+//! A shard's ingest, with writes whose end the test decides.
 
 use super::*;
 use crate::event::UnixMillis;
@@ -19,21 +19,21 @@ fn served() -> Arc<ServedDatabase> {
     Arc::new(ServedDatabase::new("here".to_owned(), false))
 }
 
-/// A shard without connections, and all it talks to.
+/// The ingest of a shard, with a disk thread and the receiving end of the handoff.
 struct Bench {
     ingest: Ingest,
     counters: Arc<ShardCounters>,
     inbox: Receiver<Work>,
     opened: Receiver<Arc<DiskLane>>,
     segment: Option<File>,
-    _heard: UnixStream,
+    _notified: UnixStream,
     _directory: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(ack: Ack) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (notifier, heard) = ShardNotifier::new().unwrap();
+        let (notifier, notified) = ShardNotifier::new().unwrap();
         let (to_janitor, opened) = channel();
         let (disk, work) = disk_thread(directory.path().to_owned(), served(), notifier, to_janitor);
         std::thread::spawn(move || DiskWork::run(work));
@@ -48,7 +48,7 @@ impl Bench {
             inbox,
             opened,
             segment: None,
-            _heard: heard,
+            _notified: notified,
             _directory: directory,
         };
         bench.open();
@@ -80,7 +80,7 @@ impl Bench {
         self.ingest.poll_ack(ticket, &context)
     }
 
-    /// Ends a write as the disk would.
+    /// Ends a write with this outcome, and does it if it succeeds.
     fn end(&mut self, write: Write, outcome: io::Result<()>) {
         self.segment = write.segment.or(self.segment.take());
         if outcome.is_ok() {
@@ -90,7 +90,7 @@ impl Bench {
         self.ingest.end_write(write.blocks, outcome);
     }
 
-    /// What the writer was given: the values of batches, the bounds of spans.
+    /// The work that was handed over: the values of batches, the bounds of spans.
     fn handed_over(&self) -> Vec<Vec<u64>> {
         let handed = self.inbox.try_iter().map(|work| match work {
             Work::Batch(sealed) => sealed
@@ -141,12 +141,12 @@ fn a_write_that_fails_fails_its_answers_and_no_other() {
     bench.end(write, Err(io::ErrorKind::StorageFull.into()));
     assert_eq!((bench.state(first), bench.state(second)), (SAFE, FAILED));
     assert_eq!(bench.state(third), FAILED);
-    // What is durable goes to the writer, and from memory.
+    // Durable events go to the writer from memory.
     assert_eq!(bench.handed_over(), [[1]]);
     let counted = (bench.counters.received.get(), bench.counters.shed.get());
     assert_eq!(counted, (1, 2));
     assert!(!bench.ingest.is_open());
-    // And it goes on in another lane.
+    // New events go to another lane.
     bench.open();
     let fourth = bench.take(4).unwrap();
     assert_eq!(bench.state(fourth), Poll::Pending);
@@ -205,7 +205,7 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_after_it() {
     }
     let second = bench.ingest.ticket().unwrap();
     let full = io::ErrorKind::StorageFull.into();
-    bench.ingest.take_report(DiskReport::Segment(Err(full)));
+    bench.ingest.process_report(DiskReport::Segment(Err(full)));
     bench.ingest.advance();
     assert!(bench.ingest.is_open(), "a write is under way");
     bench.end(late, Ok(()));
@@ -222,7 +222,7 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_after_it() {
 }
 
 #[test]
-fn refused_events_are_those_of_the_ticket_and_said_once() {
+fn refused_events_are_those_of_the_ticket_and_are_returned_once() {
     let mut bench = Bench::new(Ack::Stored);
     bench.take(1).unwrap();
     let first = bench.take(2).unwrap();
@@ -238,7 +238,7 @@ fn refused_events_are_those_of_the_ticket_and_said_once() {
     );
     assert_eq!(bench.ingest.take_refused(first, 2), [1]);
     assert!(bench.ingest.take_refused(first, 2).is_empty());
-    // What is stored of a lane that was closed counts as well.
+    // The same holds for a closed lane.
     bench.ingest.lane.fail(io::ErrorKind::Other.into());
     bench.ingest.advance();
     lane.set_stored(Position(3));
