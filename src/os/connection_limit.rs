@@ -29,7 +29,7 @@ impl ConnectionLimit {
         self.max
     }
 
-    /// Takes a slot, if one is free. It is free again when the value is dropped.
+    /// Takes a slot, if one is free. The slot is free again when the permit is dropped.
     pub fn acquire(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let more = |open| (open < self.max).then_some(open + 1);
         let taken = self

@@ -1,4 +1,4 @@
-//! Which I/O driver the shards run on: io_uring with the flags that suit it, or epoll.
+//! Chooses the I/O driver of the shards: io_uring, with the best flags that the kernel supports, or epoll.
 
 use std::fmt;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::io;
 use io_uring::{IoUring, Probe, opcode};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Submission entries of a shard's ring: what one turn of the loop may queue without a system call.
+/// Submission entries of a shard's ring: operations that one turn of the event loop may queue without a system call.
 const RING_ENTRIES: u32 = 1024;
 
 /// Completion entries: a burst of connections must not overflow into the kernel's slow list.
@@ -23,7 +23,7 @@ pub const RING_BYTES_MAX: u64 =
 pub enum IoChoice {
     /// io_uring, or epoll with a warning where the kernel refuses it.
     Auto,
-    /// io_uring or nothing.
+    /// io_uring, or no start where the kernel refuses it.
     IoUring,
     /// epoll.
     Epoll,
@@ -53,14 +53,14 @@ pub enum IoDriver {
     Epoll,
 }
 
-/// How a ring is set up, best first. Which of them works depends on the kernel.
+/// The flags that a ring is set up with, best first. Which of them work depends on the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RingFlags {
-    /// Completions are worked off when the loop asks for them, by its one thread (Linux 6.1).
+    /// Completions are processed when the event loop asks for them, by its only thread (Linux 6.1).
     DeferTaskrun,
-    /// Completions never interrupt the loop (Linux 5.19).
+    /// Completions never interrupt the event loop (Linux 5.19).
     CoopTaskrun,
-    /// What every kernel with io_uring knows.
+    /// No flags, as every kernel with io_uring allows.
     Plain,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for IoDriver {
 }
 
 impl fmt::Display for RingFlags {
-    /// By the kernel's names.
+    /// The kernel's names of the flags.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeferTaskrun => out.write_str("SINGLE_ISSUER | DEFER_TASKRUN"),
@@ -99,20 +99,20 @@ impl fmt::Display for RingFlags {
     }
 }
 
-/// The driver that was asked for cannot be had.
+/// The driver that was asked for cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--io (HAKARU_IO): io_uring cannot be used: {0}; --io epoll works without it")]
 pub struct IoUringRefused(String);
 
-/// Chooses the driver. With `auto` a refusal of io_uring is one warning, and epoll is taken; so it is for
-/// sockets that `must_not_block`, since a process on epoll uses them too.
+/// Chooses the driver. With `auto`, epoll is used after one warning if io_uring cannot be used. Inherited sockets
+/// that `must_not_block`, because a process on epoll uses them too, cannot be used with io_uring.
 pub fn choose(choice: IoChoice, must_not_block: bool) -> Result<IoDriver, IoUringRefused> {
     if choice == IoChoice::Epoll {
         return Ok(IoDriver::Epoll);
     }
     let probed = if must_not_block {
         Err(
-            "the process before is on epoll and shares its sockets; restart instead of reloading"
+            "the previous process is on epoll and shares its sockets; restart instead of reloading"
                 .to_owned(),
         )
     } else {
@@ -123,7 +123,7 @@ pub fn choose(choice: IoChoice, must_not_block: bool) -> Result<IoDriver, IoUrin
         (Err(reason), IoChoice::Auto) => {
             log::warn!(
                 event = "io_uring_unavailable";
-                "io_uring cannot be used, epoll takes its place: {reason}"
+                "io_uring cannot be used: {reason}; epoll is used instead"
             );
             Ok(IoDriver::Epoll)
         }
@@ -131,8 +131,8 @@ pub fn choose(choice: IoChoice, must_not_block: bool) -> Result<IoDriver, IoUrin
     }
 }
 
-/// Sets a ring up as a shard would, and looks for the operations that a shard needs. Logs nothing; the
-/// error says why io_uring cannot be used.
+/// Sets up a ring as a shard does, and checks that the operations of a shard are supported. Logs nothing; the error
+/// is the reason why io_uring cannot be used.
 pub fn probe() -> Result<RingFlags, String> {
     let mut refused = None;
     for flags in RingFlags::BEST_FIRST {
@@ -176,7 +176,7 @@ fn explain(fault: io::Error) -> String {
 }
 
 impl IoDriver {
-    /// Runs `shard` to its end on the calling thread, which must be the one that built it.
+    /// Runs `shard` to its end on the calling thread, which must be the thread that built it.
     pub fn block_on(self, shard: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         match self {
             Self::IoUring(flags) => RuntimeBuilder::<IoUringDriver>::new()

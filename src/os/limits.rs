@@ -1,4 +1,4 @@
-//! What the process may use: cores, open files, memory. Known at the start, logged, and kept.
+//! What the process may use: cores and open files.
 
 use std::thread;
 
@@ -6,23 +6,23 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-/// Most HTTP connections that can be asked for.
+/// Most HTTP connections that can be configured.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
 
-/// Open files that are no HTTP connection, whatever the number of shards: standard streams, dead
-/// letters, the database, and some to spare.
+/// Open files that are no HTTP connection, for any number of shards: standard streams, the admin port, the dead
+/// letters, the three files of SQLite, and some to spare.
 const FILES_RESERVED: usize = 32;
 
-/// Open files of a shard: ring or epoll, listener, two ends each of control, notifications and the turns of the loop,
-/// its lane's lock, two segments, its database connection, a segment that is read
-/// back; and some to spare.
+/// Open files per shard, 15 and one to spare: the io_uring or epoll descriptor; three copies of the listening socket
+/// (for accepting, for the drain, for a successor); both ends of the sockets for control, for notifications and for
+/// turns of the event loop; the lock of the lane; two segments, and one that is read back; a database connection.
 const FILES_PER_SHARD: usize = 16;
 
 /// A processor of this machine, by the kernel's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Core(pub usize);
 
-/// Why the limits cannot be known or kept.
+/// Why the limits cannot be determined or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
     /// More shards than cores.
@@ -33,7 +33,7 @@ pub enum LimitError {
         /// In the affinity mask.
         allowed: usize,
     },
-    /// The kernel refused a question it always answers.
+    /// A system call failed that never should.
     #[error("{call}: {fault}")]
     Kernel {
         /// The system call.
@@ -49,14 +49,14 @@ fn kernel(call: &'static str) -> impl Fn(nix::Error) -> LimitError {
 
 /// The cores to pin shards to: `asked` of them, or as many as affinity mask and cgroup allow.
 ///
-/// Where only a part of the mask is used, it starts at the core we run on: several processes that
-/// each use one core must not all choose the first.
+/// If only a part of the mask is used, it starts at the core that this thread runs on. So several processes with one
+/// core each do not all choose the first one.
 pub fn cores(asked: Option<usize>) -> Result<Vec<Core>, LimitError> {
     let mask = sched_getaffinity(Pid::from_raw(0)).map_err(kernel("sched_getaffinity"))?;
     let mut allowed: Vec<usize> = (0..CpuSet::count())
         .filter(|&core| mask.is_set(core) == Ok(true))
         .collect();
-    // Knows the mask and the cgroup's quota both.
+    // Limited by the mask and by the quota of the cgroup.
     let usable = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(allowed.len());
@@ -85,7 +85,7 @@ pub fn pin(core: Core) -> Result<(), LimitError> {
     sched_setaffinity(Pid::from_raw(0), &mask).map_err(kernel("sched_setaffinity"))
 }
 
-/// Raises the limit of open files to the most this process may have, and says how many that is.
+/// Raises the limit of open files to the most that this process may have. Returns that number.
 pub fn raise_open_files() -> Result<usize, LimitError> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(kernel("getrlimit"))?;
     if soft < hard {
@@ -99,7 +99,7 @@ pub fn lanes_kept(open_files: usize) -> usize {
     (open_files / 8).clamp(4, 64)
 }
 
-/// HTTP connections that fit into `open_files`. At least one, however few files there are.
+/// HTTP connections that fit into `open_files`. At least 1, even if there are too few files.
 pub fn connections_that_fit(open_files: usize, shards: usize) -> usize {
     let reserved = FILES_RESERVED + lanes_kept(open_files) + FILES_PER_SHARD * shards;
     open_files
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn some_files_are_kept_back() {
+    fn some_files_are_reserved() {
         assert_eq!(connections_that_fit(1024, 2), 1024 - 64 - 64);
         assert_eq!(connections_that_fit(10, 2), 1);
     }

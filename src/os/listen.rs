@@ -1,4 +1,4 @@
-//! Listening sockets: how one is bound, and what becomes of it.
+//! Binds listening sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
+/// Connections that may wait to be accepted, per shard. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
-/// How long a start waits for its address to be free, and how often it looks.
-const BIND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a start waits for its address to be free, and how often it tries.
+const BIND_TIMEOUT: Duration = Duration::from_secs(2);
 const BIND_RETRY: Duration = Duration::from_millis(20);
 
-/// Binds one listening socket a shard to `address`. With port 0 all get the port that the first is given.
+/// Binds one listening socket per shard to `address`. With port 0 all get the port that the first one gets.
 ///
-/// `SO_REUSEPORT` would let a second server bind beside a running one and take half of its requests;
-/// a bind without it is tried first and fails where somebody listens.
+/// With `SO_REUSEPORT` alone, a second server could bind beside a running one and get half of its requests. So a
+/// bind without it is tried first, which fails if another process listens.
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
     wait_until_free(address)?;
     let mut listeners = Vec::with_capacity(shards);
@@ -29,7 +29,7 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> 
         )?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        // Inherited by accepted sockets: answers go out at once, without a system call a connection.
+        // Accepted sockets inherit this: answers are sent at once, without a system call per connection.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -40,15 +40,15 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> 
     Ok(listeners)
 }
 
-/// Waits a moment for an address that is taken: the kernel closes the rings of a process that was
-/// killed, and with them its listeners, some time after the process is gone.
+/// Waits for an address that is in use, at most [`BIND_TIMEOUT`]. The kernel closes the rings of a killed process,
+/// and with them its listeners, some time after the process has ended.
 fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     let start = Instant::now();
     loop {
         match TcpListener::bind(address) {
             Ok(_) => return Ok(()),
             Err(fault)
-                if fault.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_PATIENCE =>
+                if fault.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_TIMEOUT =>
             {
                 std::thread::sleep(BIND_RETRY);
             }
@@ -57,11 +57,11 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// What becomes of a listening socket when a shard accepts no more.
+/// What happens to the queue of a listening socket when a shard stops accepting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {
-    /// What the kernel has accepted for us is served, then nobody listens any more.
+    /// Its connections are served, then the socket is shut down.
     Drain,
-    /// Others listen on, and serve what is in it.
+    /// The socket stays open, and its other holders serve the queue.
     Leave,
 }

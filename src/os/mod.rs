@@ -1,4 +1,4 @@
-//! Thin walls to the system: what it allows, how an event loop waits, where log lines go, what a terminal shows.
+//! Thin wrappers of the operating system: limits, I/O drivers, listening sockets, logging, the process list.
 
 pub mod connection_limit;
 pub mod io_driver;

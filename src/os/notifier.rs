@@ -16,7 +16,7 @@ impl ShardNotifier {
         Ok((Self(Arc::new(near)), far))
     }
 
-    /// Makes the shard look for news. Never waits: when the socket is full, the shard is about to look anyway.
+    /// Wakes the shard. Never blocks: if the socket is full, the shard has unread notifications already.
     pub fn notify(&self) {
         match (&*self.0).write(&[1]) {
             Ok(_) => {}

@@ -1,10 +1,10 @@
-//! Text of strangers, made fit for a terminal and for a log: a name or a database's words in it can neither
-//! start a line nor steer a terminal.
+//! Makes text from outside, such as names and database errors, safe for a terminal and for a log: it can neither
+//! begin a new line nor control the terminal.
 
 use std::fmt::{self, Display, Write};
 
-/// Shows a value with every control character in it escaped, as Rust writes it: `\n`, `\u{1b}`. All other
-/// characters, backslashes included, stay as they are.
+/// Displays a value with every control character escaped as in Rust: `\n`, `\u{1b}`. All other characters,
+/// backslashes included, stay as they are.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<T>(pub T);
 
@@ -28,8 +28,8 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// C0, DEL and C1; the line and paragraph separators, at which some programs break lines; what changes the
-/// direction of the text around it, so that it reads as something else.
+/// C0, DEL and C1; the line and paragraph separators, at which some programs break lines; and the characters that
+/// change the direction of the text around them.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character,

@@ -1,14 +1,14 @@
-//! Takes a password that was given as a flag out of the process list.
+//! Hides a password that was given as a flag from the process list.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What the bytes of a password become.
+/// Replaces each byte of a password.
 const MASK: u8 = b'*';
 
-/// Overwrites, in the memory that `/proc/PID/cmdline` shows, the password of every argument that
-/// holds one. The arguments that were parsed are copies and stay as they are.
+/// Overwrites the password of every argument that holds one, in the memory that `/proc/PID/cmdline` shows. The parsed
+/// arguments are copies and stay as they are.
 pub fn hide_passwords() -> io::Result<()> {
     let command_line = fs::read("/proc/self/cmdline")?;
     let passwords = passwords(&command_line);
@@ -23,10 +23,10 @@ pub fn hide_passwords() -> io::Result<()> {
     Ok(())
 }
 
-/// Field 48 of `/proc/PID/stat`, `arg_start`. The name in field 2 may hold blanks: count behind it.
+/// Field 48 of `/proc/PID/stat`, `arg_start`. The name in field 2 may hold blanks, so fields are counted after it.
 fn start_of_arguments(stat: &str) -> io::Result<u64> {
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = behind_name.split_ascii_whitespace().nth(48 - 3);
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = after_name.split_ascii_whitespace().nth(48 - 3);
     let missing = || io::Error::new(io::ErrorKind::InvalidData, "/proc/self/stat: no field 48");
     field
         .and_then(|field| field.parse().ok())
@@ -34,8 +34,8 @@ fn start_of_arguments(stat: &str) -> io::Result<u64> {
         .ok_or_else(missing)
 }
 
-/// Where passwords are in NUL-separated arguments: in each that follows `--datasource`, or begins with
-/// it, from the first colon of the login to its last `@`. Better too much than too little.
+/// The ranges of passwords in NUL-separated arguments. They are in each argument that follows `--datasource` or begins
+/// with it, from the first colon to the last `@`. A range may be too long, so that it is never too short.
 fn passwords(command_line: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let (mut start, mut is_datasource) = (0, false);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_password_in_every_form() {
+    fn the_password_is_found_in_every_form() {
         for (arguments, expected) in [
             (
                 &["hakaru", "--datasource", "u:p@ss:w@tcp(h:1)/d"][..],
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_fields_behind_the_name() {
+    fn fields_are_counted_after_the_name() {
         let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
         let stat = format!("1 (a) b) {}", fields.join(" "));
         assert_eq!(start_of_arguments(&stat).unwrap(), 48);

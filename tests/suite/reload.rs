@@ -317,7 +317,7 @@ fn a_process_on_epoll_is_not_made_to_block_by_its_successor() {
     };
     on("auto");
     reload(&hakaru);
-    hakaru.wait_for_line("the process before is on epoll");
+    hakaru.wait_for_line("the previous process is on epoll");
     let youngest = Pid::from_raw(hakaru.successors()[0]);
     on("io_uring");
     kill(youngest, Signal::SIGHUP).unwrap();

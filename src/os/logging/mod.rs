@@ -1,7 +1,7 @@
-//! Log lines: text for people, one JSON object a line for programs.
+//! Log lines, as text for people or as one JSON object per line for programs.
 //!
-//! Each line at info and above has the field `event`, a name of what happened. The sentence beside it may be
-//! reworded; the name stays, and docs/operating.md has all of them.
+//! Each line at info and above has the field `event`, which names what happened. Messages may be reworded; the names
+//! stay. docs/operating.md lists all of them.
 
 mod queue;
 
@@ -21,12 +21,12 @@ use super::printable::Printable;
 /// The field that names what happened.
 const EVENT: &str = "event";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -44,8 +44,8 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// Sends log lines to standard error, by a thread of their own that `start_thread` starts, until the process
-/// ends; before it does, what is given back must be dropped. `filter` has been checked before.
+/// Starts logging to standard error, through a thread that `start_thread` starts. The returned value must be dropped
+/// before the process ends. `filter` must be valid.
 pub fn start(
     format: Option<LogFormat>,
     filter: &str,
@@ -59,7 +59,7 @@ pub fn start(
     });
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filter);
-    // What stands before a pipe is not asked whether it is a terminal.
+    // env_logger does not find out whether a `Target::Pipe` is a terminal.
     if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()) {
         builder.write_style(WriteStyle::Always);
     }
@@ -73,8 +73,7 @@ pub fn start(
     Ok(last)
 }
 
-/// A panic is a fault of ours: it is logged like any other, and the server, to which the thread's end is
-/// reported, ends the process.
+/// Logs a panic, which is a bug of hakaru. The server is notified of the end of the thread, and ends the process.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
@@ -85,8 +84,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     log::error!(event = "panic", thread; "panic in {thread} at {place}: {text}");
 }
 
-/// Message and fields hold names that strangers sent and what a database said of them: they must not be able to
-/// write a line of their own.
+/// Formats a line as text. Message and fields can hold names from senders and texts from a database, so their
+/// control characters are escaped: they must not be able to forge a line.
 fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let level = out.default_level_style(record.level());
     let time = out.timestamp_millis();
@@ -108,7 +107,7 @@ fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(out)
 }
 
-/// Whether a text needs no quotes to be told from what stands beside it.
+/// Whether a value can be written without quotes.
 fn is_word(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
     !text.is_empty() && text.bytes().all(is_plain)
@@ -134,7 +133,7 @@ fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(out, "{}", Value::Object(line))
 }
 
-/// Where a warning or an error comes from.
+/// The source file and line of a warning or an error.
 fn place(record: &Record<'_>) -> Option<String> {
     (record.level() <= Level::Warn)
         .then(|| record.file().zip(record.line()))
@@ -142,7 +141,7 @@ fn place(record: &Record<'_>) -> Option<String> {
         .map(|(file, line)| format!("{file}:{line}"))
 }
 
-/// The fields of a line; those without a value, such as the code of an error that has none, are left out.
+/// The fields of a line. Fields without a value are left out, such as the code of an error that has none.
 fn fields(record: &Record<'_>) -> Map<String, Value> {
     let mut fields = Fields(Map::new());
     // Collecting into a map cannot fail.
@@ -163,7 +162,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// A value, numbers as numbers.
+/// A value. Numbers stay numbers.
 struct Field(Value);
 
 impl<'kvs> VisitValue<'kvs> for Field {
@@ -215,7 +214,7 @@ mod tests {
         }
     }
 
-    /// What is written of a warning, without its time.
+    /// The line of a warning in this format.
     fn written(format: LogFormat, message: &str, fields: &[(&str, kv::Value<'_>)]) -> String {
         let out = Written::default();
         let mut builder = env_logger::Builder::new();
@@ -253,35 +252,35 @@ mod tests {
             ("none", kv::Value::null()),
         ];
         let line = written(LogFormat::Text, "3 events", &fields);
-        let (_, said) = line.split_once(' ').unwrap();
+        let (_, rest) = line.split_once(' ').unwrap();
         let expected = "WARN  3 events event=rows_refused events=3 code=-5 seconds=1.5 words=\"two words\" \
                         (src/a.rs:7)\n";
-        assert_eq!(said, expected);
+        assert_eq!(rest, expected);
     }
 
     #[test]
-    fn a_line_of_json_has_the_name_of_what_happened_before_the_message() {
+    fn a_line_of_json_has_the_event_before_the_message() {
         let fields = [
             ("events", kv::Value::from(3_u64)),
             ("event", kv::Value::from("rows_refused")),
             ("none", kv::Value::null()),
         ];
         let line = written(LogFormat::Json, "a\nb", &fields);
-        let (_, said) = line.split_once(',').unwrap();
+        let (_, rest) = line.split_once(',').unwrap();
         let expected = r#""level":"warn","event":"rows_refused","message":"a\nb","target":"hakaru","place":"src/a.rs:7","events":3}"#;
-        assert_eq!(said, format!("{expected}\n"));
+        assert_eq!(rest, format!("{expected}\n"));
     }
 
     #[test]
-    fn nobody_writes_a_line_of_his_own() {
+    fn a_logged_name_cannot_forge_a_line() {
         let name = "a\n2026-01-31T08:00:00.000Z ERROR forged\u{1b}[2J\u{85}\u{2028}\u{202e}\u{7f}";
         let fields = [("name", kv::Value::from(name))];
         let line = written(LogFormat::Text, name, &fields);
-        let (said, end) = line.split_at(line.len() - 1);
+        let (text, end) = line.split_at(line.len() - 1);
         assert_eq!(end, "\n");
-        assert!(!said.contains(|c: char| c.is_control()), "{said:?}");
-        assert!(!said.contains(['\u{2028}', '\u{202e}']), "{said:?}");
-        assert!(said.contains(" WARN  a\\n2026"), "{said}");
-        assert!(said.contains(" name=\"a\\n2026"), "{said}");
+        assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
+        assert!(!text.contains(['\u{2028}', '\u{202e}']), "{text:?}");
+        assert!(text.contains(" WARN  a\\n2026"), "{text}");
+        assert!(text.contains(" name=\"a\\n2026"), "{text}");
     }
 }

@@ -1,4 +1,5 @@
-//! Log lines on their way to standard error: whoever reads that may stop reading, and a shard must not.
+//! A queue of log lines for a thread that writes them to standard error. If standard error is not read, that thread
+//! blocks, and no shard does.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -7,23 +8,24 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Lines that wait at most; more are dropped, and their number is logged.
+/// Most lines that wait. Further lines are dropped, and their number is logged.
 const LINES_MAX: usize = 1024;
 
-/// How long the process waits at its end for the last lines to be read.
-const LAST_LINES_TIME: Duration = Duration::from_secs(1);
+/// How long the process waits at its end until the last lines are written.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many lines came and went.
+/// Numbers of lines.
 #[derive(Debug, Default)]
 struct Counts {
     queued: AtomicU64,
+    /// Lines dropped since their number was last logged.
     dropped: AtomicU64,
     progress: Mutex<Progress>,
     /// Notified when `progress` changes.
     progressed: Condvar,
 }
 
-/// How far the writer is.
+/// The progress of the writer.
 #[derive(Debug, Default)]
 struct Progress {
     written: u64,
@@ -32,25 +34,25 @@ struct Progress {
 
 impl Counts {
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        // A number and a flag are good whatever panicked meanwhile.
+        // A number and a flag are consistent even after a panic of another thread.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the progress and wakes who waits for it.
+    /// Changes the progress, and wakes threads that wait for it.
     fn advance(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress());
         self.progressed.notify_all();
     }
 }
 
-/// Takes whole lines and never waits.
+/// Takes whole lines and never blocks.
 #[derive(Debug)]
 pub(super) struct LineQueue {
     to_writer: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
 }
 
-/// Writes the lines of a queue; wants a thread of its own.
+/// Writes the lines of a queue, on a thread of its own.
 #[derive(Debug)]
 pub struct LineWriter<W> {
     out: W,
@@ -58,11 +60,11 @@ pub struct LineWriter<W> {
     counts: Arc<Counts>,
 }
 
-/// Waits for what was logged, when the process ends.
+/// When dropped, waits until the queued lines are written.
 #[derive(Debug)]
 pub struct LastLines(Arc<Counts>);
 
-/// A queue of lines for `out`.
+/// Makes a queue of lines for `out`.
 pub(super) fn queue<W: Write>(out: W) -> (LineQueue, LineWriter<W>, LastLines) {
     let (to_writer, lines) = sync_channel(LINES_MAX);
     let counts = Arc::<Counts>::default();
@@ -76,12 +78,12 @@ pub(super) fn queue<W: Write>(out: W) -> (LineQueue, LineWriter<W>, LastLines) {
 }
 
 impl<W: Write> LineWriter<W> {
-    /// Writes lines as long as somebody can log any. A panic goes on to the caller; before it does, what
-    /// was logged until then is written, the line of the panic too.
+    /// Writes lines until the queue is dropped. After a panic, the queued lines are written, with the line about the
+    /// panic, before the panic is passed on to the caller.
     pub fn run(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.write_lines()));
         let last = catch_unwind(AssertUnwindSafe(|| self.write_queued()));
-        // The end of the process must not wait for lines that are not written any more.
+        // The end of the process must not wait for lines that will not be written.
         self.counts.advance(|progress| progress.has_ended = true);
         if let Err(panic) = ended.and(last) {
             resume_unwind(panic);
@@ -102,7 +104,7 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    /// Writes what is in the queue and waits for nothing more.
+    /// Writes the lines that are in the queue, without waiting for more.
     fn write_queued(&mut self) {
         for _ in 0..LINES_MAX {
             let Ok(line) = self.lines.try_recv() else {
@@ -113,7 +115,7 @@ impl<W: Write> LineWriter<W> {
     }
 
     fn write(&mut self, line: &[u8]) {
-        // With standard error closed there is nobody to tell.
+        // If standard error is closed, log lines are lost.
         drop(self.out.write_all(line));
     }
 }
@@ -134,7 +136,7 @@ impl Write for LineQueue {
 }
 
 impl Drop for LastLines {
-    /// For a second at most: somebody who does not read must not keep the process from ending.
+    /// Waits at most [`LAST_LINES_TIMEOUT`]: a reader that has stopped must not keep the process from ending.
     fn drop(&mut self) {
         let counts = &self.0;
         let is_waiting = |progress: &mut Progress| {
@@ -143,7 +145,7 @@ impl Drop for LastLines {
         let waited =
             counts
                 .progressed
-                .wait_timeout_while(counts.progress(), LAST_LINES_TIME, is_waiting);
+                .wait_timeout_while(counts.progress(), LAST_LINES_TIMEOUT, is_waiting);
         drop(waited);
     }
 }
@@ -156,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Standard error, read by nobody until `read` is heard.
+    /// Standard error that takes one line for each message in `read`.
     struct Unread {
         read: Receiver<()>,
         lines: Sender<Vec<u8>>,
@@ -164,7 +166,7 @@ mod tests {
 
     impl Write for Unread {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // With the other end gone everything is read.
+            // When the other end is dropped, every line is taken.
             self.read.recv().unwrap_or(());
             self.lines.send(line.to_owned()).unwrap();
             Ok(line.len())
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_does_not_wait_for_who_reads_and_lines_stay_in_order() {
+    fn logging_does_not_wait_for_the_reader() {
         let (reads, read) = channel();
         let (lines, written) = channel();
         let (mut queue, writer, last) = queue(Unread { read, lines });
@@ -186,12 +188,15 @@ mod tests {
             queue.write_all(&line.to_le_bytes()).unwrap();
         }
         let dropped = queue.counts.dropped.load(Ordering::Relaxed);
-        // One may be on its way.
+        // The thread may hold one line.
         assert!(many as u64 - dropped <= LINES_MAX as u64 + 1, "{dropped}");
         drop(reads);
         let start = Instant::now();
         drop(last);
-        assert!(start.elapsed() < LAST_LINES_TIME, "nobody was woken");
+        assert!(
+            start.elapsed() < LAST_LINES_TIMEOUT,
+            "the wait ended only by its timeout"
+        );
         let count = written.try_iter().count() as u64;
         assert_eq!(count, many as u64 - dropped);
         queue.write_all(b"after").unwrap();
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_for_ever() {
+    fn the_end_of_the_process_does_not_wait_forever() {
         let (_reads, read) = channel();
         let (lines, _written) = channel();
         let (mut queue, writer, last) = queue(Unread { read, lines });
@@ -209,7 +214,7 @@ mod tests {
         assert_eq!(queue.counts.progress().written, 0);
     }
 
-    /// Panics over the first line.
+    /// Panics on the first line.
     struct Faulty {
         has_panicked: bool,
         lines: Sender<Vec<u8>>,
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_goes_on_to_the_caller_after_what_was_logged_is_written() {
+    fn a_panic_reaches_the_caller_after_the_queued_lines_are_written() {
         let (lines, written) = channel();
         let (mut queue, writer, last) = queue(Faulty {
             has_panicked: false,
@@ -241,10 +246,10 @@ mod tests {
         let written: Vec<_> = written.try_iter().collect();
         assert_eq!(written, [&b"the line of the panic"[..], b"another"]);
 
-        // Who logs later is not kept, and neither is the end of the process.
+        // Neither later log lines nor the end of the process wait.
         queue.write_all(b"later").unwrap();
         let start = Instant::now();
         drop(last);
-        assert!(start.elapsed() < LAST_LINES_TIME);
+        assert!(start.elapsed() < LAST_LINES_TIMEOUT);
     }
 }
