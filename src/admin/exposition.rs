@@ -1,4 +1,4 @@
-//! What is counted, in the text format of Prometheus.
+//! The metrics in the text format of Prometheus.
 
 use std::fmt::{Display, Write};
 
@@ -9,7 +9,7 @@ use crate::http::query::Rejection;
 use crate::http::response::Status;
 use crate::metrics::{Histogram, SealCause, Snapshot};
 
-/// The document, metric by metric.
+/// The document so far.
 struct Exposition(String);
 
 /// Labels of a sample: names and values.
@@ -47,7 +47,7 @@ impl Exposition {
         self.sample(name, &[], value);
     }
 
-    /// A metric with one sample for each of the `owners`, which are called `owner`.
+    /// A metric with one sample for each of the `owners`; the label `owner` has its index.
     fn each<O, V: Display>(
         &mut self,
         (name, kind, help): (&str, &str, &str),
@@ -60,8 +60,8 @@ impl Exposition {
         }
     }
 
-    /// A histogram for each of the `owners`; `unit` is what one of what was observed is in the unit of
-    /// the name, and the bounds are the powers of two from 2^`powers.0` to 2^`powers.1`.
+    /// A histogram for each of the `owners`. Observed values are multiplied by `unit`, so that they are in the unit of
+    /// the metric's name. The bounds are the powers of two from 2^`powers.0` to 2^`powers.1`.
     fn histograms<O>(
         &mut self,
         (name, help): (&str, &str),
@@ -87,7 +87,7 @@ impl Exposition {
     }
 }
 
-/// A label's value as the format wants it.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")
@@ -185,11 +185,11 @@ fn journal(out: &mut Exposition, overview: &Overview) {
         Some(bound) => (bound.bytes(), bound.bytes_max()),
         None => (0, 0),
     };
-    let help = "Disk that events which are not stored take in the journal.";
+    let help = "Disk space of unstored events in the journal.";
     out.single("hakaru_journal_bytes", "gauge", help, bytes);
-    let help = "Disk that they may take before events are answered 503; 0 without a journal.";
+    let help = "Disk space that unstored events may take before events are answered 503; 0 without a journal.";
     out.single("hakaru_journal_limit_bytes", "gauge", help, limit);
-    let help = "Time since the oldest event was received that is not stored; 0 when all are.";
+    let help = "Time since the oldest unstored event was received; 0 if all events are stored.";
     let age = overview.oldest_age_seconds();
     out.single("hakaru_journal_oldest_age_seconds", "gauge", help, age);
     out.histograms(
@@ -220,7 +220,7 @@ fn batches(out: &mut Exposition, overview: &Overview) {
         }
     }
     let queued = "hakaru_batches_queued";
-    let help = "Batches that wait for the writer or are being stored, a second ago at most.";
+    let help = "Batches that wait for the writer or are being stored, updated every second.";
     out.each((queued, "gauge", help), ("shard", shards), |shard| {
         shard.batches_under_way.get()
     });
@@ -231,7 +231,7 @@ fn database(out: &mut Exposition, overview: &Overview) {
     out.histograms(
         (
             "hakaru_store_duration_seconds",
-            "Time of a batch in the database, to its COMMIT.",
+            "Time to store a batch in the database, with its COMMIT.",
         ),
         writers,
         (1e-6, (8, 26)),
@@ -240,7 +240,7 @@ fn database(out: &mut Exposition, overview: &Overview) {
     out.histograms(
         (
             "hakaru_event_age_at_store_seconds",
-            "Time from receiving an event to its COMMIT.",
+            "Time from receiving an event to the COMMIT of its batch.",
         ),
         writers,
         (1e-3, (2, 26)),
@@ -250,7 +250,7 @@ fn database(out: &mut Exposition, overview: &Overview) {
     out.begin(
         errors,
         "counter",
-        "Errors of the database, by what was done about them and by its number.",
+        "Errors of the database, by class (what hakaru does about them) and error code.",
     );
     for (index, writer) in writers.1.iter().enumerate() {
         for ((class, code), count) in writer.errors() {
@@ -270,12 +270,12 @@ fn database(out: &mut Exposition, overview: &Overview) {
         }
     }
     let (lanes, events) = overview.served.foreign();
-    let help = "Lanes of the journal that were written for another database and wait.";
+    let help = "Lanes of the journal that were written for another database and are not stored.";
     out.single("hakaru_journal_foreign_lanes", "gauge", help, lanes);
     let help = "Events of these lanes that are not noted as stored.";
     out.single("hakaru_journal_foreign_events", "gauge", help, events);
     let connected = "hakaru_database_connected";
-    let help = "1 while there is a connection that is not known to be lost.";
+    let help = "1 while the writer has a connection that is not known to be lost.";
     out.each((connected, "gauge", help), writers, |writer| {
         writer.connected.get()
     });
@@ -285,7 +285,11 @@ fn process(out: &mut Exposition, overview: &Overview) {
     let build = "hakaru_build_info";
     let facts = &overview.facts;
     let ack: Ack = facts.ack;
-    out.begin(build, "gauge", "Always 1; its labels say what runs.");
+    out.begin(
+        build,
+        "gauge",
+        "Always 1; the labels have the version and the main settings.",
+    );
     let labels: Labels<'_> = &[
         ("version", &crate::VERSION),
         ("revision", &crate::REVISION),
@@ -293,11 +297,11 @@ fn process(out: &mut Exposition, overview: &Overview) {
         ("ack", &ack),
     ];
     out.sample(build, labels, 1);
-    let process = Process::look();
+    let process = Process::measure();
     let help = "User and system time of the process.";
     let cpu = process.cpu.as_secs_f64();
     out.single("process_cpu_seconds_total", "counter", help, cpu);
-    let help = "Memory of the process that is in use.";
+    let help = "Resident memory of the process.";
     out.single(
         "process_resident_memory_bytes",
         "gauge",
@@ -308,9 +312,9 @@ fn process(out: &mut Exposition, overview: &Overview) {
     out.single("process_open_fds", "gauge", help, process.open_fds);
     let help = "Files that the process may have open.";
     out.single("process_max_fds", "gauge", help, process.max_fds);
-    let help = "When the process began, in seconds since 1970.";
-    let began = overview.facts.started_at.0 as f64 / 1000.0;
-    out.single("process_start_time_seconds", "gauge", help, began);
+    let help = "When the process started, in seconds since 1970.";
+    let started = overview.facts.started_at.0 as f64 / 1000.0;
+    out.single("process_start_time_seconds", "gauge", help, started);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The last fifteen minutes, and the percentiles of the last one, out of what was counted.
+//! Samples of the counters: plots of the last fifteen minutes, and percentiles of the last minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use super::process::Process;
 use crate::event::UnixMillis;
 use crate::metrics::{Metrics, Snapshot};
 
-/// How often everything is looked at.
+/// Time between two samples.
 pub(super) const STEP: Duration = Duration::from_secs(5);
 
 /// Points of a plot: fifteen minutes.
 const POINTS: usize = 180;
 
-/// Looks that are kept whole, for percentiles: a minute.
-const LOOKS: usize = 13;
+/// Samples that are kept for percentiles: a minute.
+const SAMPLES: usize = 13;
 
-/// All that was counted, at a moment.
+/// The counters at a moment.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Instant,
@@ -62,7 +62,8 @@ impl Times {
     }
 }
 
-/// A point of the plots. Rates are of the step before it; times are its 99th percentiles, in seconds.
+/// A point of the plots. Rates are per second, of the step before the point. Times are 99th percentiles of that step,
+/// in seconds.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) received: f64,
@@ -78,7 +79,7 @@ pub(super) struct Point {
     pub(super) cpu_cores: f64,
 }
 
-/// What is remembered.
+/// The samples and the points of the plots.
 #[derive(Debug, Default)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
@@ -86,7 +87,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Looks at everything; to be called every [`STEP`].
+    /// Takes a sample. Must be called every [`STEP`].
     pub(super) fn sample(&mut self, overview: &Overview) {
         let totals = overview.metrics.totals();
         let sample = Sample {
@@ -119,13 +120,13 @@ impl History {
                 cpu_cores: sample.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds,
             });
         }
-        if self.samples.len() == LOOKS {
+        if self.samples.len() == SAMPLES {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
     }
 
-    /// What took how long in the last minute.
+    /// The times of the last minute.
     pub(super) fn last_minute(&self, metrics: &Metrics) -> Times {
         let now = Times::of(metrics);
         match self.samples.front() {
@@ -134,7 +135,7 @@ impl History {
         }
     }
 
-    /// When the last point was made, in seconds since 1970.
+    /// When the last sample was taken, in seconds since 1970.
     pub(super) fn end(&self) -> u64 {
         let age = self.samples.back().map(|sample| sample.at.elapsed());
         UnixMillis::now().seconds() - age.unwrap_or_default().as_secs()

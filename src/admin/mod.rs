@@ -1,5 +1,5 @@
-//! The admin port: metrics, readiness, the state of the sink, and a page for people. One thread that is
-//! not pinned, off the hot path; it speaks HTTP as the shards do and only reads what they count.
+//! The admin port: metrics, readiness, the state of the sink, and a status page. It runs on one thread that is not
+//! pinned. It uses the HTTP implementation of the shards, and only reads their counters.
 
 mod exposition;
 mod history;
@@ -32,25 +32,25 @@ use self::service::AdminService;
 use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Conversation, Next, RequestProgress, Service};
 
-/// Connections that are served at once; others wait in the kernel's queue.
+/// Connections that are served at once. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
 
-/// How long a request, or the next one, may take to arrive.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request may take to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be silent between two requests: above the usual minute between two scrapes.
-const IDLE_PATIENCE: Duration = Duration::from_secs(75);
+/// How long a connection may be idle between two requests. Longer than the usual minute between two scrapes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long an answer may take to be read.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer may take to read an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most bytes of a read.
+/// Least room for a read, in bytes.
 const READ_BYTES: usize = 4 * 1024;
 
-/// The pause after an accept that failed: the system does not report when a file descriptor is free again.
+/// The pause after an accept that failed. The system does not report when a file descriptor is free again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The admin port, to be served by a thread of its own.
+/// The admin port, which needs a thread of its own.
 #[derive(Debug)]
 pub struct AdminPort {
     listener: TcpListener,
@@ -59,8 +59,8 @@ pub struct AdminPort {
 }
 
 impl AdminPort {
-    /// On a socket that listens already. A byte on `control` means that a successor has the socket from now
-    /// on; the end of the stream means nothing.
+    /// Serves on a listening socket. A byte on `control` means that a successor serves the socket from now on. The
+    /// end of the stream has no effect.
     pub fn new(listener: TcpListener, overview: Overview, control: UnixStream) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -76,13 +76,13 @@ impl AdminPort {
         })
     }
 
-    /// Serves as long as the process lives. An error of the socket is logged and ends it; events are taken
-    /// on without an admin port.
+    /// Serves until the process ends. An error of the socket is logged and closes the admin port. Events are still
+    /// taken then.
     pub fn run(self) {
         if let Err(fault) = self.serve() {
             log::error!(
                 event = "admin_port_closed";
-                "the admin port is closed: {fault}; events are taken and stored as before"
+                "the admin port is closed: {fault}; events are still taken and stored"
             );
         }
     }
@@ -103,7 +103,7 @@ fn on_an_event_loop(serve: impl Future<Output = io::Result<()>>) -> io::Result<(
         .block_on(serve)
 }
 
-/// Looks at everything now and then, for plots and for what is said of the last minute.
+/// Samples the counters every [`history::STEP`], for the plots and the percentiles of the last minute.
 async fn sample(service: Rc<RefCell<AdminService>>) {
     loop {
         service.borrow_mut().sample();
@@ -111,7 +111,7 @@ async fn sample(service: Rc<RefCell<AdminService>>) {
     }
 }
 
-/// Accepts until the socket is a successor's; serves the connections that are open for ever.
+/// Accepts connections until a successor serves the socket. Connections that are open then are still served.
 async fn serve<S: Service + 'static>(
     listener: TcpListener,
     control: UnixStream,
@@ -122,7 +122,7 @@ async fn serve<S: Service + 'static>(
     {
         let mut handed_over = pin!(handed_over(control));
         let mut accepting = pin!(accept(&listener, &service));
-        // Accepting may be given up at any point, which epoll allows: no connection is lost by it.
+        // On epoll an accept can be given up at any time without losing a connection.
         poll_fn(|context| match handed_over.as_mut().poll(context) {
             Poll::Pending => accepting.as_mut().poll(context),
             Poll::Ready(()) => Poll::Ready(()),
@@ -133,15 +133,15 @@ async fn serve<S: Service + 'static>(
     pending().await
 }
 
-/// Returns when the socket is a successor's.
+/// Returns when a successor serves the socket.
 async fn handed_over(mut control: monoio::net::UnixStream) {
-    let (told, _) = control.read(vec![0; 1]).await;
-    if !matches!(told, Ok(1)) {
+    let (read, _) = control.read(vec![0; 1]).await;
+    if !matches!(read, Ok(1)) {
         pending().await
     }
 }
 
-/// Accepts for ever. Connections beyond the bound wait in the kernel's queue.
+/// Accepts connections forever. Those beyond [`CONNECTIONS_MAX`] wait in the kernel's queue.
 async fn accept<S: Service + 'static>(
     listener: &monoio::net::TcpListener,
     service: &Rc<RefCell<S>>,
@@ -172,8 +172,8 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
     let mut conversation = Conversation::new();
     let mut input = BytesMut::new();
     let mut decoded = Vec::new();
-    // Of the whole request, however many reads it takes.
-    let mut deadline = Instant::now() + REQUEST_PATIENCE;
+    // For the whole request, in any number of reads.
+    let mut deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut is_idle = false;
     loop {
         if input.len() > 2 * HEAD_BYTES_MAX {
@@ -182,13 +182,13 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
         input.reserve(READ_BYTES);
         let start = input.len();
         let room = std::mem::take(&mut input).slice_mut(start..);
-        // A read that is given up takes its bytes with it: the connection ends then.
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let Ok((length, room)) = timeout(patience, stream.read(room)).await else {
+        // A read that is given up may lose bytes, so the connection ends then.
+        let time_left = deadline.saturating_duration_since(Instant::now());
+        let Ok((length, room)) = timeout(time_left, stream.read(room)).await else {
             return Ok(());
         };
         if std::mem::take(&mut is_idle) {
-            deadline = Instant::now() + REQUEST_PATIENCE;
+            deadline = Instant::now() + REQUEST_TIMEOUT;
         }
         input = room.into_inner();
         if length? == 0 {
@@ -202,7 +202,7 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
                 &mut decoded,
                 &mut *service.borrow_mut(),
             );
-            match timeout(ANSWER_PATIENCE, stream.write_all(out)).await {
+            match timeout(ANSWER_TIMEOUT, stream.write_all(out)).await {
                 Ok((written, _)) => written?,
                 Err(_) => return Ok(()),
             };
@@ -210,7 +210,7 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
                 Next::Write => {}
                 Next::Read(RequestProgress::None) => {
                     is_idle = true;
-                    deadline = Instant::now() + IDLE_PATIENCE;
+                    deadline = Instant::now() + IDLE_TIMEOUT;
                 }
                 Next::Read(_) => {}
                 Next::Close | Next::CloseAfterSender => return stream.shutdown().await,
@@ -232,7 +232,7 @@ mod tests {
     use crate::http::request::Request;
     use crate::http::response::Answer;
 
-    /// Answers every request, or panics over it.
+    /// Answers every request, or panics on it.
     struct Plain {
         is_faulty: bool,
     }
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// A port that is served, the other end of its control stream, and its thread.
+    /// Serves a port. Returns its address, the other end of its control stream, and its thread.
     fn start(is_faulty: bool) -> (SocketAddr, UnixStream, JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -268,13 +268,13 @@ mod tests {
         (address, control, thread)
     }
 
-    fn ask(stream: &mut TcpStream) {
+    fn send_request(stream: &mut TcpStream) {
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             .unwrap();
     }
 
-    fn hear(stream: &mut TcpStream) {
+    fn receive_answer(stream: &mut TcpStream) {
         let mut answer = vec![0; OK.len()];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(answer, OK);
@@ -282,57 +282,60 @@ mod tests {
 
     fn connected(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).unwrap();
-        let patience = Some(Duration::from_secs(10));
-        stream.set_read_timeout(patience).unwrap();
-        ask(&mut stream);
+        let timeout = Some(Duration::from_secs(10));
+        stream.set_read_timeout(timeout).unwrap();
+        send_request(&mut stream);
         stream
     }
 
     #[test]
-    fn a_panic_over_a_request_ends_the_thread() {
+    fn a_panic_on_a_request_ends_the_thread() {
         let (address, _control, thread) = start(true);
         let _client = connected(address);
         assert!(thread.join().is_err());
     }
 
     #[test]
-    fn a_successor_has_the_port_and_open_connections_are_kept() {
+    fn a_successor_gets_the_port_and_open_connections_are_served() {
         let (address, mut control, _thread) = start(false);
         let mut kept = connected(address);
-        hear(&mut kept);
+        receive_answer(&mut kept);
         control.write_all(b"1").unwrap();
         let start = Instant::now();
         while TcpStream::connect(address).is_ok() {
-            assert!(start.elapsed() < Duration::from_secs(10), "it listens on");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "it still listens"
+            );
         }
-        ask(&mut kept);
-        hear(&mut kept);
+        send_request(&mut kept);
+        receive_answer(&mut kept);
     }
 
     #[test]
-    fn without_a_successor_the_port_is_served_to_the_end() {
+    fn without_a_successor_the_port_stays_open() {
         let (address, control, _thread) = start(false);
         drop(control);
         for _ in 0..3 {
-            hear(&mut connected(address));
+            receive_answer(&mut connected(address));
         }
     }
 
     #[test]
-    fn a_connection_beyond_the_bound_is_served_when_another_ends() {
+    fn a_connection_beyond_the_bound_is_served_after_another_has_ended() {
         let (address, _control, _thread) = start(false);
         let mut clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connected(address)).collect();
-        clients.iter_mut().for_each(hear);
+        clients.iter_mut().for_each(receive_answer);
         let mut waiting = connected(address);
         waiting.set_nonblocking(true).unwrap();
-        // Each of the others is asked once more: the loop turns, and the one that waits is not served.
+        // Each of the others sends one more request: the event loop runs, and the one that waits is not served.
         for client in &mut clients {
-            ask(client);
-            hear(client);
+            send_request(client);
+            receive_answer(client);
         }
         assert!(waiting.read(&mut [0]).is_err());
         waiting.set_nonblocking(false).unwrap();
         clients.pop();
-        hear(&mut waiting);
+        receive_answer(&mut waiting);
     }
 }

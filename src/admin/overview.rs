@@ -1,4 +1,4 @@
-//! What there is to be said of a server, and whether it is well.
+//! The state of a server: whether it is ready, and whether the sink takes writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,10 +12,10 @@ use crate::metrics::Metrics;
 use crate::os::connection_limit::ConnectionLimit;
 use crate::sink::PROBE_EVERY;
 
-/// A write that was proven so long ago says nothing of the present.
-const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * PROBE_EVERY.as_secs());
+/// An older last write does not count. Without work, writers probe the database every [`PROBE_EVERY`].
+const LAST_WRITE_AGE_MAX: Duration = Duration::from_secs(3 * PROBE_EVERY.as_secs());
 
-/// How long a server that shed an event is called shedding.
+/// How long a server counts as shedding after it shed an event.
 const SHEDDING_FOR: Duration = Duration::from_secs(5);
 
 /// What does not change while a server runs.
@@ -27,19 +27,19 @@ pub struct Facts {
     pub promise: String,
     /// The I/O driver of the shards.
     pub io: String,
-    /// Where requests come in.
+    /// The address of the event port.
     pub listen: String,
-    /// What rows go to: `MySQL` or `SQLite`.
+    /// The kind of the database: `MySQL` or `SQLite`.
     pub database_kind: &'static str,
-    /// Which one, without its password.
+    /// Its address, without the password.
     pub database: String,
-    /// Batches of all shards together.
+    /// Most batches of all shards together.
     pub batches_max: usize,
     /// When the process began.
     pub started_at: UnixMillis,
 }
 
-/// How far a server is with its life. Written by the main thread.
+/// The stage of a server between its start and its end. Set by the main thread.
 #[derive(Debug, Default)]
 pub struct Stage(AtomicU8);
 
@@ -48,22 +48,22 @@ impl Stage {
     const DRAINING: u8 = 2;
     const HANDED_OVER: u8 = 3;
 
-    /// Requests are answered from now on.
+    /// The server answers requests from now on.
     pub fn serve(&self) {
         self.0.store(Self::SERVING, Ordering::Release);
     }
 
-    /// No new connections are taken from now on.
+    /// The server accepts no new connections from now on.
     pub fn drain(&self) {
         self.0.store(Self::DRAINING, Ordering::Release);
     }
 
-    /// As [`Self::drain`], and the listening sockets are another's.
+    /// As [`Self::drain`], and a successor serves the listening sockets.
     pub fn hand_over(&self) {
         self.0.store(Self::HANDED_OVER, Ordering::Release);
     }
 
-    /// Whether the listening sockets are another's.
+    /// Whether a successor serves the listening sockets.
     pub fn is_handed_over(&self) -> bool {
         self.0.load(Ordering::Acquire) == Self::HANDED_OVER
     }
@@ -76,14 +76,14 @@ pub enum Readiness {
     Starting,
     /// Yes.
     Ready,
-    /// Events were answered 503 a moment ago.
+    /// No: events were answered 503 a few seconds ago.
     Shedding,
-    /// The process is about to end.
+    /// No: the process is about to end.
     Draining,
 }
 
 impl Readiness {
-    /// One word.
+    /// The name in `/stats.json`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -93,7 +93,7 @@ impl Readiness {
         }
     }
 
-    /// Why it is not ready.
+    /// Why the server is not ready.
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Ready => None,
@@ -108,10 +108,10 @@ impl Readiness {
     }
 }
 
-/// Everything the admin port looks at.
+/// Everything that the admin port reads.
 #[derive(Debug)]
 pub struct Overview {
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// Open connections and their bound.
     pub slots: Arc<ConnectionLimit>,
@@ -119,13 +119,13 @@ pub struct Overview {
     pub journal: Option<JournalBound>,
     /// The database that is served.
     pub served: Arc<ServedDatabase>,
-    /// How far the server is.
+    /// The stage of the server.
     pub stage: Arc<Stage>,
     /// What does not change.
     pub facts: Facts,
 }
 
-/// When an event was last shed, as far as it was looked.
+/// The number of shed events, and when it was last seen to grow.
 #[derive(Debug, Default)]
 pub struct ShedSeen {
     count: u64,
@@ -144,7 +144,7 @@ impl Overview {
         }
         match self.stage.0.load(Ordering::Acquire) {
             Stage::DRAINING => Readiness::Draining,
-            // Whoever asks on a connection of before means the address, and somebody serves there.
+            // A request on an old connection asks about the address, which the successor serves.
             Stage::HANDED_OVER => Readiness::Ready,
             Stage::SERVING if seen.at.is_some_and(|at| at.elapsed() < SHEDDING_FOR) => {
                 Readiness::Shedding
@@ -154,21 +154,21 @@ impl Overview {
         }
     }
 
-    /// Why it is not known that rows can be written; `None` when each writer has lately written.
-    pub fn sink_trouble(&self) -> Option<String> {
+    /// Why the sink is not healthy; `None` if each writer has written lately.
+    pub fn sink_unhealthy_reason(&self) -> Option<String> {
         let now = UnixMillis::now().0;
         let writers = self.metrics.writers().iter().enumerate();
         writers
             .filter_map(|(index, writer)| {
-                let proven_at = writer.last_write_at.get();
-                let age = Duration::from_millis(now.saturating_sub(proven_at));
-                if let Some(trouble) = writer.outage() {
-                    Some(format!("writer {index}: {trouble}"))
-                } else if proven_at == 0 {
+                let last_write_at = writer.last_write_at.get();
+                let age = Duration::from_millis(now.saturating_sub(last_write_at));
+                if let Some(outage) = writer.outage() {
+                    Some(format!("writer {index}: {outage}"))
+                } else if last_write_at == 0 {
                     Some(format!(
                         "writer {index}: the database has not taken a write yet"
                     ))
-                } else if age > PROOF_AGE_MAX {
+                } else if age > LAST_WRITE_AGE_MAX {
                     let seconds = age.as_secs();
                     Some(format!(
                         "writer {index}: the last write that succeeded was {seconds} s ago"
@@ -180,7 +180,7 @@ impl Overview {
             .next()
     }
 
-    /// Seconds since the oldest event that is not stored was received; 0 when all are.
+    /// The age of the oldest event that is not stored, in seconds. 0 if all events are stored.
     pub fn oldest_age_seconds(&self) -> f64 {
         let metrics = &self.metrics;
         let open = metrics.shards().iter().map(|shard| &shard.oldest_open_at);

@@ -1,4 +1,4 @@
-//! What the process takes of the machine.
+//! The resources that the process uses.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
-/// A look at the process. What the system does not tell is 0.
+/// Resources of the process. A figure that cannot be read is 0.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Process {
     /// User and system time of all threads.
@@ -31,7 +31,7 @@ impl Process {
         cpu.unwrap_or_default()
     }
 
-    pub(super) fn look() -> Self {
+    pub(super) fn measure() -> Self {
         Self {
             cpu: Self::cpu(),
             memory_bytes: resident_bytes().unwrap_or(0),
@@ -41,7 +41,7 @@ impl Process {
     }
 }
 
-/// Since Linux 6.2 the directory's size is their number; before, they are counted.
+/// Since Linux 6.2 the size of the directory is the number of open files. Before, the entries are counted.
 fn open_fds() -> u64 {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).map(|found| found.len()) {
@@ -58,7 +58,7 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
-/// The name of this machine among others.
+/// The host name of this machine.
 pub(super) fn node() -> String {
     let name = nix::unistd::gethostname();
     name.map_or_else(
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_takes_something_of_everything() {
-        let process = Process::look();
+    fn every_figure_of_a_process_can_be_read() {
+        let process = Process::measure();
         assert!(
             process.cpu > Duration::ZERO && process.memory_bytes > 100_000,
             "{process:?}"

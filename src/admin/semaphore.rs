@@ -1,17 +1,17 @@
-//! A bound on what is open at once, for the tasks of one event loop.
+//! A semaphore for the tasks of one event loop.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-/// Permits that are taken and come back. One task waits for them at most.
+/// Permits that are taken and given back. At most one task may wait for a permit.
 pub(super) struct Semaphore {
     free: Cell<usize>,
     waiting: Cell<Option<Waker>>,
 }
 
-/// One permit; it comes back when it is dropped.
+/// One permit. It is given back when it is dropped.
 pub(super) struct Permit(Rc<Semaphore>);
 
 impl Semaphore {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_the_permit_that_comes_back() {
+    fn a_waiting_task_is_woken_when_a_permit_is_given_back() {
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
@@ -86,7 +86,7 @@ mod tests {
         assert!(third.is_some());
         assert!(take().is_none());
         drop((second, third));
-        // Nobody waits twice.
+        // A task is woken once.
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
         assert!(take().is_some());
     }

@@ -1,4 +1,4 @@
-//! Who answers on the admin port.
+//! Answers the requests of the admin port.
 
 use super::exposition;
 use super::history::{History, STEP};
@@ -13,7 +13,7 @@ use crate::os::printable::Printable;
 
 const PAGE: &[u8] = include_bytes!("page.html");
 
-/// Nothing outside of the page is loaded by it, and nothing may frame it.
+/// The page loads nothing from outside, and may not be framed.
 const PAGE_FIELDS: &str = "Content-Type: text/html; charset=utf-8\r\n\
     Cache-Control: no-store\r\n\
     Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -29,10 +29,10 @@ const METRICS_FIELDS: &str =
 
 const TEXT_FIELDS: &str = "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n";
 
-/// Frequent names fade by half in so many steps: a minute.
+/// The counts of frequent names are halved after this many steps: a minute.
 const FADE_STEPS: u32 = 12;
 
-/// What answers: the overview, and what was seen of it before.
+/// Answers requests from the overview, and from earlier samples of it.
 pub(super) struct AdminService {
     overview: Overview,
     history: History,
@@ -54,7 +54,7 @@ impl AdminService {
         }
     }
 
-    /// Looks at everything; to be called every [`STEP`].
+    /// Takes a sample. Must be called every [`STEP`].
     pub(super) fn sample(&mut self) {
         self.history.sample(&self.overview);
         self.overview.readiness(&mut self.shed_seen);
@@ -67,9 +67,9 @@ impl AdminService {
     }
 
     fn document(&mut self, path: &str) -> Option<(Status, &'static str, Vec<u8>)> {
-        let well = |trouble: Option<String>| match trouble {
+        let health = |reason: Option<String>| match reason {
             None => (Status::Ok, "ok\n".to_owned()),
-            // One line, whatever a database says: people read it in a terminal.
+            // Escaped, since it may quote a database, and people read it in a terminal.
             Some(reason) => (
                 Status::ServiceUnavailable,
                 format!("{}\n", Printable(reason)),
@@ -88,11 +88,11 @@ impl AdminService {
             }
             "/ready" => {
                 let readiness = self.overview.readiness(&mut self.shed_seen);
-                let (status, text) = well(readiness.reason().map(str::to_owned));
+                let (status, text) = health(readiness.reason().map(str::to_owned));
                 (status, TEXT_FIELDS, text.into_bytes())
             }
             "/sink-health" => {
-                let (status, text) = well(self.overview.sink_trouble());
+                let (status, text) = health(self.overview.sink_unhealthy_reason());
                 (status, TEXT_FIELDS, text.into_bytes())
             }
             LIVENESS_PATH => (Status::Ok, TEXT_FIELDS, Vec::from("ok\n")),
@@ -140,7 +140,7 @@ impl Service for AdminService {
         self.answers.write(out, answer);
     }
 
-    /// It is asked until the very end, unless a successor is there to be asked.
+    /// Connections stay open until the process ends, unless a successor serves the port.
     fn is_draining(&self) -> bool {
         self.overview.stage.is_handed_over()
     }

@@ -1,4 +1,4 @@
-//! What the page shows, as one JSON document.
+//! The document `/stats.json`, from which the status page is made.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::event::UnixMillis;
 use crate::http::response::Status;
 use crate::metrics::{RecentError, SAMPLED_ONE_IN, Snapshot};
 
-/// Names that are shown.
+/// Most names in the document.
 const NAMES_SHOWN: usize = 12;
 
-/// Errors that are shown, of all writers together.
+/// Most errors in the document, of all writers together.
 const ERRORS_SHOWN: usize = 10;
 
-/// Everything, at this moment.
+/// The document at this moment.
 pub(super) fn document(overview: &Overview, readiness: Readiness, history: &History) -> Value {
     let (metrics, facts) = (&overview.metrics, &overview.facts);
     let totals = metrics.totals();
@@ -28,7 +28,7 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
         .map(|(reason, count)| (reason.label().to_owned(), count.into()))
         .collect();
     let now = UnixMillis::now();
-    let process = Process::look();
+    let process = Process::measure();
     let shards = metrics.shards();
     json!({
         "version": crate::VERSION,
@@ -111,7 +111,7 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
         .map(|writer| writer.last_write_at.get())
         .max();
     let last_write = last_write.filter(|&at| at > 0);
-    let trouble = overview.sink_trouble();
+    let unhealthy_reason = overview.sink_unhealthy_reason();
     let (foreign_lanes, foreign_events) = overview.served.foreign();
     json!({
         "kind": overview.facts.database_kind,
@@ -119,8 +119,8 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
         "id": overview.served.id().map(|id| id.to_string()),
         "foreign_lanes": foreign_lanes,
         "foreign_events": foreign_events,
-        "healthy": trouble.is_none(),
-        "reason": trouble,
+        "healthy": unhealthy_reason.is_none(),
+        "reason": unhealthy_reason,
         "writers": writers.iter().map(|writer| json!({
             "connected": writer.connected.get() == 1,
         })).collect::<Vec<_>>(),
@@ -190,7 +190,7 @@ fn plots(history: &History) -> Value {
     })
 }
 
-/// To three places: the document is sent once a second.
+/// Rounds to three decimals, which keeps the document small. A page fetches it once a second.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
