@@ -1,5 +1,5 @@
-//! Every flag, variable and subcommand. Each setting stands once, with its names, its default and its meaning:
-//! help, messages, completions, the manual page and README's table are made of it.
+//! All flags, variables and subcommands. Each setting is defined once, with its names, its default and its meaning.
+//! Help, messages, completions, the manual pages and README's table are made from these definitions.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -220,7 +220,7 @@ pub(super) struct Arguments {
     io: Parsed<IoChoice>,
 }
 
-/// The settings that have a variable and no flag: no word of the command line is read into them.
+/// The settings that have a variable and no flag.
 #[derive(Debug, Parser)]
 pub(super) struct Variables {
     /// Which log lines are written, as env_logger filters them: `info`, `off`, `hakaru::writer=debug`;
@@ -235,13 +235,13 @@ impl Variables {
         Self::try_parse_from(["hakaru"])
     }
 
-    /// Reads the text of the variable instead, as it would be set.
+    /// Reads this text as the value of the variable.
     #[cfg(test)]
     pub(super) fn of(log_filter: &str) -> Self {
         Self::parse_from(["hakaru", log_filter])
     }
 
-    /// What the help shows after the flags.
+    /// The text that the help shows after the flags.
     fn help() -> String {
         let table = Self::command();
         let line = |variable| {
@@ -261,7 +261,7 @@ pub fn settings() -> Vec<Arg> {
 }
 
 impl Arguments {
-    /// Flags, variables and subcommands. A setting may stand before a subcommand and after it.
+    /// Flags, variables and subcommands. A setting may be given before a subcommand and after it.
     pub(super) fn table() -> clap::Command {
         Self::command().mut_args(|setting| setting.global(true).help_heading("Settings"))
     }
@@ -298,17 +298,17 @@ impl Arguments {
     }
 }
 
-/// What to look at in a journal.
+/// The commands on a journal.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum JournalQuestions {
-    /// Lists the lanes: who owns them, how much they hold
+    /// Lists the lanes: whether a process owns them, and how much they hold
     List,
-    /// Writes every event of a lane
+    /// Writes every event of a lane to standard output
     Dump {
         /// The lane, as `list` shows it
         lane: String,
     },
-    /// Reads everything and says what is damaged (exit code 1)
+    /// Reads all lanes and reports what is damaged (exit code 1 if anything is)
     Verify,
     /// Lets a lane that was written for another database into the one that is served
     Adopt {
@@ -317,21 +317,22 @@ pub(super) enum JournalQuestions {
     },
 }
 
-/// What to do other than serving.
+/// The commands other than serving.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Tries every setting without serving and says what to do; exit code 1 where something is wrong
+    /// Tries every setting without serving and reports what to do; exit code 1 if there is an error
     ///
-    /// A line for each thing that was looked at: ok, warning or error, and what to do. Leaves nothing behind.
+    /// Writes a line for each thing that is checked: ok, warning or error, and what to do. Leaves no rows, tables
+    /// or files.
     Check {
-        /// One JSON object a line
+        /// One JSON object per line
         #[arg(long)]
         json: bool,
     },
 
     /// Writes the completions of a shell to standard output
     Completions {
-        /// Whose
+        /// The shell
         shell: clap_complete::Shell,
     },
 
@@ -342,19 +343,19 @@ pub(super) enum Command {
         names: Vec<String>,
     },
 
-    /// Looks at the journal of a data directory; a server may run meanwhile
+    /// Reads the journal of a data directory; a server may run meanwhile
     Journal {
-        /// One JSON object a line
+        /// One JSON object per line
         #[arg(long, global = true)]
         json: bool,
 
         #[command(subcommand)]
         question: JournalQuestions,
     },
-    /// Says what landed: events and sums by name, and over time
+    /// Reports the stored events: counts and sums by name, and over time
     Report(ReportArguments),
 
-    /// Compares a number or a list of events with the rows (exit code 1 where they do not agree)
+    /// Compares a number or a list of expected events with the rows (exit code 1 if they do not agree)
     Reconcile(ReconcileArguments),
 }
 

@@ -1,4 +1,4 @@
-//! Completions and manual pages, made from the same table that reads the command line.
+//! Completions and manual pages, made from the definitions that the command line is read with.
 
 use clap_mangen::Man;
 
@@ -23,10 +23,10 @@ pub(super) fn manual(names: &[String]) -> Result<Vec<u8>, ConfigError> {
             ConfigError::Arguments(format!("man: hakaru has no command {}", names.join(" ")))
         })?;
     }
-    // A vector takes all that is written to it.
     let mut page = Vec::new();
     let manual = Man::new(command.clone()).manual("hakaru");
     let version = format!("hakaru {VERSION}");
+    // Writing to a vector cannot fail.
     drop(manual.source(version).render(&mut page));
     Ok(page)
 }

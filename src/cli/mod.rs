@@ -1,4 +1,4 @@
-//! Flags, variables and subcommands, read into values.
+//! Reads flags, variables and subcommands into values.
 
 mod arguments;
 mod documents;
@@ -23,22 +23,22 @@ use crate::server::config::Config;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>),
-    /// Try everything that is set.
+    /// Try all settings.
     Check(Box<Config>, Output),
-    /// Look at a journal.
+    /// Read a journal.
     Inspect(Inspection, JournalQuestion),
-    /// Say what landed.
+    /// Report the stored events.
     Report(Report),
-    /// Compare what was promised with what landed.
+    /// Compare expected events with the rows.
     Reconcile(Reconciliation),
-    /// Write this to standard output: the version, completions, a manual page.
+    /// Write this to standard output: the version, completions or a manual page.
     Print(Vec<u8>),
 }
 
 /// Why there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A setting has a value that it does not take.
+    /// A setting has a value that is not accepted.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The command line itself is wrong.
@@ -53,7 +53,7 @@ impl Invocation {
     /// Reads the process's own flags and variables.
     pub fn from_process() -> Result<Self, ConfigError> {
         let mut arguments = match Arguments::read(std::env::args_os()) {
-            Err(asked) if asked.kind() == ErrorKind::DisplayVersion => {
+            Err(fault) if fault.kind() == ErrorKind::DisplayVersion => {
                 return Ok(Self::Print(version_line::version_line().into()));
             }
             read => read?,
@@ -86,21 +86,21 @@ impl Invocation {
 }
 
 impl From<clap::Error> for ConfigError {
-    /// What clap says in many lines, in one, and without any value: it could be a password.
+    /// Shortens the many lines of clap to one. It holds no value of the command line, which could be a password.
     fn from(fault: clap::Error) -> Self {
         if !fault.use_stderr() {
             return Self::Help(fault);
         }
         let named = match fault.get(ContextKind::InvalidArg) {
-            // What was given may stand after the name.
+            // The name may be followed by the value.
             Some(ContextValue::String(argument)) if argument.starts_with("--") => {
                 argument.split(['=', ' ']).next().unwrap_or_default()
             }
             Some(ContextValue::String(argument)) if argument.starts_with('<') => argument,
             _ if fault.kind() == ErrorKind::UnknownArgument => {
-                "what stands without a flag (a value that begins with a dash is given as --flag=VALUE)"
+                "an argument without a flag (a value that begins with a dash must be given as --flag=VALUE)"
             }
-            _ => "what stands without a flag",
+            _ => "an argument without a flag",
         };
         let text = match (fault.kind(), &fault.get(ContextKind::InvalidArg)) {
             (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {

@@ -1,5 +1,5 @@
-//! Value parsers: a setting's text becomes a value, or one line that names the setting, the text and what is
-//! accepted. The setting's names and its default are those of its clap argument.
+//! Parses the text of a setting into a value. An error is one line that names the setting, the text and what is
+//! accepted. The names and the default of a setting are those of its clap argument.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -19,29 +19,29 @@ use crate::server::config::AdminListen;
 use crate::sink::dsn::{DataSource, DsnError};
 use crate::units;
 
-/// The shortest duration of what cannot be zero.
+/// The shortest duration of a setting that cannot be zero.
 pub(super) const DURATION_MIN: Duration = Duration::from_millis(1);
 
-/// The longest time that somebody waits for.
+/// The longest duration of settings that something waits for.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// The longest time that something is kept.
+/// The longest duration of settings for how long something is kept.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A text that a setting does not accept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
-    /// The text is no value of the setting.
+    /// The text is not a value of the setting.
     #[error("{setting}: {text:?} is not accepted; {accepted}")]
     Value {
         /// Flag and variable.
         setting: String,
-        /// As written; `***` where it could hold a password.
+        /// As written, or `***` if it could hold a password.
         text: String,
-        /// What the setting takes.
+        /// The values that the setting accepts.
         accepted: String,
     },
-    /// The datasource is wrong. Not quoted: it holds a password.
+    /// The datasource is wrong. It is not quoted, because it may hold a password.
     #[error("{setting}: {fault}")]
     DataSource {
         /// Flag and variable.
@@ -51,8 +51,8 @@ pub enum Refusal {
     },
 }
 
-/// What a setting's text was parsed into. A command fails only over the settings that it uses: a journal can be
-/// inspected whatever the variables of the server hold.
+/// The result of parsing a setting. It is kept until the setting is used, so that a command does not fail because of
+/// settings that it does not use.
 pub(super) type Parsed<T> = Result<T, Refusal>;
 
 /// The text that a [`Setting`] is parsed from.
@@ -64,7 +64,7 @@ pub(super) struct Text<'a> {
     is_default: bool,
 }
 
-/// Parses the text of a setting by a function whose error is what the setting accepts.
+/// Parses the text of a setting with a function whose error is the text of what is accepted.
 #[derive(Clone)]
 pub(super) struct Setting<F>(F);
 
@@ -112,7 +112,7 @@ where
             let text = value.to_string_lossy().into_owned();
             Refusal::Value {
                 setting: name_of(argument),
-                // A datasource in the wrong place has a password in it.
+                // It could be a datasource with a password, given for the wrong setting.
                 text: if text.contains('@') {
                     "***".to_owned()
                 } else {
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// Flag and variable, as messages name a setting.
+/// Flag and variable, as shown in messages.
 pub(super) fn name_of(argument: Option<&Arg>) -> String {
     let flag = argument.and_then(Arg::get_long);
     let variable = argument.and_then(Arg::get_env).map(OsStr::to_string_lossy);
@@ -135,13 +135,13 @@ pub(super) fn name_of(argument: Option<&Arg>) -> String {
     }
 }
 
-/// Empty where the setting has none.
+/// The default of a setting; empty if it has none.
 fn default_of(argument: Option<&Arg>) -> &OsStr {
     let default = argument.and_then(|argument| argument.get_default_values().first());
     default.map_or(OsStr::new(""), |default| default.as_os_str())
 }
 
-/// Deployment files leave variables empty: that is unset.
+/// An empty value counts as unset, because deployment files leave variables empty.
 fn or_default<'a>(argument: Option<&'a Arg>, value: &'a OsStr) -> &'a OsStr {
     if value.is_empty() {
         default_of(argument)
@@ -150,7 +150,7 @@ fn or_default<'a>(argument: Option<&'a Arg>, value: &'a OsStr) -> &'a OsStr {
     }
 }
 
-/// Parses what may stay unset: an empty text, which is its default, is `None`.
+/// Parses a setting that may be unset. An empty text, which must be its default, is `None`.
 #[derive(Clone)]
 pub(super) struct Optional<P>(pub(super) P);
 
@@ -174,7 +174,7 @@ where
     }
 }
 
-/// Parses the datasource. An empty one is refused: a secret that was not set must not send rows to a local file.
+/// Parses the datasource. An empty one is refused: if a secret was not set, rows must not go to a local file.
 #[derive(Clone)]
 pub(super) struct DataSourceSetting;
 
@@ -197,7 +197,7 @@ impl TypedValueParser for DataSourceSetting {
     }
 }
 
-/// Takes any path.
+/// Accepts any path.
 #[derive(Clone)]
 pub(super) struct Directory;
 
@@ -226,7 +226,7 @@ pub(super) fn admin_listen() -> impl TypedValueParser<Value = Parsed<AdminListen
     })
 }
 
-/// Parses `HOST:PORT`. Go programs leave the host out, which stands for that of the default then.
+/// Parses `HOST:PORT`. As in Go programs, the host may be left out; then it is the host of the default.
 fn address(text: Text<'_>, or: &str) -> Result<SocketAddr, String> {
     let host = match text.default.rsplit_once(':') {
         Some((host, _)) if text.given.starts_with(':') => host,
@@ -285,7 +285,7 @@ pub(super) fn disk_limit() -> impl TypedValueParser<Value = Parsed<u64>> {
     })
 }
 
-/// Parses one of a few words, the one by which `all` display it.
+/// Parses one of the words as which `all` are displayed.
 pub(super) fn one_of<T>(all: &'static [T]) -> impl TypedValueParser<Value = Parsed<T>>
 where
     T: Copy + Display + Send + Sync,
@@ -309,7 +309,7 @@ pub(super) fn moment() -> impl TypedValueParser<Value = Parsed<Moment>> {
 
 pub(super) fn log_filter() -> impl TypedValueParser<Value = Parsed<String>> {
     setting(|text| {
-        // The fault is not shown: it quotes a part of the text.
+        // The error is not shown, because it quotes a part of the text.
         match env_filter::Builder::new().try_parse(text.given) {
             Ok(_) => Ok(text.given.to_owned()),
             Err(_) => Err("accepted: a level or target=level, as env_logger reads it".to_owned()),

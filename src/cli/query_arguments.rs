@@ -1,4 +1,4 @@
-//! The flags of the subcommands that ask the database, and the questions they become.
+//! The flags of the subcommands that query the database.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use crate::commands::reconcile::{Expectation, Reconciliation};
 use crate::commands::report::{Format, Report};
 use crate::sink::dsn::DataSource;
 
-/// Most names that a report lists, and most of each kind that a comparison lists.
+/// Most names that a report may list, and most events of each kind that a comparison may list.
 const LISTED_MAX: usize = 100_000;
 
-/// Longest time that the database may be asked to take.
+/// Longest `--timeout`.
 const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// When rows were received, and how long the database may take.
+/// When rows were received, and how long a query may take.
 #[derive(Debug, Args)]
-pub(super) struct Which {
+pub(super) struct Selection {
     /// Only events received then or later: 2026-01-31T08:00:00Z, 2026-01-31, "2026-01-31 08:00" (in the
     /// time zone of `at`), or a time ago such as 15min, 1h, 7d
     #[arg(long, value_name = "TIME", value_parser = moment())]
     from: Option<Parsed<Moment>>,
 
-    /// Only events received before
+    /// Only events received before this time, in the same forms as `--from`
     #[arg(long, value_name = "TIME", value_parser = moment())]
     to: Option<Parsed<Moment>>,
 
-    /// Longest time that the database may take for each question
+    /// Longest time that the database may take for each query
     #[arg(
         long,
         value_name = "DURATION",
@@ -46,33 +46,33 @@ pub(super) struct Which {
 #[derive(Debug, Args)]
 pub(super) struct ReportArguments {
     #[command(flatten)]
-    which: Which,
+    selection: Selection,
 
     /// Only this name, byte for byte; may be repeated
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
 
-    /// Only names that fit this pattern: % is any text, _ any character
+    /// Only names that match this pattern: % is any text, _ any character
     #[arg(long, value_name = "PATTERN", conflicts_with = "name")]
     like: Option<String>,
 
-    /// How many names are listed, those with the most events; the rest is summed
+    /// Number of names to list, those with the most events; the others are summed
     #[arg(long, value_name = "N", default_value = "20", value_parser = count(LISTED_MAX))]
     top: Parsed<usize>,
 
-    /// One JSON document; sums are decimal texts
+    /// One JSON document as output; sums are strings of decimal digits
     #[arg(long, conflicts_with = "csv")]
     json: bool,
 
-    /// CSV
+    /// CSV as output
     #[arg(long)]
     csv: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReconcileArguments {
-    /// A number of events; or a file of them, NDJSON {"name":…,"value":…,"at":…} or CSV name,value,at, the
-    /// time where it is known; - is standard input
+    /// The expected events: a number; or a file, NDJSON {"name":…,"value":…,"at":…} or CSV name,value,at, in
+    /// which the time `at` may be missing; - is standard input
     #[arg(
         long,
         value_name = "N|FILE",
@@ -83,9 +83,9 @@ pub(super) struct ReconcileArguments {
     expected: Parsed<Expectation>,
 
     #[command(flatten)]
-    which: Which,
+    selection: Selection,
 
-    /// An event is late if its row was received further than this from its `at`
+    /// An event is late if its row was received more than this before or after its `at`
     #[arg(
         long,
         value_name = "DURATION",
@@ -94,11 +94,11 @@ pub(super) struct ReconcileArguments {
     )]
     late: Parsed<Duration>,
 
-    /// Rows of names that are not in the list are unexpected too
+    /// Count rows with names that are not in the list as unexpected too
     #[arg(long)]
     strict: bool,
 
-    /// Connections of the load generator: with a number, so many rows more than expected agree
+    /// Connections of the load generator: with a number of events, up to this many additional rows agree
     #[arg(
         long,
         value_name = "N",
@@ -108,16 +108,16 @@ pub(super) struct ReconcileArguments {
     )]
     connections: Parsed<Option<usize>>,
 
-    /// How many of each kind are listed
+    /// Number of events of each kind to list
     #[arg(long, value_name = "N", default_value = "10", value_parser = count(LISTED_MAX))]
     list: Parsed<usize>,
 
-    /// One JSON document
+    /// One JSON document as output
     #[arg(long)]
     json: bool,
 }
 
-impl Which {
+impl Selection {
     fn span_and_limit(self) -> Result<(TimeSpan, Duration), Refusal> {
         let span = TimeSpan {
             from: self.from.transpose()?,
@@ -129,7 +129,7 @@ impl Which {
 
 impl ReportArguments {
     pub(super) fn report(self, datasource: DataSource) -> Result<Report, Refusal> {
-        let (span, limit) = self.which.span_and_limit()?;
+        let (span, limit) = self.selection.span_and_limit()?;
         Ok(Report {
             datasource,
             span,
@@ -152,7 +152,7 @@ impl ReconcileArguments {
         datasource: DataSource,
         data_dir: PathBuf,
     ) -> Result<Reconciliation, Refusal> {
-        let (span, limit) = self.which.span_and_limit()?;
+        let (span, limit) = self.selection.span_and_limit()?;
         Ok(Reconciliation {
             datasource,
             data_dir,
@@ -174,9 +174,9 @@ impl ReconcileArguments {
 
 fn expectation() -> impl TypedValueParser<Value = Parsed<Expectation>> {
     setting(|text| match text.given {
-        "" => {
-            Err("accepted: a number of events, a file of them, or - for standard input".to_owned())
-        }
+        "" => Err(
+            "accepted: a number of events, a file of events, or - for standard input".to_owned(),
+        ),
         "-" => Ok(Expectation::List(None)),
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse() {
             Ok(count) => Ok(Expectation::Count(count)),

@@ -1,28 +1,28 @@
-//! Standard output for answers to people and programs.
+//! Standard output of commands.
 
 use std::io::{self, Write};
 
-/// Standard output. A reader that has seen enough, such as `head`, is no fault: what comes behind is dropped.
+/// Standard output. A reader that closes it early, such as `head`, is no error: the rest is dropped.
 pub fn standard_output() -> impl Write {
-    Patient(io::stdout().lock())
+    IgnoreBrokenPipe(io::stdout().lock())
 }
 
-struct Patient<W>(W);
+struct IgnoreBrokenPipe<W>(W);
 
-fn unless_gone<T>(outcome: io::Result<T>, gone: T) -> io::Result<T> {
+fn unless_broken<T>(outcome: io::Result<T>, if_broken: T) -> io::Result<T> {
     match outcome {
-        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Ok(gone),
+        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Ok(if_broken),
         other => other,
     }
 }
 
-impl<W: Write> Write for Patient<W> {
+impl<W: Write> Write for IgnoreBrokenPipe<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        unless_gone(self.0.write(bytes), bytes.len())
+        unless_broken(self.0.write(bytes), bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        unless_gone(self.0.flush(), ())
+        unless_broken(self.0.flush(), ())
     }
 }
 
@@ -31,12 +31,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_is_gone_is_no_fault_and_others_are() {
+    fn only_a_broken_pipe_is_no_error() {
         let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(far);
-        let mut out = Patient(near);
+        let mut out = IgnoreBrokenPipe(near);
         assert!(out.write_all(b"enough").is_ok() && out.flush().is_ok());
-        let mut full = Patient(
+        let mut full = IgnoreBrokenPipe(
             std::fs::File::options()
                 .write(true)
                 .open("/dev/full")

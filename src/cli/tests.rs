@@ -1,4 +1,4 @@
-//! Settings as they are given, and what becomes of them.
+//! Command lines, and the values or errors that they give.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -87,7 +87,7 @@ fn an_admin_address_that_is_asked_for_is_not_the_default() {
 }
 
 #[test]
-fn words_are_read_as_they_are_written() {
+fn each_choice_is_read_as_it_is_displayed() {
     for ack in Ack::ALL {
         assert_eq!(read(&[&format!("--ack={ack}")]).unwrap().ack, ack);
     }
@@ -101,7 +101,7 @@ fn words_are_read_as_they_are_written() {
 }
 
 #[test]
-fn the_last_of_a_repeated_flag_counts_and_settings_stand_before_and_after_a_command() {
+fn the_last_of_a_repeated_flag_wins_and_settings_are_accepted_before_and_after_a_command() {
     let config = read(&["--linger=soon", "--linger=2s"]).unwrap();
     assert_eq!(config.linger, Duration::from_secs(2));
     for words in [
@@ -116,14 +116,14 @@ fn the_last_of_a_repeated_flag_counts_and_settings_stand_before_and_after_a_comm
 }
 
 #[test]
-fn a_command_fails_only_over_what_it_uses() {
+fn a_command_fails_only_because_of_settings_that_it_uses() {
     assert!(arguments(&["--linger=soon", "--datasource=", "journal", "list"]).is_ok());
     assert!(report(&["--linger=soon", "--listen=nowhere"]).is_ok());
     assert!(report(&["--datasource="]).is_err());
 }
 
 #[test]
-fn a_wrong_value_of_a_command_is_told_the_same_way() {
+fn a_wrong_value_of_a_command_is_reported_the_same_way() {
     for (argument, accepted) in [
         ("--from=noon", "accepted: 2026-01-31T08:00:00Z, "),
         ("--to=", "now, or a time ago such as 15min"),
@@ -190,7 +190,7 @@ fn a_wrong_filter_is_refused() {
 }
 
 #[test]
-fn what_could_hold_a_password_is_not_shown() {
+fn a_value_that_could_hold_a_password_is_not_shown() {
     let flags = settings();
     for flag in flags.iter().filter_map(clap::Arg::get_long) {
         if flag == "data-dir" {
@@ -236,7 +236,7 @@ fn a_go_style_listen_address_is_every_address() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_in_one_line_with_what_is_accepted_and_without_values() {
+fn a_wrong_command_line_is_reported_in_one_line_with_what_is_accepted_and_without_values() {
     for (arguments, expected) in [
         (&["completions", "ksh"][..], "accepted: bash, "),
         (&["journal", "dump"], "<LANE>: missing"),
@@ -244,8 +244,11 @@ fn a_wrong_command_line_is_told_in_one_line_with_what_is_accepted_and_without_va
         (&["--datasorce=u:secret@tcp(h)/d"], "--datasorce: "),
         (&["report", "--json", "--csv"], "--json: "),
     ] {
-        let said = read(arguments).unwrap_err().to_string();
-        assert!(said.contains(expected), "{said}");
-        assert!(!said.contains('\n') && !said.contains("secret"), "{said}");
+        let error = read(arguments).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(
+            !error.contains('\n') && !error.contains("secret"),
+            "{error}"
+        );
     }
 }

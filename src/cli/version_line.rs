@@ -1,4 +1,4 @@
-//! Which hakaru this is.
+//! The version of hakaru.
 
 use crate::os::io_driver::{self, IoDriver};
 use crate::{REVISION, VERSION};
