@@ -1,4 +1,4 @@
-//! What does not serve: looking at settings, at a journal, at what landed.
+//! Commands other than serving: they check the settings, read a journal, report the stored events.
 
 pub mod check;
 pub mod journal;

@@ -147,7 +147,7 @@ fn a_login_that_fails_says_why_and_the_rest_is_looked_at() {
     let port = database.port();
     let encrypted = format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru?tls=skip-verify");
     let plain = check(Settings::datasource(&encrypted));
-    plain.says("connection", "error", "see `tls` in the datasource");
+    plain.says("connection", "error", "check `tls` in the datasource");
 }
 
 #[test]

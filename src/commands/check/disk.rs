@@ -1,4 +1,4 @@
-//! The data directory: whether it can be written, how much room there is, and how fast a write is durable.
+//! Checks the data directory: whether it can be written, how much space is free, and how fast durable writes are.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,23 +17,25 @@ use crate::journal::segment::SEGMENT_BYTES;
 use crate::journal::storage::{Disk, Storage, StorageFile};
 use crate::server::config::Config;
 
-/// Writes of a measurement, and the longest it may take: a slow disk is known after fewer.
+/// Number of writes of a measurement.
 const WRITES: u64 = 200;
+/// A measurement ends after this time with fewer writes.
 const MEASURED_FOR_MAX: Duration = Duration::from_secs(5);
 
-/// Above it a disk is said to be slow: a network volume of today takes 1 to 3 ms, and a p99 of some more.
+/// A disk with a higher p50 is slow. A network volume takes 1 to 3 ms.
 const P50_MAX: Duration = Duration::from_millis(5);
+/// A disk with a higher p99 is slow.
 const P99_MAX: Duration = Duration::from_millis(25);
 
 /// Segments that a shard has at once, before any is full.
 const SEGMENTS_PER_SHARD: u64 = 2;
 
-/// Looks at the directory of so many shards.
-pub(super) fn look(config: &Config, shards: usize) -> Vec<Finding> {
+/// Checks the data directory for `shards` shards.
+pub(super) fn check(config: &Config, shards: usize) -> Vec<Finding> {
     let journal = config.data_dir.join("journal");
     let place = nearest_directory(&journal);
     let mut findings = vec![("data directory", directory(config, &place))];
-    // Where nothing can be written there is nothing to measure.
+    // If nothing can be written, nothing can be measured.
     if findings
         .iter()
         .all(|(_, found)| found.level != super::Level::Error)
@@ -48,17 +50,17 @@ pub(super) fn look(config: &Config, shards: usize) -> Vec<Finding> {
     findings
 }
 
-/// A path of our own in `directory`.
+/// A path in `directory` that only this process uses.
 pub(super) fn trial_path(directory: &Path) -> PathBuf {
     directory.join(format!("check-{}", std::process::id()))
 }
 
-/// Whether nothing is there, as far as we can see.
+/// Whether nothing exists at `path`. `false` if that cannot be determined.
 pub(super) fn is_missing(path: &Path) -> bool {
     matches!(fs::symlink_metadata(path), Err(fault) if fault.kind() == io::ErrorKind::NotFound)
 }
 
-/// `path`, or what is there of the way to it.
+/// `path`, or its nearest ancestor that exists.
 pub(super) fn nearest_directory(path: &Path) -> PathBuf {
     let there = path.ancestors().find(|part| part.exists());
     match there {
@@ -82,20 +84,20 @@ fn directory(config: &Config, place: &Path) -> Observation {
     if let Err(fault) = tried {
         let text = format!("{}: {fault}", place.display());
         return Observation::new(text).error(
-            "give the user of hakaru the right to write there, or name another directory with --data-dir",
+            "give hakaru's user write permission there, or set another directory with --data-dir",
         );
     }
-    // Of memory alone nothing is promised that a power cut could break.
+    // With --ack received, a 200 does not promise that an event survives a power cut.
     let kind = statfs(place).map(|about| about.filesystem_type());
     match kind {
         Ok(TMPFS_MAGIC) if config.ack != Ack::Received => found.warning(
-            "tmpfs is memory: a power cut takes what a 200 promised. Put it on a disk, or say --ack received",
+            "tmpfs is in memory, and a power cut loses events that were answered 200: use a disk, or set --ack received",
         ),
         Ok(OVERLAYFS_SUPER_MAGIC) => found.warning(
-            "overlayfs goes with its container, and so do unstored events: mount a volume there",
+            "overlayfs is removed with its container, and unstored events with it: mount a volume there",
         ),
         Ok(NFS_SUPER_MAGIC) => found.warning(
-            "NFS stalls with its server, and so do answers: put it on a disk of this machine",
+            "when the NFS server stalls, answers stall too: use a disk of this machine",
         ),
         _ => found,
     }
@@ -106,7 +108,7 @@ fn room(config: &Config, place: &Path, shards: usize) -> Observation {
         Ok(about) => about,
         Err(fault) => {
             return Observation::new(format!("{}: {fault}", place.display()))
-                .warning("see how much is free by other means");
+                .warning("check the free space by other means");
         }
     };
     let free = about
@@ -114,43 +116,47 @@ fn room(config: &Config, place: &Path, shards: usize) -> Observation {
         .saturating_mul(about.fragment_size());
     let limit = config.journal_limit;
     let found = Observation::new(format!(
-        "{} for a journal of up to {}, beside what is there of it",
+        "{} free, for a journal that may grow to {}",
         size(free),
         size(limit)
     ));
     let least = shards as u64 * SEGMENTS_PER_SHARD * SEGMENT_BYTES;
     if free < SEGMENT_BYTES {
-        return found.error(format!("a journal begins with {}: make room", size(least)));
+        return found.error(format!(
+            "a new journal takes {}: free disk space",
+            size(least)
+        ));
     }
     if free < least {
         return found.warning(format!(
-            "a journal begins with {}, or with smaller segments that cost more: make room",
+            "a new journal takes {}, or uses smaller segments, which are slower: free disk space",
             size(least)
         ));
     }
     if free < limit {
         return found.warning(format!(
-            "a full disk fails the writes of others too, --journal-limit only those of hakaru: make room, or lower \
-             the limit below {}",
+            "if the journal fills the disk, the writes of other programs fail too: free disk space, or set \
+             --journal-limit below {}",
             size(free)
         ));
     }
     found
 }
 
-/// How long writes took, and by what means.
+/// The result of a measurement.
 struct Speed {
+    /// The flags or the system call that make a write durable.
     means: &'static str,
     /// Sorted.
     times: Vec<Duration>,
 }
 
-/// As the journal writes: blocks that are durable when the write ends, past the page cache where the file
-/// system knows that.
+/// Measures writes as the journal does them. They are durable when the call returns, and bypass the page cache where
+/// the file system supports that.
 fn durable_writes(place: &Path) -> io::Result<Speed> {
     let path = trial_path(place);
     let made = Disk.create(&path);
-    // Goes when it is closed, however that comes; what a full disk left goes too.
+    // The file is unlinked at once, also if making it failed half-way on a full disk.
     let removed = fs::remove_file(&path);
     let file = made?;
     removed?;
@@ -170,7 +176,7 @@ fn durable_writes(place: &Path) -> io::Result<Speed> {
     })
 }
 
-/// As others write: through the page cache, synced by a call of its own.
+/// Measures writes through the page cache, each followed by `fdatasync`, as other programs do them.
 fn synced_writes(place: &Path) -> io::Result<Speed> {
     let path = trial_path(place);
     let file = File::create_new(&path)?;
@@ -187,7 +193,7 @@ fn synced_writes(place: &Path) -> io::Result<Speed> {
     })
 }
 
-/// Writes block after block and measures each.
+/// Writes block after block and measures the time of each write.
 fn times(mut write: impl FnMut(u64) -> io::Result<()>) -> io::Result<Vec<Duration>> {
     let begin = Instant::now();
     let mut times = Vec::new();
@@ -208,8 +214,9 @@ fn speed(measured: io::Result<Speed>, ack: Ack) -> Observation {
         Ok(speed) => speed,
         Err(fault) => {
             let found = Observation::new(fault.to_string());
-            return found
-                .error("the journal is written like this: make room, or name another --data-dir");
+            return found.error(
+                "the journal needs such writes: free disk space, or set another --data-dir",
+            );
         }
     };
     let at = |percent| {
@@ -223,10 +230,10 @@ fn speed(measured: io::Result<Speed>, ack: Ack) -> Observation {
         "{means}, {} writes of 4 KiB: p50 {p50:.2?}, p99 {p99:.2?}",
         times.len()
     ));
-    // Only the events of such promises wait for the disk.
+    // With --ack received, answers do not wait for the disk.
     if ack != Ack::Received && (p50 > P50_MAX || p99 > P99_MAX) {
         return found.warning(
-            "each 200 waits for such a write: a faster disk, or --ack received, which promises less",
+            "each 200 waits for such a write: use a faster disk, or set --ack received, which promises less",
         );
     }
     found
@@ -238,7 +245,7 @@ mod tests {
     use crate::commands::check::Level;
 
     #[test]
-    fn a_slow_disk_is_said_where_answers_wait_for_it() {
+    fn a_slow_disk_is_a_warning_if_answers_wait_for_it() {
         let slow = || {
             Ok(Speed {
                 means: "fdatasync",
@@ -252,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn measuring_leaves_nothing_behind() {
+    fn measuring_leaves_no_files() {
         let directory = tempfile::tempdir().unwrap();
         for measured in [
             durable_writes(directory.path()),
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_a_missing_directory_is_found() {
+    fn the_nearest_directory_of_a_missing_path_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let deep = directory.path().join("a/b/c");
         assert_eq!(nearest_directory(&deep), directory.path());

@@ -1,4 +1,4 @@
-//! Kernel settings that bear on a server of many short connections, and the addresses to listen on.
+//! Checks kernel settings that matter for many short connections, and the addresses to listen on.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -9,10 +9,10 @@ use super::{Finding, Observation};
 use crate::server::config::AdminListen;
 use crate::server::config::Config;
 
-/// A setting with a number, where more is better.
+/// A numeric setting of which more is better.
 struct Setting {
     name: &'static str,
-    /// In `/proc/sys`.
+    /// Its file in `/proc/sys`.
     path: &'static str,
     advised: u64,
     why: &'static str,
@@ -23,29 +23,32 @@ const SETTINGS: [Setting; 3] = [
         name: "net.core.somaxconn",
         path: "/proc/sys/net/core/somaxconn",
         advised: 65_535,
-        why: "connections of a burst wait there to be accepted; one more is dropped, and tried again after a second",
+        why: "connections of a burst wait in this queue to be accepted; if it is full, they are dropped and tried again \
+            after a second",
     },
     Setting {
         name: "net.ipv4.tcp_max_syn_backlog",
         path: "/proc/sys/net/ipv4/tcp_max_syn_backlog",
         advised: 65_535,
-        why: "connections that are being opened wait there; one more is dropped, and tried again after a second",
+        why: "connections that are being opened wait in this queue; if it is full, they are dropped and tried again \
+            after a second",
     },
     Setting {
         name: "net.ipv4.tcp_migrate_req",
         path: "/proc/sys/net/ipv4/tcp_migrate_req",
         advised: 1,
-        why: "connections that wait at a listener go to another when it is closed, as at a restart; else they are reset",
+        why: "when a listener is closed, as in a reload, connections in its queue move to another listener; otherwise \
+            they are reset",
     },
 ];
 
 const PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 
-/// Ports of the kernel's default, 32768 to 60999.
+/// Fewer ports are a warning. The kernel's default, 32768 to 60999, has somewhat more.
 const PORTS_MIN: u32 = 28_000;
 
-/// Looks at the settings and at the addresses.
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+/// Checks the settings and the addresses.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
     let settings = SETTINGS
         .iter()
         .map(|setting| (setting.name, setting.judge(&read(setting.path))));
@@ -80,29 +83,29 @@ impl Setting {
                 _ => Observation::new(text.trim()).warning(advice),
             },
             Err(fault) => Observation::new(format!("not in this kernel or container: {fault}"))
-                .warning(format!("where the kernel has it: {advice}")),
+                .warning(format!("if the kernel has it: {advice}")),
         }
     }
 }
 
-/// The ports from which the kernel takes one for each connection that goes out.
+/// Judges the range of ports for outgoing connections.
 fn port_range(text: &io::Result<String>, listen: u16) -> Observation {
     let text = match text {
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         Err(fault) => {
             return Observation::new(fault.to_string())
-                .warning("see by other means whether it holds the listen port");
+                .warning("check by other means whether it contains the listen port");
         }
     };
     let ends: Vec<u32> = text.split(' ').filter_map(|end| end.parse().ok()).collect();
     let &[low, high] = &ends[..] else {
         return Observation::new(text)
-            .warning("see by other means whether it holds the listen port");
+            .warning("check by other means whether it contains the listen port");
     };
     let found = Observation::new(&text[..]);
     if (low..=high).contains(&u32::from(listen)) {
         return found.warning(format!(
-            "another program's connection may hold the listen port when hakaru starts: \
+            "an outgoing connection of another program may have the listen port when hakaru starts: \
              sysctl -w net.ipv4.ip_local_reserved_ports={listen}, and in /etc/sysctl.d"
         ));
     }
@@ -115,16 +118,16 @@ fn port_range(text: &io::Result<String>, listen: u16) -> Observation {
     found
 }
 
-/// Takes the address for a moment. Does not listen: a connection that came then would be lost.
+/// Binds the address for a moment. Does not listen, since a connection would be lost.
 fn bind(listen: SocketAddr) -> io::Result<()> {
     let domain = Domain::for_address(listen);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    // As serving does: connections that have just ended are no obstacle.
+    // As serving does, so that connections that have just ended do not block the address.
     socket.set_reuse_address(true)?;
     socket.bind(&listen.into())
 }
 
-/// What became of taking an address; `flag` gives another one.
+/// Judges the attempt to bind an address. `flag` is the setting of the address.
 fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Observation {
     let Err(fault) = bound else {
         return Observation::new(format!("{listen} is free"));
@@ -132,12 +135,12 @@ fn address(listen: SocketAddr, flag: &str, bound: io::Result<()>) -> Observation
     let found = Observation::new(format!("{listen}: {fault}"));
     match fault.kind() {
         ErrorKind::AddrInUse => found.warning(format!(
-            "nothing, if it is a hakaru that runs; else end the other, or name another address with {flag}"
+            "nothing to do if hakaru runs there already; otherwise end the other program, or set another address with {flag}"
         )),
         ErrorKind::PermissionDenied => found.error(format!(
-            "ports below 1024 need CAP_NET_BIND_SERVICE: name another with {flag}"
+            "ports below 1024 need CAP_NET_BIND_SERVICE: set another one with {flag}"
         )),
-        _ => found.error(format!("name an address of this machine with {flag}")),
+        _ => found.error(format!("set an address of this machine with {flag}")),
     }
 }
 
@@ -146,13 +149,13 @@ mod tests {
     use super::*;
     use crate::commands::check::Level;
 
-    fn said(text: &str) -> io::Result<String> {
+    fn content(text: &str) -> io::Result<String> {
         Ok(text.to_owned())
     }
 
     #[test]
-    fn a_setting_below_what_is_advised_is_a_warning_with_the_command() {
-        let found = SETTINGS[0].judge(&said("128\n"));
+    fn a_setting_below_the_advised_value_is_a_warning_with_the_command() {
+        let found = SETTINGS[0].judge(&content("128\n"));
         assert_eq!(found.level, Level::Warning);
         assert!(
             found
@@ -161,7 +164,7 @@ mod tests {
                 .starts_with("sysctl -w net.core.somaxconn=65535")
         );
         assert_eq!(
-            SETTINGS[0].judge(&said("65535\n")),
+            SETTINGS[0].judge(&content("65535\n")),
             Observation::new("65535")
         );
         let absent = SETTINGS[2].judge(&Err(ErrorKind::NotFound.into()));
@@ -169,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_go_out_leave_the_listen_port_alone() {
-        let range = |text, port| port_range(&said(text), port);
+    fn outgoing_ports_should_not_contain_the_listen_port() {
+        let range = |text, port| port_range(&content(text), port);
         assert_eq!(
             range("32768\t60999\n", 8081),
             Observation::new("32768 60999")
@@ -183,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_free_or_taken_or_not_ours() {
+    fn an_address_is_free_or_in_use_or_of_another_machine() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let level = |listen: SocketAddr| address(listen, "--listen", bind(listen)).level;
         assert_eq!(level(taken.local_addr().unwrap()), Level::Warning);
         assert_eq!(level(([127, 0, 0, 1], 0).into()), Level::Ok);
-        // TEST-NET-1 is on no machine.
+        // No machine has an address of TEST-NET-1.
         assert_eq!(level(([192, 0, 2, 1], 0).into()), Level::Error);
     }
 }

@@ -1,4 +1,4 @@
-//! What the process may use: cores, open files, memory, io_uring.
+//! Checks what the process may use: cores, open files, memory, io_uring.
 
 use std::path::Path;
 use std::{fs, thread};
@@ -13,20 +13,20 @@ use crate::server::bounds::MemoryBound;
 use crate::server::config::Config;
 use crate::server::writers;
 
-/// Connections that a server for many senders should be able to hold.
+/// Room for fewer connections is a warning.
 const CONNECTIONS_MIN: usize = 10_000;
 
-/// From this kernel on rings are no longer counted as locked memory.
+/// Since this kernel version, rings are not counted as locked memory.
 const RINGS_UNCOUNTED: (u32, u32) = (5, 12);
 
-/// The cores and files that serving would have.
+/// The cores and open files that serving would have.
 pub(super) struct Machine {
     cores: Result<Vec<Core>, LimitError>,
     open_files: Result<usize, LimitError>,
 }
 
 impl Machine {
-    /// Asks the kernel.
+    /// Reads the limits, and raises the limit of open files as serving does.
     pub(super) fn new(config: &Config) -> Self {
         Self {
             cores: limits::cores(config.cores),
@@ -34,13 +34,13 @@ impl Machine {
         }
     }
 
-    /// Shards that serving would start; 1 where it would not start.
+    /// Number of shards that serving would start; 1 if it would not start.
     pub(super) fn shards(&self) -> usize {
         self.cores.as_ref().map_or(1, Vec::len)
     }
 
-    /// Looks at everything.
-    pub(super) fn look(&self, config: &Config) -> Vec<Finding> {
+    /// Checks everything.
+    pub(super) fn check(&self, config: &Config) -> Vec<Finding> {
         let shards = self.shards();
         let fit = match &self.open_files {
             Ok(open_files) => limits::connections_that_fit(*open_files, shards),
@@ -63,11 +63,11 @@ impl Machine {
             Ok(cores) => cores,
             Err(fault) => {
                 return Observation::new(fault.to_string())
-                    .error("fewer --cores, or a wider affinity");
+                    .error("set fewer --cores, or a wider affinity");
             }
         };
         let names: Vec<_> = cores.iter().map(|core| core.0.to_string()).collect();
-        // Knows the cgroup's quota too.
+        // Also limited by the quota of the cgroup.
         let usable = thread::available_parallelism().map_or(cores.len(), usize::from);
         let found = Observation::new(format!(
             "{} of {usable} that affinity and cgroup allow: {}",
@@ -76,7 +76,7 @@ impl Machine {
         ));
         if cores.len() > usable {
             return found.warning(format!(
-                "the cgroup's quota stops all of them when it is used up: --cores {usable}"
+                "all cores stop when the quota of the cgroup is used up: set --cores {usable}"
             ));
         }
         found
@@ -85,7 +85,7 @@ impl Machine {
     fn files(&self, config: &Config, fit: usize) -> Observation {
         let open_files = match &self.open_files {
             Ok(open_files) => open_files,
-            Err(fault) => return Observation::new(fault.to_string()).error("see ulimit -n"),
+            Err(fault) => return Observation::new(fault.to_string()).error("check ulimit -n"),
         };
         let found = Observation::new(format!(
             "{open_files} allowed, room for {fit} HTTP connections"
@@ -101,7 +101,7 @@ impl Machine {
     }
 }
 
-/// The sum of all bounds against what there is.
+/// Compares the sum of all memory bounds with the memory of the machine.
 fn memory(config: &Config, shards: usize, connections: usize) -> Observation {
     let writers = writers::count(config, shards);
     let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
@@ -112,18 +112,18 @@ fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) ->
     let sum = bound.sum() as u64;
     let Some(allowed) = allowed else {
         let found = Observation::new(format!("at most {}", size(sum)));
-        return found.warning("see by other means whether the machine has it");
+        return found.warning("check by other means whether the machine has it");
     };
     let found = Observation::new(format!(
-        "at most {}, of which {} for {connections} connections in the midst of the largest requests; the machine or \
-         the cgroup has {}",
+        "at most {}, of which {} for {connections} connections, each in the middle of the largest request; the machine \
+         or the cgroup has {}",
         size(sum),
         size(bound.connections as u64),
         size(allowed)
     ));
     let others = sum.saturating_sub(bound.connections as u64);
     if others >= allowed {
-        return found.error("more memory, or a lower --batch-events or --cores");
+        return found.error("add memory, or set a lower --batch-events or --cores");
     }
     if sum <= allowed {
         return found;
@@ -131,11 +131,11 @@ fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) ->
     let each = (bound.connections / connections.max(1)).max(1) as u64;
     let fit = (allowed - others) / each;
     found.warning(format!(
-        "senders that all send long heads at once could use it up: --max-connections {fit}, or more memory"
+        "senders that all send long heads at once could use it up: set --max-connections {fit}, or add memory"
     ))
 }
 
-/// Bytes of memory that the machine has, or the cgroup allows, whichever is less.
+/// The memory of the machine or the limit of the cgroup, whichever is less, in bytes.
 fn memory_allowed() -> Option<u64> {
     let about = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = about
@@ -147,7 +147,7 @@ fn memory_allowed() -> Option<u64> {
     total.map(|kib| kib * 1024).into_iter().chain(limits).min()
 }
 
-/// The limits of a line of `/proc/self/cgroup` and of all groups above.
+/// The limits of the group in a line of `/proc/self/cgroup`, and of all groups above it.
 fn cgroup_limits(line: &str) -> Vec<u64> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
@@ -161,35 +161,32 @@ fn cgroup_limits(line: &str) -> Vec<u64> {
     let limit = |group: &Path| {
         let group = group.strip_prefix("/").unwrap_or(group);
         let text = fs::read_to_string(Path::new(mount).join(group).join(file));
-        // `max` is no number.
+        // `max` is not a number: there is no limit.
         text.ok()?.trim().parse().ok()
     };
     Path::new(path).ancestors().filter_map(limit).collect()
 }
 
 fn ring(choice: IoChoice) -> Observation {
-    let advice = "epoll works without it, at a higher cost: --io epoll";
     match (io_driver::probe(), choice) {
         (Ok(flags), IoChoice::Epoll) => Observation::new(format!(
             "not used (--io epoll); it would work, with {flags}"
         )),
         (Ok(flags), _) => Observation::new(format!("works, with {flags}")),
         (Err(reason), IoChoice::Epoll) => Observation::new(format!(
-            "not used (--io epoll), nor would it work: {reason}"
+            "not used (--io epoll), and it would not work: {reason}"
         )),
-        (Err(reason), IoChoice::Auto) => {
-            Observation::new(reason).warning(format!("allow it, or leave it: {advice}"))
-        }
-        (Err(reason), IoChoice::IoUring) => {
-            Observation::new(reason).error(format!("allow it; {advice}"))
-        }
+        (Err(reason), IoChoice::Auto) => Observation::new(reason)
+            .warning("allow io_uring; without it hakaru uses epoll, which takes more CPU"),
+        (Err(reason), IoChoice::IoUring) => Observation::new(reason)
+            .error("allow io_uring, or set --io epoll, which takes more CPU"),
     }
 }
 
 fn locked_memory(shards: usize) -> Observation {
     let limit = match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((_, hard)) => hard,
-        Err(fault) => return Observation::new(fault.to_string()).warning("see ulimit -l"),
+        Err(fault) => return Observation::new(fault.to_string()).warning("check ulimit -l"),
     };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     judge_locked_memory(limit, release.trim(), shards)
@@ -208,12 +205,14 @@ fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Observation 
         numbers.next().unwrap_or_default(),
     );
     if version >= RINGS_UNCOUNTED {
-        return Observation::new(format!("{shown}; Linux {release} does not count rings"));
+        return Observation::new(format!(
+            "{shown}; Linux {release} does not count io_uring's rings"
+        ));
     }
     let needed = shards as u64 * RING_BYTES_MAX;
-    let found = Observation::new(format!("{shown}; the rings take {}", size(needed)));
+    let found = Observation::new(format!("{shown}; io_uring's rings take {}", size(needed)));
     if limit < needed {
-        return found.warning("raise it: LimitMEMLOCK=infinity in the unit, or ulimit -l");
+        return found.warning("raise the limit: LimitMEMLOCK=infinity in the unit, or ulimit -l");
     }
     found
 }
@@ -224,7 +223,7 @@ mod tests {
     use crate::commands::check::Level;
 
     #[test]
-    fn memory_that_connections_could_use_up_is_a_warning_with_a_number() {
+    fn too_little_memory_for_all_connections_is_a_warning_with_a_number() {
         let bound = MemoryBound {
             batches: 50,
             journals: 25,
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_has_memory() {
+    fn the_memory_of_the_machine_is_known() {
         assert!(memory_allowed().is_some_and(|bytes| bytes > 1024 * 1024));
     }
 }

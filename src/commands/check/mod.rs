@@ -1,7 +1,7 @@
-//! Tries the whole configuration without serving, and says of each thing whether it will do.
+//! `hakaru check`: tries the whole configuration without serving, and reports a level for each thing that it checks.
 //!
-//! Changes nothing but the next id of `eventlog`: what is inserted is rolled back, tables and directories that are missing stay so, files
-//! that are written to measure the disk are removed.
+//! It changes nothing except the next id of `eventlog`. Inserted rows are rolled back. Missing tables and directories
+//! are not made. Files that are written to measure the disk are removed.
 
 mod disk;
 mod kernel;
@@ -21,14 +21,14 @@ use crate::server::writers;
 use crate::sink::dsn::DataSource;
 use machine::Machine;
 
-/// How much is wrong with a thing.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
-    /// It will do.
+    /// Nothing needs to change.
     Ok,
-    /// hakaru serves, but worse or less safely than it could.
+    /// hakaru works, but slower or less safely than it could.
     Warning,
-    /// hakaru does not start, or stores nothing, until this is put right.
+    /// hakaru does not start, or stores nothing, until this is fixed.
     Error,
 }
 
@@ -42,7 +42,7 @@ impl Level {
     }
 }
 
-/// What was found of a thing, and what to do about it.
+/// What was found about a thing, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Observation {
     level: Level,
@@ -51,7 +51,7 @@ struct Observation {
 }
 
 impl Observation {
-    /// Something that will do.
+    /// At the level [`Level::Ok`].
     fn new(text: impl Into<String>) -> Self {
         Self {
             level: Level::Ok,
@@ -61,14 +61,14 @@ impl Observation {
     }
 
     fn warning(self, advice: impl Into<String>) -> Self {
-        self.but(Level::Warning, advice.into())
+        self.with_advice(Level::Warning, advice.into())
     }
 
     fn error(self, advice: impl Into<String>) -> Self {
-        self.but(Level::Error, advice.into())
+        self.with_advice(Level::Error, advice.into())
     }
 
-    fn but(self, level: Level, advice: String) -> Self {
+    fn with_advice(self, level: Level, advice: String) -> Self {
         Self {
             level,
             advice: Some(advice),
@@ -77,52 +77,53 @@ impl Observation {
     }
 }
 
-/// A thing, and what was found of it.
+/// A thing that was checked, and what was found.
 type Finding = (&'static str, Observation);
 
 /// Why a check has not succeeded.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// So many things keep hakaru from serving or storing.
-    #[error("{0} of the things that were looked at must be put right")]
+    /// The number of findings that keep hakaru from serving or storing.
+    #[error("errors that must be fixed: {0}")]
     Errors(usize),
-    /// What was found cannot be written.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Looks at everything and writes a line for each thing; an error where one of them will not do.
+/// Checks everything and writes a line for each finding. Fails if one of them is an error.
 pub fn run(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), CheckError> {
     let mut errors = 0;
-    let mut say = |findings: Vec<Finding>| -> io::Result<()> {
+    let mut write = |findings: Vec<Finding>| -> io::Result<()> {
         for (thing, found) in findings {
             errors += usize::from(found.level == Level::Error);
             write_line(output, thing, &found, out)?;
         }
-        // What comes next may take its time.
+        // The next check may take some time.
         out.flush()
     };
-    say(process_list().into_iter().collect())?;
+    write(process_list().into_iter().collect())?;
     let machine = Machine::new(config);
     let found = Observation::new(config.datasource.to_string());
-    say(vec![("datasource", found)])?;
-    say(match &config.datasource {
-        DataSource::MySql(target) => mysql::look(target, writers::count(config, machine.shards())),
-        DataSource::Sqlite(path) => sqlite::look(path),
+    write(vec![("datasource", found)])?;
+    write(match &config.datasource {
+        DataSource::MySql(target) => mysql::check(target, writers::count(config, machine.shards())),
+        DataSource::Sqlite(path) => sqlite::check(path),
     })?;
-    say(disk::look(config, machine.shards()))?;
-    say(machine.look(config))?;
-    say(kernel::look(config))?;
+    write(disk::check(config, machine.shards()))?;
+    write(machine.check(config))?;
+    write(kernel::check(config))?;
     match errors {
         0 => Ok(()),
         errors => Err(CheckError::Errors(errors)),
     }
 }
 
-/// Takes a password off the process list, as serving does.
+/// Hides a password from the process list, as serving does. A finding if that fails.
 fn process_list() -> Option<Finding> {
     let fault = process_list::hide_passwords().err()?;
-    let found = Observation::new(format!("a password given as a flag can be seen: {fault}"));
+    let text = format!("a password given as a flag cannot be hidden: {fault}");
+    let found = Observation::new(text);
     let advice = "give the datasource by the variable HAKARU_DATASOURCENAME";
     Some(("process list", found.warning(advice)))
 }
@@ -146,11 +147,11 @@ fn write_line(
         line.push_str(" -> ");
         line.push_str(advice);
     }
-    // One line a thing, whatever a database says.
+    // Escaped, since it may quote a database: each finding is one line.
     writeln!(out, "{}", Printable(line))
 }
 
-/// Bytes for people to read: the largest binary unit of which there is at least one, rounded down.
+/// Bytes as text for people: in the largest binary unit that gives at least 1, rounded down.
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut amount, mut unit) = (bytes, 0);
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_to_do() {
+    fn a_line_has_level_finding_and_advice() {
         let found = Observation::new("two\nlines\x1b[2J").warning("do this");
         let text = |output| {
             let mut line = Vec::new();

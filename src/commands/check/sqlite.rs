@@ -1,4 +1,4 @@
-//! A SQLite file: written as the sink does, and left as it was.
+//! Checks a SQLite file. It is written as the sink does, and rolled back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use crate::event::position::LaneId;
 use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, INSERT, SqliteSink, classify};
 use crate::sink::{Fault, SinkError};
 
-/// The tables, as `sqlite_master` knows them.
+/// The tables, as in `sqlite_master`.
 const TABLES: [&str; 2] = ["eventlog", "hakaru_checkpoint"];
 
-/// Looks at the directory, by a database of our own in it, and then at the file itself.
-pub(super) fn look(path: &Path) -> Vec<Finding> {
+/// Checks the directory, with a database of its own in it, and then the file.
+pub(super) fn check(path: &Path) -> Vec<Finding> {
     let directory = nearest_directory(path.parent().unwrap_or(Path::new("")));
     let advice = format!(
-        "the file, and two more beside it, must be writable in {}: give the user of hakaru the right, or name \
-         another path",
+        "the file and two more beside it must be writable in {}: give hakaru's user write permission, or set another \
+         path",
         directory.display()
     );
-    let or_error = |looked: Result<Observation, SinkError>| {
-        looked.unwrap_or_else(|fault| Observation::new(fault.to_string()).error(&advice))
+    let or_error = |checked: Result<Observation, SinkError>| {
+        checked.unwrap_or_else(|fault| Observation::new(fault.to_string()).error(&advice))
     };
     let trial = ("directory of the file", or_error(new_file(&directory)));
     let found = if is_missing(path) {
@@ -34,7 +34,7 @@ pub(super) fn look(path: &Path) -> Vec<Finding> {
     } else {
         existing_file(path).or_else(|fault| match fault {
             SinkError::Retry(fault) => Ok(Observation::new(fault.to_string()).warning(
-                "another process writes to the file: nothing, if it is hakaru; else end it",
+                "another process writes to the file: nothing to do if it is hakaru; otherwise end it",
             )),
             other => Err(other),
         })
@@ -42,7 +42,7 @@ pub(super) fn look(path: &Path) -> Vec<Finding> {
     vec![trial, ("SQLite file", or_error(found))]
 }
 
-/// A directory of our own, removed with all that SQLite leaves in it.
+/// A directory that is removed when dropped, with all files in it.
 struct Trial(PathBuf);
 
 impl Drop for Trial {
@@ -53,7 +53,7 @@ impl Drop for Trial {
     }
 }
 
-/// Whether SQLite can write beside the file as the sink has it: not every file system has what WAL needs.
+/// Whether SQLite can write in the directory as the sink does. Not every file system supports a WAL.
 fn new_file(directory: &Path) -> Result<Observation, SinkError> {
     let trial = Trial(trial_path(directory));
     fs::create_dir(&trial.0).map_err(|fault| {
@@ -68,7 +68,9 @@ fn new_file(directory: &Path) -> Result<Observation, SinkError> {
         rusqlite::version()
     ));
     if mode != "wal" || synchronous < 2 {
-        return Ok(found.error("this file system cannot hold a WAL: put the file on a local disk"));
+        return Ok(
+            found.error("this file system does not support a WAL: put the file on a local disk")
+        );
     }
     Ok(found)
 }
@@ -91,7 +93,7 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
     }
     if !missing.is_empty() {
         let missing = missing.join(" and ");
-        let text = format!("without {missing}; made when hakaru starts");
+        let text = format!("without {missing}; will be made when hakaru starts");
         return Ok(Observation::new(text));
     }
     store_and_roll_back(&connection)?;
@@ -100,7 +102,7 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
     )))
 }
 
-/// The journal mode, and how far SQLite goes to be safe: 2 is FULL.
+/// The journal mode, and the level of `synchronous`: 2 is FULL.
 fn modes(connection: &Connection) -> Result<(String, u8), SinkError> {
     let mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0));
     let synchronous = connection.query_row("PRAGMA synchronous", [], |row| row.get(0));

@@ -1,6 +1,6 @@
-//! The journal for a person on a bad day: what there is, what is in it, whether it is whole.
+//! `hakaru journal`: lists the lanes of a journal, writes their events, verifies that they can be read.
 //!
-//! Reads only. A lane that is written at the same time is read as far as it has come.
+//! It only reads. A lane that a server writes meanwhile is read as far as it is written.
 
 mod adopt;
 
@@ -22,17 +22,17 @@ use crate::os::printable::Printable;
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;
 
-/// What is asked of a journal.
+/// A command on a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalQuestion {
-    /// Which lanes there are, who owns them, how much they hold.
+    /// Lists the lanes: whether a process owns them, and how much they hold.
     List,
-    /// Every event of a lane.
+    /// Writes every event of a lane.
     Dump {
         /// The lane, as `list` shows it.
         lane: String,
     },
-    /// Whether everything can be read.
+    /// Reads all lanes and reports what is damaged.
     Verify,
     /// Lets a lane into whichever database is served.
     Adopt {
@@ -41,27 +41,27 @@ pub enum JournalQuestion {
     },
 }
 
-/// How the answer is written.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line, or one document.
     Json,
 }
 
-/// Why there is no answer.
+/// Why a journal could not be read completely.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// The journal cannot be read.
     #[error("{}: {fault}", path.display())]
     Io {
-        /// What was read.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         fault: io::Error,
     },
-    /// The answer cannot be written.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
     /// The argument names no lane.
@@ -69,21 +69,21 @@ pub enum InspectError {
     Name {
         /// The argument.
         text: String,
-        /// What a lane's name is.
+        /// The form of a lane's name.
         fault: NotALaneId,
     },
-    /// A lane could not be read on.
+    /// A lane could not be read to its end.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Something that was written is not there.
+    /// Something that was written is missing.
     #[error("{0} places are damaged; events that are missing there cannot be read")]
     Damaged(usize),
-    /// Lanes could not be read on, each for a reason that its row gives.
-    #[error("{0} lanes cannot be read to their end; their rows say why")]
+    /// Lanes could not be read to their end, each for a reason in its row.
+    #[error("{0} lanes cannot be read to their end; their rows give the reasons")]
     Unreadable(usize),
 }
 
-/// What a lane holds, as far as it could be read.
+/// The contents of a lane, as far as they could be read.
 #[derive(Default)]
 struct Contents {
     segments: usize,
@@ -94,11 +94,11 @@ struct Contents {
     events: usize,
     is_torn: bool,
     damages: Vec<Damage>,
-    /// Why it could not be read on.
+    /// Why the lane could not be read to its end.
     error: Option<InspectError>,
 }
 
-/// A journal, to be looked at.
+/// A journal that is read, and the format of the output.
 #[derive(Debug)]
 pub struct Inspection {
     journal: PathBuf,
@@ -106,7 +106,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Answers a question. What was found comes before what is wrong with it.
+    /// Runs a command. Everything that could be read is written before an error is returned.
     pub fn answer(&self, question: &JournalQuestion, out: impl Write) -> Result<(), InspectError> {
         let mut out = BufWriter::new(out);
         let answered = match question {
@@ -144,7 +144,7 @@ impl Inspection {
         }
         let mut unreadable = 0;
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let Some(contents) = self.look(lane) else {
+            let Some(contents) = self.contents(lane) else {
                 continue;
             };
             unreadable += usize::from(contents.error.is_some());
@@ -203,11 +203,11 @@ impl Inspection {
         }
     }
 
-    /// Reads every lane and says what is damaged.
+    /// Reads every lane and reports what is damaged.
     pub fn verify(&self, out: &mut impl Write) -> Result<(), InspectError> {
         let (mut damaged, mut unreadable) = (0, 0);
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let Some(contents) = self.look(lane) else {
+            let Some(contents) = self.contents(lane) else {
                 continue;
             };
             damaged += contents.damages.len();
@@ -216,7 +216,7 @@ impl Inspection {
             match self.output {
                 Output::Text => {
                     let tail = if contents.is_torn {
-                        ", an unfinished record behind them"
+                        ", followed by an unfinished record"
                     } else {
                         ""
                     };
@@ -246,8 +246,8 @@ impl Inspection {
         verdict(damaged, unreadable)
     }
 
-    /// Passes on every event that is not stored yet: of each lane those from the position on that `stored`
-    /// gives. The answer is how many of them are unreadable.
+    /// Calls `each` with every event that is not stored yet: the events of each lane from the position that `stored`
+    /// returns. Returns how many of these events are unreadable.
     pub fn pending(
         &self,
         stored: impl Fn(LaneId) -> Position,
@@ -258,7 +258,7 @@ impl Inspection {
             let directory = self.directory(lane);
             let reader = LaneReader::new(Disk, &directory, lane, stored(lane));
             let mut contents = Contents::default();
-            let read = read_on(
+            let read = read_to_end(
                 reader,
                 &directory,
                 &mut contents,
@@ -268,7 +268,7 @@ impl Inspection {
                     Ok(())
                 },
             );
-            // A lane that a server has removed meanwhile is stored.
+            // If a server has removed the lane meanwhile, its events are stored.
             if !matches!(directory.try_exists(), Ok(false)) {
                 read?;
             }
@@ -291,8 +291,8 @@ impl Inspection {
         self.journal.join(lane.to_string())
     }
 
-    /// What a lane holds; `None` for one that a server has stored and removed meanwhile.
-    fn look(&self, lane: LaneId) -> Option<Contents> {
+    /// The contents of a lane; `None` if a server has stored and removed the lane meanwhile.
+    fn contents(&self, lane: LaneId) -> Option<Contents> {
         let contents = self.read(lane, |_, _| Ok(()));
         let is_gone = matches!(self.directory(lane).try_exists(), Ok(false));
         (!is_gone).then_some(contents)
@@ -327,12 +327,12 @@ impl Inspection {
         }
         let reader = LaneReader::from_oldest(Disk, &directory, lane)?;
         contents.first = reader.position();
-        read_on(reader, &directory, contents, lane, each)
+        read_to_end(reader, &directory, contents, lane, each)
     }
 }
 
-/// Reads to the end of a lane.
-fn read_on(
+/// Reads a lane to its end.
+fn read_to_end(
     mut reader: LaneReader<Disk>,
     directory: &Path,
     contents: &mut Contents,
@@ -366,7 +366,7 @@ fn read_on(
     }
 }
 
-/// Whether what is missing was stored and removed while the lane was read: it begins behind that now.
+/// Whether the missing part was stored and removed while the lane was read. Then the lane begins after it now.
 fn is_removed(directory: &Path, lane: LaneId, damage: &Damage) -> bool {
     for number in segments(&Disk, directory).unwrap_or_default() {
         match segment_start(&Disk, directory, lane, number) {
@@ -384,7 +384,7 @@ fn with_error(mut line: serde_json::Value, error: Option<&InspectError>) -> serd
     line
 }
 
-/// The answer to a question about all lanes, when every row is written.
+/// The result of a command on all lanes, after every row is written.
 fn verdict(damaged: usize, unreadable: usize) -> Result<(), InspectError> {
     match (damaged, unreadable) {
         (0, 0) => Ok(()),

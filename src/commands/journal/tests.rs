@@ -1,4 +1,4 @@
-//! Journals of a few lanes, spoiled on purpose.
+//! Journals of a few lanes, damaged on purpose.
 
 use super::*;
 use crate::event::UnixMillis;
@@ -28,52 +28,52 @@ fn write_lane(journal: &Path) -> (LaneId, PathBuf) {
         );
         written = written.append(&mut record, 1).unwrap();
     }
-    // The third is made ahead.
+    // A third segment is made ahead.
     let third = directory.join(segment_name(SegmentNumber(2)));
     fs::remove_file(third).unwrap();
     assert_eq!(segments(&Disk, &directory).unwrap().len(), 2);
     (lane, directory)
 }
 
-fn spoil(directory: &Path, number: u64, at: usize) {
+fn corrupt(directory: &Path, number: u64, at: usize) {
     let path = directory.join(segment_name(SegmentNumber(number)));
     let mut bytes = fs::read(&path).unwrap();
     bytes[at] ^= 3;
     fs::write(path, bytes).unwrap();
 }
 
-/// The rows of an answer, by lane, and how it ended.
-fn ask(
+/// Runs a command. Returns its rows by lane, and its result.
+fn run(
     data_dir: &Path,
-    question: impl Fn(&Inspection, &mut Vec<u8>) -> Result<(), InspectError>,
+    command: impl Fn(&Inspection, &mut Vec<u8>) -> Result<(), InspectError>,
 ) -> (HashMap<LaneId, Value>, Result<(), InspectError>) {
     let mut out = Vec::new();
-    let ended = question(&Inspection::new(data_dir, Output::Json), &mut out);
+    let outcome = command(&Inspection::new(data_dir, Output::Json), &mut out);
     let rows = out.split_inclusive(|&byte| byte == b'\n').map(|line| {
         let row: Value = serde_json::from_slice(line).unwrap();
         (row["lane"].as_str().unwrap().parse().unwrap(), row)
     });
-    (rows.collect(), ended)
+    (rows.collect(), outcome)
 }
 
 #[test]
-fn a_lane_that_cannot_be_read_hides_no_other() {
+fn a_lane_that_cannot_be_read_does_not_hide_others() {
     let data_dir = tempfile::tempdir().unwrap();
     let journal = data_dir.path().join("journal");
     fs::create_dir(&journal).unwrap();
     let lanes: Vec<_> = (0..6).map(|_| write_lane(&journal)).collect();
-    // '1' becomes '2', the version of a format to come.
-    spoil(&lanes[2].1, 1, 7);
+    // Changes the version of the format from '1' to '2'.
+    corrupt(&lanes[2].1, 1, 7);
 
-    let (rows, ended) = ask(data_dir.path(), |inspection, out| inspection.list(out));
-    assert!(matches!(ended, Err(InspectError::Unreadable(1))));
+    let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.list(out));
+    assert!(matches!(outcome, Err(InspectError::Unreadable(1))));
     for (index, (lane, _)) in lanes.iter().enumerate() {
         let (end, is_unreadable) = if index == 2 { (2, true) } else { (4, false) };
         assert_eq!(rows[lane]["end"], end);
         assert_eq!(rows[lane]["error"].is_string(), is_unreadable);
     }
-    let (rows, ended) = ask(data_dir.path(), |inspection, out| inspection.verify(out));
-    assert!(matches!(ended, Err(InspectError::Unreadable(1))));
+    let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
+    assert!(matches!(outcome, Err(InspectError::Unreadable(1))));
     assert_eq!(rows[&lanes[1].0]["events"], 4);
     let error = rows[&lanes[2].0]["error"].to_string();
     assert!(error.contains("another version of hakaru"), "{error}");
@@ -86,27 +86,27 @@ fn a_lane_that_cannot_be_read_hides_no_other() {
 }
 
 #[test]
-fn what_was_stored_and_removed_is_no_damage() {
+fn segments_that_were_stored_and_removed_are_no_damage() {
     let data_dir = tempfile::tempdir().unwrap();
     let journal = data_dir.path().join("journal");
     fs::create_dir(&journal).unwrap();
     let (lane, directory) = write_lane(&journal);
     fs::remove_file(directory.join(segment_name(SegmentNumber(0)))).unwrap();
-    let (rows, ended) = ask(data_dir.path(), |inspection, out| inspection.verify(out));
-    assert!(ended.is_ok());
+    let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
+    assert!(outcome.is_ok());
     assert_eq!(rows[&lane]["events"], 2);
 
-    // Its head would say where the lane begins now; the records do as well.
-    spoil(&directory, 1, 20);
-    let (rows, ended) = ask(data_dir.path(), |inspection, out| inspection.verify(out));
-    assert!(matches!(ended, Err(InspectError::Damaged(1))));
+    // Damages the head, which has the position where the lane begins. The records have it too.
+    corrupt(&directory, 1, 20);
+    let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
+    assert!(matches!(outcome, Err(InspectError::Damaged(1))));
     assert_eq!(rows[&lane]["events"], 2);
-    let said = rows[&lane]["damages"][0].to_string();
-    assert!(said.contains("no event is missing"), "{said}");
+    let damage = rows[&lane]["damages"][0].to_string();
+    assert!(damage.contains("no event is missing"), "{damage}");
 }
 
 #[test]
-fn what_is_removed_while_it_is_read_is_no_damage() {
+fn segments_that_are_removed_while_they_are_read_are_no_damage() {
     let journal = tempfile::tempdir().unwrap();
     let (lane, directory) = write_lane(journal.path());
     let missing = |from, to| Damage {
@@ -124,7 +124,7 @@ fn what_is_removed_while_it_is_read_is_no_damage() {
         journal: journal.path().to_owned(),
         output: Output::Json,
     };
-    assert!(inspection.look(lane).is_some());
+    assert!(inspection.contents(lane).is_some());
     fs::remove_dir_all(&directory).unwrap();
-    assert!(inspection.look(lane).is_none());
+    assert!(inspection.contents(lane).is_none());
 }

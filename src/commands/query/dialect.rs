@@ -1,9 +1,9 @@
-//! The few expressions that the databases write differently. Text from people goes in as hexadecimal, which
-//! needs no quoting in any of them.
+//! The SQL expressions that differ between databases. Text from users is written in hexadecimal, which needs no
+//! quoting in any of them.
 
 use super::moment::TimeRange;
 
-/// Whose SQL.
+/// The SQL of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// MySQL and MariaDB.
@@ -12,22 +12,22 @@ pub enum Dialect {
     Sqlite,
 }
 
-/// How a MySQL server compares names byte for byte. Not as the column does, which may take `A` for `a`; and
-/// not as `utf8mb4_bin` does, which takes `a` for `a` and a blank.
+/// How a MySQL server compares names byte for byte. The collation of the column may treat `A` and `a` as equal, and
+/// `utf8mb4_bin` ignores blanks at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exact {
-    /// By a collation of the server's that does: of MariaDB since 10.2, or of MySQL since 8.0.
+    /// By a collation that compares bytes, which MariaDB has since 10.2 and MySQL since 8.0.
     Collation(&'static str),
-    /// As binary strings, which every server knows, and for which grouping takes three times as long.
+    /// As binary strings, which every server can do. Grouping takes three times as long.
     Bytes,
 }
 
 impl Exact {
-    /// Whether the server has a collation that compares bytes; some name its own.
-    pub const QUESTION: &str = "SELECT collation_name FROM information_schema.collations \
+    /// Finds a collation of the server that compares bytes.
+    pub const QUERY: &str = "SELECT collation_name FROM information_schema.collations \
         WHERE collation_name IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')";
 
-    /// What the answer means.
+    /// From the answer to [`Self::QUERY`].
     pub fn read(collation: Option<&str>) -> Self {
         match collation {
             Some("utf8mb4_nopad_bin") => {
@@ -41,19 +41,19 @@ impl Exact {
     }
 }
 
-/// Which rows are asked for.
+/// Which rows are selected.
 #[derive(Debug, Default)]
 pub struct Rows<'a> {
     /// When they were received.
     pub range: TimeRange,
-    /// With one of these names; empty: with any.
+    /// With one of these names; with any name if empty.
     pub names: &'a [String],
-    /// With a name that fits a pattern of SQL.
+    /// With a name that matches a `LIKE` pattern of SQL.
     pub like: Option<&'a str>,
 }
 
 impl Dialect {
-    /// The name, in UTF-8, and so that two are the same only if every byte is.
+    /// The name in UTF-8. Two names are equal only if all their bytes are.
     pub fn name(self) -> &'static str {
         match self {
             Self::MySql(Exact::Collation(name)) => name,
@@ -62,7 +62,7 @@ impl Dialect {
         }
     }
 
-    /// The value as a whole number: a SQLite column takes anything.
+    /// The value as an integer. A SQLite column may hold anything.
     pub fn value(self) -> &'static str {
         match self {
             Self::MySql(_) => "value",
@@ -78,7 +78,7 @@ impl Dialect {
         }
     }
 
-    /// When the row was received, in seconds since 1970 as the clocks of the column's time zone show it.
+    /// When the row was received, in seconds since 1970 in the time zone of the column.
     pub fn civil_seconds(self) -> &'static str {
         match self {
             Self::MySql(_) => "TIMESTAMPDIFF(SECOND, '1970-01-01 00:00:00', at)",
@@ -86,7 +86,7 @@ impl Dialect {
         }
     }
 
-    /// A division that gives a whole number.
+    /// The operator of an integer division.
     pub fn divide(self) -> &'static str {
         match self {
             Self::MySql(_) => "DIV",
@@ -94,7 +94,7 @@ impl Dialect {
         }
     }
 
-    /// Nothing, or the WHERE of a query.
+    /// The `WHERE` clause of a query; empty if all rows are selected.
     pub fn condition(self, rows: &Rows<'_>) -> String {
         let mut conditions = Vec::new();
         if let Some(from) = &rows.range.from {
@@ -132,7 +132,7 @@ impl Dialect {
         }
     }
 
-    /// A query that has a row if there is such a table.
+    /// A query that has a row if the table exists.
     pub fn table_exists(self, table: &str) -> String {
         match self {
             Self::MySql(_) => format!(
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_people_is_never_part_of_the_query() {
+    fn text_from_users_is_never_part_of_the_sql() {
         let names = ["a' OR 1=1 --".to_owned()];
         let rows = Rows {
             names: &names,

@@ -1,5 +1,5 @@
-//! The table as people ask about it: a session that only reads, with a time limit for each question, in which
-//! all questions see one moment; and rows that are passed on one by one and never collected.
+//! Queries on the table: a read-only session with a time limit for each query, in which all queries see the same
+//! snapshot. Rows are passed on one by one and never collected.
 
 pub mod dialect;
 
@@ -22,41 +22,41 @@ use crate::sink::SinkError;
 use crate::sink::dsn::{DataSource, MySqlTarget};
 use crate::sink::mysql::{connect, sink_error};
 
-/// How much longer the client waits than the server may take, so that the server's own words arrive.
+/// How much longer the client waits than the server may take, so that the server's error arrives.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Instructions of SQLite's machine between two looks at the clock: well under a millisecond.
+/// Instructions of SQLite's virtual machine between two checks of the time: well under a millisecond.
 const SQLITE_STEPS: i32 = 10_000;
 
-/// How long another process may hold a SQLite file.
+/// How long another process may lock a SQLite file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a question has no answer.
+/// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// It cannot be asked like that: ask otherwise.
+    /// The command line has a value that the database does not accept.
     #[error("{0}")]
-    Question(String),
-    /// It took longer than it may: give it more time, or ask where nobody else is in need of the database.
-    #[error("{place}: not answered within --timeout {limit:?}; give it more, or ask a replica")]
+    Usage(String),
+    /// The query took longer than it may.
+    #[error("{place}: no answer within --timeout {limit:?}; set a longer one, or query a replica")]
     Limit {
         /// The database, without its password.
         place: String,
         /// The limit.
         limit: Duration,
     },
-    /// The database will not answer: its words say what to do.
+    /// The database returned an error.
     #[error("{place}: {text}")]
     Database {
         /// The database, without its password.
         place: String,
-        /// Its words.
+        /// The text of the error.
         text: String,
     },
-    /// A row holds what the table's columns cannot.
-    #[error("the table eventlog holds {0}, and not what hakaru stores")]
+    /// A row has a value that hakaru does not store.
+    #[error("the table eventlog holds {0}, which hakaru does not store")]
     Row(String),
-    /// The answer cannot be written.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
 }
@@ -66,14 +66,14 @@ pub enum QueryError {
 pub enum Cell<'a> {
     /// NULL.
     Null,
-    /// A whole number.
+    /// An integer.
     Integer(i64),
-    /// Text, or a number as text, as MySQL sends all of them.
+    /// A text, or a number as text: MySQL sends all numbers as text.
     Bytes(&'a [u8]),
 }
 
 impl<'a> Cell<'a> {
-    /// As a text. What is not UTF-8, which no `name` of hakaru's is, is replaced. NULL is empty.
+    /// As a text. Bytes that are not UTF-8, which hakaru does not store, are replaced. NULL is empty.
     pub fn text(self) -> Cow<'a, str> {
         match self {
             Self::Null => Cow::Borrowed(""),
@@ -82,7 +82,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// As a whole number; `None` for NULL.
+    /// As an integer; `None` for NULL.
     pub fn integer(self) -> Result<Option<i128>, QueryError> {
         match self {
             Self::Null => Ok(None),
@@ -95,7 +95,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// As a number of rows, or of what cannot be negative.
+    /// As a count, which cannot be negative.
     pub fn count(self) -> Result<u64, QueryError> {
         let number = self.integer()?.unwrap_or_default();
         u64::try_from(number)
@@ -104,7 +104,7 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// A database that is asked. It never writes, and makes no table.
+/// A session that only reads: it writes no row and makes no table.
 pub struct QuerySession {
     place: String,
     limit: Duration,
@@ -118,8 +118,8 @@ enum Source {
 }
 
 impl QuerySession {
-    /// Opens the database to ask it questions of which each may take `limit`. All of them see one moment:
-    /// a consistent snapshot, which locks nothing and keeps no writer waiting.
+    /// Opens the database for queries that may each take `limit`. All of them see the same consistent snapshot, which
+    /// locks nothing and blocks no writer.
     pub fn open(datasource: &DataSource, limit: Duration) -> Result<Self, QueryError> {
         let place = datasource.to_string();
         let source = match datasource {
@@ -131,41 +131,41 @@ impl QuerySession {
                 }
             },
             DataSource::Sqlite(path) => {
-                // Else SQLite would make an empty file where none is.
+                // Otherwise SQLite would make an empty file if there is none.
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 let opened = rusqlite::Connection::open_with_flags(path, flags).and_then(|file| {
                     file.busy_timeout(BUSY_TIMEOUT)?;
-                    // As the other databases compare a pattern with utf8mb4_bin.
+                    // Patterns are case-sensitive, as with utf8mb4_bin in the other databases.
                     file.execute_batch("PRAGMA case_sensitive_like = ON; BEGIN")?;
                     Ok(file)
                 });
                 Source::Sqlite(opened.map_err(|fault| sqlite_fault(&place, limit, &fault))?)
             }
         };
-        let mut reading = Self {
+        let mut session = Self {
             place,
             limit,
             dialect: Dialect::Sqlite,
             source,
         };
-        if let Source::MySql(_) = reading.source {
-            let [collation] = reading.row(Exact::QUESTION)?.unwrap_or_default();
-            reading.dialect = Dialect::MySql(Exact::read(collation.as_deref()));
+        if let Source::MySql(_) = session.source {
+            let [collation] = session.row(Exact::QUERY)?.unwrap_or_default();
+            session.dialect = Dialect::MySql(Exact::read(collation.as_deref()));
         }
-        Ok(reading)
+        Ok(session)
     }
 
-    /// The database's name for people, without its password.
+    /// The address of the database, without its password.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// How it is asked.
+    /// The SQL of the database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Asks, and passes each row on as it arrives.
+    /// Runs a query, and calls `each` with every row as it arrives.
     pub fn rows<const COLUMNS: usize>(
         &mut self,
         sql: &str,
@@ -223,7 +223,7 @@ impl QuerySession {
         Ok(first)
     }
 
-    /// The time zone that the column `at` is in, by its name.
+    /// The name of the time zone of the column `at`.
     pub fn zone(&mut self) -> Result<String, QueryError> {
         if self.dialect == Dialect::Sqlite {
             return Ok("UTC".to_owned());
@@ -246,7 +246,7 @@ impl QuerySession {
             (Some(from), Some(to)) if from.civil >= to.civil => {
                 let (from, to) = (&from.civil, &to.civil);
                 let text = format!("--from {from} is not before --to {to}");
-                Err(QueryError::Question(text))
+                Err(QueryError::Usage(text))
             }
             _ => Ok(range),
         }
@@ -264,8 +264,8 @@ impl QuerySession {
         if self.dialect == Dialect::Sqlite {
             return Ok(Some(moment.in_utc()));
         }
-        // The server knows its time zones.
-        let question = match moment {
+        // The server converts between its time zones.
+        let query = match moment {
             Moment::Instant(instant) => {
                 let seconds = instant.as_second();
                 format!("SELECT FROM_UNIXTIME({seconds}), {seconds}")
@@ -275,17 +275,17 @@ impl QuerySession {
                 format!("SELECT CAST('{civil}' AS DATETIME), FLOOR(UNIX_TIMESTAMP('{civil}'))")
             }
         };
-        match self.row(&question)? {
+        match self.row(&query)? {
             Some([Some(civil), unix]) => Ok(Some(Bound {
                 civil,
-                // Zero stands for what the server cannot say.
+                // The server returns 0 for a time that it cannot convert.
                 unix: unix
                     .and_then(|unix| unix.parse().ok())
                     .filter(|&unix| unix != 0),
             })),
             _ => {
-                let text = format!("{setting}: the database has no such time");
-                Err(QueryError::Question(text))
+                let text = format!("{setting}: the database does not accept this time");
+                Err(QueryError::Usage(text))
             }
         }
     }
@@ -295,14 +295,14 @@ fn open_mysql(target: &MySqlTarget, limit: Duration) -> Result<mysql::Conn, Sink
     let mut target = target.clone();
     target.read_timeout = limit + GRACE;
     let mut connection = connect(&target)?;
-    // MariaDB has the one, in seconds, for every statement; MySQL the other, in milliseconds, for SELECT.
+    // The first is MariaDB's, in seconds, for every statement. The second is MySQL's, in milliseconds, for SELECT.
     let limits = [
         format!("SET SESSION max_statement_time = {}", limit.as_secs_f64()),
         format!("SET SESSION max_execution_time = {}", limit.as_millis()),
     ];
     for statement in limits {
         match connection.query_drop(statement) {
-            Err(mysql::Error::MySqlError(said)) if said.code == UNKNOWN_VARIABLE => {}
+            Err(mysql::Error::MySqlError(fault)) if fault.code == UNKNOWN_VARIABLE => {}
             outcome => {
                 outcome.map_err(sink_error)?;
                 break;
@@ -318,14 +318,14 @@ fn open_mysql(target: &MySqlTarget, limit: Duration) -> Result<mysql::Conn, Sink
     Ok(connection)
 }
 
-/// What a server says of a system variable that it does not have.
+/// The error number of a system variable that the server does not have.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Whether the server ended a statement over its limit, or the client gave up waiting.
+/// Whether the server ended a statement because of its time limit, or the client gave up waiting.
 fn is_limit(fault: &mysql::Error) -> bool {
     use io::ErrorKind::{TimedOut, WouldBlock};
     match fault {
-        mysql::Error::MySqlError(said) => OVER_LIMIT.contains(&said.code),
+        mysql::Error::MySqlError(fault) => OVER_LIMIT.contains(&fault.code),
         mysql::Error::IoError(fault) | mysql::Error::CodecError(PacketCodecError::Io(fault)) => {
             matches!(fault.kind(), TimedOut | WouldBlock)
         }
@@ -333,7 +333,7 @@ fn is_limit(fault: &mysql::Error) -> bool {
     }
 }
 
-/// What MariaDB and MySQL say of a statement that took too long.
+/// The error numbers of MariaDB and of MySQL for a statement that took too long.
 const OVER_LIMIT: [u16; 2] = [1969, 3024];
 
 fn mysql_fault(place: &str, limit: Duration, fault: mysql::Error) -> QueryError {
@@ -362,24 +362,24 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_answer_is_over_the_limit_too() {
-        let waited = || io::Error::from(io::ErrorKind::WouldBlock);
-        let said = |code| {
+        let timed_out = || io::Error::from(io::ErrorKind::WouldBlock);
+        let server = |code| {
             mysql::Error::MySqlError(mysql::MySqlError {
                 state: "HY000".to_owned(),
-                message: "words".to_owned(),
+                message: "text".to_owned(),
                 code,
             })
         };
         let codec = |fault| mysql::Error::CodecError(PacketCodecError::Io(fault));
         for fault in [
-            said(1969),
-            said(3024),
-            codec(waited()),
-            mysql::Error::IoError(waited()),
+            server(1969),
+            server(3024),
+            codec(timed_out()),
+            mysql::Error::IoError(timed_out()),
         ] {
             assert!(is_limit(&fault), "{fault}");
         }
-        for fault in [said(1146), codec(io::ErrorKind::BrokenPipe.into())] {
+        for fault in [server(1146), codec(io::ErrorKind::BrokenPipe.into())] {
             assert!(!is_limit(&fault), "{fault}");
         }
     }

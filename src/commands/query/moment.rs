@@ -1,4 +1,4 @@
-//! Moments as people write them, and ranges of time as the table holds them.
+//! Moments as users write them, and ranges of time as the table holds them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// The same everywhere.
+    /// A point in time, independent of time zones.
     Instant(Timestamp),
-    /// What the clocks show in the time zone of the column `at`.
+    /// A date and time in the time zone of the column `at`.
     Civil(DateTime),
 }
 
@@ -34,7 +34,7 @@ impl FromStr for Moment {
             let instant = Timestamp::now().checked_sub(age);
             return instant.ok().map(Self::Instant).ok_or(NotAMoment);
         }
-        // A time without its distance from UTC is no instant.
+        // A time without an offset from UTC is not an instant.
         if let Ok(instant) = text.parse() {
             return Ok(Self::Instant(instant));
         }
@@ -56,7 +56,7 @@ fn age(text: &str) -> Option<SignedDuration> {
 }
 
 impl Moment {
-    /// The whole second it is in.
+    /// The second that it is in.
     pub fn floor(self) -> Self {
         match self {
             Self::Instant(instant) => Self::Instant(
@@ -103,12 +103,12 @@ pub fn text(civil: DateTime) -> String {
     civil.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// A span of time as it was asked for: from a moment on, and before another.
+/// A span of time as it was given: from one moment until before another.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TimeSpan {
-    /// `None`: from the beginning.
+    /// The first moment. `None`: from the beginning.
     pub from: Option<Moment>,
-    /// `None`: to the end.
+    /// The first moment after the span. `None`: to the end.
     pub to: Option<Moment>,
 }
 
@@ -117,7 +117,7 @@ pub struct TimeSpan {
 pub struct Bound {
     /// As the column holds it, in its time zone.
     pub civil: String,
-    /// The same in seconds since 1970 UTC; `None` where the database cannot say.
+    /// The same in seconds since 1970 UTC; `None` if the database cannot convert it.
     pub unix: Option<i64>,
 }
 
@@ -126,12 +126,12 @@ pub struct Bound {
 pub struct TimeRange {
     /// The first second; `None`: from the beginning.
     pub from: Option<Bound>,
-    /// The second behind the last; `None`: to the end.
+    /// The second after the last one; `None`: to the end.
     pub to: Option<Bound>,
 }
 
 impl TimeRange {
-    /// Whether an event that was received then is in it.
+    /// Whether the range contains an event that was received at this second.
     pub fn holds(&self, unix_seconds: i64) -> bool {
         let unix = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| bound.unix);
         unix(&self.from).is_none_or(|from| unix_seconds >= from)
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn every_form_of_a_moment_is_read() {
         for (text, civil, unix) in [
             ("2026-01-31", "2026-01-31 00:00:00", 1_769_817_600),
             ("2026-01-31 08:00", "2026-01-31 08:00:00", 1_769_846_400),

@@ -1,24 +1,24 @@
-//! What a terminal can show, and names of strangers made fit for it.
+//! Output on a terminal: bars, progress, and names that are safe to show.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use unicode_width::UnicodeWidthStr;
 
-/// Columns of a terminal that does not say how wide it is.
+/// Columns of a terminal whose width is not known.
 const COLUMNS: usize = 80;
 
-/// Where an answer goes, and what may be in it.
+/// The output, and what it can show.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
-    /// Its columns; `None`: it is no terminal.
+    /// Its columns; `None` if it is no terminal.
     pub columns: Option<usize>,
     /// Whether it shows more than ASCII.
     pub is_utf8: bool,
 }
 
 impl Screen {
-    /// Standard output. `COLUMNS` wins over what the terminal says.
+    /// Standard output. The variable `COLUMNS` wins over the width of the terminal.
     pub fn of_stdout() -> Self {
         if !io::stdout().is_terminal() {
             return Self {
@@ -35,12 +35,13 @@ impl Screen {
         }
     }
 
-    /// A name without anything that a terminal would obey or hide, cut to `width` columns on a terminal.
+    /// Escapes characters that would control a terminal or be invisible. Cuts the name to `width` columns on a
+    /// terminal.
     pub fn name(self, name: &str, width: usize) -> String {
         let mut shown = String::with_capacity(name.len());
         for character in name.chars() {
             match character {
-                // Quotes need none: names stand in no quotes.
+                // Quotes are not escaped, since names are shown without quotes.
                 '"' | '\'' => shown.push(character),
                 _ if self.is_utf8 || character.is_ascii() => {
                     shown.extend(character.escape_debug());
@@ -66,7 +67,7 @@ impl Screen {
         let eighths = usize::try_from(eighths)
             .unwrap_or(usize::MAX)
             .min(width * 8);
-        // What is there is seen.
+        // A part above 0 is always visible.
         let eighths = if part > 0 { eighths.max(1) } else { 0 };
         if self.is_utf8 {
             "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
@@ -95,7 +96,7 @@ pub fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(blanks))
 }
 
-/// Whether the locale's character set is UTF-8; the first that is set counts.
+/// Whether the character set of the locale is UTF-8. The first variable that is set counts.
 fn is_utf8(locale: [Option<String>; 3]) -> bool {
     let set = locale.into_iter().flatten().find(|text| !text.is_empty());
     set.is_some_and(|text| {
@@ -104,46 +105,46 @@ fn is_utf8(locale: [Option<String>; 3]) -> bool {
     })
 }
 
-/// Says on standard error, if that is a terminal, how far a long work has come.
+/// Shows the progress of long work on standard error, if that is a terminal.
 #[derive(Debug)]
 pub struct Progress {
     is_shown: bool,
-    said: Instant,
+    shown_at: Instant,
     steps: u64,
 }
 
 impl Progress {
-    /// Between two lines.
+    /// Least time between two updates.
     const PAUSE: Duration = Duration::from_millis(500);
 
-    /// Between two looks at the clock.
+    /// Steps between two checks of the time.
     const STEPS: u64 = 4096;
 
     /// At the beginning.
     pub fn new() -> Self {
         Self {
             is_shown: io::stderr().is_terminal(),
-            said: Instant::now(),
+            shown_at: Instant::now(),
             steps: 0,
         }
     }
 
-    /// One step of `what` is done.
+    /// Counts one step of `what`.
     pub fn step(&mut self, what: &str) {
         self.steps += 1;
         if self.is_shown
             && self.steps.is_multiple_of(Self::STEPS)
-            && self.said.elapsed() >= Self::PAUSE
+            && self.shown_at.elapsed() >= Self::PAUSE
         {
-            self.said = Instant::now();
-            self.say(&format!("{} {what}", self.steps));
+            self.shown_at = Instant::now();
+            self.show(&format!("{} {what}", self.steps));
         }
     }
 
-    /// Says it now.
-    pub fn say(&self, text: &str) {
+    /// Shows a text at once.
+    pub fn show(&self, text: &str) {
         if self.is_shown {
-            // Nobody is in need of it.
+            // The progress is not needed if it cannot be shown.
             drop(write!(io::stderr(), "\r\x1b[K{text} "));
         }
     }
@@ -156,7 +157,7 @@ impl Default for Progress {
 }
 
 impl Drop for Progress {
-    /// Leaves no trace.
+    /// Clears the line.
     fn drop(&mut self) {
         if self.is_shown {
             drop(write!(io::stderr(), "\r\x1b[K"));
@@ -179,7 +180,7 @@ mod tests {
     };
 
     #[test]
-    fn a_terminal_obeys_no_name() {
+    fn a_name_cannot_control_a_terminal() {
         for (name, shown) in [
             ("a\x1b[2Jb\n", "a\\u{1b}[2Jb\\n"),
             ("\u{202e}x\u{200b}", "\\u{202e}x\\u{200b}"),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cut_to_columns_of_a_terminal_only() {
+    fn names_are_cut_only_on_a_terminal() {
         assert_eq!(UTF8.name("計計計計", 7), "計計計…");
         assert_eq!(ASCII.name("abcdefgh", 7), "abcd...");
         let pipe = Screen {
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_show_parts() {
+    fn bars_are_as_long_as_their_part() {
         assert_eq!(UTF8.bar(1, 2, 3), "█▌");
         assert_eq!(ASCII.bar(1, 2, 3), "##");
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What the comparison says, for people and for programs.
+//! The result of the comparison, for people and for programs.
 
 use std::io::Write;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::elsewhere::Unread;
+use super::unstored::Unread;
 use crate::commands::query::QueryError;
 use crate::commands::query::moment::TimeRange;
 use crate::commands::query::terminal::Screen;
@@ -17,11 +17,11 @@ const NAME_WIDTH_MAX: usize = 48;
 /// What can be wrong with an event or a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Expected, and nowhere.
+    /// An expected event that was found nowhere.
     Lost,
-    /// A row more than expected.
+    /// More rows than expected.
     Doubled,
-    /// The row of an event that is expected, with another time.
+    /// An expected event whose row has another time.
     Late,
     /// A row that is not expected.
     Unexpected,
@@ -38,18 +38,18 @@ impl Kind {
     }
 }
 
-/// One of the first few of a kind.
+/// One of the listed events of a kind.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub(super) kind: Kind,
     pub(super) name: String,
-    /// `None` for a row without one.
+    /// `None` for a row without a value.
     pub(super) value: Option<u32>,
-    /// How many there are of this name and value.
+    /// The number of such events with this name and value.
     pub(super) count: u64,
-    /// In milliseconds since 1970.
+    /// When it was sent, in milliseconds since 1970.
     pub(super) sent_ms: Option<i64>,
-    /// In seconds since 1970.
+    /// When its row was received, in seconds since 1970.
     pub(super) received: Option<i64>,
 }
 
@@ -66,7 +66,7 @@ impl Listed {
     }
 }
 
-/// What the comparison says.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) place: String,
@@ -74,41 +74,44 @@ pub(super) struct Answer {
     pub(super) range: TimeRange,
     pub(super) late_seconds: f64,
     pub(super) expected: u64,
-    /// Rows of the range; with a list, those that it expects.
+    /// Rows in the range; with a list, only rows that it expects.
     pub(super) rows: u64,
-    /// Accounted for.
+    /// Dead letters, which are not lost.
     pub(super) dead_letters: u64,
-    /// Accounted for.
+    /// Events that are still in the journal, which are not lost.
     pub(super) pending: u64,
     pub(super) lost: u64,
     pub(super) doubled: u64,
     pub(super) unexpected: u64,
     pub(super) late: u64,
-    /// `None` with a list, which says more.
+    /// Rows more than the expected number; `None` with a list.
     pub(super) surplus: Option<u64>,
-    /// Whether it may be answers that nobody read.
+    /// Whether unread answers of a load generator explain the surplus.
     pub(super) is_surplus_explained: bool,
     pub(super) listed: Vec<Listed>,
     pub(super) unread: Unread,
 }
 
 impl Answer {
-    /// Whether what is expected is there, and nothing else.
+    /// Whether all expected events were found, and no others.
     pub(super) fn agrees(&self) -> bool {
         let surplus = self.surplus.unwrap_or_default();
         self.lost + self.doubled + self.unexpected + self.late == 0
             && (surplus == 0 || self.is_surplus_explained)
     }
 
-    /// For people.
+    /// Writes the result for people.
     pub(super) fn write_text(&self, out: &mut dyn Write, screen: Screen) -> Result<(), QueryError> {
         let (place, range, zone) = (&self.place, &self.range, &self.zone);
-        // A path, and what the database calls its times.
+        // These can hold a path and texts of the database.
         let (place, range, zone) = (Printable(place), Printable(range), Printable(zone));
         writeln!(out, "eventlog in {place}")?;
         writeln!(out, "{range}, times in the time zone {zone}")?;
         writeln!(out)?;
-        let late = format!("received more than {}s from their `at`", self.late_seconds);
+        let late = format!(
+            "received more than {}s before or after their `at`",
+            self.late_seconds
+        );
         let mut lines = vec![
             ("expected", self.expected, ""),
             ("rows", self.rows, ""),
@@ -118,7 +121,7 @@ impl Answer {
                 "refused by the database: accounted for",
             ),
             ("journal", self.pending, "still to be stored: accounted for"),
-            ("lost", self.lost, "nowhere"),
+            ("lost", self.lost, "found nowhere"),
         ];
         match self.surplus {
             Some(surplus) => lines.push(("surplus", surplus, SURPLUS)),
@@ -157,13 +160,13 @@ impl Answer {
             let path = Printable(path.display());
             writeln!(
                 out,
-                "there is no {path}: neither dead letters nor a journal were looked at (--data-dir)"
+                "there is no {path}: dead letters and journal were not read (--data-dir)"
             )?;
         }
         if *letters > 0 {
             writeln!(
                 out,
-                "{letters} lines of dead-letters.ndjson are none, and were passed over"
+                "{letters} lines of dead-letters.ndjson are no dead letters and were skipped"
             )?;
         }
         if *events > 0 {
@@ -203,7 +206,7 @@ impl Answer {
         Ok(())
     }
 
-    /// One document.
+    /// Writes the result as one JSON document.
     pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), QueryError> {
         let bound = |bound: &Option<crate::commands::query::moment::Bound>| {
             bound.as_ref().map(|bound| bound.civil.clone())
@@ -245,11 +248,11 @@ impl Answer {
     }
 }
 
-/// What a surplus may be.
-const SURPLUS: &str = "a generator that stops reads no last answer on its connections: up to so many are no fault \
-     (--connections)";
+/// The explanation of a surplus.
+const SURPLUS: &str = "more than expected; a load generator may leave the last answer of each connection unread when it \
+     stops (--connections)";
 
-/// UTC.
+/// A time in UTC, as text.
 fn instant(millis: Option<i64>) -> Option<String> {
     let instant = Timestamp::from_millisecond(millis?).ok()?;
     Some(format!("{instant:.3}"))

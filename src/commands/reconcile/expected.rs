@@ -1,4 +1,4 @@
-//! What should be there: a number, or a list of events as NDJSON, CSV or TSV.
+//! The expected events: a number, or a list as NDJSON, CSV or TSV.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,22 +7,22 @@ use std::path::PathBuf;
 use super::tally::Tally;
 use crate::commands::query::terminal::Progress;
 
-/// Most bytes of a line of NDJSON: a name of 255 characters, each as two escapes, takes less than 4 KiB.
+/// Most bytes of a line of NDJSON. A name of 255 characters takes less than 4 KiB, with two escapes per character.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Most events of a list: what it counts in 32 bits.
+/// Most events of a list. [`Tally`] counts them in 32 bits.
 const EVENTS_MAX: u32 = u32::MAX;
 
-/// What should be there.
+/// The expected events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
-    /// So many rows, whatever is in them.
+    /// A number of events, of any name and value.
     Count(u64),
-    /// These events; `None`: they come on standard input.
+    /// The events of this file; `None`: of standard input.
     List(Option<PathBuf>),
 }
 
-/// A list that cannot be taken. The text names it and its line.
+/// A list that cannot be read. The text names the file and the line.
 #[derive(Debug, thiserror::Error)]
 #[error("--expected {place}: {text}")]
 pub struct ListError {
@@ -30,10 +30,11 @@ pub struct ListError {
     text: String,
 }
 
-/// One expected event; when it was sent in milliseconds since 1970.
+/// One expected event.
 struct Expected<'a> {
     name: &'a str,
     value: u32,
+    /// When it was sent, in milliseconds since 1970, if that is known.
     at: Option<i64>,
 }
 
@@ -61,7 +62,7 @@ pub(super) fn read(list: Option<&PathBuf>, tally: &mut Tally) -> Result<(), List
         Ok(())
     })
     .map_err(error)?;
-    // A list that was meant to hold something, and does not, must not agree with anything.
+    // An empty list is probably a mistake, and would agree with anything.
     if tally.expected() == 0 {
         return Err(error("holds no event".to_owned()));
     }
@@ -128,7 +129,7 @@ const ACCEPTED_JSON: &str = "accepted: {\"name\":TEXT,\"value\":0 to 4294967295}
 const ACCEPTED_COLUMNS: &str = "accepted: name, value (0 to 4294967295), and the time, RFC 3339 or seconds since 1970, \
      where it is known; or a first line that names the columns name, value, at";
 
-/// CSV or TSV, with or without a line of column names.
+/// Reads CSV or TSV, with or without a line of column names.
 fn read_columns(
     source: impl BufRead,
     delimiter: u8,
@@ -139,7 +140,7 @@ fn read_columns(
         .flexible(true)
         .delimiter(delimiter)
         .from_reader(source);
-    // Where name, value and time stand.
+    // The columns of name, value and time.
     let mut columns = [Some(0), Some(1), Some(2)];
     let mut record = csv::StringRecord::new();
     let mut is_first = true;
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_says_the_same() {
+    fn every_format_gives_the_same_events() {
         let expected = Ok(vec![
             event("a,\"b", 1, None),
             event("c\nd", u32::MAX, Some(1_500)),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn an_error_names_the_line() {
         for (text, words) in [
             (
                 "{\"name\":\"a\",\"value\":1}\n{\"name\":\"a\"}",

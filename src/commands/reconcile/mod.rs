@@ -1,13 +1,13 @@
-//! Whether what was promised is there: an answered count, or a list of events, against the rows, with the dead
-//! letters and what the journal still holds beside them.
+//! `hakaru reconcile`: compares a number or a list of expected events with the rows, the dead letters and the events
+//! that are still in the journal.
 //!
-//! All questions to the database see one moment, and the journal and the dead letters are read after it: an event
-//! beyond a lane's checkpoint of that moment is no row of that moment, and the other way round.
+//! All queries see one snapshot of the database. The journal and the dead letters are read after it was taken. The
+//! events of a lane before its checkpoint in the snapshot are rows or dead letters, and the events after it are no rows.
 
 mod answer;
-mod elsewhere;
 mod expected;
 mod tally;
+mod unstored;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use std::time::Duration;
 pub use self::expected::{Expectation, ListError};
 
 use self::answer::{Answer, Kind, Listed};
-use self::elsewhere::{Elsewhere, Whereabouts};
 use self::tally::{RowKind, Tally};
+use self::unstored::{UnstoredEvents, UnstoredKind};
 use crate::commands::journal::{InspectError, Output};
 use crate::commands::query::dialect::Rows;
 use crate::commands::query::moment::TimeSpan;
@@ -25,43 +25,43 @@ use crate::commands::query::terminal::{Progress, Screen};
 use crate::commands::query::{QueryError, QuerySession};
 use crate::sink::dsn::DataSource;
 
-/// Up to so many names of a list are named to the database, which then sends only their rows.
-const NAMES_ASKED_MAX: usize = 64;
+/// If a list has at most this many names, only rows with these names are selected.
+const NAMES_SELECTED_MAX: usize = 64;
 
-/// What is compared.
+/// A comparison to be made.
 #[derive(Debug, Clone)]
 pub struct Reconciliation {
-    /// Where rows are.
+    /// The database.
     pub datasource: DataSource,
-    /// Where dead letters and the journal are.
+    /// The directory of dead letters and journal.
     pub data_dir: PathBuf,
-    /// What should be there.
+    /// The events that should be there.
     pub expected: Expectation,
-    /// When it was received.
+    /// When they were received.
     pub span: TimeSpan,
-    /// An event is late if its row's time is further than this from its own.
+    /// An event is late if the time of its row is more than this before or after its own.
     pub late: Duration,
-    /// Whether rows of names that no expected event has are unexpected.
+    /// Whether rows with names that no expected event has are unexpected.
     pub is_strict: bool,
-    /// A surplus of so many is explained by answers that nobody read.
+    /// The largest surplus that unread answers of a load generator explain.
     pub connections: u64,
-    /// How many of each kind are listed.
+    /// Most events of each kind that are listed.
     pub listed_max: usize,
-    /// How the answer is written.
+    /// The format of the output.
     pub output: Output,
-    /// Longest time that the database may take for each question.
+    /// Longest time that the database may take for each query.
     pub limit: Duration,
 }
 
-/// Why there is no answer.
+/// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The expected events cannot be read.
     #[error(transparent)]
     List(#[from] ListError),
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     #[error(transparent)]
-    QuerySession(#[from] QueryError),
+    Query(#[from] QueryError),
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] InspectError),
@@ -70,23 +70,20 @@ pub enum ReconcileError {
     DeadLetters {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         fault: std::io::Error,
     },
 }
 
 impl ReconcileError {
-    /// Whether another command line would do better.
+    /// Whether the command line is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::List(_) | Self::QuerySession(QueryError::Question(_))
-        )
+        matches!(self, Self::List(_) | Self::Query(QueryError::Usage(_)))
     }
 }
 
 impl Reconciliation {
-    /// Compares, writes the answer, and says whether everything agrees.
+    /// Compares and writes the result. Returns whether everything agrees.
     pub fn run(&self, out: &mut dyn Write) -> Result<bool, ReconcileError> {
         let answer = match &self.expected {
             Expectation::Count(count) => self.compare_count(*count)?,
@@ -104,38 +101,38 @@ impl Reconciliation {
         Ok(answer.agrees())
     }
 
-    /// Opens the database, and says where it is and what is asked for.
+    /// Opens the database. The answer has its address and the range.
     fn open(&self) -> Result<(QuerySession, Answer), ReconcileError> {
-        let mut reading = QuerySession::open(&self.datasource, self.limit)?;
+        let mut session = QuerySession::open(&self.datasource, self.limit)?;
         let answer = Answer {
-            place: reading.place().to_owned(),
-            range: reading.range(&self.span)?,
-            zone: reading.zone()?,
+            place: session.place().to_owned(),
+            range: session.range(&self.span)?,
+            zone: session.zone()?,
             late_seconds: self.late.as_secs_f64(),
             ..Answer::default()
         };
-        Ok((reading, answer))
+        Ok((session, answer))
     }
 
     fn compare_count(&self, expected: u64) -> Result<Answer, ReconcileError> {
         let progress = Progress::new();
-        progress.say("asking the database");
-        let (mut reading, mut answer) = self.open()?;
-        let elsewhere = Elsewhere::of_snapshot(&mut reading, &self.data_dir)?;
-        let condition = reading.dialect().condition(&Rows {
+        progress.show("querying the database");
+        let (mut session, mut answer) = self.open()?;
+        let unstored = UnstoredEvents::of_snapshot(&mut session, &self.data_dir)?;
+        let condition = session.dialect().condition(&Rows {
             range: answer.range.clone(),
             ..Rows::default()
         });
         let sql = format!("SELECT COUNT(*) FROM eventlog {condition}");
-        reading.rows(&sql, |[count]| {
+        session.rows(&sql, |[count]| {
             answer.rows = count.count()?;
             Ok(())
         })?;
-        drop(reading);
+        drop(session);
         let (mut dead_letters, mut pending) = (0, 0);
-        answer.unread = elsewhere.find(&answer.range, |place, _, _| match place {
-            Whereabouts::DeadLetter => dead_letters += 1,
-            Whereabouts::Journal => pending += 1,
+        answer.unread = unstored.find(&answer.range, |kind, _, _| match kind {
+            UnstoredKind::DeadLetter => dead_letters += 1,
+            UnstoredKind::Pending => pending += 1,
         })?;
         let found = answer.rows + dead_letters + pending;
         answer.expected = expected;
@@ -148,20 +145,20 @@ impl Reconciliation {
     }
 
     fn compare_list(&self, mut tally: Tally) -> Result<Answer, ReconcileError> {
-        let (mut reading, mut answer) = self.open()?;
-        let elsewhere = Elsewhere::of_snapshot(&mut reading, &self.data_dir)?;
+        let (mut session, mut answer) = self.open()?;
+        let unstored = UnstoredEvents::of_snapshot(&mut session, &self.data_dir)?;
         let mut unexpected = Vec::new();
         let names = if self.is_strict {
             Vec::new()
         } else {
-            tally.names(NAMES_ASKED_MAX).unwrap_or_default()
+            tally.names(NAMES_SELECTED_MAX).unwrap_or_default()
         };
         let rows = Rows {
             range: answer.range.clone(),
             names: &names,
             like: None,
         };
-        read_rows(&mut reading, &rows, |name, value, at| {
+        read_rows(&mut session, &rows, |name, value, at| {
             match tally.row(name, value, at) {
                 RowKind::Expected => answer.rows += 1,
                 RowKind::OtherName if !self.is_strict => {}
@@ -177,31 +174,31 @@ impl Reconciliation {
                 }
             }
         })?;
-        drop(reading);
-        answer.unread = elsewhere.find(&answer.range, |place, name, value| match place {
-            Whereabouts::DeadLetter => tally.dead_letter(name, value),
-            Whereabouts::Journal => tally.pending(name, value),
+        drop(session);
+        answer.unread = unstored.find(&answer.range, |kind, name, value| match kind {
+            UnstoredKind::DeadLetter => tally.dead_letter(name, value),
+            UnstoredKind::Pending => tally.pending(name, value),
         })?;
         let late = i64::try_from(self.late.as_millis()).unwrap_or(i64::MAX / 4);
-        tally.judge(&mut answer, late, self.listed_max);
+        tally.compare(&mut answer, late, self.listed_max);
         answer.listed.extend(unexpected);
         Ok(answer)
     }
 }
 
-/// Passes on name, value and seconds since 1970 of each row.
+/// Calls `each` with the name, the value, and the seconds since 1970 of every row.
 fn read_rows(
-    reading: &mut QuerySession,
+    session: &mut QuerySession,
     rows: &Rows<'_>,
     mut each: impl FnMut(&str, Option<u32>, Option<i64>),
 ) -> Result<(), QueryError> {
-    let dialect = reading.dialect();
+    let dialect = session.dialect();
     let condition = dialect.condition(rows);
     let (name, value, at) = (dialect.name(), dialect.value(), dialect.unix_seconds());
     let sql = format!("SELECT {name}, {value}, {at} FROM eventlog {condition}");
     let mut progress = Progress::new();
-    progress.say("asking the database");
-    reading.rows(&sql, |[name, value, at]| {
+    progress.show("querying the database");
+    session.rows(&sql, |[name, value, at]| {
         let value = value.integer()?.and_then(|value| u32::try_from(value).ok());
         let at = at.integer()?.and_then(|at| i64::try_from(at).ok());
         each(&name.text(), value, at);

@@ -1,29 +1,29 @@
-//! Expected events and what was found of them, by name and value.
+//! Counts expected events and what was found of them, by name and value.
 //!
-//! Memory, bounded by the list: each different name once, 40 to 110 bytes for each different pair of name and value
-//! (the most while the table grows), and 24 to 50 for each expected event that has a time. Rows are counted as they come.
+//! Memory is bounded by the list: each different name once, 40 to 110 bytes per different pair of name and value (most
+//! while the table grows), and 24 to 50 bytes per expected event that has a time. Rows are counted as they arrive.
 
 use std::collections::HashMap;
 
 use super::answer::{Answer, Kind, Listed};
 
-/// Numbers a name of the list.
+/// The number of a name of the list.
 type NameNumber = u32;
 
-/// What was found of the events of one name and value.
+/// Counts of the events of one name and value.
 #[derive(Debug, Default)]
 struct Entry {
     expected: u32,
     rows: u32,
     dead_letters: u32,
     pending: u32,
-    /// Where its times begin.
+    /// The index of its first time.
     times_start: u32,
     /// How many of the expected events have a time.
     times: u32,
 }
 
-/// When an expected event was sent, and when one of the rows that it may be was received.
+/// When an expected event was sent, and when one of the rows that could be it was received.
 #[derive(Debug, Clone, Copy)]
 struct Time {
     key: (NameNumber, u32),
@@ -33,21 +33,21 @@ struct Time {
     received: i64,
 }
 
-/// Of a row without a time: no event was received then.
+/// The time of a row without a time. No event was received then.
 const NO_TIME: i64 = i64::MIN;
 
-/// What a row is to the list.
+/// How a row compares with the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RowKind {
-    /// One of its events.
+    /// Its name and value are in the list.
     Expected,
-    /// One of its names, with another value.
+    /// Its name is in the list, with other values.
     OtherValue,
-    /// None of its names.
+    /// Its name is not in the list.
     OtherName,
 }
 
-/// Expected events, and what was found of them.
+/// Expected events, and counts of what was found of them.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     names: HashMap<Box<str>, NameNumber>,
@@ -62,13 +62,13 @@ impl Tally {
         self.expected
     }
 
-    /// The names, unless they are more than `most`.
+    /// The names, or `None` if there are more than `most`.
     pub(super) fn names(&self, most: usize) -> Option<Vec<String>> {
         let names = self.names.keys().map(|name| name.to_string());
         (self.names.len() <= most).then(|| names.collect())
     }
 
-    /// Adds an expected event, sent at so many milliseconds since 1970.
+    /// Adds an expected event. `sent` is in milliseconds since 1970.
     pub(super) fn expect(&mut self, name: &str, value: u32, sent: Option<i64>) {
         let number = match self.names.get(name) {
             Some(&number) => number,
@@ -93,7 +93,7 @@ impl Tally {
         }
     }
 
-    /// The list is complete.
+    /// Must be called when the list is complete.
     pub(super) fn seal(&mut self) {
         self.times
             .sort_unstable_by_key(|time| (time.key, time.sent));
@@ -114,7 +114,7 @@ impl Tally {
         self.entries.get_mut(&(number, value))
     }
 
-    /// Counts a row, received at so many seconds since 1970.
+    /// Counts a row. `received` is in seconds since 1970.
     pub(super) fn row(&mut self, name: &str, value: Option<u32>, received: Option<i64>) -> RowKind {
         let Some(&number) = self.names.get(name) else {
             return RowKind::OtherName;
@@ -122,7 +122,7 @@ impl Tally {
         let Some(entry) = value.and_then(|value| self.entries.get_mut(&(number, value))) else {
             return RowKind::OtherValue;
         };
-        // Of rows that are too many, the first count.
+        // If there are more rows than times, the times of the first rows are kept.
         if entry.rows < entry.times
             && let Some(time) = self
                 .times
@@ -148,9 +148,9 @@ impl Tally {
         }
     }
 
-    /// Says what became of the events, and lists the first few of each kind. An event is late if its row was
+    /// Writes the results into `answer`, and lists the first events of each kind. An event is late if its row was
     /// received more than `late_ms` before or after it was sent.
-    pub(super) fn judge(mut self, answer: &mut Answer, late_ms: i64, listed_max: usize) {
+    pub(super) fn compare(mut self, answer: &mut Answer, late_ms: i64, listed_max: usize) {
         let mut texts = vec![""; self.names.len()];
         for (name, &number) in &self.names {
             texts[number as usize] = name;
@@ -165,7 +165,7 @@ impl Tally {
                 continue;
             };
             let (rows, missing) = (entry.rows, entry.expected.saturating_sub(entry.rows));
-            // More letters than are missing are of other events that look the same.
+            // Further dead letters are of other events with the same name and value.
             let dead_letters = missing.min(entry.dead_letters);
             let pending = (missing - dead_letters).min(entry.pending);
             let lost = missing - dead_letters - pending;
@@ -188,7 +188,7 @@ impl Tally {
             };
             list(counts(Kind::Lost, lost));
             list(counts(Kind::Doubled, doubled));
-            // Where some have no time, any row may be theirs.
+            // If some of them have no time, any row may be theirs.
             if entry.times == entry.expected {
                 let start = entry.times_start as usize;
                 let times = &mut self.times[start..start + entry.times as usize];
@@ -208,8 +208,8 @@ impl Tally {
     }
 }
 
-/// The events of one name and value whose rows are late, with the times of both. Rows and events are matched so
-/// that as few as possible are late: each event in its order with the earliest row that may be its own.
+/// The late events of one name and value: when they were sent, and when their rows were received. Rows and events are
+/// matched so that as few as possible are late: each event, in order of time, with the earliest row that can be its own.
 fn late(times: &mut [Time], rows: u32, late_ms: i64) -> Vec<(i64, Option<i64>)> {
     let rows = times.len().min(rows as usize);
     let mut received: Vec<i64> = times[..rows].iter().map(|time| time.received).collect();
@@ -221,7 +221,7 @@ fn late(times: &mut [Time], rows: u32, late_ms: i64) -> Vec<(i64, Option<i64>)> 
             let Some(&row) = received.peek() else {
                 break false;
             };
-            // A row's time is cut to the second: it was received somewhere in that.
+            // The time of a row is cut to seconds: it was received at some time within that second.
             let (earliest, latest) = if row == NO_TIME {
                 (NO_TIME, NO_TIME)
             } else {
@@ -254,9 +254,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn judged(tally: Tally, late_ms: i64) -> Answer {
+    fn compared(tally: Tally, late_ms: i64) -> Answer {
         let mut answer = Answer::default();
-        tally.judge(&mut answer, late_ms, 10);
+        tally.compare(&mut answer, late_ms, 10);
         answer
     }
 
@@ -267,7 +267,7 @@ mod tests {
             tally.expect(name, value, None);
         }
         tally.seal();
-        for (name, value, place) in [
+        for (name, value, kind) in [
             ("a", Some(1), RowKind::Expected),
             ("b", Some(1), RowKind::Expected),
             ("b", Some(1), RowKind::Expected),
@@ -275,14 +275,14 @@ mod tests {
             ("b", None, RowKind::OtherValue),
             ("B", Some(1), RowKind::OtherName),
         ] {
-            assert_eq!(tally.row(name, value, None), place);
+            assert_eq!(tally.row(name, value, None), kind);
         }
-        // Letters of earlier days must not hide that an event is there.
+        // Dead letters of earlier days must not make the counts wrong.
         for (name, value) in [("c", 1), ("c", 1), ("b", 1), ("z", 1)] {
             tally.dead_letter(name, value);
         }
         tally.pending("d", 1);
-        let answer = judged(tally, 1000);
+        let answer = compared(tally, 1000);
         assert_eq!((answer.expected, answer.lost, answer.doubled), (6, 2, 1));
         assert_eq!(
             (answer.dead_letters, answer.pending, answer.late),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn late_is_further_than_allowed_from_the_second_of_the_row() {
+    fn an_event_is_late_if_it_is_too_far_from_the_second_of_its_row() {
         for (sent, received, is_late) in [
             (10_000, Some(10), false),
             (10_999, Some(10), false),
@@ -318,13 +318,13 @@ mod tests {
             tally.expect("a", 1, Some(sent));
             tally.seal();
             tally.row("a", Some(1), received);
-            let answer = judged(tally, 1000);
+            let answer = compared(tally, 1000);
             assert_eq!(answer.late, u64::from(is_late), "{sent} {received:?}");
         }
     }
 
     #[test]
-    fn events_that_look_the_same_are_matched_with_the_rows_nearest_in_time() {
+    fn events_with_the_same_name_and_value_are_matched_with_rows_by_time() {
         let mut tally = Tally::default();
         for sent in [50_000, 10_000, 30_000] {
             tally.expect("a", 1, Some(sent));
@@ -335,7 +335,7 @@ mod tests {
         for received in [30, 90] {
             tally.row("a", Some(1), Some(received));
         }
-        let answer = judged(tally, 1000);
+        let answer = compared(tally, 1000);
         assert_eq!((answer.lost, answer.late), (4, 1));
         let late = answer.listed.last().unwrap();
         assert_eq!(
@@ -348,7 +348,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn counts_as_a_multiset_does(
+        fn counts_are_those_of_a_multiset(
             expected in proptest::collection::vec((0..3_u32, 0..3_u32), 0..40),
             rows in proptest::collection::vec((0..4_u32, 0..4_u32), 0..40),
         ) {
@@ -360,7 +360,7 @@ mod tests {
             for (name, value) in &rows {
                 tally.row(&name.to_string(), Some(*value), Some(0));
             }
-            let answer = judged(tally, 0);
+            let answer = compared(tally, 0);
             let count = |list: &[(u32, u32)], key| list.iter().filter(|found| **found == key).count() as u64;
             let (mut lost, mut doubled) = (0, 0);
             for key in (0..3).flat_map(|name| (0..3).map(move |value| (name, value))) {

@@ -1,4 +1,4 @@
-//! What is said of a group of rows.
+//! The figures of a group of rows.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use crate::commands::query::{Cell, QueryError};
 /// Number of [`columns`].
 pub(super) const COLUMNS: usize = 8;
 
-/// What the database is asked of each group, for [`Figures::read`].
+/// The columns that are selected for each group, for [`Figures::read`].
 pub(super) fn columns(dialect: Dialect) -> String {
     let value = dialect.value();
     format!(
@@ -16,16 +16,16 @@ pub(super) fn columns(dialect: Dialect) -> String {
     )
 }
 
-/// What is said of a group of rows.
+/// The figures of a group of rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     /// Rows.
     pub(super) events: u64,
-    /// Rows without a time: not of hakaru's making.
+    /// Rows without a time, which hakaru does not store.
     pub(super) without_time: u64,
-    /// Rows with a value; hakaru stores no other.
+    /// Rows with a value. All rows that hakaru stores have one.
     pub(super) values: u64,
-    /// Of the values.
+    /// The sum of the values.
     pub(super) sum: i128,
     pub(super) minimum: Option<i128>,
     pub(super) maximum: Option<i128>,
@@ -51,7 +51,7 @@ impl Figures {
         })
     }
 
-    /// Those of both groups together.
+    /// Adds the figures of another group.
     pub(super) fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.without_time += other.without_time;
@@ -74,7 +74,7 @@ impl Figures {
     }
 }
 
-/// A name and its rows. The larger one has more events; of two with as many, the one whose name is first.
+/// A name and its figures. Ordered by the number of events; of two with the same number, the first name is larger.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) name: String,

@@ -1,4 +1,4 @@
-//! The answer for programs. Numbers are exact: sums, which may pass 2^53, are decimal texts in JSON.
+//! The report for programs. Numbers are exact: sums may exceed 2^53, so they are strings in JSON.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::Findings;
 use super::figures::Figures;
 use crate::commands::query::QueryError;
 
-/// One document.
+/// Writes one JSON document.
 pub(super) fn write_json(out: &mut dyn Write, findings: &Findings) -> Result<(), QueryError> {
     let civil = |bound: &Option<crate::commands::query::moment::Bound>| {
         bound.as_ref().map(|bound| bound.civil.clone())
@@ -54,7 +54,7 @@ fn append(row: &mut Value, figures: &Figures) {
     row["without_time"] = figures.without_time.into();
 }
 
-/// A row a name, and one each for the others and the total. The first column tells them from names.
+/// Writes a row for each listed name, one for the others and one for the total. The first column has the kind of row.
 pub(super) fn write_csv(out: &mut dyn Write, findings: &Findings) -> Result<(), QueryError> {
     let mut writer = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)

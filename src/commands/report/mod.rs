@@ -1,6 +1,6 @@
-//! What landed: events by name and over time, grouped by the database in one snapshot of the table.
+//! `hakaru report`: the stored events by name and over time, grouped by the database in one snapshot of the table.
 //!
-//! Memory: the names that are listed; all others are summed as they arrive.
+//! Only the listed names are kept in memory. All others are summed as they arrive.
 
 mod figures;
 mod formats;
@@ -20,54 +20,54 @@ use crate::commands::query::terminal::{Progress, Screen};
 use crate::commands::query::{QueryError, QuerySession};
 use crate::sink::dsn::DataSource;
 
-/// How the answer is written.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A table for people; on a terminal with bars.
+    /// A table for people. On a terminal it has bars.
     Text,
-    /// One document.
+    /// One JSON document.
     Json,
-    /// Rows, quoted as RFC 4180 says.
+    /// CSV, as in RFC 4180.
     Csv,
 }
 
-/// What is asked.
+/// A report to be made.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Where rows are.
+    /// The database.
     pub datasource: DataSource,
     /// When they were received.
     pub span: TimeSpan,
-    /// Only these names; empty: every one.
+    /// Only these names; all names if empty.
     pub names: Vec<String>,
-    /// Only names that fit this pattern of SQL.
+    /// Only names that match this `LIKE` pattern of SQL.
     pub like: Option<String>,
     /// Most names that are listed.
     pub top: usize,
-    /// How the answer is written.
+    /// The format of the report.
     pub format: Format,
-    /// Longest time that the database may take for each question.
+    /// Longest time that the database may take for each query.
     pub limit: Duration,
 }
 
-/// What was found.
+/// The figures of a report.
 struct Findings {
     place: String,
     zone: String,
     range: TimeRange,
-    /// The largest, largest first.
+    /// The names with the most events, in descending order.
     listed: Vec<Named>,
     /// How many names are not listed.
     others_count: u64,
     others: Figures,
     names_count: u64,
     total: Figures,
-    /// Without any event there is none.
+    /// `None` without events.
     timeline: Option<Timeline>,
 }
 
 impl Report {
-    /// Asks the database and writes the answer.
+    /// Queries the database and writes the report.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), QueryError> {
         let findings = self.find()?;
         match self.format {
@@ -80,17 +80,17 @@ impl Report {
 
     fn find(&self) -> Result<Findings, QueryError> {
         let progress = Progress::new();
-        progress.say("asking the database");
-        let mut reading = QuerySession::open(&self.datasource, self.limit)?;
-        let range = reading.range(&self.span)?;
+        progress.show("querying the database");
+        let mut session = QuerySession::open(&self.datasource, self.limit)?;
+        let range = session.range(&self.span)?;
         let rows = Rows {
             range: range.clone(),
             names: &self.names,
             like: self.like.as_deref(),
         };
         let mut findings = Findings {
-            place: reading.place().to_owned(),
-            zone: reading.zone()?,
+            place: session.place().to_owned(),
+            zone: session.zone()?,
             range,
             listed: Vec::new(),
             others_count: 0,
@@ -99,25 +99,25 @@ impl Report {
             total: Figures::default(),
             timeline: None,
         };
-        self.group_by_name(&mut reading, &rows, &mut findings)?;
-        // A table of names has no place for it.
+        self.group_by_name(&mut session, &rows, &mut findings)?;
+        // The CSV format has no timeline.
         if self.format != Format::Csv {
-            progress.say("asking the database once more");
-            findings.timeline = Timeline::find(&mut reading, &rows, &findings.total)?;
+            progress.show("querying the database again");
+            findings.timeline = Timeline::find(&mut session, &rows, &findings.total)?;
         }
         Ok(findings)
     }
 
     fn group_by_name(
         &self,
-        reading: &mut QuerySession,
+        session: &mut QuerySession,
         rows: &Rows<'_>,
         findings: &mut Findings,
     ) -> Result<(), QueryError> {
-        let dialect = reading.dialect();
+        let dialect = session.dialect();
         let (name, condition) = (dialect.name(), dialect.condition(rows));
         let columns = figures::columns(dialect);
-        // In no order: whoever sorts millions of names should not be the live database.
+        // Without an order: the live database should not sort millions of names.
         let sql =
             format!("SELECT {name}, {columns} FROM eventlog {condition} GROUP BY 1 ORDER BY NULL");
         let mut largest = BinaryHeap::new();
@@ -125,7 +125,7 @@ impl Report {
             findings.others_count += 1;
             findings.others.add(&named.figures);
         };
-        reading.rows(
+        session.rows(
             &sql,
             |[
                 name,

@@ -1,4 +1,4 @@
-//! The answer for people.
+//! The report for people.
 
 use std::io::Write;
 
@@ -14,13 +14,13 @@ use crate::os::printable::Printable;
 /// Columns of a terminal that a name may take, so that bars have room.
 const NAME_WIDTH: std::ops::RangeInclusive<usize> = 12..=32;
 
-/// The least room for a bar.
+/// The smallest width of a bar.
 const BAR_WIDTH_MIN: usize = 6;
 
 /// The columns of figures.
 const HEADS: [&str; 5] = ["EVENTS", "SUM", "MIN", "MAX", "AVERAGE"];
 
-/// A line of the table: the name or what stands for several, the cells, and the events that its bar shows.
+/// A line of the table: a name or the title of several names, the cells, and the number of events for its bar.
 struct Line {
     title: String,
     cells: [String; HEADS.len()],
@@ -33,16 +33,13 @@ pub(super) fn write(
     screen: Screen,
 ) -> Result<(), QueryError> {
     let (place, range, zone) = (&findings.place, &findings.range, &findings.zone);
-    // A path, and what the database calls its times.
+    // These can hold a path and texts of the database.
     let (place, range, zone) = (Printable(place), Printable(range), Printable(zone));
     writeln!(out, "eventlog in {place}")?;
     writeln!(out, "{range}, times in the time zone {zone}")?;
     let without_time = findings.total.without_time;
     if without_time > 0 {
-        writeln!(
-            out,
-            "{without_time} rows have no time: they are in no range"
-        )?;
+        writeln!(out, "{without_time} rows have no time and are in no range")?;
     }
     writeln!(out)?;
     write_names(out, findings, screen)?;
@@ -77,7 +74,7 @@ fn write_names(out: &mut dyn Write, findings: &Findings, screen: Screen) -> Resu
         cells.max().unwrap_or_default().max(HEADS[index].len())
     });
     let cells_width = widths.iter().map(|width| width + 2).sum::<usize>();
-    // A bar has two blanks before it.
+    // Two blanks are before a bar.
     let room = |columns: usize| columns.saturating_sub(cells_width + 2);
     let names_room = screen.columns.map_or(0, room).saturating_sub(BAR_WIDTH_MIN);
     let name_width = names_room.clamp(*NAME_WIDTH.start(), *NAME_WIDTH.end());
@@ -139,7 +136,7 @@ fn write_timeline(
     let (Some(first), Some(last)) = (columns.first(), columns.last()) else {
         return Ok(());
     };
-    // Of several that are as large, the first.
+    // The first of the largest columns.
     let peak = columns
         .iter()
         .rev()

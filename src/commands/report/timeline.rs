@@ -1,4 +1,4 @@
-//! Events over time: as many columns of a round width as fit a line.
+//! Events over time, in columns of a round width that fit into one line.
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
@@ -10,7 +10,7 @@ use crate::commands::query::{QueryError, QuerySession, moment};
 /// Most columns.
 const COLUMNS_MAX: u64 = 60;
 
-/// Widths of a column, in seconds, with what they are called.
+/// Widths of a column: in seconds, and in words.
 const WIDTHS: [(u64, &str); 13] = [
     (1, "second"),
     (10, "10 seconds"),
@@ -27,16 +27,16 @@ const WIDTHS: [(u64, &str); 13] = [
     (365 * 86_400, "365 days"),
 ];
 
-/// Events over time, without gaps.
+/// Events over time, without gaps between the columns.
 pub(super) struct Timeline {
-    /// Of a column.
+    /// The width of a column in seconds.
     pub(super) seconds: u64,
     /// The width of a column in words.
     pub(super) width: &'static str,
     pub(super) columns: Vec<Column>,
 }
 
-/// What was received in one column's time.
+/// The events that were received in the time of one column.
 pub(super) struct Column {
     /// Its first second, in the time zone of the column `at`.
     pub(super) at: String,
@@ -45,9 +45,9 @@ pub(super) struct Column {
 }
 
 impl Timeline {
-    /// Asks for the range where both ends are given, and else for what there is.
+    /// Queries the database. The timeline covers the given range; an end that is not given is that of the rows.
     pub(super) fn find(
-        reading: &mut QuerySession,
+        session: &mut QuerySession,
         rows: &Rows<'_>,
         total: &Figures,
     ) -> Result<Option<Self>, QueryError> {
@@ -74,14 +74,14 @@ impl Timeline {
             width: words,
             columns: columns.collect(),
         };
-        let dialect = reading.dialect();
+        let dialect = session.dialect();
         let (at, divide, value) = (dialect.civil_seconds(), dialect.divide(), dialect.value());
         let condition = dialect.condition(rows);
         let sql = format!(
             "SELECT {at} {divide} {width}, COUNT(*), SUM({value}) FROM eventlog {condition} \
              GROUP BY 1 ORDER BY NULL"
         );
-        reading.rows(&sql, |[column, events, sum]| {
+        session.rows(&sql, |[column, events, sum]| {
             let column = column
                 .integer()?
                 .and_then(|column| usize::try_from(column - i128::from(first)).ok());
@@ -95,7 +95,7 @@ impl Timeline {
     }
 }
 
-/// The smallest width with which the columns are not too many. Above a lifetime, a column is as wide as it takes.
+/// The smallest width with at most [`COLUMNS_MAX`] columns. If no width of [`WIDTHS`] is large enough, it is not round.
 fn width(start: i64, last: i64) -> (i64, &'static str) {
     let columns =
         |width: i64| (last.div_euclid(width) - start.div_euclid(width) + 1).unsigned_abs();
@@ -108,7 +108,7 @@ fn width(start: i64, last: i64) -> (i64, &'static str) {
     }
 }
 
-/// Seconds since 1970 by the clocks of the column's time zone.
+/// Seconds since 1970, as clocks in the time zone of the column show them.
 fn seconds(civil: &str) -> Option<i64> {
     let civil: DateTime = civil.parse().ok()?;
     Some(

@@ -1,4 +1,4 @@
-//! A MySQL server: reached and used as the sink does, and left as it was.
+//! Checks a MySQL server. It is used as the sink does, and everything is rolled back.
 
 mod tables;
 
@@ -15,24 +15,24 @@ use crate::sink::mysql::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use crate::sink::mysql::connect;
 use crate::sink::{Fault, FaultKind, SinkError};
 
-/// The first MySQL that hakaru is meant for; every MariaDB of its time has a higher number.
+/// The oldest supported version of MySQL. Every MariaDB since then has a higher number.
 const OLDEST: (u32, u32) = (5, 7);
 
-/// A server that let us in.
+/// A server after a login.
 struct Server<'a> {
     connection: Conn,
     target: &'a MySqlTarget,
     /// Connections that hakaru would open.
     writers: usize,
-    /// As the server knows us, to be used in a GRANT.
+    /// The user's account on the server, quoted for a GRANT.
     user: String,
 }
 
-/// Looks at one thing.
-type Look = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
+/// Checks one thing.
+type Check = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
 
-/// Everything of a server, in the order in which it is used.
-const THINGS: [(&str, Look); 10] = [
+/// All checks of a server, in the order in which hakaru needs the things.
+const CHECKS: [(&str, Check); 10] = [
     ("encryption", encryption),
     ("server version", version),
     ("database connections", connections),
@@ -45,8 +45,8 @@ const THINGS: [(&str, Look); 10] = [
     ("rights on hakaru_checkpoint", tables::step),
 ];
 
-/// Connects once and looks at everything, for a hakaru with so many writers.
-pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
+/// Connects once and runs all checks, for a hakaru with `writers` writers.
+pub(super) fn check(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
     let start = Instant::now();
     let connected = connect::connect(target).and_then(|mut connection| {
         let query = "SELECT CURRENT_USER()";
@@ -56,7 +56,7 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
     let (connection, user) = match connected {
         Ok(connected) => connected,
         Err(fault) => {
-            let text = format!("{fault}; nothing else of the database could be looked at");
+            let text = format!("{fault}; nothing else of the database was checked");
             let found = Observation::new(text).error(login_advice(fault.fault(), target));
             return vec![("connection", found)];
         }
@@ -68,19 +68,22 @@ pub(super) fn look(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
         writers,
         user: quoted(&user),
     };
-    let looks = THINGS.into_iter().map(|(thing, look)| {
-        let looked = panics::catch(|| look(&mut server))
+    let findings = CHECKS.into_iter().map(|(thing, check)| {
+        let found = panics::catch(|| check(&mut server))
             .unwrap_or_else(|said| Err(SinkError::Stop(panic_fault(&said))));
-        let found = looked.unwrap_or_else(|fault| {
+        let found = found.unwrap_or_else(|fault| {
             let advice = server.advice(fault.fault());
             Observation::new(fault.to_string()).error(advice)
         });
         (thing, found)
     });
-    [("connection", found)].into_iter().chain(looks).collect()
+    [("connection", found)]
+        .into_iter()
+        .chain(findings)
+        .collect()
 }
 
-/// What to do about a login that failed. Error numbers are of the MySQL and MariaDB references.
+/// What to do about a login that failed. The error numbers are from the MySQL and MariaDB references.
 fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
     let (user, database) = (&target.user, &target.database);
     match fault.code {
@@ -95,35 +98,35 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
                  `{database}`, if it is missing"
             )
         }
-        Some(1049) => format!("CREATE DATABASE `{database}`, or name another one"),
+        Some(1049) => format!("CREATE DATABASE `{database}`, or set another one"),
         Some(1040 | 1203 | 1226) => {
-            "wait until others have gone, or raise the number of connections that is allowed".to_owned()
+            "close other connections, or raise the number of allowed connections".to_owned()
         }
         _ => match fault.kind {
             FaultKind::NoAnswer => {
-                "see whether the server is stopped or overloaded, and whether it is a MySQL server at all"
+                "check whether the server is stopped or overloaded, and whether it is a MySQL server"
             }
             FaultKind::Tls => {
-                "see `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
+                "check `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
             }
             FaultKind::Login | FaultKind::Driver => OTHER_PLUGIN,
             FaultKind::Other | FaultKind::NoCheckpoints | FaultKind::NoTransactions => {
-                "see whether the server runs, whether host and port are right, and what a firewall in between says"
+                "check whether the server runs, whether host and port are right, and whether a firewall blocks connections"
             }
         }
         .to_owned(),
     }
 }
 
-/// The account in `Access denied for user 'app'@'%' to database …`, quoted as the server has it. Nothing else
-/// says it: without a login CURRENT_USER() cannot be asked. Where the words are others, such as those of another
-/// language, the advice names the user of the datasource.
+/// The account in `Access denied for user 'app'@'%' to database …`, with the quotes of the server. There is no other
+/// source: without a login CURRENT_USER() cannot be queried. If the text differs, such as in another language, the
+/// advice names the user of the datasource.
 fn account_in(text: &str) -> Option<&str> {
     let (_, named) = text.split_once("for user ")?;
     named.split_once(" to database").map(|(account, _)| account)
 }
 
-/// An account such as `app@%`, quoted as a GRANT wants it.
+/// An account such as `app@%`, quoted for a GRANT.
 fn quoted(account: &str) -> String {
     let (name, host) = account.rsplit_once('@').unwrap_or((account, "%"));
     format!("'{name}'@'{host}'")
@@ -138,12 +141,14 @@ impl Server<'_> {
     fn advice(&self, fault: &Fault) -> String {
         match fault.code {
             Some(1142 | 1143) => self.grants(),
-            Some(1290 | 1792 | 1836) => "name the server that takes writes".to_owned(),
-            _ => "put right what the database says".to_owned(),
+            Some(1290 | 1792 | 1836) => {
+                "set a server that takes writes in the datasource".to_owned()
+            }
+            _ => "fix what the error describes".to_owned(),
         }
     }
 
-    /// The rights that hakaru needs, to be run by somebody who may.
+    /// The statements that grant the rights which hakaru needs.
     fn grants(&self) -> String {
         let (database, user) = (&self.target.database, &self.user);
         format!(
@@ -173,16 +178,19 @@ fn encryption(server: &mut Server<'_>) -> Result<Observation, SinkError> {
         (false, true) => {
             Observation::new(format!("{version}, {cipher}; the certificate is verified"))
         }
-        (false, false) => Observation::new(format!("{version}, {cipher}; any certificate will do")),
+        (false, false) => {
+            Observation::new(format!("{version}, {cipher}; any certificate is accepted"))
+        }
     };
     Ok(match (version.is_empty(), is_verified) {
-        // Nobody else is on the way.
+        // The connection stays on this machine.
         _ if server.is_local() => found,
         (true, _) => found.warning(
-            "everybody on the way can read events and change them: tls=true in the datasource",
+            "events can be read and changed on the network: set tls=true in the datasource",
         ),
-        (false, false) => found
-            .warning("somebody on the way could pass for the server: tls=true in the datasource"),
+        (false, false) => found.warning(
+            "another machine could impersonate the server: set tls=true in the datasource",
+        ),
         (false, true) => found,
     })
 }
@@ -193,7 +201,7 @@ fn version(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let found = Observation::new(format!("{version}, {comment}"));
     let mut numbers = version.split('.').map_while(|number| number.parse().ok());
     if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
-        return Ok(found.warning("older than what hakaru is meant for, MySQL 5.7: upgrade it"));
+        return Ok(found.warning("older than MySQL 5.7, the oldest supported version: upgrade it"));
     }
     Ok(found)
 }
@@ -204,25 +212,25 @@ fn connections(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let open: Option<(String, usize)> =
         server.first("SHOW GLOBAL STATUS LIKE 'Threads_connected'")?;
     let (server_max, user_max) = bounds.unwrap_or_default();
-    // Without this one.
+    // Without the connection of this check.
     let others = open.map_or(0, |(_, open)| open.saturating_sub(1));
     let writers = server.writers;
     let text = format!(
-        "{writers} needed, {server_max} allowed, {others} in use by others; {} hakaru such as this one \
-         would fill the server",
+        "{writers} needed, {server_max} allowed, {others} in use by others; the server has room for {} \
+         processes with these settings",
         server_max / writers.max(1)
     );
     let found = Observation::new(text);
     Ok(if user_max > 0 && writers > user_max {
         found.error(format!(
-            "this user may have {user_max}: --db-connections {user_max}"
+            "set --db-connections {user_max}, the most that this user may have"
         ))
     } else if writers > server_max {
         found.error(format!(
-            "--db-connections {server_max}, or raise max_connections"
+            "set --db-connections {server_max}, or raise max_connections"
         ))
     } else if others + writers > server_max {
-        found.warning("there is no room beside the others now: lower --db-connections, or raise max_connections")
+        found.warning("there is not enough room beside the others now: lower --db-connections, or raise max_connections")
     } else {
         found
     })
@@ -237,8 +245,8 @@ fn sql_mode(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     if is_strict {
         return Ok(found);
     }
-    let advice = "the session was asked to be strict and is not: a row could be altered to fit. Look for a \
-                  proxy that drops SET SESSION";
+    let advice = "hakaru has set a strict mode, and it is not in effect, so that the server may change values to fit: \
+                  check for a proxy that drops SET SESSION";
     Ok(found.error(advice))
 }
 
@@ -268,8 +276,8 @@ fn flush(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     Ok(match setting {
         Some(1) => found,
         _ => found.warning(
-            "SET GLOBAL innodb_flush_log_at_trx_commit=1: else a crash of the database's machine takes about a \
-             second of rows back, which hakaru stores again only from what --journal-keep still holds",
+            "SET GLOBAL innodb_flush_log_at_trx_commit=1: otherwise a crash of the database's machine loses about a \
+             second of rows, and hakaru stores again only those that --journal-keep still keeps",
         ),
     })
 }

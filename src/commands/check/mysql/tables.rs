@@ -1,4 +1,4 @@
-//! The two tables and the rights on them. What is missing is not made, and no row is left behind.
+//! Checks the two tables and the rights on them. Missing tables are not made, and no row stays.
 
 use mysql::prelude::Queryable;
 use mysql::{Params, Value};
@@ -11,7 +11,7 @@ use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
 use crate::sink::mysql::{ROW, adopt_statement, checkpoint_query, connect, step_statement};
 use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, FaultKind, SinkError, Step};
 
-/// The columns that we may see; none where there is no table.
+/// The columns that the user may see; no rows if there is no table.
 const COLUMNS: &str = "SELECT column_name, column_type, is_nullable, column_default, extra \
     FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'eventlog' \
     ORDER BY ordinal_position";
@@ -50,7 +50,7 @@ fn columns(server: &mut Server<'_>) -> Result<Vec<Column>, SinkError> {
     Ok(rows.into_iter().map(column).collect())
 }
 
-/// Whether `eventlog` is there and holds events.
+/// Whether `eventlog` exists and can hold events.
 pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let columns = columns(server)?;
     if columns.is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Observation, SinkError
     Ok(judge(&columns, rule))
 }
 
-/// What to say of a table with these columns.
+/// Judges a table with these columns.
 fn judge(columns: &[Column], rule: Option<NameRule>) -> Observation {
     let kind_of = |name: &str| {
         let found = columns
@@ -81,10 +81,10 @@ fn judge(columns: &[Column], rule: Option<NameRule>) -> Observation {
     ));
     let ours = ["at", "name", "value"];
     let is_ours = |name: &str| ours.iter().any(|our| our.eq_ignore_ascii_case(name));
-    let stranger = columns
+    let other = columns
         .iter()
         .find(|column| column.must_be_given() && !is_ours(&column.name));
-    if let Some(Column { name, .. }) = stranger {
+    if let Some(Column { name, .. }) = other {
         return found.error(format!(
             "each insert fails, since column `{name}` is NOT NULL and has no default: \
              ALTER TABLE eventlog ALTER `{name}` SET DEFAULT …, or MODIFY it to be NULL"
@@ -100,7 +100,7 @@ fn judge(columns: &[Column], rule: Option<NameRule>) -> Observation {
     }
     if !at.starts_with("datetime") && !at.starts_with("timestamp") {
         return found.warning(
-            "what the column makes of a time is not known: ALTER TABLE eventlog MODIFY at datetime",
+            "the column may change the times that are stored in it: ALTER TABLE eventlog MODIFY at datetime",
         );
     }
     if chars < NAME_CHARS_MAX {
@@ -120,25 +120,25 @@ fn characters(repertoire: Repertoire) -> &'static str {
     }
 }
 
-/// Of a table that is missing: whether hakaru may make it, as it does at its start. A server refuses to
-/// prepare what we may not do, and what it has prepared is not done.
+/// Whether hakaru may make a missing table, as it does at its start. The statement is prepared and not executed: a
+/// server refuses to prepare a statement that the user may not execute.
 fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Observation, SinkError> {
-    let said = server.connection.prep(create).map_err(sink_error).map(drop);
-    let found = Observation::new(match &said {
+    let prepared = server.connection.prep(create).map_err(sink_error).map(drop);
+    let found = Observation::new(match &prepared {
         Ok(()) => "missing; it will be made when hakaru starts".to_owned(),
         Err(fault) => format!("missing, or hidden from this user; it cannot be made: {fault}"),
     });
-    // One line, ready to be pasted.
+    // One line, to be pasted into a client.
     let create = create.split_whitespace().collect::<Vec<_>>().join(" ");
     let database = &server.target.database;
-    match said {
+    match prepared {
         Ok(()) if is_mariadb(server)? => Ok(found),
-        // MySQL looks at the right to create only when it creates.
+        // MySQL checks the right to create only when it executes.
         Ok(()) => Ok(Observation::new("missing; it will be made when hakaru starts, if the user may CREATE").warning(
-            format!("where the user may not, let somebody run, in `{database}`: {create}"),
+            format!("if the user may not, run as another user, in `{database}`: {create}"),
         )),
         Err(SinkError::Stop(_)) => Ok(found.error(format!(
-            "let somebody who may run, in `{database}`: {create}; {}; or: GRANT CREATE ON `{database}`.{table} TO {}",
+            "run as another user, in `{database}`: {create}; {}; or: GRANT CREATE ON `{database}`.{table} TO {}",
             server.grants(),
             server.user
         ))),
@@ -151,8 +151,8 @@ fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
     Ok(version.is_some_and(|version| version.contains("MariaDB")))
 }
 
-/// Whether a row can be stored: one is, and is rolled back. In a table that is missing nothing can be
-/// tried; but the server says whether we might.
+/// Whether a row can be stored: inserts one and rolls it back. If the table is missing, checks whether an insert would
+/// be allowed.
 pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let columns = columns(server)?;
     let insert = format!("INSERT INTO eventlog (at, name, value) VALUES {ROW}");
@@ -175,20 +175,20 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
     let stored = connection.exec_drop(insert, Params::Positional(values));
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
     match stored.map_err(verdict) {
-        // No rollback gives a number back, as a batch that is tried again does not.
+        // A rollback does not give back the id, also not when a batch is tried again.
         Ok(()) => Ok(Observation::new(
-            "a row was inserted and rolled back; its id is left out",
+            "a row was inserted and rolled back; its id is skipped",
         )),
         Err(Verdict::RefusesRow(Fault { text, .. })) => {
             let found = Observation::new(format!("a row with the name `a` is refused: {text}"));
             Ok(found
-                .warning("rows that are refused go to the dead letters: see that others are not"))
+                .warning("refused rows go to the dead letters: check that other rows are accepted"))
         }
         Err(Verdict::Ends(fault)) => Err(fault),
     }
 }
 
-/// Whether what is tried in a table can be rolled back.
+/// Whether a change of the table can be rolled back.
 fn is_transactional(server: &mut Server<'_>, table: &str) -> Result<bool, SinkError> {
     match connect::has_transactions(&mut server.connection, table) {
         Err(fault) if fault.fault().kind == FaultKind::NoTransactions => Ok(false),
@@ -196,10 +196,10 @@ fn is_transactional(server: &mut Server<'_>, table: &str) -> Result<bool, SinkEr
     }
 }
 
-/// Of a table without transactions.
+/// For a table without transactions.
 fn not_tried() -> Observation {
-    let found = Observation::new("not tried: the row would stay");
-    found.warning("put the table right first")
+    let found = Observation::new("not tried: the row could not be rolled back");
+    found.warning("fix the table first")
 }
 
 /// Whether checkpoints can be kept.
@@ -215,7 +215,7 @@ pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Observation, SinkEr
     )))
 }
 
-/// Whether a checkpoint can be made, moved and read: a new lane's is, and all of it is rolled back.
+/// Whether a checkpoint can be made, moved and read. Does so for a new lane, and rolls it back.
 pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let lane = LaneId::random().map_err(|fault| {
         SinkError::Stop(Fault::new(format!("the kernel's randomness: {fault}")))
@@ -251,8 +251,8 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     ))
 }
 
-/// Of statements on a table that is missing: a server that would refuse them says so before it misses
-/// the table.
+/// Whether statements on a missing table would be allowed. A server checks the rights before it checks that the table
+/// exists.
 fn would_be_allowed(
     server: &mut Server<'_>,
     statements: &[String],
@@ -264,7 +264,7 @@ fn would_be_allowed(
             Ok(_) | Err(_) => {}
         }
     }
-    Ok(Observation::new("allowed, once the table is there"))
+    Ok(Observation::new("allowed, once the table exists"))
 }
 
 #[cfg(test)]
@@ -296,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn the_deployed_table_will_do() {
+    fn the_deployed_table_is_ok() {
         let found = judge(&table(), Some(NameRule::DEPLOYED));
         assert_eq!(found.level, Level::Ok, "{found:?}");
         assert!(found.text.contains("no emoji"), "{found:?}");
     }
 
     #[test]
-    fn what_a_table_does_not_hold_is_said() {
+    fn a_table_that_cannot_hold_every_event_is_a_warning_or_an_error() {
         let short = NameRule {
             chars_max: 20,
             ..NameRule::DEPLOYED

@@ -1,4 +1,4 @@
-//! Events that are promised and are no rows: dead letters, and what the journal holds beyond the checkpoints.
+//! Events that are not rows: dead letters, and events of the journal that are not before the checkpoints.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -12,43 +12,44 @@ use crate::commands::query::{QueryError, QuerySession};
 use crate::event::position::{LaneId, Position};
 use crate::sink::dead_letters::FILE_NAME;
 
-/// Where an event is that is no row.
+/// Why an event is not a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whereabouts {
+pub(super) enum UnstoredKind {
     /// The database refused it.
     DeadLetter,
-    /// It is to be stored.
-    Journal,
+    /// It is in the journal and will be stored.
+    Pending,
 }
 
-/// What could not be looked at.
+/// What could not be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Unread {
-    /// There is no such directory.
+    /// The data directory, if it does not exist.
     pub(super) data_dir: Option<PathBuf>,
-    /// Lines of the dead letters that are none.
+    /// Lines of the dead-letter file that are no dead letters.
     pub(super) letters: u64,
-    /// Events of the journal that the disk has lost.
+    /// Events of the journal that are unreadable.
     pub(super) events: u64,
 }
 
-/// A data directory, and how far its lanes are stored.
-pub(super) struct Elsewhere {
+/// The events of a data directory that are not stored.
+pub(super) struct UnstoredEvents {
     data_dir: PathBuf,
+    /// The checkpoint of each lane.
     stored: HashMap<LaneId, Position>,
 }
 
-impl Elsewhere {
-    /// As of the moment that `reading` sees.
+impl UnstoredEvents {
+    /// Reads the checkpoints of the snapshot that `session` sees.
     pub(super) fn of_snapshot(
-        reading: &mut QuerySession,
+        session: &mut QuerySession,
         data_dir: &Path,
     ) -> Result<Self, QueryError> {
         let mut stored = HashMap::new();
-        let exists = reading.dialect().table_exists("hakaru_checkpoint");
-        if reading.row::<1>(&exists)?.is_some() {
+        let exists = session.dialect().table_exists("hakaru_checkpoint");
+        if session.row::<1>(&exists)?.is_some() {
             let sql = "SELECT lane, position FROM hakaru_checkpoint";
-            reading.rows(sql, |[lane, position]| {
+            session.rows(sql, |[lane, position]| {
                 if let Ok(lane) = lane.text().parse() {
                     stored.insert(lane, Position(position.count()?));
                 }
@@ -61,19 +62,19 @@ impl Elsewhere {
         })
     }
 
-    /// Passes on each event that was received in `range` and is no row, once.
+    /// Calls `each` once with every event that was received in `range` and is not a row.
     pub(super) fn find(
         &self,
         range: &TimeRange,
-        mut each: impl FnMut(Whereabouts, &str, u32),
+        mut each: impl FnMut(UnstoredKind, &str, u32),
     ) -> Result<Unread, ReconcileError> {
         let mut unread = Unread::default();
         if matches!(self.data_dir.try_exists(), Ok(false)) {
             unread.data_dir = Some(self.data_dir.clone());
             return Ok(unread);
         }
-        // A letter is written again when a crash comes before the checkpoint passes it; until then the
-        // journal has its event too.
+        // A dead letter is written twice if hakaru crashes before the checkpoint is moved past it. Until then its
+        // event is in the journal too.
         let mut seen = HashSet::new();
         unread.letters = self.find_letters(range, &mut seen, &mut each)?;
         let journal = Inspection::new(&self.data_dir, Output::Json);
@@ -84,18 +85,18 @@ impl Elsewhere {
         unread.events = journal.pending(stored, |lane, position, event| {
             let received = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);
             if range.holds(received) && !seen.contains(&(lane, position)) {
-                each(Whereabouts::Journal, event.name, event.value);
+                each(UnstoredKind::Pending, event.name, event.value);
             }
         })?;
         Ok(unread)
     }
 
-    /// How many lines are no letters.
+    /// Calls `each` with every dead letter in `range`. Returns how many lines are no dead letters.
     fn find_letters(
         &self,
         range: &TimeRange,
         seen: &mut HashSet<(LaneId, Position)>,
-        each: &mut impl FnMut(Whereabouts, &str, u32),
+        each: &mut impl FnMut(UnstoredKind, &str, u32),
     ) -> Result<u64, ReconcileError> {
         let path = self.data_dir.join(FILE_NAME);
         let error = |fault| ReconcileError::DeadLetters {
@@ -113,8 +114,8 @@ impl Elsewhere {
             match Letter::read(&line) {
                 Some(letter) => {
                     let is_in = letter.received.is_none_or(|received| range.holds(received));
-                    if is_in && seen.insert(letter.place) {
-                        each(Whereabouts::DeadLetter, &letter.name, letter.value);
+                    if is_in && seen.insert(letter.position) {
+                        each(UnstoredKind::DeadLetter, &letter.name, letter.value);
                     }
                 }
                 None => unreadable += 1,
@@ -125,11 +126,11 @@ impl Elsewhere {
     }
 }
 
-/// A dead letter, as far as it matters here.
+/// The parts of a dead letter that are used here.
 struct Letter {
     name: String,
     value: u32,
-    place: (LaneId, Position),
+    position: (LaneId, Position),
     /// In seconds since 1970.
     received: Option<i64>,
 }
@@ -141,7 +142,7 @@ impl Letter {
         Some(Self {
             name: letter["name"].as_str()?.to_owned(),
             value: letter["value"].as_u64()?.try_into().ok()?,
-            place: (
+            position: (
                 letter["lane"].as_str()?.parse().ok()?,
                 Position(letter["position"].as_u64()?),
             ),
