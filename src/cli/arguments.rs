@@ -209,7 +209,7 @@ pub(super) struct Arguments {
     log_format: Parsed<Option<LogFormat>>,
 
     /// I/O driver: `io_uring`, `epoll`, or `auto`, which falls back from io_uring to epoll with a warning
-    /// that says why
+    /// that gives the reason
     #[arg(
         long,
         env = "HAKARU_IO",
