@@ -1,4 +1,4 @@
-//! The admin port tells people and programs how the server is: metrics, readiness, the sink, the page.
+//! The admin port: metrics, readiness, the state of the sink, the statistics of the page.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -41,7 +41,7 @@ fn send_some_of_each(hakaru: &Hakaru) {
 }
 
 #[test]
-fn what_happened_is_counted_in_the_text_format_of_prometheus() {
+fn metrics_are_in_the_text_format_of_prometheus() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database).flag("--linger=20ms").start();
     send_some_of_each(&hakaru);
@@ -106,7 +106,7 @@ fn what_happened_is_counted_in_the_text_format_of_prometheus() {
     hakaru.stop();
 }
 
-/// What the judge of the format finds: nothing.
+/// promtool must find no fault in the format.
 fn check_by_promtool(metrics: &str) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -119,16 +119,16 @@ fn check_by_promtool(metrics: &str) {
     input.write_all(metrics.as_bytes()).unwrap();
     drop(input);
     let found = promtool.wait_with_output().unwrap();
-    let said = [found.stdout, found.stderr].concat();
-    assert!(found.status.success(), "{}", String::from_utf8_lossy(&said));
-    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let output = [found.stdout, found.stderr].concat();
+    let text = String::from_utf8_lossy(&output);
+    assert!(found.status.success() && text.is_empty(), "{text}");
 }
 
 #[test]
-fn the_sink_is_well_when_a_write_was_proven_and_says_why_it_is_not() {
+fn the_sink_is_healthy_if_a_write_was_proven_and_otherwise_has_a_reason() {
     let mut database = MariaDb::start();
     let hakaru = Settings::mysql(&database).start();
-    // Without an event.
+    // Without any event.
     wait_until("a write is proven", || {
         get(&hakaru, "/sink-health").status == 200
     });
@@ -155,7 +155,7 @@ fn the_sink_is_well_when_a_write_was_proven_and_says_why_it_is_not() {
         stats["database"]["errors"][0]["text"].is_string(),
         "{stats}"
     );
-    // Requests are answered all the same.
+    // Requests are still answered.
     assert_eq!(get(&hakaru, "/ready").status, 200);
     database.resume();
     wait_until("it stores again", || {
@@ -165,7 +165,7 @@ fn the_sink_is_well_when_a_write_was_proven_and_says_why_it_is_not() {
 }
 
 #[test]
-fn a_database_that_takes_no_writes_is_known_before_an_event_comes() {
+fn a_database_that_takes_no_writes_is_noticed_before_an_event_arrives() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database).start();
     wait_until("a write is proven", || {
@@ -186,7 +186,7 @@ fn a_database_that_takes_no_writes_is_known_before_an_event_comes() {
 }
 
 #[test]
-fn the_reason_is_one_line_that_steers_no_terminal() {
+fn the_reason_is_one_line_without_control_characters() {
     let hakaru = Settings::datasource("sqlite:/proc/a\n\x1b[2J/eventlog.db").start();
     let mut reason = String::new();
     wait_until("it is noticed", || {
@@ -200,7 +200,7 @@ fn the_reason_is_one_line_that_steers_no_terminal() {
 }
 
 #[test]
-fn who_sheds_or_drains_is_not_ready() {
+fn a_server_that_sheds_or_drains_is_not_ready() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")
@@ -263,7 +263,7 @@ fn the_statistics_hold_what_the_page_shows() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_refused_and_none_can_be_asked_for() {
+fn an_address_in_use_is_refused_and_the_port_can_be_switched_off() {
     let first = Settings::sqlite().start();
     let taken = first.admin().to_string();
     let mut second = Settings::sqlite()
@@ -284,7 +284,7 @@ fn an_address_that_is_taken_is_refused_and_none_can_be_asked_for() {
 }
 
 #[test]
-fn strangers_on_the_admin_port_get_plain_answers() {
+fn unknown_requests_to_the_admin_port_are_refused() {
     let hakaru = Settings::sqlite().start();
     let mut client = Client::connect(hakaru.admin());
     assert_eq!(client.get("/nowhere").status, 404);

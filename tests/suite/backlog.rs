@@ -1,9 +1,10 @@
-//! A process that starts while the database is away knows what its predecessors left, and what they stored.
+//! A process that starts while the database is unreachable knows which events of earlier processes are stored and
+//! which are pending.
 
 use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
 
 #[test]
-fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
+fn a_start_without_the_database_knows_what_is_stored_and_what_is_pending() {
     let mut database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let dsn = database.dsn();
@@ -28,7 +29,7 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
     let first = start();
     send(&first, 50);
     assert_eq!(first.stop().pending, 0);
-    // Nothing waits, whether the database can be asked or not.
+    // Nothing is pending, although the database is unreachable.
     database.stop();
     let hakaru = start();
     hakaru.wait_for_event("database_unreachable");
@@ -36,13 +37,13 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
     assert_eq!(figure(&hakaru, "hakaru_events_pending"), 0.0);
     assert_eq!(figure(&hakaru, "hakaru_journal_bytes"), 0.0);
     send(&hakaru, 7);
-    wait_until("they wait", || {
+    wait_until("they are pending", || {
         figure(&hakaru, "hakaru_events_pending") == 7.0
     });
     hakaru.crash();
-    // What an earlier process promised waits too, and is said to.
+    // The events of an earlier process are pending too.
     let hakaru = start();
-    wait_until("they wait", || {
+    wait_until("they are pending", || {
         figure(&hakaru, "hakaru_events_pending") == 7.0
     });
     wait_until("they age", || {
@@ -58,7 +59,7 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_waits() {
 }
 
 #[test]
-fn starts_without_the_database_do_not_fill_the_journal_with_empty_room() {
+fn starts_without_the_database_do_not_fill_the_journal_with_empty_segments() {
     let mut database = MariaDb::start();
     database.stop();
     let directory = tempfile::tempdir().unwrap();

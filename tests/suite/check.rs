@@ -1,4 +1,4 @@
-//! `hakaru check` looks at everything that is set, changes nothing, and says what to do.
+//! `hakaru check` checks all settings, changes nothing, and describes what to do.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::{Client, MariaDb, Settings};
 /// A password that no output may show.
 const PASSWORD: &str = "s3cret";
 
-/// What was said, in one directory.
+/// The output of a check.
 struct Checked {
     code: Option<i32>,
     lines: Vec<Value>,
@@ -50,21 +50,21 @@ impl Checked {
         line.unwrap_or_else(|| panic!("{thing}: {:#?}", self.lines))
     }
 
-    /// Asserts that what was found holds `words`, whatever this machine is like.
+    /// Asserts that what was found contains `words`. The level may depend on this machine.
     fn mentions(&self, thing: &str, words: &str) {
         let line = self.line(thing);
         assert!(line["found"].as_str().unwrap().contains(words), "{line}");
     }
 
-    /// Asserts that a thing is at this level, and that what was found or advised holds `words`.
-    fn says(&self, thing: &str, level: &str, words: &str) {
+    /// Asserts that a thing has this level, and that what was found or advised contains `words`.
+    fn has(&self, thing: &str, level: &str, words: &str) {
         let line = self.line(thing);
         assert_eq!(line["level"], level, "{line}");
         assert!(line.to_string().contains(words), "{words}: {line}");
         assert_eq!(line["advice"].is_string(), level != "ok", "{line}");
     }
 
-    /// Asserts that these things, and no others, are errors.
+    /// Asserts that these things and no others are errors.
     fn fails_over(&self, things: &[&str]) {
         let errors = self.lines.iter().filter(|line| line["level"] == "error");
         let found: Vec<_> = errors.map(|line| line["thing"].as_str().unwrap()).collect();
@@ -86,14 +86,14 @@ fn login(database: &MariaDb, password: &str) -> Settings {
 }
 
 #[test]
-fn a_database_that_will_do_is_left_as_it_was() {
+fn a_suitable_database_is_not_changed() {
     let database = MariaDb::start();
     let first = check(user(&database, "ALL"));
     first.fails_over(&[]);
-    first.says("connection", "ok", "app@%");
-    first.says("table eventlog", "ok", "will be made");
-    first.says("insert into eventlog", "ok", "allowed");
-    first.says("table hakaru_checkpoint", "ok", "will be made");
+    first.has("connection", "ok", "app@%");
+    first.has("table eventlog", "ok", "will be made");
+    first.has("insert into eventlog", "ok", "allowed");
+    first.has("table hakaru_checkpoint", "ok", "will be made");
     assert_eq!(database.query::<String>("SHOW TABLES"), [""; 0]);
 
     let hakaru = login(&database, PASSWORD).start();
@@ -111,47 +111,47 @@ fn a_database_that_will_do_is_left_as_it_was() {
     let before = state();
     let second = check(login(&database, PASSWORD));
     second.fails_over(&[]);
-    second.says("table eventlog", "ok", "255 characters, up to U+FFFF");
-    second.says("insert into eventlog", "ok", "rolled back");
-    second.says("rights on hakaru_checkpoint", "ok", "rolled back");
-    second.says("sql_mode", "ok", "STRICT_ALL_TABLES");
-    second.says("autocommit", "ok", "completion_type=NO_CHAIN");
-    second.says("innodb_flush_log_at_trx_commit", "ok", "1");
-    second.says("database connections", "ok", "66 allowed");
-    second.says("encryption", "ok", "none");
-    second.says("server version", "ok", "MariaDB");
+    second.has("table eventlog", "ok", "255 characters, up to U+FFFF");
+    second.has("insert into eventlog", "ok", "rolled back");
+    second.has("rights on hakaru_checkpoint", "ok", "rolled back");
+    second.has("sql_mode", "ok", "STRICT_ALL_TABLES");
+    second.has("autocommit", "ok", "completion_type=NO_CHAIN");
+    second.has("innodb_flush_log_at_trx_commit", "ok", "1");
+    second.has("database connections", "ok", "66 allowed");
+    second.has("encryption", "ok", "none");
+    second.has("server version", "ok", "MariaDB");
     assert_eq!(state(), before);
 }
 
 #[test]
-fn a_login_that_fails_says_why_and_the_rest_is_looked_at() {
+fn a_failed_login_has_its_reason_and_the_rest_is_checked() {
     let database = MariaDb::start();
     drop(user(&database, "ALL"));
     let wrong = check(login(&database, "other-s3cret"));
     wrong.fails_over(&["connection"]);
-    wrong.says("connection", "error", "1045");
+    wrong.has("connection", "error", "1045");
     wrong.mentions("durable write", "p99");
 
     let nowhere = format!("root@tcp(127.0.0.1:{})/nowhere", database.port());
-    check(Settings::datasource(&nowhere)).says("connection", "error", "CREATE DATABASE `nowhere`");
+    check(Settings::datasource(&nowhere)).has("connection", "error", "CREATE DATABASE `nowhere`");
 
-    // One that takes connections and says nothing.
+    // A server that accepts connections and sends nothing.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port();
     let dsn = format!("root@tcp(127.0.0.1:{port})/hakaru?timeout=200ms&readTimeout=200ms");
     let unanswered = check(Settings::datasource(&dsn));
     unanswered.fails_over(&["connection"]);
-    unanswered.says("connection", "error", "no answer in time");
-    unanswered.says("connection", "error", "stopped or overloaded");
+    unanswered.has("connection", "error", "no answer in time");
+    unanswered.has("connection", "error", "stopped or overloaded");
 
     let port = database.port();
     let encrypted = format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru?tls=skip-verify");
     let plain = check(Settings::datasource(&encrypted));
-    plain.says("connection", "error", "check `tls` in the datasource");
+    plain.has("connection", "error", "check `tls` in the datasource");
 }
 
 #[test]
-fn rights_that_are_missing_come_with_the_statements_to_run() {
+fn missing_rights_are_reported_with_the_statements_to_run() {
     let database = MariaDb::start();
     let without_tables = check(user(&database, "SELECT"));
     without_tables.fails_over(&[
@@ -160,14 +160,14 @@ fn rights_that_are_missing_come_with_the_statements_to_run() {
         "table hakaru_checkpoint",
         "rights on hakaru_checkpoint",
     ]);
-    without_tables.says(
+    without_tables.has(
         "table eventlog",
         "error",
         "CREATE TABLE IF NOT EXISTS eventlog ( id bigint",
     );
-    without_tables.says("table hakaru_checkpoint", "error", "lane char(32)");
+    without_tables.has("table hakaru_checkpoint", "error", "lane char(32)");
 
-    // As the advice has it, run by somebody who may.
+    // The statements of the advice, run as root.
     for thing in ["table eventlog", "table hakaru_checkpoint"] {
         let advice = without_tables.line(thing)["advice"]
             .as_str()
@@ -189,7 +189,7 @@ fn rights_that_are_missing_come_with_the_statements_to_run() {
 }
 
 #[test]
-fn tables_and_servers_that_would_lose_events_are_named() {
+fn unsuitable_tables_and_servers_are_reported() {
     let database = MariaDb::start_with(&["--innodb-flush-log-at-trx-commit=2".to_owned()]);
     database.run("CREATE TABLE eventlog (at datetime, name varchar(20), value int) ENGINE=MyISAM");
     let checked = check(
@@ -198,38 +198,38 @@ fn tables_and_servers_that_would_lose_events_are_named() {
             .flag("--db-connections=1"),
     );
     checked.fails_over(&["table eventlog"]);
-    checked.says(
+    checked.has(
         "table eventlog",
         "error",
         "ALTER TABLE eventlog ENGINE=InnoDB",
     );
-    checked.says("insert into eventlog", "warning", "not tried");
+    checked.has("insert into eventlog", "warning", "not tried");
     assert_eq!(database.count(), 0);
-    checked.says("innodb_flush_log_at_trx_commit", "warning", "SET GLOBAL");
+    checked.has("innodb_flush_log_at_trx_commit", "warning", "SET GLOBAL");
 
     database.run("ALTER TABLE eventlog ENGINE=InnoDB");
-    check(Settings::mysql(&database)).says("table eventlog", "warning", "dead letters");
+    check(Settings::mysql(&database)).has("table eventlog", "warning", "dead letters");
     database.run("ALTER TABLE eventlog MODIFY value int unsigned, ADD source int NOT NULL");
     let checked = check(Settings::mysql(&database));
     checked.fails_over(&["table eventlog", "insert into eventlog"]);
-    checked.says("table eventlog", "error", "`source`");
-    checked.says("insert into eventlog", "error", "1364");
+    checked.has("table eventlog", "error", "`source`");
+    checked.has("insert into eventlog", "error", "1364");
 
     database.run("ALTER TABLE eventlog DROP source, ADD CHECK (name <> 'a')");
-    check(Settings::mysql(&database)).says("insert into eventlog", "warning", "dead letters");
+    check(Settings::mysql(&database)).has("insert into eventlog", "warning", "dead letters");
 }
 
 #[test]
-fn a_sqlite_file_is_tried_and_left_as_it_was() {
+fn a_sqlite_file_is_tried_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let checked = check(Settings::sqlite());
     checked.fails_over(&[]);
-    checked.says(
+    checked.has(
         "directory of the file",
         "ok",
         "journal_mode=wal, synchronous=2",
     );
-    checked.says("SQLite file", "ok", "will be made");
+    checked.has("SQLite file", "ok", "will be made");
     checked.mentions("data directory", "will be made");
 
     let hakaru = Settings::sqlite().directory(directory.path()).start();
@@ -240,25 +240,25 @@ fn a_sqlite_file_is_tried_and_left_as_it_was() {
     let before = std::fs::read(&file).unwrap();
     let checked = check_in(directory.path(), Settings::sqlite());
     checked.fails_over(&[]);
-    checked.says("SQLite file", "ok", "rolled back");
+    checked.has("SQLite file", "ok", "rolled back");
     checked.mentions("data directory", "hakaru-data");
     assert!(std::fs::read(&file).unwrap() == before);
 }
 
 #[test]
 fn directories_that_cannot_be_written_are_errors() {
-    // Tests run as root, who may write everywhere; but nobody can below a file.
+    // Tests run as root, who may write everywhere, but not below a file.
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "").unwrap();
     let settings = Settings::datasource("sqlite:file/eventlog.db").flag("--data-dir=file/deep");
     let checked = check_in(directory.path(), settings);
     checked.fails_over(&["directory of the file", "SQLite file", "data directory"]);
-    checked.says("data directory", "error", "--data-dir");
+    checked.has("data directory", "error", "--data-dir");
     check(Settings::sqlite().flag("--data-dir=/proc/nowhere")).fails_over(&["data directory"]);
 }
 
 #[test]
-fn flags_stand_on_both_sides_and_lines_are_for_people_too() {
+fn flags_may_come_before_and_after_the_command_and_text_has_a_line_per_thing() {
     let directory = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("--listen={}", taken.local_addr().unwrap());
@@ -284,7 +284,7 @@ fn flags_stand_on_both_sides_and_lines_are_for_people_too() {
 }
 
 #[test]
-fn what_does_not_parse_is_exit_code_2() {
+fn settings_that_do_not_parse_are_exit_code_2() {
     let directory = tempfile::tempdir().unwrap();
     let dsn = format!("root:{PASSWORD}@tcp(h:3306");
     for settings in [
@@ -300,5 +300,5 @@ fn what_does_not_parse_is_exit_code_2() {
         assert!(!String::from_utf8(output.stderr).unwrap().contains(PASSWORD));
     }
     let many = check(Settings::sqlite().flag("--cores=1000"));
-    many.says("cores", "error", "--cores");
+    many.has("cores", "error", "--cores");
 }

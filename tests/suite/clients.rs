@@ -1,4 +1,4 @@
-//! The programs that people send with: each works as it is, and each of its events is a row.
+//! Common HTTP clients work without changes, and each of their events is a row.
 
 use std::fs;
 
@@ -144,7 +144,7 @@ fn wrk() {
         .find_map(|line| line.trim().split_once(" requests in "));
     let answered: u64 = requests.unwrap().0.parse().unwrap();
     let stored = hakaru.stop().stored;
-    // When its time is over wrk leaves at most one answer a connection unread.
+    // At its end wrk leaves at most one answer per connection unread.
     assert!(
         (answered..=answered + 20).contains(&stored),
         "{stored} stored, {answered} answered"
@@ -167,7 +167,7 @@ fn nginx_in_front_keeps_its_connections() {
     assert_eq!(hakaru.stop().stored, 500);
 }
 
-/// An nginx that hands everything on to hakaru over kept connections.
+/// An nginx that passes all requests on to hakaru over keep-alive connections.
 struct Nginx {
     port: u16,
     _directory: tempfile::TempDir,

@@ -1,10 +1,10 @@
-//! What is wrong at the start is one line that says what to do, and the right exit code.
+//! An error at the start is one line that describes what to do, and the documented exit code.
 
 use std::net::TcpListener;
 
 use crate::support::{Hakaru, MariaDb, Settings};
 
-/// Starts it, waits for the end, and gives the exit code and what it said.
+/// Starts hakaru and waits for its end. Returns the exit code and standard error.
 fn outcome(settings: Settings) -> (Option<i32>, String) {
     let mut hakaru: Hakaru = settings.spawn();
     let code = hakaru.wait().code();
@@ -56,15 +56,15 @@ fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "parameter `tls`: `custom`",
         ),
     ] {
-        let (code, said) = outcome(settings);
-        assert_eq!(code, Some(2), "{said}");
+        let (code, log) = outcome(settings);
+        assert_eq!(code, Some(2), "{log}");
         assert!(
-            said.contains(words) && said.lines().count() == 1,
-            "{words}: {said}"
+            log.contains(words) && log.lines().count() == 1,
+            "{words}: {log}"
         );
         assert!(
-            said.starts_with("hakaru: ") && !said.contains("s3cret"),
-            "{said}"
+            log.starts_with("hakaru: ") && !log.contains("s3cret"),
+            "{log}"
         );
     }
 }
@@ -77,7 +77,7 @@ fn an_empty_variable_is_unset() {
         .variable("HAKARU_LOG", "")
         .variable("HAKARU_LOG_FORMAT", "")
         .start();
-    // Text on a terminal, else JSON: this is no terminal.
+    // JSON, since standard error is no terminal.
     hakaru.wait_for_line("listening on");
 }
 
@@ -93,31 +93,31 @@ fn what_the_system_refuses_is_one_line_and_exit_code_2() {
             "--data-dir (HAKARU_DATA_DIR): /proc/nowhere",
         ),
     ] {
-        let (code, said) = outcome(settings);
-        assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
-        assert!(said.contains(words), "{words}: {said}");
+        let (code, log) = outcome(settings);
+        assert_eq!((code, log.lines().count()), (Some(2), 1), "{log}");
+        assert!(log.contains(words), "{words}: {log}");
     }
 }
 
 #[test]
 fn a_second_server_on_the_same_port_is_refused() {
     let first = Settings::sqlite().start();
-    let (code, said) = outcome(Settings::sqlite().flag(&format!("--listen={}", first.address)));
+    let (code, log) = outcome(Settings::sqlite().flag(&format!("--listen={}", first.address)));
     assert_eq!(code, Some(2));
     assert!(
-        said.contains(&format!("--listen (HAKARU_LISTEN): {}", first.address)),
-        "{said}"
+        log.contains(&format!("--listen (HAKARU_LISTEN): {}", first.address)),
+        "{log}"
     );
 }
 
 #[test]
-fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
+fn the_start_logs_its_address_its_promise_and_its_memory_bounds() {
     let database = MariaDb::start();
     let dsn = format!("root:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
     database.run("ALTER USER root@localhost IDENTIFIED BY ''");
     let hakaru = Settings::datasource(&dsn).flag("--cores=1").start();
     let line = hakaru.wait_for_event("listening");
-    let said = line["message"].as_str().unwrap();
+    let message = line["message"].as_str().unwrap();
     for words in [
         hakaru.address.to_string(),
         "1 shard, io_uring".to_owned(),
@@ -127,7 +127,7 @@ fn the_start_says_where_it_listens_and_what_it_promises_and_bounds_memory() {
         ),
         "a 200 promises `journaled`".to_owned(),
     ] {
-        assert!(said.contains(&words), "{words}: {said}");
+        assert!(message.contains(&words), "{words}: {message}");
     }
     let bounds = hakaru.wait_for_event("bounds");
     let count = |name: &str| bounds[name].as_u64().unwrap();

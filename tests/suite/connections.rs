@@ -1,4 +1,4 @@
-//! Many connections: opened and closed, at the bound, and beyond the limit of open files.
+//! Many connections: opened and closed, at the limit, and beyond the limit of open files.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use crate::support::{Client, Settings, wait_until};
 
 #[test]
-fn ten_thousand_connections_leave_nothing_behind() {
+fn ten_thousand_connections_leave_no_open_sockets() {
     let hakaru = Settings::sqlite().start();
     let mut witness = Client::connect(hakaru.address);
     assert_eq!(witness.get("/ok").status, 200);
@@ -28,7 +28,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
 }
 
 #[test]
-fn connections_beyond_the_bound_wait_for_their_turn() {
+fn connections_beyond_the_limit_wait_until_others_are_closed() {
     let hakaru = Settings::sqlite().flag("--max-connections=4").start();
     let mut served: Vec<_> = (0..4).map(|_| Client::connect(hakaru.address)).collect();
     assert!(
@@ -55,7 +55,7 @@ fn connections_beyond_the_bound_wait_for_their_turn() {
 }
 
 #[test]
-fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
+fn out_of_file_descriptors_open_connections_are_served_and_accepting_resumes() {
     let hakaru = Settings::sqlite()
         .shell_before("ulimit -n 64")
         .flag("--cores=1")
@@ -70,7 +70,7 @@ fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
     thread::scope(|scope| {
         let crowd: Vec<_> = (0..200).map(|_| Client::connect(hakaru.address)).collect();
         hakaru.wait_for_event("accepting_paused");
-        // Also the first write to a lane needs no descriptor more.
+        // The first write to a lane needs no further descriptor either.
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 assert_eq!(kept.get("/hakaru?name=a&value=1").status, 200);
@@ -80,7 +80,7 @@ fn out_of_file_descriptors_it_serves_on_and_recovers_by_itself() {
         wait_until("open connections are served", || {
             answered.load(Ordering::Relaxed) > 500
         });
-        // It waits and does not spin: hardly any processor time but for what it serves.
+        // It pauses and does not spin, so there are few log lines.
         assert!(hakaru.lines("accepting pauses").len() <= 3);
         drop(crowd);
         stop.store(true, Ordering::Relaxed);

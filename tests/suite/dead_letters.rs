@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{Client, MariaDb, Settings, exchange, wait_until};
 
 #[test]
-fn whatever_a_trigger_says_of_one_row_the_others_are_stored() {
+fn a_row_that_a_trigger_refuses_does_not_block_others() {
     let database = MariaDb::start_with(&[
         "--log-bin=log".to_owned(),
         "--binlog-format=STATEMENT".to_owned(),
@@ -17,8 +17,8 @@ fn whatever_a_trigger_says_of_one_row_the_others_are_stored() {
             .query::<String>("SHOW TABLES LIKE 'eventlog'")
             .is_empty()
     });
-    // Every insert brings a note (1592, unsafe for statement-based replication); one row is refused
-    // with a code of the trigger's own.
+    // Every insert returns a note (1592, unsafe for statement-based replication). One row is refused with an error
+    // code of the trigger.
     database.run("CREATE TABLE copies (id int AUTO_INCREMENT PRIMARY KEY, name varchar(255))");
     database.run(
         "CREATE TRIGGER picky AFTER INSERT ON eventlog FOR EACH ROW BEGIN \
@@ -71,7 +71,7 @@ fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
             .query::<String>("SHOW TABLES LIKE 'eventlog'")
             .is_empty()
     });
-    // What validation cannot know: a constraint that came after the start.
+    // A constraint that hakaru does not know.
     database.run("ALTER TABLE eventlog ADD CONSTRAINT small CHECK (value < 1000)");
     let mut client = Client::connect(hakaru.address);
     for value in 0..300 {
@@ -128,7 +128,7 @@ fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
 }
 
 #[test]
-fn a_refused_event_is_answered_422_where_a_200_promises_a_row() {
+fn with_ack_stored_a_refused_event_is_answered_422() {
     let database = MariaDb::start();
     for io in ["--io=auto", "--io=epoll"] {
         database.run("DROP TABLE IF EXISTS eventlog");
@@ -143,7 +143,7 @@ fn a_refused_event_is_answered_422_where_a_200_promises_a_row() {
                 .is_empty()
         });
         database.run("ALTER TABLE eventlog ADD CONSTRAINT small CHECK (value < 1000)");
-        // Some of a turn, also without any other of them; the connection goes on.
+        // Refused events among others in a turn, and alone. The connection is kept.
         let mut client = Client::connect(hakaru.address);
         for values in [&[1, 2000, 3, 4000, 5][..], &[6000], &[7]] {
             let requests = values.iter().map(|value| {
@@ -206,14 +206,14 @@ fn beyond_the_limit_of_the_dead_letters_storing_stops_and_loses_nothing() {
     assert_eq!((identity.stored, identity.dead_lettered), (2, 1));
 }
 
-/// The last field `event` of a line of text, which stands after whatever its message holds.
+/// The last field `event` of a line of text. It comes after the message, which can hold any text.
 fn event(line: &str) -> &str {
     let (_, name) = line.rsplit_once(" event=").expect(line);
     name.split(' ').next().unwrap()
 }
 
 #[test]
-fn a_name_in_what_a_database_says_writes_no_line_of_the_log() {
+fn a_name_in_a_database_error_cannot_forge_a_log_line() {
     let database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -230,9 +230,9 @@ fn a_name_in_what_a_database_says_writes_no_line_of_the_log() {
     });
     database.run("ALTER TABLE eventlog ADD UNIQUE (name)");
     let log = hakaru.log();
-    let (_, said) = log.split_once(" address=").unwrap();
-    let (_, said) = said.split_once(" address=").unwrap();
-    let address = said.split([' ', '\n']).next().unwrap();
+    let (_, rest) = log.split_once(" address=").unwrap();
+    let (_, rest) = rest.split_once(" address=").unwrap();
+    let address = rest.split([' ', '\n']).next().unwrap();
     let mut client = Client::connect(address.parse().unwrap());
     let name = "%0A2026-01-31T08:00:00.000Z%20ERROR%20lost%20event=panic%1B[2J%C2%9B%E2%80%AE";
     for _ in 0..2 {
@@ -257,8 +257,8 @@ fn a_name_in_what_a_database_says_writes_no_line_of_the_log() {
     assert_eq!(events, expected, "{log}");
     let forged = "2026-01-31T08:00:00.000Z ERROR lost event=panic";
     assert!(log.contains(&format!("'\\n{forged}")), "{log}");
-    // The server escapes ESC and CSI in a key itself; what it leaves is ours to escape.
+    // The server escapes ESC and CSI in a key itself; hakaru escapes the rest.
     assert!(log.contains("\\u{202e}' for key"), "{log}");
-    let is_steering = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
-    assert!(!log.contains(is_steering), "{log:?}");
+    let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!log.contains(is_control), "{log:?}");
 }

@@ -1,11 +1,11 @@
-//! What hakaru writes about itself: its version, completions for shells, manual pages.
+//! The version, the completions for shells and the manual pages.
 
 use std::path::Path;
 
 use crate::support::Settings;
 
-/// What it writes when asked with these words; a datasource with a password is set meanwhile.
-fn written(words: &[&str]) -> String {
+/// Standard output with these arguments. A datasource with a password is set, which must not be shown.
+fn stdout(words: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings::datasource("root:s3cret@tcp(127.0.0.1:1)/d");
     let settings = words
@@ -20,14 +20,14 @@ fn written(words: &[&str]) -> String {
 
 #[test]
 fn the_version_names_the_revision_it_was_built_from() {
-    let line = written(&["--version"]);
+    let line = stdout(&["--version"]);
     let expected = format!(
         "hakaru {} ({}, ",
         env!("CARGO_PKG_VERSION"),
         hakaru::REVISION
     );
     assert!(line.starts_with(&expected), "{line}");
-    assert_eq!(written(&["-V"]), line);
+    assert_eq!(stdout(&["-V"]), line);
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     if package.join(".git").exists() && std::env::var_os("HAKARU_REVISION").is_none() {
         let package = package.to_str().unwrap();
@@ -37,13 +37,13 @@ fn the_version_names_the_revision_it_was_built_from() {
 }
 
 #[test]
-fn completions_know_commands_and_flags() {
+fn completions_have_commands_and_flags() {
     for (shell, comment) in [
         ("bash", "_hakaru()"),
         ("zsh", "#compdef hakaru"),
         ("fish", "complete -c hakaru"),
     ] {
-        let script = written(&["completions", shell]);
+        let script = stdout(&["completions", shell]);
         assert!(script.contains(comment), "{script}");
         for word in ["datasource", "journal", "check"] {
             assert!(script.contains(word), "{shell}: {word}");
@@ -51,13 +51,13 @@ fn completions_know_commands_and_flags() {
     }
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("hakaru.bash");
-    std::fs::write(&script, written(&["completions", "bash"])).unwrap();
+    std::fs::write(&script, stdout(&["completions", "bash"])).unwrap();
     crate::support::run("bash", &["-n", script.to_str().unwrap()]);
 }
 
 #[test]
 fn every_command_has_a_manual_page() {
-    let page = written(&["man"]);
+    let page = stdout(&["man"]);
     assert!(page.contains(".TH hakaru 1 "), "{page}");
     for words in [
         ".SH SETTINGS",
@@ -67,8 +67,8 @@ fn every_command_has_a_manual_page() {
     ] {
         assert!(page.contains(words), "{words}: {page}");
     }
-    assert!(written(&["man", "check"]).contains(".TH hakaru-check 1 "));
-    assert!(written(&["man", "journal", "list"]).contains(".TH hakaru-journal-list 1 "));
+    assert!(stdout(&["man", "check"]).contains(".TH hakaru-check 1 "));
+    assert!(stdout(&["man", "journal", "list"]).contains(".TH hakaru-journal-list 1 "));
     let directory = tempfile::tempdir().unwrap();
     let nothing = Settings::sqlite()
         .flag("man")

@@ -1,11 +1,11 @@
-//! SIGTERM: what was taken is stored, connections are told, and the process ends in time.
+//! SIGTERM: all events are stored, answers carry `Connection: close`, and the process ends in time.
 
 use nix::sys::signal::Signal;
 
 use crate::support::{Client, MariaDb, Settings, wait_until};
 
 #[test]
-fn what_was_taken_is_stored_before_the_end() {
+fn all_events_are_stored_before_the_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let database = MariaDb::start();
         let mut hakaru = Settings::mysql(&database).flag("--linger=1h").start();
@@ -19,12 +19,11 @@ fn what_was_taken_is_stored_before_the_end() {
         assert_eq!(
             database.count(),
             0,
-            "nothing is handed over before its time"
+            "no batch is handed over before `linger`"
         );
         hakaru.signal(signal);
         hakaru.wait_for_event("signal_received");
-        // A request that is on its way is answered. As soon as the shard drains, the answer says that the
-        // connection ends.
+        // Requests that are under way are answered. When the shard drains, the answer has `Connection: close`.
         while let Some(last) = client.try_get("/hakaru?name=a&value=123") {
             assert_eq!(last.status, 200);
             if last.field("Connection") == Some("close") {
@@ -41,7 +40,7 @@ fn what_was_taken_is_stored_before_the_end() {
 }
 
 #[test]
-fn all_answers_arrive_even_when_the_sender_goes_on() {
+fn all_answers_arrive_even_if_the_sender_continues() {
     let mut hakaru = Settings::sqlite().start();
     let mut client = Client::connect(hakaru.address);
     let request = "GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -73,7 +72,7 @@ fn no_connection_is_accepted_while_the_last_ones_end() {
     });
     assert!(
         idle.is_closed(),
-        "an idle connection is closed without a word"
+        "an idle connection is closed without an answer"
     );
     busy.send(b"\r\n");
     let last = busy.answer();
@@ -85,7 +84,7 @@ fn no_connection_is_accepted_while_the_last_ones_end() {
 }
 
 #[test]
-fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
+fn events_that_cannot_be_stored_in_time_are_reported_as_lost() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")
@@ -105,21 +104,21 @@ fn events_that_cannot_be_stored_in_time_are_owned_up_to() {
         (identity.received, identity.stored, identity.pending),
         (1, 0, 1)
     );
-    let said = "not drained within 2s: 1 events are lost";
+    let message = "not drained within 2s: 1 events are lost";
     let line = hakaru.wait_for_event("drain_timed_out");
     assert_eq!(
         (&line["level"], &line["message"]),
-        (&"error".into(), &said.into())
+        (&"error".into(), &message.into())
     );
     assert!(
-        hakaru.log().contains(&format!("hakaru: {said}")),
+        hakaru.log().contains(&format!("hakaru: {message}")),
         "{}",
         hakaru.log()
     );
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_process_at_once() {
     let mut database = MariaDb::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")

@@ -1,5 +1,5 @@
-//! Input that is cut anywhere, piled up, malformed or too large: each bound has its status, and
-//! nothing but the connection it came on is touched.
+//! Requests that are split, pipelined, malformed or too large. Each bound has its status, and no other connection is
+//! affected.
 
 use crate::support::{Client, Settings, exchange, wait_until};
 
@@ -29,7 +29,7 @@ fn pipelined_requests_are_all_answered_in_order() {
     let hakaru = Settings::sqlite().start();
     const ROUNDS: usize = 2_000;
     let pile = format!("{EVENT}GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n").repeat(ROUNDS);
-    // More answers than the sockets hold: the server must wait for us and lose none.
+    // More answers than the sockets hold: the server must wait for the client and lose none.
     let mut reader = Client::connect(hakaru.address);
     std::thread::scope(|scope| {
         let mut writer = reader.try_clone();
@@ -69,9 +69,9 @@ fn every_bound_has_its_status_and_closes_the_connection() {
 }
 
 #[test]
-fn an_answer_that_closes_is_read_even_when_the_sender_goes_on() {
+fn the_answer_before_a_close_arrives_even_if_the_sender_continues() {
     let hakaru = Settings::sqlite().start();
-    // More than the socket buffers: without waiting for the sender, a reset would take the answer.
+    // More than the socket buffers hold: if the server did not wait for the sender, a reset could discard the answer.
     let request = format!(
         "POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n{}",
         "x".repeat(100_000)
@@ -82,7 +82,7 @@ fn an_answer_that_closes_is_read_even_when_the_sender_goes_on() {
 }
 
 #[test]
-fn a_head_that_does_not_end_is_told_so_after_ten_seconds_and_an_idle_connection_is_kept() {
+fn an_incomplete_request_is_answered_408_after_ten_seconds_and_an_idle_connection_is_kept() {
     let hakaru = Settings::sqlite().start();
     let mut idle = Client::connect(hakaru.address);
     assert_eq!(idle.get("/ok").status, 200);
@@ -102,7 +102,7 @@ fn a_head_that_does_not_end_is_told_so_after_ten_seconds_and_an_idle_connection_
 }
 
 #[test]
-fn peers_that_go_away_leave_nothing_behind() {
+fn peers_that_disconnect_leave_no_open_sockets() {
     let hakaru = Settings::sqlite().start();
     let mut witness = Client::connect(hakaru.address);
     assert_eq!(witness.get("/ok").status, 200);

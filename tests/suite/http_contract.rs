@@ -1,9 +1,9 @@
-//! The table of requests: what a sender asks, what it is answered, and what is counted.
+//! Requests, their answers, and what is counted.
 
 use crate::support::{Client, Settings, exchange};
 
 #[test]
-fn requests_are_answered_as_the_contract_says() {
+fn each_path_and_method_is_answered_as_documented() {
     let hakaru = Settings::sqlite().start();
     let mut client = Client::connect(hakaru.address);
 
@@ -65,7 +65,7 @@ fn requests_are_answered_as_the_contract_says() {
 }
 
 #[test]
-fn bad_input_is_refused_with_its_reason_and_counted_by_it() {
+fn bad_input_is_refused_with_a_reason_and_counted_by_reason() {
     let hakaru = Settings::sqlite().start();
     let mut client = Client::connect(hakaru.address);
     let long = format!("/hakaru?name={}&value=1", "n".repeat(256));
@@ -104,7 +104,7 @@ fn bad_input_is_refused_with_its_reason_and_counted_by_it() {
 }
 
 #[test]
-fn a_connection_lasts_as_its_version_and_fields_say() {
+fn connections_are_kept_or_closed_by_version_and_connection_field() {
     let hakaru = Settings::sqlite().start();
     let closing = "GET /ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     assert!(exchange(hakaru.address, closing.as_bytes()).contains("\r\nConnection: close\r\n"));

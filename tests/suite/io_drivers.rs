@@ -1,4 +1,4 @@
-//! The same server on epoll: where it is asked for, and where the kernel denies io_uring.
+//! hakaru on epoll: if that is configured, and if the kernel denies io_uring.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ fn serves(hakaru: Hakaru) {
     assert_eq!(hakaru.stop().stored, 200);
 }
 
-/// Does something where `io_uring_setup` fails with EPERM, as Docker's seccomp profile has it.
+/// Runs `act` in a thread in which `io_uring_setup` fails with EPERM, as with Docker's seccomp profile.
 fn without_io_uring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     let deny = SeccompFilter::new(
         BTreeMap::from([(nix::libc::SYS_io_uring_setup, Vec::new())]),
@@ -40,7 +40,7 @@ fn without_io_uring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let filter: BpfProgram = deny.unwrap().try_into().unwrap();
-    // A filter holds for the thread that applies it and for what it starts.
+    // A filter applies to the thread that sets it and to the processes that the thread starts.
     thread::scope(|scope| {
         let acting = scope.spawn(move || {
             apply_filter(&filter).unwrap();
@@ -54,7 +54,7 @@ fn start_without_io_uring(settings: Settings) -> Hakaru {
     without_io_uring(|| settings.outlives_its_thread().spawn())
 }
 
-/// One sender that never stops must not keep timers and other senders out.
+/// Senders that never stop must not block timers and other senders.
 fn is_fair(hakaru: Hakaru) {
     let flood = "GET /hakaru?name=flood HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
     let flood = format!("{flood}{}", "x".repeat(60_000));
@@ -86,7 +86,7 @@ fn is_fair(hakaru: Hakaru) {
 }
 
 #[test]
-fn one_busy_sender_keeps_nobody_out() {
+fn busy_senders_do_not_block_others() {
     for driver in ["--io=epoll", "--io=io_uring"] {
         is_fair(
             Settings::sqlite()
@@ -99,7 +99,7 @@ fn one_busy_sender_keeps_nobody_out() {
 }
 
 #[test]
-fn epoll_where_it_is_asked_for() {
+fn epoll_if_it_is_configured() {
     let hakaru = Settings::sqlite().flag("--io=epoll").start();
     assert!(
         hakaru.wait_for_event("listening")["message"]
@@ -111,7 +111,7 @@ fn epoll_where_it_is_asked_for() {
 }
 
 #[test]
-fn io_uring_where_it_is_asked_for() {
+fn io_uring_if_it_is_configured() {
     let hakaru = Settings::sqlite().flag("--io=io_uring").start();
     assert!(
         hakaru.wait_for_event("listening")["message"]
@@ -123,7 +123,7 @@ fn io_uring_where_it_is_asked_for() {
 }
 
 #[test]
-fn auto_falls_back_with_one_warning_that_says_why() {
+fn auto_falls_back_with_one_warning_that_gives_the_reason() {
     let hakaru = start_without_io_uring(Settings::sqlite()).listening();
     let warnings = hakaru.events("io_uring_unavailable");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -141,7 +141,7 @@ fn auto_falls_back_with_one_warning_that_says_why() {
 }
 
 #[test]
-fn io_uring_that_is_asked_for_and_denied_is_said() {
+fn io_uring_that_is_configured_and_denied_is_an_error() {
     let mut hakaru = start_without_io_uring(Settings::sqlite().flag("--io=io_uring"));
     assert_eq!(hakaru.wait().code(), Some(2));
     assert!(
@@ -154,19 +154,19 @@ fn io_uring_that_is_asked_for_and_denied_is_said() {
 }
 
 #[test]
-fn the_version_and_the_check_say_what_can_be_had() {
+fn the_version_and_the_check_show_the_driver_that_works() {
     let directory = tempfile::tempdir().unwrap();
-    let said = |words: &str| {
+    let stdout = |words: &str| {
         let settings = Settings::sqlite().flag(words);
         let output = settings.run_in(directory.path());
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(said("--version").ends_with(", io_uring)\n"));
-    assert!(said("check").contains("ok       io_uring: works, with "));
+    assert!(stdout("--version").ends_with(", io_uring)\n"));
+    assert!(stdout("check").contains("ok       io_uring: works, with "));
     without_io_uring(|| {
-        assert!(said("--version").ends_with(", epoll)\n"));
-        let found = said("check");
+        assert!(stdout("--version").ends_with(", epoll)\n"));
+        let found = stdout("check");
         assert!(
             found.contains("warning  io_uring: ") && found.contains("seccomp"),
             "{found}"
@@ -175,9 +175,9 @@ fn the_version_and_the_check_say_what_can_be_had() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_keeps_no_shard_from_serving() {
+fn a_log_that_is_not_read_blocks_no_shard() {
     let port = free_port();
-    // A pipe that is full from the start; hakaru itself holds its other end, and never reads.
+    // A pipe that is full from the start. hakaru itself has its other end, and never reads it.
     let hakaru = Settings::sqlite()
         .shell_before(
             "mkfifo log && exec 3<>log && dd if=/dev/zero bs=65536 count=1 2>/dev/null >&3 && exec 2>&3",

@@ -1,4 +1,5 @@
-//! What a 200 promises with a journal: on disk before the answer, stored once, whatever ends meanwhile.
+//! What a 200 promises with a journal: the event is on disk before the answer, and is stored exactly once, whatever
+//! fails.
 
 use std::path::Path;
 use std::thread;
@@ -20,7 +21,7 @@ fn values(database: &MariaDb) -> Vec<u32> {
 }
 
 #[test]
-fn what_was_answered_survives_a_kill_and_a_database_that_is_away() {
+fn answered_events_survive_a_kill_and_a_database_that_is_unreachable() {
     let mut database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
@@ -33,7 +34,7 @@ fn what_was_answered_survives_a_kill_and_a_database_that_is_away() {
     database.stop();
     send(first.address, 0, 500);
     first.crash();
-    // Another life, and another death, before the database is back.
+    // A second process is killed too before the database is reachable.
     let settings = Settings::mysql(&database)
         .directory(directory.path())
         .flag("--ack=journaled");
@@ -46,7 +47,9 @@ fn what_was_answered_survives_a_kill_and_a_database_that_is_away() {
         .flag("--ack=journaled")
         .start();
     send(third.address, 600, 700);
-    wait_until("all of three lives is stored", || database.count() == 700);
+    wait_until("the events of all three processes are stored", || {
+        database.count() == 700
+    });
     assert_eq!(values(&database), (0..700).collect::<Vec<_>>());
     let identity = third.stop();
     assert_eq!(
@@ -56,7 +59,7 @@ fn what_was_answered_survives_a_kill_and_a_database_that_is_away() {
 }
 
 #[test]
-fn the_same_with_sqlite() {
+fn answered_events_survive_a_kill_with_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let start = || {
         Settings::sqlite()
@@ -84,7 +87,7 @@ fn the_same_with_sqlite() {
 }
 
 #[test]
-fn stored_means_that_the_row_is_there() {
+fn with_ack_stored_the_row_is_there_before_the_answer() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=stored")
@@ -113,7 +116,7 @@ fn more_than_memory_holds_is_read_back_from_disk_in_order() {
         .flag("--batch-events=5")
         .start();
     database.stop();
-    // 64 batches of 5: far less than this.
+    // Far more than 64 batches of 5 events hold.
     send(hakaru.address, 0, 3_000);
     database.resume();
     send(hakaru.address, 3_000, 3_100);
@@ -134,7 +137,7 @@ fn more_than_memory_holds_is_read_back_from_disk_in_order() {
 }
 
 #[test]
-fn a_journal_at_its_limit_sheds_and_keeps_what_it_promised() {
+fn at_the_limit_of_the_journal_events_are_shed_and_answered_ones_are_stored() {
     let mut database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=journaled")
@@ -155,7 +158,7 @@ fn a_journal_at_its_limit_sheds_and_keeps_what_it_promised() {
     };
     assert_eq!(shed.field("Retry-After"), Some("1"));
     database.resume();
-    wait_until("what was promised is stored", || {
+    wait_until("answered events are stored", || {
         database.count() == answered
     });
     wait_until("there is room again", || {
@@ -173,11 +176,11 @@ fn a_check_leaves_nothing_on_a_full_disk() {
     let _disk = SmallDisk::mount(&data, "1m");
     let full = std::fs::write(data.join("filler"), vec![1; 2 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    let said = Settings::sqlite()
+    let output = Settings::sqlite()
         .flag("check")
         .flag("--data-dir=data")
         .run_in(directory.path());
-    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     let names: Vec<_> = std::fs::read_dir(&data)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -186,7 +189,7 @@ fn a_check_leaves_nothing_on_a_full_disk() {
 }
 
 #[test]
-fn a_full_disk_is_answered_503_and_got_over() {
+fn events_on_a_full_disk_are_answered_503_until_there_is_room() {
     let mut database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -201,7 +204,7 @@ fn a_full_disk_is_answered_503_and_got_over() {
     database.stop();
     let mut answered = 0;
     let name = "n".repeat(255);
-    // Before each event, in the same read, a request whose answer looks like that to an event.
+    // Before each event, in the same read, is a request whose answer looks like the answer to an event.
     let head = "HEAD /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
     let event = format!(
         "GET /hakaru?name={name}&value=1 HTTP/1.1\r\nHost: h\r\nOrigin: https://shop.example\r\n\r\n"
@@ -231,7 +234,7 @@ fn a_full_disk_is_answered_503_and_got_over() {
     }
     hakaru.wait_for_event("journal_write_failed");
     database.resume();
-    wait_until("what was promised is stored", || {
+    wait_until("answered events are stored", || {
         database.count() >= answered
     });
     wait_until("events are taken again", || {
@@ -241,12 +244,12 @@ fn a_full_disk_is_answered_503_and_got_over() {
     });
     wait_until("all is stored", || database.count() >= answered);
     assert_eq!(hakaru.stop().pending, 0);
-    // An event whose write failed was not promised; it may be a row all the same.
+    // An event whose write failed was answered 503, but may still be a row.
     assert!(database.count() <= answered + 1);
 }
 
 #[test]
-fn what_is_stored_and_kept_gives_way_on_a_small_disk() {
+fn kept_segments_are_removed_on_a_small_disk() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -287,9 +290,9 @@ fn two_processes_share_a_data_directory() {
         scope.spawn(|| send(old.address, 0, 300));
         scope.spawn(|| send(new.address, 300, 600));
     });
-    // The younger one takes over what the older leaves behind, without a restart.
+    // The newer process takes over the lanes of the older one, without a restart.
     old.crash();
-    wait_until("the lanes of the dead are stored", || {
+    wait_until("the lanes of the killed process are stored", || {
         database.count() >= 300
     });
     new.stop();
@@ -297,7 +300,7 @@ fn two_processes_share_a_data_directory() {
 }
 
 #[test]
-fn a_database_that_lost_its_tail_is_filled_up_again() {
+fn events_that_the_database_lost_are_stored_again() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=journaled")
@@ -310,7 +313,9 @@ fn a_database_that_lost_its_tail_is_filled_up_again() {
     database.run("DELETE FROM eventlog WHERE value >= 150");
     database.run("UPDATE hakaru_checkpoint SET position = 150 WHERE position = 400");
     send(hakaru.address, 400, 410);
-    wait_until("the tail is there again", || database.count() == 410);
+    wait_until("the lost events are stored again", || {
+        database.count() == 410
+    });
     assert_eq!(values(&database), (0..410).collect::<Vec<_>>());
     assert_eq!(hakaru.events("database_lost_events").len(), 1);
     let identity = hakaru.stop();
@@ -330,15 +335,17 @@ fn an_idle_shard_notices_that_the_database_was_restored() {
     database.run("UPDATE hakaru.hakaru_checkpoint SET position = 5");
     database.stop();
     database.resume();
-    // Not one event more.
-    wait_until("it is filled up again", || database.count() == 20);
+    // Without another event.
+    wait_until("the lost events are stored again", || {
+        database.count() == 20
+    });
     assert_eq!(values(&database), (0..20).collect::<Vec<_>>());
     assert_eq!(hakaru.wait_for_event("database_lost_events")["events"], 15);
     assert_eq!(hakaru.stop().stored, 20);
 }
 
 #[test]
-fn a_restore_that_one_lane_meets_is_looked_for_in_all_others() {
+fn a_restore_that_one_lane_notices_is_checked_for_in_all_others() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
@@ -352,10 +359,10 @@ fn a_restore_that_one_lane_meets_is_looked_for_in_all_others() {
     send(first.address, 0, 20);
     first.crash();
     let second = start();
-    // Over so many connections that both shards have some of them.
+    // Over many connections, so that both shards have some of them.
     (20..40).for_each(|value| send(second.address, value, value + 1));
     wait_until("all is stored", || database.count() == 40);
-    // The connections stay, and one shard gets one event.
+    // The connections to the database stay open, and only one shard gets an event.
     database.run("DELETE FROM eventlog; UPDATE hakaru_checkpoint SET position = 0");
     send(second.address, 40, 41);
     wait_until("both lanes are there again", || database.count() == 41);
@@ -364,7 +371,7 @@ fn a_restore_that_one_lane_meets_is_looked_for_in_all_others() {
 }
 
 #[test]
-fn a_lane_without_its_first_block_is_said_to_be_damaged_and_the_rest_of_it_stored() {
+fn a_lane_without_its_first_block_is_reported_as_damaged_and_its_rest_is_stored() {
     let mut database = MariaDb::start();
     database.stop();
     let directory = tempfile::tempdir().unwrap();
@@ -396,7 +403,7 @@ fn a_lane_without_its_first_block_is_said_to_be_damaged_and_the_rest_of_it_store
 }
 
 #[test]
-fn what_the_database_has_of_a_batch_is_not_stored_again() {
+fn events_of_a_batch_that_the_database_has_are_not_stored_again() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -413,7 +420,7 @@ fn what_the_database_has_of_a_batch_is_not_stored_again() {
 }
 
 #[test]
-fn a_lane_that_was_taken_away_is_taken_back_and_its_events_are_stored_once() {
+fn a_lane_whose_epoch_changed_is_adopted_again_and_its_events_are_stored_once() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -430,7 +437,7 @@ fn a_lane_that_was_taken_away_is_taken_back_and_its_events_are_stored_once() {
 }
 
 #[test]
-fn without_the_right_to_keep_checkpoints_it_does_not_start() {
+fn without_the_right_to_make_checkpoints_it_does_not_start() {
     let database = MariaDb::start();
     Settings::mysql(&database).start().stop();
     database.run("DROP TABLE hakaru_checkpoint");
@@ -448,7 +455,7 @@ fn without_the_right_to_keep_checkpoints_it_does_not_start() {
     );
 }
 
-/// Runs `hakaru journal` and gives exit code and standard output.
+/// Runs `hakaru journal`. Returns exit code and standard output.
 fn inspect(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_hakaru"))
         .current_dir(directory)
@@ -463,7 +470,7 @@ fn inspect(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_person_can_look_into_it() {
+fn lanes_are_listed_dumped_and_verified() {
     let directory = tempfile::tempdir().unwrap();
     let hakaru = Settings::sqlite()
         .directory(directory.path())
@@ -500,7 +507,7 @@ fn a_person_can_look_into_it() {
     assert_eq!(inspect(directory.path(), &["verify"]).0, Some(0));
     assert_eq!(inspect(directory.path(), &["dump", "nonsense"]).0, Some(1));
 
-    // One bit in the middle: said, with place and positions.
+    // One wrong bit in the middle is reported, with place and positions.
     let segment = directory.path().join(format!(
         "hakaru-data/journal/{lane}/0000000000000000.segment"
     ));

@@ -1,7 +1,7 @@
 //! Drives the built binary with real sockets against real databases, which the tests start themselves.
 //!
-//! A module is one behaviour and opens with its story. Everything runs in parallel: each test has its
-//! own directory, ports and processes, and ends them when it ends.
+//! Each module covers one behaviour. All tests run in parallel. Each has its own directory, ports and processes, and
+//! ends them.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The database goes away and comes back: answers go on, and no promised event is missing.
+//! The database is stopped and started again: answers continue, and no event that was answered 200 is missing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Client, MariaDb, Settings, wait_until};
 
-/// Sends events until told to stop; counts the 200s and fails on anything but 200 and 503.
+/// Sends events until `stop` is set. Counts the 200s, and fails on any status other than 200 and 503.
 fn send_until(stop: &AtomicBool, answered: &AtomicU64, address: std::net::SocketAddr) {
     let mut client = Client::connect(address);
     while !stop.load(Ordering::Relaxed) {
@@ -19,7 +19,7 @@ fn send_until(stop: &AtomicBool, answered: &AtomicU64, address: std::net::Socket
 }
 
 #[test]
-fn a_database_that_is_stopped_and_started_under_load_gets_every_promised_event() {
+fn a_database_that_is_stopped_and_started_under_load_gets_every_answered_event() {
     let mut database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--batch-events=500")
@@ -39,7 +39,7 @@ fn a_database_that_is_stopped_and_started_under_load_gets_every_promised_event()
                 database.stop()
             }
             let before = answered.load(Ordering::Relaxed);
-            wait_until("answers go on", || {
+            wait_until("answers continue", || {
                 answered.load(Ordering::Relaxed) > before + 500
             });
             wait_until("the loss is noticed", || {
@@ -86,7 +86,7 @@ fn a_database_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_long_outage_is_held_by_full_batches() {
+fn batches_are_filled_during_a_long_outage() {
     let mut database = MariaDb::start();
     let settings = Settings::mysql(&database)
         .flag("--cores=1")
@@ -94,7 +94,8 @@ fn a_long_outage_is_held_by_full_batches() {
     let hakaru = settings.flag("--ack=received").flag("--linger=1ms").start();
     database.stop();
     let mut client = Client::connect(hakaru.address);
-    // Each is old before the next comes: without care each would take a batch of its own, of 64.
+    // Each event is older than `linger` before the next one is sent. There are only 64 batches, so each event must not
+    // take a batch of its own.
     let start = Instant::now();
     for value in 0..200 {
         while start.elapsed() < Duration::from_millis(3) * value {
@@ -111,7 +112,7 @@ fn a_long_outage_is_held_by_full_batches() {
 }
 
 #[test]
-fn a_missing_right_is_said_and_waited_for() {
+fn a_missing_right_is_logged_and_waited_for() {
     let database = MariaDb::start();
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
     let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
@@ -138,7 +139,7 @@ fn a_missing_right_is_said_and_waited_for() {
 }
 
 #[test]
-fn with_every_batch_full_events_are_shed_and_what_was_promised_is_kept() {
+fn with_every_batch_full_events_are_shed_and_answered_ones_are_stored() {
     let mut database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -160,7 +161,7 @@ fn with_every_batch_full_events_are_shed_and_what_was_promised_is_kept() {
     assert!(shed.field("X-Hakaru-Reason").is_some());
     assert_eq!(client.get("/ok").status, 200);
     database.resume();
-    wait_until("what was promised is stored", || {
+    wait_until("answered events are stored", || {
         database.count() == answered
     });
     assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);

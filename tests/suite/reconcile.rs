@@ -1,4 +1,4 @@
-//! `hakaru reconcile` finds what is lost, doubled, unexpected or late, and what is accounted for elsewhere.
+//! `hakaru reconcile` finds events that are lost, doubled, unexpected or late, and counts dead letters and the journal.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, MariaDb, Settings, ask, ask_with, run, wait_until};
 
-/// Sends a hundred events, names in turn, and waits until they are rows. The list of them, as a sender
-/// would keep it: with times if it has a clock.
+/// Sends a hundred events, with three names in turn, and waits until they are rows. Returns the list of them, as a
+/// sender would keep it.
 fn send(settings: Settings, with_times: bool) -> String {
     let hakaru = settings.start();
     let mut client = Client::connect(hakaru.address);
@@ -28,7 +28,7 @@ fn send(settings: Settings, with_times: bool) -> String {
     list
 }
 
-/// Compares with what is in `expected.ndjson`, and checks the exit code against the answer.
+/// Runs `hakaru reconcile`, and checks that the exit code fits the answer.
 fn reconcile(directory: &Path, dsn: &str, arguments: &[&str]) -> Value {
     let arguments = [&["reconcile", "--json"], arguments].concat();
     let asked = ask(directory, dsn, &arguments);
@@ -58,7 +58,7 @@ fn listed(answer: &Value) -> Vec<(&str, &str, u64)> {
 
 const LIST: &str = "--expected=expected.ndjson";
 
-/// Deletes, doubles, adds and moves rows by `run`, and looks whether that is found.
+/// Deletes, doubles and adds rows by `run`, and checks that this is found.
 fn check_what_is_found(directory: &Path, dsn: &str, mut run: impl FnMut(&str)) {
     let found = |arguments: &[&str]| reconcile(directory, dsn, arguments);
     assert_eq!(counts(&found(&[LIST])), [100, 0, 0, 0, 0]);
@@ -193,7 +193,7 @@ fn dead_letters_are_accounted_for() {
         writeln!(list, "n,{value}").unwrap();
     }
     assert_eq!(hakaru.stop().dead_lettered, 2);
-    // As a crash before the checkpoint passes a letter leaves it: written twice.
+    // Each letter is written twice, as after a crash before the checkpoint was moved past it.
     let letters = directory.path().join("hakaru-data/dead-letters.ndjson");
     let text = std::fs::read_to_string(&letters).unwrap();
     std::fs::write(&letters, format!("{text}{text}")).unwrap();
@@ -213,9 +213,9 @@ fn dead_letters_are_accounted_for() {
         (&json!(true), &json!(2))
     );
 
-    // Elsewhere there is no data directory, which is said; and a letter of another time is not counted.
-    let away = tempfile::tempdir().unwrap();
-    let asked = ask_with(away.path(), &database.dsn(), &arguments, &list);
+    // A missing data directory is reported, and a dead letter of another time is not counted.
+    let empty = tempfile::tempdir().unwrap();
+    let asked = ask_with(empty.path(), &database.dsn(), &arguments, &list);
     let answer = asked.json();
     assert_eq!((asked.code, &answer["lost"]), (Some(1), &json!(2)));
     assert_eq!(answer["unread"]["data_dir"], "hakaru-data");
@@ -228,7 +228,7 @@ fn dead_letters_are_accounted_for() {
 }
 
 #[test]
-fn what_the_journal_still_holds_is_accounted_for() {
+fn pending_events_of_the_journal_are_accounted_for() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let start = |linger: &str| {
@@ -260,7 +260,7 @@ fn what_the_journal_still_holds_is_accounted_for() {
         ([20, 0, 0, 0, 0], &json!(30))
     );
     assert_eq!(found(&["--expected=50"])["pending"], 30);
-    // Nobody owns the lane any more; its events are still promised.
+    // No process owns the lane any more. Its events are still pending.
     hakaru.crash();
     assert_eq!(found(&["--expected=expected.tsv"])["pending"], 30);
     let hakaru = start("--linger=10ms");
@@ -275,7 +275,7 @@ fn what_the_journal_still_holds_is_accounted_for() {
 }
 
 #[test]
-fn wrong_usage_is_exit_code_2_and_a_database_that_cannot_be_asked_1() {
+fn wrong_usage_is_exit_code_2_and_a_database_error_is_exit_code_1() {
     let directory = tempfile::tempdir().unwrap();
     Settings::sqlite()
         .directory(directory.path())

@@ -1,4 +1,4 @@
-//! SIGHUP puts another process in place of the one that runs: no request fails, no event is lost or doubled.
+//! SIGHUP replaces the running process by a new one: no request fails, and no event is lost or doubled.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ impl Load {
         }
     }
 
-    /// Sends until it is told to stop, and fails at whatever is not a 200.
+    /// Sends until `stop` is set, and fails on any status other than 200.
     fn send(&self, keeps_alive: bool) {
         let mut client = None;
         while !self.stop.load(Ordering::Relaxed) {
@@ -51,29 +51,29 @@ impl Load {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Waits until every client has sent some more.
-    fn go_on(&self) {
+    /// Waits until the clients have sent some more events.
+    fn wait_for_more(&self) {
         let before = self.sent();
         wait_until("requests are answered", || self.sent() > before + 40);
     }
 }
 
-/// Has the youngest process replaced, and waits until it is.
+/// Replaces the newest process, and waits until its successor serves.
 fn reload(hakaru: &Hakaru) {
     let before = hakaru.successors();
-    let youngest = before.last().map_or(hakaru.pid() as i32, |&pid| pid);
-    kill(Pid::from_raw(youngest), Signal::SIGHUP).unwrap();
+    let newest = before.last().map_or(hakaru.pid() as i32, |&pid| pid);
+    kill(Pid::from_raw(newest), Signal::SIGHUP).unwrap();
     wait_until("a successor serves", || {
         hakaru.events("successor_serves").len() == before.len() + 1
     });
 }
 
-/// How many have said their last word.
+/// How many processes have ended.
 fn drained(hakaru: &Hakaru) -> usize {
     hakaru.events("ended").len()
 }
 
-/// Ends the youngest process, and waits until all have drained.
+/// Ends the newest process, and waits until all have drained.
 fn stop_all(hakaru: &mut Hakaru) {
     let successors = hakaru.successors();
     kill(Pid::from_raw(*successors.last().unwrap()), Signal::SIGTERM).unwrap();
@@ -83,8 +83,8 @@ fn stop_all(hakaru: &mut Hakaru) {
     assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
 }
 
-/// Reloads again and again under load; then each event must be one row.
-#[expect(clippy::print_stdout, reason = "how much was tried is worth a line")]
+/// Reloads several times under load. Afterwards each event must be one row.
+#[expect(clippy::print_stdout, reason = "shows how much was tested")]
 fn reload_under_load(settings: Settings, database: &MariaDb, reloads: usize) {
     let mut hakaru = settings.start();
     let load = Load::new(&hakaru);
@@ -94,10 +94,10 @@ fn reload_under_load(settings: Settings, database: &MariaDb, reloads: usize) {
             scope.spawn(move || load.send(keeps_alive));
         }
         for _ in 0..reloads {
-            load.go_on();
+            load.wait_for_more();
             reload(&hakaru);
         }
-        load.go_on();
+        load.wait_for_more();
         load.stop.store(true, Ordering::Relaxed);
     });
     stop_all(&mut hakaru);
@@ -137,7 +137,7 @@ fn copy_of_hakaru(directory: &Path) -> PathBuf {
     copy
 }
 
-/// Puts another file in the place of one that may be running.
+/// Replaces a file that may be running.
 fn replace(path: &Path, text: &str) {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, text).unwrap();
@@ -146,7 +146,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
+fn the_old_process_serves_on_if_its_successor_fails() {
     let directory = tempfile::tempdir().unwrap();
     let program = copy_of_hakaru(directory.path());
     let mut hakaru = Settings::sqlite()
@@ -160,7 +160,7 @@ fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
             text => replace(&program, text),
         }
         hakaru.signal(Signal::SIGHUP);
-        wait_until("it is said", || {
+        wait_until("it is logged", || {
             hakaru.events("reload_failed").len() == number
         });
         let line = &hakaru.events("reload_failed")[number - 1];
@@ -170,7 +170,7 @@ fn a_successor_that_does_not_serve_leaves_the_old_one_serving() {
     fails("#!/bin/sh\nexit 2\n", "exit status: 2", &mut client, 1);
     fails("", "No such file", &mut client, 2);
     fails("#!/bin/sh\nkill -9 $$\n", "signal: 9", &mut client, 3);
-    // One that hangs: another signal starts no other, and the end of the old one is its own.
+    // One that hangs: another signal does not start another one, and it ends with the old process.
     replace(&program, "#!/bin/sh\nexec sleep 1000\n");
     hakaru.signal(Signal::SIGHUP);
     wait_until("it is started", || hakaru.successors().len() == 3);
@@ -187,7 +187,7 @@ fn a_successor_may_have_another_number_of_shards() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let program = copy_of_hakaru(directory.path());
-    // Under its own name, so that the next generation is started by it too.
+    // With the name of the script, so that the next successor is started by it too.
     let with_cores = |cores: u32| {
         let binary = env!("CARGO_BIN_EXE_hakaru");
         let script = format!("#!/bin/bash\nexec -a \"$0\" {binary} \"$@\" --cores {cores}\n");
@@ -205,11 +205,11 @@ fn a_successor_may_have_another_number_of_shards() {
             scope.spawn(move || load.send(keeps_alive));
         }
         for cores in [1, 2, 1] {
-            load.go_on();
+            load.wait_for_more();
             with_cores(cores);
             reload(&hakaru);
         }
-        load.go_on();
+        load.wait_for_more();
         load.stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(hakaru.lines("(1 shard,").len(), 2);
@@ -218,7 +218,7 @@ fn a_successor_may_have_another_number_of_shards() {
 }
 
 #[test]
-fn a_socket_that_systemd_opened_is_served_and_listens_on_afterwards() {
+fn a_socket_of_systemd_is_served_and_stays_open_afterwards() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -240,11 +240,11 @@ fn a_socket_that_systemd_opened_is_served_and_listens_on_afterwards() {
             .status
     };
     assert!((0..20).all(|_| send() == 200));
-    // Its successor has it from systemd too.
+    // The successor gets the socket too.
     reload(&hakaru);
     assert!((0..20).all(|_| send() == 200));
     stop_all(&mut hakaru);
-    // Nobody serves; the socket takes a connection all the same, and the next server answers.
+    // No process serves. The socket still takes a connection, and the next server answers.
     let waiting = TcpStream::connect(address).unwrap();
     let next = start();
     drop(waiting);
@@ -253,14 +253,14 @@ fn a_socket_that_systemd_opened_is_served_and_listens_on_afterwards() {
 }
 
 #[test]
-fn whoever_supervises_is_told() {
+fn systemd_is_notified() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
-    let heard = UnixDatagram::bind(&path).unwrap();
-    heard.set_read_timeout(Some(DEADLINE)).unwrap();
-    let hear = |wanted: &str| loop {
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let receive = |wanted: &str| loop {
         let mut message = [0; 512];
-        let length = heard.recv(&mut message).unwrap();
+        let length = socket.recv(&mut message).unwrap();
         let message = String::from_utf8(message[..length].to_vec()).unwrap();
         if message.lines().any(|line| line.starts_with(wanted)) {
             return message;
@@ -271,32 +271,32 @@ fn whoever_supervises_is_told() {
         .variable("NOTIFY_SOCKET", path.to_str().unwrap())
         .variable("WATCHDOG_USEC", "6000000")
         .start();
-    let ready = hear("READY=1");
+    let ready = receive("READY=1");
     assert!(
         ready.contains(&format!("MAINPID={}\n", hakaru.pid())),
         "{ready}"
     );
-    hear("WATCHDOG=1");
+    receive("WATCHDOG=1");
     reload(&hakaru);
-    hear("RELOADING=1");
+    receive("RELOADING=1");
     let successor = hakaru.successors()[0];
-    let ready = hear("READY=1");
+    let ready = receive("READY=1");
     assert!(ready.contains(&format!("MAINPID={successor}\n")), "{ready}");
-    // The first one has ended: it is the successor that is alive.
+    // The first process has ended, so the successor sends this.
     wait_until("it has drained", || drained(&hakaru) == 1);
-    hear("WATCHDOG=1");
+    receive("WATCHDOG=1");
     stop_all(&mut hakaru);
-    hear("STOPPING=1");
+    receive("STOPPING=1");
 }
 
 #[test]
-fn what_the_old_process_closes_is_closed() {
+fn connections_that_the_old_process_closes_are_closed() {
     let mut hakaru = Settings::sqlite().flag("--drain-timeout=2s").start();
     let mut idle = Client::connect(hakaru.address);
     assert_eq!(idle.get("/ok").status, 200);
     reload(&hakaru);
     wait_until("the old one has drained", || drained(&hakaru) == 1);
-    // A successor that held the connection too would keep it open, and never answer on it.
+    // If the successor had inherited the connection, it would stay open without answers.
     assert!(idle.is_closed());
     stop_all(&mut hakaru);
 }
@@ -318,9 +318,9 @@ fn a_process_on_epoll_is_not_made_to_block_by_its_successor() {
     on("auto");
     reload(&hakaru);
     hakaru.wait_for_line("the previous process is on epoll");
-    let youngest = Pid::from_raw(hakaru.successors()[0]);
+    let newest = Pid::from_raw(hakaru.successors()[0]);
     on("io_uring");
-    kill(youngest, Signal::SIGHUP).unwrap();
+    kill(newest, Signal::SIGHUP).unwrap();
     hakaru.wait_for_event("reload_failed");
     assert_eq!(
         Client::connect(hakaru.address)
@@ -328,7 +328,7 @@ fn a_process_on_epoll_is_not_made_to_block_by_its_successor() {
             .status,
         200
     );
-    kill(youngest, Signal::SIGTERM).unwrap();
+    kill(newest, Signal::SIGTERM).unwrap();
     wait_until("both have drained", || drained(&hakaru) == 2);
     assert_eq!(hakaru.wait().code(), Some(0));
 }

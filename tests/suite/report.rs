@@ -1,4 +1,4 @@
-//! `hakaru report` says what landed: by name and over time, exactly, whatever the names hold.
+//! `hakaru report` reports the stored events by name and over time, exactly, with any names.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::support::{Asked, Client, MariaDb, Settings, ask, run, wait_until};
 
 /// Names that would break a terminal, a CSV file or a query.
 const HOSTILE: [(&str, &str); 5] = [
-    // Most collations take it for "open".
+    // Most collations treat it as equal to "open".
     ("open+", "open "),
     ("a%0Ab%1B%5B2J", "a\nb\u{1b}[2J"),
     ("x%2C%22y%22%27%5C", "x,\"y\"'\\"),
@@ -16,7 +16,7 @@ const HOSTILE: [(&str, &str); 5] = [
     ("%E8%A8%88%E3%82%8B", "計る"),
 ];
 
-/// A database whose names may be of any character.
+/// A database whose names may have any character.
 fn database() -> MariaDb {
     let database = MariaDb::start();
     database.run(
@@ -27,7 +27,7 @@ fn database() -> MariaDb {
     database
 }
 
-/// Sends ten times `open`, three times `Open`, and each hostile name once, and waits until they are rows.
+/// Sends `open` ten times, `Open` three times, and each hostile name once, and waits until they are rows.
 fn send(settings: Settings) {
     let hakaru = settings.start();
     let mut client = Client::connect(hakaru.address);
@@ -46,14 +46,14 @@ fn names(document: &Value) -> Vec<&str> {
     names.map(|row| row["name"].as_str().unwrap()).collect()
 }
 
-/// What both databases say of what [`send`] sent.
-fn check_all_forms(directory: &Path, dsn: &str) {
+/// Checks every format of the report on the events of [`send`].
+fn check_all_formats(directory: &Path, dsn: &str) {
     let asked = ask(directory, dsn, &["report", "--json"]);
     assert_eq!((asked.code, asked.err.as_str()), (Some(0), ""));
     let document = asked.json();
     let mut hostile: Vec<&str> = HOSTILE.map(|(_, name)| name).to_vec();
     hostile.sort_unstable();
-    // A case of its own is a name of its own, whatever the collation says.
+    // Names that differ in case are different names, with any collation.
     assert_eq!(names(&document)[..2], ["open", "Open"]);
     assert_eq!(names(&document)[2..], hostile);
     let open = &document["names"][0];
@@ -78,7 +78,7 @@ fn check_all_forms(directory: &Path, dsn: &str) {
         .map(|column| column["events"].as_u64().unwrap());
     assert_eq!(events.sum::<u64>(), 18);
 
-    // What is not listed is summed.
+    // Names that are not listed are summed.
     let asked = ask(directory, dsn, &["report", "--json", "--top=1"]);
     let document = asked.json();
     assert_eq!(names(&document), ["open"]);
@@ -130,7 +130,7 @@ fn check_all_forms(directory: &Path, dsn: &str) {
     }
 }
 
-/// Another program's reading of it.
+/// The rows, as parsed by another program.
 fn parse_csv(directory: &Path, csv: &str) -> Vec<Vec<String>> {
     let file = directory.join("report.csv");
     std::fs::write(&file, csv).unwrap();
@@ -140,19 +140,19 @@ fn parse_csv(directory: &Path, csv: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn mariadb_and_sqlite_say_the_same() {
+fn mariadb_and_sqlite_give_the_same_report() {
     let database = database();
     let directory = tempfile::tempdir().unwrap();
     send(Settings::mysql(&database).directory(directory.path()));
-    check_all_forms(directory.path(), &database.dsn());
-    // Of its own: what a journal keeps is stored again in a database that does not know it.
+    check_all_formats(directory.path(), &database.dsn());
+    // In another directory, because kept segments would be stored again in another database.
     let directory = tempfile::tempdir().unwrap();
     send(Settings::sqlite().directory(directory.path()));
-    check_all_forms(directory.path(), "sqlite:eventlog.db");
+    check_all_formats(directory.path(), "sqlite:eventlog.db");
 }
 
 #[test]
-fn a_range_begins_at_its_first_second_and_ends_before_its_last() {
+fn a_range_contains_its_start_and_not_its_end() {
     let database = database();
     let directory = tempfile::tempdir().unwrap();
     database.run(
@@ -160,7 +160,7 @@ fn a_range_begins_at_its_first_second_and_ends_before_its_last() {
          ('2026-01-02 00:00:00', 'a', 2), ('2026-01-02 12:00:00', 'a', 4), ('2026-01-02 12:00:59', 'b', NULL), \
          ('2026-01-03 00:00:00', 'a', 8), (NULL, 'a', 16)",
     );
-    // Nine hours before UTC's: what is an instant is asked for in the time zone of the session.
+    // Nine hours ahead of UTC: an instant is converted to the time zone of the session.
     let dsn = format!("{}?time_zone=%27%2B09:00%27", database.dsn());
     let sum = |arguments: &[&str]| {
         let arguments = [&["report", "--json"], arguments].concat();
@@ -225,7 +225,7 @@ fn a_range_begins_at_its_first_second_and_ends_before_its_last() {
 }
 
 #[test]
-fn times_ago_are_of_now() {
+fn a_time_ago_is_relative_to_now() {
     let directory = tempfile::tempdir().unwrap();
     send(Settings::sqlite().directory(directory.path()));
     for (arguments, events) in [
@@ -234,7 +234,7 @@ fn times_ago_are_of_now() {
         (&["--from=now"], 0),
     ] {
         let arguments = [arguments, &["report", "--json"]].concat();
-        // Flags of a subcommand stand behind it.
+        // The flags of a subcommand must come after it.
         let arguments = [
             &arguments[arguments.len() - 2..],
             &arguments[..arguments.len() - 2],
@@ -246,7 +246,7 @@ fn times_ago_are_of_now() {
 }
 
 #[test]
-fn sums_beyond_64_bits_of_a_float_are_exact() {
+fn sums_that_a_float_cannot_hold_are_exact() {
     let database = database();
     let directory = tempfile::tempdir().unwrap();
     database.run("ALTER TABLE eventlog MODIFY value bigint unsigned");
@@ -291,7 +291,7 @@ fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
         assert_eq!((asked.code, asked.err.as_str()), (Some(0), ""), "{asked:?}");
         assert!(asked.out.contains("total"), "{asked:?}");
     }
-    // Whatever the file is called, in text; as it is in JSON.
+    // A strange file name is escaped in text, and as it is in JSON.
     let name = "a\n\x1b[2J.db";
     std::fs::rename(
         directory.path().join("eventlog.db"),
@@ -309,7 +309,7 @@ fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
 }
 
 #[test]
-fn no_password_is_shown_and_the_datasource_may_stand_on_either_side() {
+fn no_password_is_shown_and_the_datasource_may_come_before_or_after_the_command() {
     let database = database();
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
     database.run("GRANT SELECT ON hakaru.* TO app@'%'");
@@ -317,7 +317,7 @@ fn no_password_is_shown_and_the_datasource_may_stand_on_either_side() {
     let place = format!("@tcp(127.0.0.1:{})/hakaru", database.port());
     let dsn = format!("--datasource=app:s3cret{place}");
     for arguments in [[&dsn, "report"], ["report", &dsn]] {
-        // Whoever may only read can ask.
+        // The right to read is enough.
         let asked = ask(directory.path(), "sqlite:other.db", &arguments);
         assert_eq!(asked.code, Some(0), "{asked:?}");
         assert!(
@@ -326,7 +326,7 @@ fn no_password_is_shown_and_the_datasource_may_stand_on_either_side() {
         );
         assert!(!asked.out.contains("s3cret"), "{asked:?}");
     }
-    // Nor in the process list, while the database takes its time.
+    // The password is hidden from the process list while a query takes long.
     database.run("RENAME TABLE eventlog TO other");
     database.run("CREATE VIEW eventlog AS SELECT NOW() AS at, 'a' AS name, SLEEP(60) AS value");
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_hakaru"))
@@ -354,10 +354,10 @@ fn no_password_is_shown_and_the_datasource_may_stand_on_either_side() {
 }
 
 #[test]
-fn the_database_is_not_kept_longer_than_allowed() {
+fn a_query_that_takes_longer_than_its_timeout_is_ended() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
-    // Reading a row of it takes ten seconds.
+    // Reading a row of this view takes ten seconds.
     database.run("CREATE VIEW eventlog AS SELECT NOW() AS at, 'a' AS name, SLEEP(10) AS value");
     let asked = ask(
         directory.path(),
@@ -382,7 +382,7 @@ fn the_database_is_not_kept_longer_than_allowed() {
 }
 
 #[test]
-fn a_terminal_gets_bars_of_what_it_can_show() {
+fn bars_on_a_terminal_use_characters_that_it_can_show() {
     let directory = tempfile::tempdir().unwrap();
     send(Settings::sqlite().directory(directory.path()));
     let on_terminal = |locale: &str| {
@@ -431,7 +431,7 @@ fn a_terminal_gets_bars_of_what_it_can_show() {
 }
 
 #[test]
-fn a_question_that_cannot_be_asked_is_one_line_and_exit_code_2() {
+fn wrong_usage_is_one_line_and_exit_code_2() {
     let directory = tempfile::tempdir().unwrap();
     Settings::sqlite()
         .directory(directory.path())

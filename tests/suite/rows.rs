@@ -1,4 +1,4 @@
-//! What lands in the table: each event once, as it was sent, with the time it was received.
+//! The rows of the table: each event once, as it was sent, with the time at which it was received.
 
 use std::thread;
 
@@ -77,7 +77,7 @@ fn the_table_is_made_as_it_is_deployed() {
 }
 
 #[test]
-fn session_variables_of_either_server_are_understood() {
+fn session_variables_of_mysql_and_mariadb_are_accepted() {
     let database = MariaDb::start();
     for parameter in ["transaction_isolation", "tx_isolation"] {
         let dsn = format!("{}?{parameter}=%27READ-COMMITTED%27", database.dsn());
@@ -118,7 +118,7 @@ fn the_time_is_when_it_was_received_in_the_time_zone_of_the_session() {
 }
 
 #[test]
-fn the_name_column_decides_what_may_be_promised() {
+fn names_that_the_column_cannot_hold_are_refused() {
     let database = MariaDb::start();
     database.run(
         "CREATE TABLE eventlog (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, \
@@ -141,7 +141,7 @@ fn the_name_column_decides_what_may_be_promised() {
 }
 
 #[test]
-fn an_emoji_is_refused_before_it_is_promised_to_a_utf8mb3_column() {
+fn an_emoji_is_refused_if_the_column_is_utf8mb3() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database).start();
     let mut client = Client::connect(hakaru.address);

@@ -1,4 +1,4 @@
-//! The status page as people see it: opened in a browser, whatever the server says, or when it says nothing.
+//! The status page in a browser, with any statistics of the server, and without an answer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::{Client, Settings, wait_until};
 
 const PAGE: &str = include_str!("../../src/admin/page.html");
 
-/// What the browser makes of a page after three seconds of its own time, which passes in a moment.
+/// The page as the browser has it after three seconds of virtual time.
 fn open(url: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new("timeout")
@@ -27,10 +27,10 @@ fn open(url: &str) -> String {
         .arg(url)
         .output()
         .expect("chromium, from Debian's package of that name");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    // A part that could not be shown says so there, and so does what the policy did not allow.
-    let faults: Vec<_> = said
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    // Errors of the page's script, and violations of the content security policy.
+    let faults: Vec<_> = log
         .lines()
         .filter(|line| line.contains("CONSOLE") && !line.contains("Failed to load resource"))
         .collect();
@@ -38,8 +38,7 @@ fn open(url: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Serves the page with statistics of one's own until the process ends: the statistics so many times, and
-/// then no more.
+/// Serves the page until the process ends, and the given statistics `times` times.
 fn serve(stats: &Value, times: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -53,7 +52,7 @@ fn serve(stats: &Value, times: usize) -> String {
     url
 }
 
-/// Answers one request; a browser may also open a connection that it never uses.
+/// Answers one request. A browser may also open a connection that it never uses.
 fn answer(stream: TcpStream, stats: &str, left: &AtomicUsize) -> Option<()> {
     let mut lines = BufReader::new(&stream).lines();
     let request = lines.next()?.ok()?;
@@ -76,18 +75,18 @@ fn answer(stream: TcpStream, stats: &str, left: &AtomicUsize) -> Option<()> {
     .ok()
 }
 
-/// The text of the element with this id, as long as there is no element in it.
+/// The text of the element with this id, which must have no child elements.
 fn text<'a>(dom: &'a str, id: &str) -> &'a str {
-    let (_, behind) = dom.split_once(&format!("id=\"{id}\"")).expect(id);
-    let (_, inside) = behind.split_once('>').unwrap();
+    let (_, rest) = dom.split_once(&format!("id=\"{id}\"")).expect(id);
+    let (_, inside) = rest.split_once('>').unwrap();
     inside.split_once('<').unwrap().0
 }
 
 #[test]
-fn the_page_of_a_server_shows_its_events_and_a_strangers_name_as_text() {
+fn the_page_shows_the_events_of_a_server_and_shows_names_as_text() {
     let hakaru = Settings::sqlite().flag("--linger=20ms").start();
     let mut client = Client::connect(hakaru.address);
-    // It would take the title, if it became an element.
+    // It would change the title, if it became an element.
     let name = "%3Cimg+id%3Dinjected+src%3Dx+onerror%3Ddocument.title%3D%27owned%27%3E";
     for _ in 0..64 {
         let answer = client.get(&format!("/hakaru?name={name}&value=1"));
@@ -113,7 +112,7 @@ fn the_page_of_a_server_shows_its_events_and_a_strangers_name_as_text() {
     }
     let shown = ">&lt;img id=injected src=x onerror=document.title='owned'&gt;</span>";
     assert!(dom.contains(shown), "{dom}");
-    // An element's attributes are written with quotation marks.
+    // The attributes of an element would have quotation marks.
     assert!(!dom.contains("<img id=\"injected\""), "{dom}");
     assert!(!dom.contains("<title>owned"), "{dom}");
     assert!(dom.contains("ready – hakaru</title>"), "{dom}");
@@ -121,7 +120,7 @@ fn the_page_of_a_server_shows_its_events_and_a_strangers_name_as_text() {
 }
 
 #[test]
-fn parts_that_are_missing_or_strange_leave_the_others_alone() {
+fn missing_or_strange_statistics_do_not_affect_others() {
     let empty = open(&serve(&json!({}), usize::MAX));
     assert_eq!(text(&empty, "state"), "? unknown");
     assert_eq!(text(&empty, "sum-received"), "–");
@@ -154,7 +153,7 @@ fn parts_that_are_missing_or_strange_leave_the_others_alone() {
             "{id}\n{strange}"
         );
     }
-    // What would turn its surroundings around, or not be seen at all, is written out.
+    // Characters that change the text direction or are invisible are shown as codes.
     assert!(
         !strange.contains('\u{202e}') && strange.contains("\\u{202e}"),
         "{strange}"
@@ -163,7 +162,7 @@ fn parts_that_are_missing_or_strange_leave_the_others_alone() {
 }
 
 #[test]
-fn a_server_that_answers_no_more_is_told_from_one_that_is_well() {
+fn a_server_that_does_not_answer_is_shown() {
     let stats = json!({ "state": "ready", "node": "one", "events": { "received": 7 } });
     let dom = open(&serve(&stats, 1));
     assert_eq!(text(&dom, "state"), "? no answer");
@@ -171,21 +170,21 @@ fn a_server_that_answers_no_more_is_told_from_one_that_is_well() {
         dom.contains("<title>? one no answer – hakaru</title>"),
         "{dom}"
     );
-    let said = text(&dom, "lost-what");
+    let shown = text(&dom, "lost-what");
     let since = "No answer from this server since ";
     assert!(
-        said.contains(since) && said.ends_with(": no connection."),
-        "{said}"
+        shown.contains(since) && shown.ends_with(": no connection."),
+        "{shown}"
     );
-    // What was known last is still there.
+    // The last known figures are still shown.
     assert_eq!(text(&dom, "sum-received"), "7");
     let never = open(&serve(&stats, 0));
-    let said = text(&never, "lost-what");
-    assert!(said.contains("since this page was opened at "), "{said}");
+    let shown = text(&never, "lost-what");
+    assert!(shown.contains("since this page was opened at "), "{shown}");
 }
 
 #[test]
-fn the_page_is_one_small_file_that_asks_nobody_else() {
+fn the_page_is_one_small_file_that_loads_no_others() {
     assert!(PAGE.len() < 60 * 1024);
     let outside = PAGE.replace("http://www.w3.org/2000/svg", "");
     for refused in [

@@ -1,4 +1,4 @@
-//! Encrypted connections to the database: whom they trust, and what is said where there are none.
+//! Encrypted connections to the database: which servers are trusted, and what is logged if none is possible.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn stores_one(settings: Settings) {
 }
 
 #[test]
-fn trust_is_as_the_dsn_says() {
+fn certificates_are_verified_as_set_in_the_dsn() {
     let directory = tempfile::tempdir().unwrap();
     make_certificates(directory.path());
     let option =
@@ -66,7 +66,7 @@ fn trust_is_as_the_dsn_says() {
 
     stores_one(Settings::datasource(&dsn("skip-verify")));
     stores_one(Settings::datasource(&dsn("preferred")));
-    // The authority is trusted where the machine trusts it.
+    // The authority is trusted if the machine trusts it.
     let authority = directory.path().join("ca.pem");
     let trusting = Settings::datasource(&dsn("true"));
     stores_one(trusting.variable("SSL_CERT_FILE", authority.to_str().unwrap()));

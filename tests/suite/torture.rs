@@ -1,5 +1,5 @@
-//! Senders remember every 200 while hakaru is killed, its database is killed, and the connection
-//! between them is cut at the worst moments. At the end every promised event is exactly one row.
+//! Senders remember every 200 while hakaru is killed, its database is killed, and the connection between them is cut
+//! at the worst moments. At the end every event that was answered 200 is exactly one row or a dead letter.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use crate::support::{
 
 const SENDERS: u32 = 6;
 
-/// Sends events that nobody else sends; gives the values that were answered 200.
+/// Sends events of its own, which are never sent twice. Returns the values that were answered 200.
 fn send(sender: u32, port: &AtomicU16, stop: &AtomicBool, answered: &AtomicU64) -> BTreeSet<u32> {
-    let mut promised = BTreeSet::new();
+    let mut acknowledged = BTreeSet::new();
     let mut value = 0;
     while !stop.load(Ordering::Relaxed) {
         let Ok(mut client) = Client::try_connect(local(port)) else {
@@ -28,17 +28,17 @@ fn send(sender: u32, port: &AtomicU16, stop: &AtomicBool, answered: &AtomicU64) 
             let target = format!("/hakaru?name=sender{sender}&value={value}");
             match client.try_get(&target).map(|answer| answer.status) {
                 Some(200) => {
-                    promised.insert(value);
+                    acknowledged.insert(value);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
-                // Nothing was promised; the event is not sent again.
+                // The event was not taken, and is not sent again.
                 Some(503) => {}
                 Some(status) => panic!("status {status}"),
                 None => break,
             }
         }
     }
-    promised
+    acknowledged
 }
 
 fn local(port: &AtomicU16) -> SocketAddr {
@@ -49,14 +49,14 @@ struct Torture<'a> {
     database: MariaDb,
     proxy: Proxy,
     directory: tempfile::TempDir,
-    /// Where senders find hakaru; another after an upgrade.
+    /// The port of hakaru, which changes in an upgrade.
     port: &'a AtomicU16,
     random: fastrand::Rng,
 }
 
 impl Torture<'_> {
     fn start_hakaru(&mut self) -> Hakaru {
-        // The writer's work in many shapes: a poisoned row among few or among thousands.
+        // Batches of different sizes, so that a refused row is among few or among thousands.
         let batch_events = *self.random.choice(&[50, 500, 5_000]).unwrap();
         Settings::datasource(&self.proxy.dsn())
             .directory(self.directory.path())
@@ -68,7 +68,7 @@ impl Torture<'_> {
             .start()
     }
 
-    /// One thing that goes wrong.
+    /// Makes one thing fail.
     fn round(&mut self, mut hakaru: Hakaru) -> Hakaru {
         match self.random.u8(0..11) {
             0..=2 => {
@@ -94,7 +94,7 @@ impl Torture<'_> {
                 hakaru
             }
             6 => {
-                // An upgrade: for a while two processes have the data directory.
+                // An upgrade: for a while two processes share the data directory.
                 self.port.store(free_port(), Ordering::Relaxed);
                 let new = self.start_hakaru();
                 hakaru.signal(Signal::SIGTERM);
@@ -119,7 +119,7 @@ impl Torture<'_> {
 }
 
 #[test]
-fn every_promised_event_is_exactly_one_row_whatever_fails() {
+fn every_answered_event_is_exactly_one_row_whatever_fails() {
     let rounds =
         std::env::var("HAKARU_TORTURE_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
     let seed = std::env::var("HAKARU_TORTURE_SEED")
@@ -136,11 +136,11 @@ fn every_promised_event_is_exactly_one_row_whatever_fails() {
     };
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let first = torture.start_hakaru();
-    // A row that the table refuses must disturb nobody.
+    // Rows that the table refuses must not affect others.
     torture
         .database
         .run("ALTER TABLE eventlog ADD CONSTRAINT poison CHECK (value % 1000 <> 999)");
-    let (promised, hakaru) = thread::scope(|scope| {
+    let (acknowledged, hakaru) = thread::scope(|scope| {
         let mut hakaru = first;
         let _stopped = StopWhenDropped(&stop);
         let (stop, answered, port) = (&stop, &answered, &port);
@@ -149,28 +149,28 @@ fn every_promised_event_is_exactly_one_row_whatever_fails() {
             .collect();
         for _ in 0..rounds {
             let before = answered.load(Ordering::Relaxed);
-            wait_until("answers go on", || {
+            wait_until("answers continue", || {
                 answered.load(Ordering::Relaxed) > before + 200
             });
             hakaru = torture.round(hakaru);
         }
         stop.store(true, Ordering::Relaxed);
-        let promised: Vec<BTreeSet<u32>> = senders
+        let acknowledged: Vec<BTreeSet<u32>> = senders
             .into_iter()
             .map(|sender| sender.join().unwrap())
             .collect();
-        (promised, hakaru)
+        (acknowledged, hakaru)
     });
     torture.proxy.inject(NetworkFault::None);
-    let directory = torture
+    let file = torture
         .directory
         .path()
         .join("hakaru-data/dead-letters.ndjson");
-    let dead = || std::fs::read_to_string(&directory).unwrap_or_default();
+    let dead_letters = || std::fs::read_to_string(&file).unwrap_or_default();
     let is_poison = |value: &u32| value % 1000 == 999;
-    for (sender, promised) in promised.iter().enumerate() {
+    for (sender, acknowledged) in acknowledged.iter().enumerate() {
         let query = format!("SELECT value FROM eventlog WHERE name = 'sender{sender}'");
-        let expected: BTreeSet<u32> = promised
+        let expected: BTreeSet<u32> = acknowledged
             .iter()
             .copied()
             .filter(|value| !is_poison(value))
@@ -188,14 +188,14 @@ fn every_promised_event_is_exactly_one_row_whatever_fails() {
             distinct.len(),
             "events of sender {sender} are doubled, seed {seed}"
         );
-        for value in promised.iter().filter(|value| is_poison(value)) {
+        for value in acknowledged.iter().filter(|value| is_poison(value)) {
             let letter = format!("\"name\":\"sender{sender}\",\"value\":{value},");
             assert!(
-                dead().contains(&letter),
+                dead_letters().contains(&letter),
                 "{letter} is in no dead letter, seed {seed}"
             );
         }
     }
-    assert!(promised.iter().map(BTreeSet::len).sum::<usize>() > 200 * rounds);
+    assert!(acknowledged.iter().map(BTreeSet::len).sum::<usize>() > 200 * rounds);
     hakaru.stop();
 }
