@@ -1,5 +1,4 @@
-//! What operators are told is complete: every line of the log at info and above has a name, and docs/operating.md
-//! explains each name and no other.
+//! Every log line at info and above has an event name, and docs/operating.md explains exactly these names.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a line begins with, and its level. `log::log!` chooses between this level and a lower one.
+/// The macros that log lines, and the levels of the lines. `log::log!` chooses between this level and a lower one.
 const MACROS: [(&str, &str); 4] = [
     ("log::error!(", "error"),
     ("log::warn!(", "warn"),
@@ -19,7 +18,7 @@ const MACROS: [(&str, &str); 4] = [
     ("log::log!(", "info"),
 ];
 
-/// A name, and the level of its lines.
+/// The name of an event, and the level of its lines.
 type Event = (String, String);
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -33,7 +32,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The events of a source file, and the lines that have no name.
+/// The events of a source file, and the log lines without a name.
 fn events(source: &str) -> (Vec<Event>, Vec<String>) {
     let (mut named, mut nameless) = (Vec::new(), Vec::new());
     for (line, level) in MACROS {
@@ -52,7 +51,7 @@ fn events(source: &str) -> (Vec<Event>, Vec<String>) {
     (named, nameless)
 }
 
-/// The rows of the table of events, as they stand.
+/// The rows of the table of events, in order.
 fn documented(text: &str) -> Vec<Event> {
     let (_, table) = text.split_once("\n| Event | Level |").unwrap();
     let rows = table.lines().skip(2);
@@ -63,7 +62,7 @@ fn documented(text: &str) -> Vec<Event> {
         .collect()
 }
 
-/// The events that the saved queries ask for.
+/// The events that the saved queries select.
 fn queried(queries: &str) -> Vec<&str> {
     let filters = queries.lines().filter(|line| line.contains("filter event"));
     filters
@@ -72,7 +71,7 @@ fn queried(queries: &str) -> Vec<&str> {
 }
 
 #[test]
-fn saved_queries_ask_for_events_that_there_are() {
+fn saved_queries_select_documented_events() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("docs/operating.md")).unwrap();
     let documented = documented(&text);
@@ -85,7 +84,7 @@ fn saved_queries_ask_for_events_that_there_are() {
 }
 
 #[test]
-fn every_event_of_the_log_is_named_and_explained_to_operators() {
+fn every_event_of_the_log_is_named_and_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     files(&root.join("src"), &mut sources);

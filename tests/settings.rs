@@ -1,4 +1,4 @@
-//! What is written about settings agrees with the table of settings in code.
+//! README's table of settings and the messages agree with the settings in code.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ fn root() -> &'static Path {
 /// The row of a setting in README's table.
 fn row(setting: &clap::Arg) -> String {
     let help = setting.get_help().unwrap().to_string();
-    // A default that is no value is described at the end of the help.
+    // A default that is not a value is described at the end of the help.
     let described = help.strip_suffix(']');
     let (meaning, default) = match described.and_then(|help| help.split_once(" [default: ")) {
         Some((meaning, default)) => (meaning, default.to_owned()),
@@ -35,7 +35,7 @@ fn row(setting: &clap::Arg) -> String {
 }
 
 #[test]
-fn readme_lists_every_setting_as_the_code_has_it() {
+fn readme_lists_every_setting_as_in_the_code() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let (_, documented) = readme.split_once(HEAD).unwrap();
     let rows = documented
@@ -45,7 +45,7 @@ fn readme_lists_every_setting_as_the_code_has_it() {
     let expected: String = hakaru::cli::settings().iter().map(row).collect();
     assert!(
         documented == expected,
-        "README.md has another table of settings than the code:\n\n{HEAD}{expected}"
+        "the table of settings in README.md differs from the code:\n\n{HEAD}{expected}"
     );
 }
 

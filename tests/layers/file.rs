@@ -1,4 +1,4 @@
-//! What one source file declares and imports.
+//! Parses the declarations and imports of one source file.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ pub struct Import {
     pub line: usize,
     /// The module that imports.
     pub from: ModulePath,
-    /// What it imports, from the root of the crate. Ends with `*` where that is everything in a module.
+    /// The imported item, from the root of the crate. Ends with `*` if it is everything in a module.
     pub to: ModulePath,
-    /// As it is written, without the braces.
+    /// As written, without the braces.
     pub written: String,
     pub is_test: bool,
 }
 
-/// A function, and how long it is.
+/// A function and its length.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Function {
     pub name: String,
@@ -28,20 +28,20 @@ pub struct Function {
     pub lines: usize,
 }
 
-/// What a file declares and imports.
+/// The declarations and imports of a file.
 #[derive(Debug, Default)]
 pub struct File {
     pub imports: Vec<Import>,
     pub functions: Vec<Function>,
-    /// Its modules, those in other files included; whether each is only compiled for tests.
+    /// Its modules, with those in other files, and whether each is only compiled for tests.
     pub modules: BTreeMap<ModulePath, bool>,
-    /// What the names mean that a module imports with `use`.
+    /// The items for which the names stand that modules import with `use`.
     pub names: BTreeMap<ModulePath, ModulePath>,
 }
 
 /// A part of a file in braces.
 struct Scope {
-    /// The module that it is, where it is one.
+    /// Its name, if it is a module.
     module: Option<String>,
     is_test: bool,
 }
@@ -52,7 +52,7 @@ struct Parser {
     /// The module that the file is.
     root: ModulePath,
     scopes: Vec<Scope>,
-    /// An attribute says that the item which comes next is only compiled for tests.
+    /// The next item is only compiled for tests, because of an attribute.
     is_next_test: bool,
     uses: Vec<(Import, String)>,
     file: File,
@@ -92,7 +92,7 @@ impl Parser {
         self.is_next_test || self.scopes.iter().any(|scope| scope.is_test)
     }
 
-    /// Reads one construct, and leaves what is inside of its braces for the next steps.
+    /// Reads one construct. The contents of its braces are left for the next steps.
     fn step(&mut self) {
         match (self.text(self.at), self.text(self.at + 1)) {
             ("#", "[") => self.attribute(),
@@ -128,7 +128,7 @@ impl Parser {
         self.at += 1;
     }
 
-    /// `#[cfg(test)]` and `#[test]` concern tests; `#[cfg(not(test))]` does not.
+    /// `#[cfg(test)]` and `#[test]` mark test code; `#[cfg(not(test))]` does not.
     fn attribute(&mut self) {
         let mut depth = 0;
         let mut words = Vec::new();
@@ -160,7 +160,7 @@ impl Parser {
         }
     }
 
-    /// Notes the length of a function; its body is read by the next steps.
+    /// Notes the length of a function. Its body is read by the next steps.
     fn function(&mut self) {
         let start = self.at;
         let first = &self.tokens[start];
@@ -177,7 +177,7 @@ impl Parser {
                         break;
                     }
                 }
-                // A function that a trait asks for, without a body.
+                // A function of a trait, without a body.
                 ";" if depth == 0 => break,
                 "" => panic!("a function without an end, line {}", first.line),
                 _ => {}
@@ -207,7 +207,7 @@ impl Parser {
         self.file.imports.extend(import);
     }
 
-    /// One branch of a `use`, after `prefix`, up to what ends it: `,`, `}` or `;`.
+    /// One branch of a `use`, after `prefix`, up to `,`, `}` or `;`.
     fn use_tree(&mut self, prefix: &[String]) {
         let line = self.tokens[self.at].line;
         let mut written = prefix.to_vec();
@@ -252,7 +252,7 @@ impl Parser {
         self.at += 1;
     }
 
-    /// Finds out what the imports mean, now that all modules of the file are known.
+    /// Resolves the imports, now that all modules of the file are known.
     fn resolve_uses(&mut self) {
         for (import, name) in std::mem::take(&mut self.uses) {
             let written: Vec<_> = import.written.split("::").map(str::to_owned).collect();
@@ -276,7 +276,7 @@ impl Parser {
         })
     }
 
-    /// From the root of the crate; `None` for another crate, or an item of the module itself.
+    /// The path from the root of the crate; `None` for another crate, or an item of the module itself.
     fn absolute(&self, from: &[String], written: &[String]) -> Option<ModulePath> {
         let (first, rest) = written.split_first()?;
         let base = match first.as_str() {

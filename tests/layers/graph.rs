@@ -1,13 +1,13 @@
-//! Which modules of a folder import which others.
+//! The imports between the modules of a folder.
 
 use std::collections::BTreeMap;
 
 use crate::file::Import;
 
-/// An import, with the file that it stands in.
+/// An import, with the path of its file.
 pub type Edge<'a> = (&'a str, &'a Import);
 
-/// The children of one folder. Of the imports from one to another the first is kept.
+/// The children of one folder. Only the first import from one to another is kept.
 #[derive(Default)]
 pub struct Graph<'a>(BTreeMap<String, BTreeMap<String, Edge<'a>>>);
 
@@ -17,9 +17,9 @@ impl<'a> Graph<'a> {
         imported.entry(to.to_owned()).or_insert(edge);
     }
 
-    /// The imports of one circle, if there is one, and what each of them imports.
+    /// The imports of one circle, if there is one, each with the child that it imports.
     pub fn circle(mut self) -> Option<Vec<(String, Edge<'a>)>> {
-        // A topological sort: takes away what imports nothing that is left. Circles stay.
+        // A topological sort: removes children that import none of the others, until only circles are left.
         loop {
             let left: Vec<_> = self.0.keys().cloned().collect();
             for imported in self.0.values_mut() {
@@ -30,7 +30,7 @@ impl<'a> Graph<'a> {
                 break;
             }
         }
-        // Each of the rest imports another of the rest: every walk comes back to where it was.
+        // Each remaining child imports another one, so every walk returns to a child that it has passed.
         let mut node = self.0.keys().next()?;
         let mut walk: Vec<(&String, Edge<'a>)> = Vec::new();
         let circle = loop {

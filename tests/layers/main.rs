@@ -1,7 +1,7 @@
-//! The structure of `src`: imports run down the layers of docs/ARCHITECTURE.md and form no circle, and
-//! folders, files and functions are short.
+//! The structure of `src`: imports run down the layers of docs/ARCHITECTURE.md and form no circle; folders, files and
+//! functions are short.
 //!
-//! Test code keeps to the layers and to the length of files. Circles and long functions are allowed in it.
+//! Test code must keep to the layers and to the length of files. Circles and long functions are allowed in it.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,16 +25,16 @@ use crate::graph::Graph;
 use crate::table::Table;
 use crate::tree::{Tree, root};
 
-/// Files and folders directly in `src`.
+/// Most files and folders directly in `src`.
 const ROOT_ENTRIES_MAX: usize = 16;
 
-/// What lib.rs itself defines.
+/// The items of lib.rs, which every module may import.
 const FOR_EVERYONE: [&str; 2] = ["VERSION", "REVISION"];
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Fails with what breaks a rule, one line each.
+/// Fails with one line for each place that breaks a rule.
 fn expect_none(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}\n{}", broken.join("\n"));
 }
@@ -99,8 +99,7 @@ fn modules_import_in_no_circle() {
     );
 }
 
-/// For every folder, which of its children imports which other one. Its `mod.rs` is no child: what is
-/// defined there is for the whole folder.
+/// For every folder, the imports between its children. Its `mod.rs` is no child: its items are for the whole folder.
 fn siblings(tree: &Tree) -> Vec<(Vec<String>, Graph<'_>)> {
     let mut folders = BTreeMap::<Vec<String>, Graph<'_>>::new();
     let imports = tree.imports().filter(|(_, import)| !tree.is_test(import));
@@ -144,8 +143,7 @@ fn files_and_functions_are_short() {
     expect_none("files and functions must be short", &broken);
 }
 
-/// The comment at the top of lib.rs follows an event through the modules, in the order in which they
-/// are declared.
+/// The comment at the top of lib.rs names the modules in the order in which they are declared.
 #[test]
 fn the_introduction_follows_the_modules() {
     let source = fs::read_to_string(root().join("src/lib.rs")).unwrap();
@@ -167,9 +165,9 @@ fn the_introduction_follows_the_modules() {
     );
 }
 
-/// What the rules above see of a file that is written in every way Rust allows.
+/// The parser finds imports in every form that Rust allows.
 #[test]
-fn every_way_to_import_is_seen() {
+fn every_form_of_import_is_found() {
     let source = r##"
         // use crate::comment;
         /* use crate::comment; /* nested */ use crate::comment; */

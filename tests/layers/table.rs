@@ -1,4 +1,4 @@
-//! The table of layers, as docs/ARCHITECTURE.md has it.
+//! The table of layers in docs/ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ const HEADING: &str = "| Layer | Folder | What it is |";
 #[derive(Debug)]
 struct Row {
     layer: u32,
-    /// What it may import of its own layer: the folders named after "may import".
+    /// The folders of its own layer that it may import: those named after "may import".
     sideways: BTreeSet<String>,
 }
 
@@ -40,7 +40,7 @@ impl Table {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether one module directly in `src` may import another, both named as in code; why not.
+    /// Whether one module directly in `src` may import another; the error is the reason why not.
     pub fn allows(&self, from: &str, to: &str) -> Result<(), String> {
         let (from_folder, from_row) = self.row(from)?;
         let (to_folder, to_row) = self.row(to)?;

@@ -1,4 +1,4 @@
-//! Rust source as tokens: without comments, literals and lifetimes, each with its line.
+//! Splits Rust source into tokens with line numbers, without comments, literals and lifetimes.
 
 /// A name, `::`, or one other character.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Passes over what begins with `next`; gives its text where it is a token.
+    /// Reads what begins with `next`. Returns its text if it is a token.
     fn token(&mut self, next: char) -> Option<String> {
         if self.rest.starts_with("//") {
             self.take(self.rest.find('\n').unwrap_or(self.rest.len()));
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// A name, unless it is the prefix of a string.
+    /// Reads a name, unless it is the prefix of a string.
     fn name(&mut self) -> Option<String> {
         let end = self.rest.find(|next| !is_in_name(next));
         let name = self.take(end.unwrap_or(self.rest.len()));
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over a literal whose opening quote is taken. A backslash escapes what follows it.
+    /// Skips a literal after its opening quote. A backslash escapes the next character.
     fn skip_to_quote(&mut self, quote: char) {
         let mut is_escaped = false;
         let end = self.rest.find(|next| {

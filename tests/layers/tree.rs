@@ -1,4 +1,4 @@
-//! All of `src`.
+//! All source files of `src`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What stands directly in `src`, sorted; folders end with a slash.
+/// The entries directly in `src`, sorted. Folders end with a slash.
 pub fn entries() -> Vec<String> {
     let directory = fs::read_dir(root().join("src")).unwrap();
     let name = |path: PathBuf| {
@@ -90,7 +90,7 @@ impl Tree {
         &self.sources
     }
 
-    /// Every import, with the file that it stands in.
+    /// Every import, with the path of its file.
     pub fn imports(&self) -> impl Iterator<Item = (&str, &Import)> {
         self.sources.iter().flat_map(|source| {
             let imports = source.file.imports.iter();
@@ -116,11 +116,11 @@ impl Tree {
         (1..=module.len()).any(|depth| self.modules.get(&module[..depth]) == Some(&true))
     }
 
-    /// The modules that an import reaches: the one it names, and where that one imports the name itself
-    /// (`pub use`), the one that the name comes from.
+    /// The modules that an import reaches: the module that it names and, if that module only re-exports the name
+    /// (`pub use`), the module that the name comes from.
     pub fn targets(&self, import: &Import) -> Vec<ModulePath> {
         let mut targets = self.reached(&import.to);
-        // Everything in a module is also everything that it imports.
+        // Everything in a module includes everything that it imports.
         if let Some(("*", module)) = import
             .to
             .split_last()
