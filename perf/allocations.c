@@ -1,13 +1,12 @@
-// Counts what each thread allocates: a library that a program is started with (LD_PRELOAD).
+// Counts the allocations of each thread. The library is preloaded into a program (LD_PRELOAD).
 //
-// Each thread counts in a slot of its own, in the file that ALLOCATIONS_FILE names, which is mapped: who wants to know
-// copies the file, as often as wanted, while the program runs. No locks, no allocations, and no thread writes where
-// another one does. Slots are never given back; threads beyond the last slot are not counted, and the first slot says how
-// many there were.
+// Each thread counts in a slot of its own, in the mapped file that ALLOCATIONS_FILE names. The file can be read at any
+// time while the program runs. There are no locks and no allocations, and no two threads write to the same slot. Slots
+// are never given back. Threads beyond the last slot are not counted; the first slot has the number of all threads.
 //
 //   cc -O2 -shared -fPIC -o allocations.so allocations.c
 //
-// glibc only: the functions below are its own, under names that cannot be interposed.
+// For glibc only: the functions below are its own, under names that cannot be interposed.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,19 +25,19 @@ extern void __libc_free(void *memory);
 
 enum { SLOTS = 1024 };
 
-// What perf/allocations reads: eight numbers of 64 bits. A cache line a thread.
+// perf/allocations reads this: eight numbers of 64 bits, one cache line per thread.
 struct slot {
   uint64_t thread, mallocs, callocs, reallocs, aligned, frees, bytes, spare;
 };
 _Static_assert(sizeof(struct slot) == 64, "a cache line");
 
-// The first slot has no thread: its `spare` is the number of slots taken, with those that there was no room for.
+// The first slot has no thread. Its `spare` is the number of slots taken, including those beyond the last one.
 static struct slot *slots;
 
-// Where counts go that nobody reads; threads may spoil each other's here.
+// For counts that are not read. Several threads may write here.
 static struct slot nowhere;
 
-// Initial-exec: other models may allocate at the first access.
+// With initial-exec the first access does not allocate, as it may with other models.
 static __thread __attribute__((tls_model("initial-exec"))) struct slot *mine;
 
 __attribute__((constructor)) static void map(void) {
@@ -53,7 +52,7 @@ __attribute__((constructor)) static void map(void) {
 }
 
 static struct slot *take_slot(void) {
-  // Before the file is mapped nothing is counted: that is not under load.
+  // Nothing is counted before the file is mapped, which is before the load.
   if (!slots) return &nowhere;
   uint64_t index = 1 + __atomic_fetch_add(&slots[0].spare, 1, __ATOMIC_RELAXED);
   mine = index < SLOTS ? &slots[index] : &nowhere;
@@ -77,7 +76,7 @@ void *calloc(size_t count, size_t bytes) {
   return __libc_calloc(count, bytes);
 }
 
-// The bytes of its new size: how many of them are more than before is not known here.
+// Counts the bytes of the new size, since the old size is not known here.
 void *realloc(void *old, size_t bytes) {
   struct slot *counts = slot();
   counts->reallocs++;

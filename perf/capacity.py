@@ -1,22 +1,23 @@
-"""Judges what perf/capacity tried: does a rate hold, and what is the limit. Tries are lines of JSON."""
+"""Judges the tries of perf/capacity: whether a rate holds, and what limits it. Tries are lines of JSON."""
 
 import json
 import sys
 
 WITHIN_MS = 100
-# Of the rate: below it, another rate was tried.
+# The part of the asked rate that must be reached.
 REACHED = 0.99
-# Of the requests.
+# The largest part of the requests that may fail or be late.
 FAILED_MOST = 0.001
-# Percent of the cores: with less idle they count as full (waiting for the disk is idle too), with more of other processes
-# a try counts as disturbed.
+# With less idle time, in percent, the cores count as full. Waiting for the disk is idle time too.
 IDLE = 20
+# With more CPU of other processes, in percent, a try counts as disturbed.
 DISTURBED = 10
+# Exit status of --last.
 DOES_NOT_HOLD = 3
 
 
 def faults(one):
-    """What must not happen at any rate."""
+    """Faults that must not occur at any rate."""
     load = one["load"]
     doubtful = load["asked"] - load["answered"]
     found = []
@@ -25,18 +26,18 @@ def faults(one):
     if one["rows"] < one["received"]:
         found.append(f"{one['received'] - one['rows']} events were received and are no rows")
     if one["rows"] > load["ok"] + doubtful:
-        found.append(f"{one['rows'] - load['ok'] - doubtful} rows are more than anybody asked for")
+        found.append(f"{one['rows'] - load['ok'] - doubtful} rows more than requests")
     if one["hakaru_exit"]:
         found.append(f"hakaru ended with status {one['hakaru_exit']}")
     return found
 
 
 def limits(one, linger):
-    """Why a rate does not hold. Empty where it does."""
+    """Why a rate does not hold; empty if it holds."""
     load = one["load"]
     found = faults(one)
     if load["achieved_rate"] < REACHED * load["asked_rate"]:
-        found.append(f"oha got {load['achieved_rate']:.0f}/s answered of {load['asked_rate']}/s: {why_not_reached(load)}")
+        found.append(f"{load['achieved_rate']:.0f}/s of {load['asked_rate']}/s were answered: {why_not_reached(load)}")
     failed, late = load["asked"] - load["ok"], load[f"later_than_{WITHIN_MS}_ms"]
     if failed + late > FAILED_MOST * load["asked"]:
         if failed:
@@ -45,18 +46,19 @@ def limits(one, linger):
             kinds += [f"{load['unsent']} not sent in time"] if load["unsent"] else []
             found.append(f"{100 * failed / load['asked']:.2f} % of the requests got no 200: " + ", ".join(kinds))
         if late:
-            found.append(f"about {100 * late / load['asked']:.2f} % were answered later than {WITHIN_MS} ms{beside(load)}")
+            found.append(f"about {100 * late / load['asked']:.2f} % were answered after more than {WITHIN_MS} ms{waits(load)}")
     grown = (load["pending_growth_a_second"] or 0) * load["seconds"]
     if grown > load["asked_rate"] * linger:
         found.append(f"the backlog grew by {grown:.0f} events: the database does not keep up")
     if load["drained_after_s"] is None or load["drained_after_s"] > linger + 1:
-        found.append(f"{load['pending_at_end']} events waited at the last answer, stored "
-                     + ("not within a linger and a minute" if load["drained_after_s"] is None else f"after {load['drained_after_s']} s"))
+        found.append(f"{load['pending_at_end']} events waited at the last answer, and were "
+                     + ("not stored within --linger and a minute" if load["drained_after_s"] is None
+                        else f"stored after {load['drained_after_s']} s"))
     return found
 
 
-def beside(load):
-    """What an answer waits for besides the cores, by hakaru's own histograms."""
+def waits(load):
+    """What an answer waits for apart from the cores, from hakaru's own histograms."""
     parts = [("a journal write", load["journal_sync_ms"]), ("a batch in the database", load["store_ms"])]
     known = [f"{name} took {took['p50']:.1f} ms, the longest up to {took['max']:.0f}" for name, took in parts if took["max"] is not None]
     return f" ({'; '.join(known)})" if known else ""
@@ -65,7 +67,7 @@ def beside(load):
 def why_not_reached(load):
     cpu = load["cpu_percent"]
     if cpu is None:
-        return "it ended before anybody looked"
+        return "the load ended before a measurement"
     if cpu["idle"] < IDLE:
         return f"the cores are full, {cpu['oha']:.0f} % of them with oha, the generator"
     return f"all connections wait for answers while {cpu['idle']:.0f} % of the cores are idle"
@@ -79,8 +81,8 @@ def shares(load):
     return ", ".join(f"{name} {cpu[name]:.0f} %" for name in names)
 
 
-def told(one, linger):
-    """A try in one line."""
+def line_of(one, linger):
+    """A try as one line of text."""
     load = one["load"]
     latency = load["latency_ms"]
     against = limits(one, linger)
@@ -92,11 +94,11 @@ def told(one, linger):
 
 
 def report(tries, seconds, linger):
-    """What was found, as a document."""
+    """The results, as a document."""
     held = [one for one in tries if one["for_seconds"] == seconds and not limits(one, linger)]
     best = max(held, key=lambda one: one["rate"], default=None)
     above = [one for one in tries if limits(one, linger) and (best is None or one["rate"] > best["rate"])]
-    # The same rate may have failed in a longer try: the longest tells most.
+    # If the same rate failed in several tries, the longest one is reported.
     first = min(above, key=lambda one: (one["rate"], -one["for_seconds"]), default=None)
     return {"best": best, "next": first, "next_limits": limits(first, linger) if first else []}
 
@@ -141,7 +143,7 @@ def main():
     with open(tries_path, encoding="utf-8") as file:
         tries = [json.loads(line) for line in file]
     if form == "--last":
-        print(told(tries[-1], linger))
+        print(line_of(tries[-1], linger))
         return DOES_NOT_HOLD if limits(tries[-1], linger) else 0
     found = report(tries, int(seconds), linger)
     if form == "--json":

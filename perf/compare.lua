@@ -1,5 +1,5 @@
--- One request, always the same bytes: `keep` on a connection that stays, `close` on one of its own, or so
--- many in one write where a number is given.
+-- Always the same request. The argument is `keep` for kept connections, `close` for one connection per request, or the
+-- number of requests per write.
 
 local bytes
 

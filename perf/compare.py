@@ -1,4 +1,4 @@
-"""Makes tables and a plot of what perf/compare sampled. Samples are lines of JSON."""
+"""Makes tables and a plot from the samples of perf/compare. Samples are lines of JSON."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from statistics import median
 
 
 def derive(sample):
-    """What is compared, of one sample."""
+    """The figures of one sample."""
     answered = max(sample["answered"], 1)
     rows = sample["rows"]
     return {
@@ -18,10 +18,10 @@ def derive(sample):
         "p50_us": sample["p50_us"],
         "p99_us": sample["p99_us"],
         "peak_mib": sample["peak_kib"] / 1024,
-        # Answered with another status than 200: shed with 503, where a load is above what the database takes.
+        # Answered with another status than 200, such as 503 if the load is more than the database takes.
         "refused": sample["refused"],
         "errors": sample["errors"],
-        # wrk leaves up to one answer a connection unread: more rows than answers are no fault.
+        # wrk leaves up to one answer per connection unread, so there may be more rows than answers.
         "missing": None if rows is None else max(sample["answered"] - sample["refused"] - rows, 0),
     }
 
@@ -75,7 +75,7 @@ def table(scenario, servers):
 
 
 def plot(summary, about, path):
-    """Bars of CPU a request, a panel for each scenario; the line is the spread of the rounds."""
+    """Bars of CPU per request, one panel per scenario. The line on a bar is the range of the rounds."""
     try:
         import matplotlib
     except ImportError:
@@ -96,10 +96,10 @@ def plot(summary, about, path):
         colors = ["#999999" if n == "floor" or n.startswith("nginx") else "#2a6fbb" for n in names]
         ax.barh(names, [servers[n]["cpu_us"] for n in names], xerr=[least, most], color=colors, ecolor="#333333")
         ax.set_title(scenario, fontsize=10)
-        ax.set_xlabel("CPU of the server, µs a request", fontsize=8)
+        ax.set_xlabel("CPU of the server, µs per request", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Grey: answers and forgets. Blue: hakaru, every event a row.", fontsize=10)
+    figure.suptitle("Grey: answers and stores nothing. Blue: hakaru, each event is a row.", fontsize=10)
     figure.text(0.01, 0.005, " · ".join(about.split("\n")[1:]), fontsize=6, color="#555555")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(path)

@@ -1,11 +1,11 @@
 // The floor: one thread that answers the same bytes to every request and parses nothing.
 //
-// What is left is what the kernel takes for a request over TCP: wait, recv and send; accept and close too
-// where every request has a connection of its own. A server on epoll cannot take less.
+// What is left is the time that the kernel takes for a request over TCP: wait, recv and send, and also accept and close
+// if every request has its own connection. A server on epoll cannot take less.
 //
 //   floor PORT REQUEST_BYTES keep|close
 //
-// Requests are told apart by their length alone, which is the same for all.
+// Requests are separated only by their length, which is the same for all.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS_A_WAIT = 512, BACKLOG = 65535, READ_BYTES = 16 * 1024, ANSWERS_MAX = 256, FDS_MAX = 1 << 17 };
+enum { EVENTS_PER_WAIT = 512, BACKLOG = 65535, READ_BYTES = 16 * 1024, ANSWERS_MAX = 256, FDS_MAX = 1 << 17 };
 
 // What hakaru answers, byte for byte.
 #define HEAD                                                                                              \
@@ -30,7 +30,7 @@ static const char KEEP[] = HEAD END;
 static const char CLOSE[] = HEAD "Connection: close\r\n" END;
 
 static char answers[ANSWERS_MAX * sizeof CLOSE];
-static size_t partial[FDS_MAX];  // bytes of a request whose end has not arrived, by connection
+static size_t partial[FDS_MAX];  // bytes of an incomplete request, by connection
 static size_t request_bytes, answer_bytes;
 static int closes;
 
@@ -65,7 +65,7 @@ static void accept_all(int epoll, int listener) {
   }
 }
 
-// Answers what has arrived; a connection that fails, ends or is told to is closed.
+// Answers the requests that have arrived. Closes a connection that fails or ends, or after each answer with `close`.
 static void serve(int fd) {
   static char input[READ_BYTES];
   ssize_t got = recv(fd, input, sizeof input, 0);
@@ -101,8 +101,8 @@ int main(int argc, char **argv) {
   if (epoll < 0) die("floor: epoll_create1");
   watch(epoll, listener);
   for (;;) {
-    static struct epoll_event events[EVENTS_A_WAIT];
-    int ready = epoll_wait(epoll, events, EVENTS_A_WAIT, -1);
+    static struct epoll_event events[EVENTS_PER_WAIT];
+    int ready = epoll_wait(epoll, events, EVENTS_PER_WAIT, -1);
     if (ready < 0 && errno != EINTR) die("floor: epoll_wait");
     for (int i = 0; i < ready; i++) {
       if (events[i].data.fd == listener) accept_all(epoll, listener);

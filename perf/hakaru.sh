@@ -1,7 +1,7 @@
-# Sourced, not run: a hakaru of this tree, started on a free port and ended by its pid.
+# Sourced, not run: builds hakaru, starts it on a free port, and reads its figures.
 # shellcheck shell=bash
 
-# hakaru_binary PATH: prints the path of the one that is given, or where it is empty builds it as a release. Status 2 where that cannot be run.
+# hakaru_binary PATH: prints PATH. If it is empty, builds a release and prints its path. Status 2 if PATH cannot be run.
 hakaru_binary() {
   local manifest target
   if [ -n "$1" ]; then
@@ -40,18 +40,18 @@ hakaru_start() {
   done
 }
 
-# hakaru_logged DIRECTORY NAME: a figure of its last words.
+# hakaru_logged DIRECTORY NAME: a figure of the log line `ended`.
 hakaru_logged() { sed -n "s/.*\"event\":\"ended\".*\"$2\":\([0-9]*\).*/\1/p" "$1/hakaru.log"; }
 
-# hakaru_peak_mib: the most memory it has had so far.
+# hakaru_peak_mib: its peak memory so far.
 hakaru_peak_mib() { awk '/^VmHWM/ { printf "%.0f\n", $2 / 1024 }' "/proc/$HAKARU_PID/status"; }
 
-# machine_line: what the figures were measured on.
+# machine_line: the machine.
 machine_line() {
   echo "$(uname -srm), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
 }
 
-# revision_line: what was measured. Recorded runs are no part of it.
+# revision_line: the revision of this tree. Changes in recorded runs do not count.
 revision_line() {
   local here changed
   here=$(dirname "${BASH_SOURCE[0]}")/..
@@ -59,7 +59,7 @@ revision_line() {
   echo "$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unknown)${changed:+, with changes}"
 }
 
-# hakaru_admin_cpu_us: the CPU that its admin thread has had so far.
+# hakaru_admin_cpu_us: the CPU time of its admin thread so far.
 hakaru_admin_cpu_us() {
   local task
   for task in "/proc/$HAKARU_PID/task"/*; do

@@ -1,5 +1,5 @@
 -- The traffic of an ad campaign: 90 % of the ads are only seen, 9 % sell one thing, 1 % sell eight.
--- With the argument `close` every request asks for a connection of its own.
+-- With the argument `close` every request closes its connection.
 
 local requests = {}
 local at = 0

@@ -1,4 +1,4 @@
-"""Makes tables and a plot of what perf/latency sampled. Samples are lines of JSON."""
+"""Makes tables and a plot from the samples of perf/latency. Samples are lines of JSON."""
 
 import json
 import os
@@ -7,18 +7,18 @@ from collections import defaultdict
 from statistics import median
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99")
-# Below this part of the rate, it was not the rate that was measured.
+# Below this part of the asked rate, the rate was not reached.
 REACHED = 0.99
-# Of all cores together, with the width of the column.
+# The columns of CPU shares of all cores, with their widths.
 CPU = {"hakaru": 9, "database": 12, "oha": 9, "others": 9, "idle": 9}
-# Percent: with less idle the cores count as full (waiting for the disk is idle too), with more of other processes a
-# load as disturbed.
+# With less idle time, in percent, the cores count as full. Waiting for the disk is idle time too.
 IDLE = 20
+# With more CPU of other processes, in percent, a load counts as disturbed.
 DISTURBED = 10
 
 
 def derive(sample):
-    """What is compared, of one sample."""
+    """The figures of one sample."""
     load = sample["load"]
     ok = load["ok"] + sample["warm_up"]["ok"]
     latency = {f"{name}_ms": load["latency_ms"][name] for name in PERCENTILES + ("max",)}
@@ -34,14 +34,14 @@ def derive(sample):
         # Shed, failed, or not sent before oha was stopped.
         "not_200": load["asked"] - load["ok"],
         "missing": max(ok - sample["rows"], 0),
-        # Answers that oha gave up on may be rows; others are none.
+        # Requests whose answers oha does not know may be rows.
         "surplus": max(sample["rows"] - ok - doubtful(sample["warm_up"]) - doubtful(load), 0),
         "lost": max(sample["received"] - sample["rows"], 0),
     }
 
 
 def doubtful(load):
-    """Requests of which oha does not know the answer."""
+    """The number of requests whose answers oha does not know."""
     return load["asked"] - load["answered"]
 
 
@@ -51,7 +51,7 @@ def middle(values):
 
 
 def summarize(samples):
-    """Medians by rate and promise, in the order of the samples; of the tail also the worst round, and sums of what is counted."""
+    """Medians by rate and promise, in the order of the samples. Also the worst round of the tail, and sums of counts."""
     groups = defaultdict(list)
     for sample in samples:
         groups[sample["rate"], sample["ack"]].append(derive(sample))
@@ -72,7 +72,7 @@ def cell(value, form):
 
 
 def heading(rate):
-    return f"{rate[:-1]} % of the maximum" if rate.endswith("%") else f"{rate} events a second"
+    return f"{rate[:-1]} % of the maximum" if rate.endswith("%") else f"{rate} events per second"
 
 
 def table(rate, acks):
@@ -101,14 +101,14 @@ def table(rate, acks):
 
 
 def why(f):
-    """What kept oha from a rate."""
+    """Why oha did not reach a rate."""
     if f["cpu_idle"] is None:
-        cause = "How full the cores were is not known."
+        cause = "The load of the cores is not known."
     elif f["cpu_idle"] < IDLE:
         cause = f"The cores were full, {f['cpu_oha']:.0f} % with oha itself."
     else:
         cause = "All connections waited for answers; the cores were not full."
-    return f"{cause} A queue grew in oha as long as the load lasted: the latencies are those of its end."
+    return f"{cause} A queue grew in oha during the whole load, so the latencies depend on how long it lasted."
 
 
 def plot(summary, about, path):
@@ -167,7 +167,7 @@ def main():
         plot(summary, about, os.path.join(output, "latency.svg"))
     failed = 0
     for name, words in (("missing", "answered events are no rows"), ("lost", "events were received and are no rows"),
-                        ("surplus", "rows are more than anybody asked for")):
+                        ("surplus", "rows more than requests")):
         count = sum(f[name] for acks in summary.values() for f in acks.values())
         if count:
             print(f"FAILED: {count} {words}", file=sys.stderr)

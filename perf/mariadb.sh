@@ -1,4 +1,4 @@
-# Sourced, not run: a private MariaDB in a directory of its own, on a free port, ended by its pid.
+# Sourced, not run: starts a private MariaDB in a directory of its own, on a free port, and ends it by its pid.
 # shellcheck shell=bash
 
 # A TCP port that nobody listens on.
@@ -51,7 +51,7 @@ mariadb_query() {
   mariadb --no-defaults --socket="$MARIADB_SOCKET" --user=root --batch --skip-column-names -e "$1" ${2:+"$2"}
 }
 
-# process_stop PID: asks a child to end and waits until it has.
+# process_stop PID: sends SIGTERM to a child and waits until it has ended.
 process_stop() {
   if [ -n "${1:-}" ] && kill -TERM "$1" 2>/dev/null; then
     wait "$1" || return

@@ -1,7 +1,8 @@
 """Folds what `perf script --ns --show-switch-events` prints of sched:sched_switch into stacks, weighted by microseconds.
 
-The tracepoint has the stack of the thread that leaves a processor and why; the switch record of the kernel says when it
-comes back. The time between is the stack's. A thread that could have gone on has [preempted] for its innermost frame.
+The tracepoint has the stack of the thread that leaves a processor, and the reason. The switch record of the kernel has
+the time at which the thread returns. The time between is the weight of the stack. If the thread could have continued,
+its innermost frame is [preempted].
 """
 
 import re
@@ -15,7 +16,7 @@ STATE = re.compile(r" prev_state=(\S+)")
 
 
 def frame(line):
-    """The name of a frame as inferno-collapse-perf writes it, with the kernel's marked."""
+    """The name of a frame as inferno-collapse-perf writes it, with a mark on frames of the kernel."""
     found = FRAME.match(line)
     if not found:
         return None
@@ -26,7 +27,7 @@ def frame(line):
 
 
 def fold(lines):
-    """Microseconds by stack, and how many switches have no end or no begin."""
+    """Microseconds by stack, the number of switches without an end or a begin, and the number of others."""
     left, weights, unmatched, matched = {}, defaultdict(float), 0, 0
     stack = None
     for line in lines:
@@ -46,7 +47,7 @@ def fold(lines):
                 continue
             matched += 1
             since, thread, state, frames = left.pop(tid)
-            # R: it could have gone on, but another one got the processor.
+            # R: the thread could have continued, but another one got the processor.
             reason = ["[preempted]"] if state.startswith("R") else []
             weights[";".join([thread, *reversed(frames), *reason])] += (at - since) / 1000
         elif "sched_switch:" in what:
@@ -61,7 +62,7 @@ def main():
     for stack, microseconds in sorted(weights.items()):
         if round(microseconds):
             print(stack, round(microseconds))
-    # Each thread has one at the begin that was away before. More of them: perf could not keep up.
+    # At the begin each thread that was off the processor has one such switch. With more, perf could not keep up.
     if unmatched > 64 + matched / 100:
         print(f"offcpu.py: {unmatched} of {matched + unmatched} switches were lost: read times as lower bounds", file=sys.stderr)
 

@@ -1,11 +1,12 @@
-"""One load at a fixed rate: runs oha, looks at hakaru and the database meanwhile, and prints a line of JSON.
+"""One load at a fixed rate: runs oha, measures hakaru and the database meanwhile, and prints a line of JSON.
 
-All requests are sent, however late: what waits in oha for a free connection counts, with the time that it waited.
+All requests are sent, even if they are late. The time that a request waits in oha for a free connection is part of its
+latency.
 
-oha keeps each result until its end, in memory that it moves when it grows: with millions of them it stands still for
-more than 100 ms, whatever server it loads. So a long load is made of pieces, each an oha of its own, which starts when
-it is due, whether the one before is through or not. Each opens all the connections anew. Where many have not ended, the load
-is beyond what can be answered, and is cut.
+oha keeps all results until its end, in memory that it copies when it grows. With millions of results it stops for more
+than 100 ms, with any server. So a long load consists of pieces. Each piece is an oha of its own, which starts when it is
+due, even if the last one has not ended, and opens all connections anew. If too many pieces run at once, the load is more
+than can be answered, and is stopped.
 """
 
 import argparse
@@ -21,9 +22,9 @@ import time
 from collections import Counter
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# Requests of one oha: with so many it stands still for no more than some 10 ms.
+# Requests of one piece. With this many, oha stops for no more than some 10 ms.
 PIECE = 250_000
-# Pieces that run at once: one sends and one counts, when the rate is reached.
+# Most pieces that run at once. If the rate is reached there are two: one sends, and one counts its results.
 PIECES_MOST = 4
 WITHIN_MS = 100
 
@@ -44,7 +45,7 @@ def total(series, name):
 
 
 def quantiles(before, after, name, wanted):
-    """Quantiles, in ms, of what a histogram counted in between, interpolated in its buckets. None where it counted nothing."""
+    """Quantiles, in ms, of the values that a histogram counted in between, interpolated in its buckets. None if there are none."""
     buckets = {}
     for key, value in after.items():
         match = re.fullmatch(name + r'_bucket\{.*le="([^"]+)"\}', key)
@@ -72,7 +73,7 @@ def process_seconds(pid):
 
 
 def cpu_seconds(processes):
-    """CPU had so far by each process, by nobody (waiting for the disk too), by the hypervisor, and all there was."""
+    """CPU seconds so far: of each process, idle (with waiting for the disk), of the hypervisor, and in total."""
     seen = {}
     for name, pid in processes.items():
         seen[name] = process_seconds(pid)
@@ -93,7 +94,7 @@ def shares(first, last):
 
 
 def growth(samples):
-    """Events a second by which the backlog grew: the slope of the line with the least squares."""
+    """Growth of the backlog in events per second: the slope of a linear regression."""
     if len(samples) < 3:
         return None
     mean_at = sum(at for at, _ in samples) / len(samples)
@@ -103,8 +104,8 @@ def growth(samples):
 
 
 def drained(port, begin, end, backlog, limit):
-    """What was pending when the load had ended, and how many seconds later nothing was: None where that takes longer than
-    the limit. The backlog is what was seen while oha still counted."""
+    """The pending events at the end of the load, and the seconds until none was pending: None if that takes longer than
+    the limit. `backlog` has the samples that were taken until oha had ended."""
     seen = [(at, pending) for at, pending in backlog if at >= end]
     while not seen or (seen[-1][1] > 0 and seen[-1][0] - end <= limit):
         pending = total(metrics(port), "hakaru_events_pending")
@@ -115,7 +116,7 @@ def drained(port, begin, end, backlog, limit):
 
 
 class Piece:
-    """A part of the load: an oha that runs, or has run."""
+    """A part of the load: an oha that is running or has ended."""
 
     def __init__(self, options, requests, starts):
         # Seconds since the whole load began.
@@ -126,13 +127,13 @@ class Piece:
                     "--worker-threads", str(options.threads), "-c", str(min(options.connections, requests)),
                     "-q", str(options.rate), "-n", str(requests),
                     f"http://127.0.0.1:{options.port}/hakaru?name=open&value=0"]
-        # Kept as long as the child: it would be waited for by the next Popen else, and its CPU lost.
+        # Kept until the child has ended. Otherwise the next Popen would wait for it, and its CPU time would be lost.
         self.process = subprocess.Popen(command, stdout=self.output, stdin=subprocess.DEVNULL)
         self.pid = self.process.pid
         self.cpu = None
 
     def running(self):
-        """Whether it runs. Its CPU is known only here: the system forgets it when it is waited for."""
+        """Whether it is running. If it has ended, its CPU time must be read here, with the wait."""
         if self.cpu is None:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
@@ -145,14 +146,14 @@ class Piece:
     def cpu_seconds(self):
         return process_seconds(self.pid) if self.running() else self.cpu
 
-    def said(self):
+    def result(self):
         self.output.seek(0)
         return json.load(self.output)
 
 
 def load(options):
-    """Runs the pieces. Returns when they began, each one's start and what it said, whether they were ended before they had
-    sent all, the CPU shares while they loaded, and the backlog until they had ended."""
+    """Runs the pieces. Returns when the load began, the start and the result of each piece, whether the load was stopped
+    before all requests were sent, the CPU shares during the load, and the backlog until the last piece had ended."""
     asked = options.rate * options.seconds
     count = -(-asked // PIECE)
     edges = [asked * at // count for at in range(count + 1)]
@@ -160,9 +161,9 @@ def load(options):
     looks, backlog, pieces, cut = [], [], [], False
     first = dict(cpu_seconds(processes), oha=0.0)
     begin = time.monotonic()
-    # Far above what can be answered, sending all would take for ever.
+    # At a rate far above what can be answered, the load would not end.
     limit = options.seconds * 1.5 + 3
-    # The looks cost CPU that is measured: where none are asked for, the first is at the end.
+    # Samples cost CPU that is measured. Without --look, the first one is taken at the end.
     look = options.look or options.seconds
     try:
         while True:
@@ -181,14 +182,14 @@ def load(options):
                 looks.append((now, dict(cpu_seconds(processes), oha=sum(piece.cpu_seconds() for piece in pieces))))
                 if options.look:
                     backlog.append((now, total(metrics(options.admin_port), "hakaru_events_pending")))
-                # When nothing is pending is to be known more exactly than how the backlog grew.
+                # At the end samples are more frequent, because the time at which nothing is pending must be exact.
                 look = min(now + (options.look or 0.1), max(options.seconds, now + 0.1))
             if now >= limit + 60:
                 raise RuntimeError("oha does not end")
             if (due or now >= limit) and not cut:
                 cut = True
                 for piece in running:
-                    # It prints what it has so far.
+                    # oha then prints its results so far.
                     os.kill(piece.pid, signal.SIGINT)
             following = edges[started] / options.rate if started < count and not cut else now + 0.1
             time.sleep(max(min(following, look, now + 0.1) - (time.monotonic() - begin), 0.001))
@@ -199,21 +200,21 @@ def load(options):
                     os.kill(piece.pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-    said = [(piece.starts, piece.said()) for piece in pieces]
-    # What oha counts and sorts afterwards is no load.
-    end = ended(said) + 0.05
+    results = [(piece.starts, piece.result()) for piece in pieces]
+    # Without the time in which oha counts and sorts its results.
+    end = ended(results) + 0.05
     during = [seen for at, seen in looks if at <= end] or [seen for _, seen in looks[:1]]
     cpu = shares(first, during[-1]) if during else None
-    return begin, said, cut, cpu, backlog
+    return begin, results, cut, cpu, backlog
 
 
-def ended(said):
-    """When the last answer came."""
-    return max(starts + one["summary"]["total"] for starts, one in said)
+def ended(results):
+    """When the last answer arrived."""
+    return max(starts + one["summary"]["total"] for starts, one in results)
 
 
 def curve(one):
-    """The latencies in ms that an oha names, with the part of its answers below each."""
+    """The latencies in ms that an oha reports, with the part of its answers below each."""
     points = [(one["summary"]["fastest"], 0.0)]
     points += sorted((value, float(name[1:]) / 100) for name, value in one["latencyPercentiles"].items() if value is not None)
     points.append((one["summary"]["slowest"], 1.0))
@@ -221,7 +222,7 @@ def curve(one):
 
 
 def below(points, latency):
-    """The part of the answers below a latency, on a straight line between those that are named."""
+    """The part of the answers below a latency, interpolated between the reported ones."""
     if not points or latency < points[0][0]:
         return 0.0
     for (left, left_part), (right, right_part) in zip(points, points[1:]):
@@ -237,7 +238,7 @@ def all_below(curves, latency):
 
 
 def percentile(curves, wanted):
-    """The latency in ms that so many percent are below. Of one piece it is what oha says."""
+    """The latency in ms below which the wanted percentage of answers is. For a single piece it is the one of oha."""
     low, high = 0.0, max((points[-1][0] for _, points in curves if points), default=0.0)
     if not high:
         return None
@@ -248,7 +249,7 @@ def percentile(curves, wanted):
 
 
 def end_by_signal(number, _):
-    """Raises, so that no oha is left."""
+    """Raises an exception, so that no oha is left running."""
     sys.exit(128 + number)
 
 
@@ -265,23 +266,23 @@ def main():
     options = arguments.parse_args()
 
     before = metrics(options.admin_port)
-    begin, said, cut, cpu, backlog = load(options)
-    end = ended(said)
+    begin, results, cut, cpu, backlog = load(options)
+    end = ended(results)
     left, drained_after = drained(options.admin_port, begin, end, backlog, options.linger + 60)
     backlog = [(at, pending) for at, pending in backlog if at <= end]
     after = metrics(options.admin_port)
 
     asked = options.rate * options.seconds
     statuses, errors = Counter(), Counter()
-    for _, one in said:
+    for _, one in results:
         statuses.update(one["statusCodeDistribution"])
         errors.update(one["errorDistribution"])
     answered = sum(statuses.values())
-    curves = [(sum(one["statusCodeDistribution"].values()), curve(one)) for _, one in said]
+    curves = [(sum(one["statusCodeDistribution"].values()), curve(one)) for _, one in results]
     latencies = {f"p{wanted}": percentile(curves, wanted) for wanted in (10, 50, 90, 99, 99.9, 99.99)}
 
     def histogram(name):
-        # Of the longest, the bound of its bucket.
+        # The maximum is the upper bound of its bucket.
         return dict(zip(("p50", "p99", "p99.9", "max"), quantiles(before, after, name, (0.5, 0.99, 0.999, 1))))
 
     print(json.dumps({
@@ -293,13 +294,13 @@ def main():
         "ok": statuses.get("200", 0),
         "statuses": statuses,
         "errors": errors,
-        # oha was ended before it had sent them, or before it had their answers.
+        # oha was stopped before it had sent them or had their answers.
         "unsent": asked - answered - sum(errors.values()),
         "cut": cut,
         "latency_ms": dict(latencies, max=round(max((points[-1][0] for _, points in curves if points), default=0.0), 3)),
-        # Of all answers, whatever their status. About: between the percentiles that oha names.
+        # Of all answers with any status. Estimated between the percentiles that oha reports.
         f"later_than_{WITHIN_MS}_ms": round(answered * (1 - all_below(curves, WITHIN_MS))),
-        "pieces": len(said),
+        "pieces": len(results),
         "age_at_store_ms": histogram("hakaru_event_age_at_store_seconds"),
         "journal_sync_ms": histogram("hakaru_journal_sync_duration_seconds"),
         "store_ms": histogram("hakaru_store_duration_seconds"),
@@ -308,7 +309,7 @@ def main():
         "pending_max": int(max([pending for _, pending in backlog] + [left])),
         "pending_at_end": int(left),
         "pending_growth_a_second": growth([(at, pending) for at, pending in backlog if at <= options.seconds]),
-        # Both since the last answer.
+        # Seconds since the last answer.
         "drained_after_s": drained_after,
     }))
     return 0

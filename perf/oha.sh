@@ -1,7 +1,7 @@
-# Sourced, not run: oha, which sends at a fixed rate whatever the answers do. Needs mariadb.sh and hakaru.sh.
+# Sourced, not run: runs oha, which sends at a fixed rate even if answers are late. Needs mariadb.sh and hakaru.sh.
 # shellcheck shell=bash
 
-# oha_program: prints the path of an oha: that of PATH, else one built below target/.
+# oha_program: prints the path of oha: the one in PATH, otherwise one that is built in target/.
 oha_program() {
   local root
   root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")/target/tools
@@ -15,11 +15,11 @@ oha_program() {
   echo "$root/bin/oha"
 }
 
-# oha_line OHA CONNECTIONS: how it loads.
+# oha_line OHA CONNECTIONS: a description of the load.
 oha_line() { echo "$("$1" --version), open loop, $2 connections kept by each oha"; }
 
 # oha_load OHA RATE SECONDS CONNECTIONS [OPTION of oha.py...]: loads the running hakaru, waits until its events are
-# stored, and prints what happened as a line of JSON.
+# stored, and prints the results as a line of JSON.
 oha_load() {
   local oha=$1 rate=$2 seconds=$3 connections=$4
   shift 4

@@ -1,4 +1,4 @@
--- The same event, 64 to a write.
+-- Always the same event, 64 requests per write.
 
 local pipeline
 

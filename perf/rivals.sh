@@ -5,10 +5,10 @@
 RIVAL_REQUEST_BYTES=$(printf 'GET /hakaru?name=open&value=0 HTTP/1.1\r\nHost: hakaru\r\n\r\n' | wc -c)
 RIVAL_CLOSE_BYTES=$((RIVAL_REQUEST_BYTES + $(printf 'Connection: close\r\n' | wc -c)))
 
-# rivals_build DIRECTORY: makes what has to be built.
+# rivals_build DIRECTORY: builds the servers that must be built.
 rivals_build() { "${CC:-cc}" -O2 -o "$1/floor" "$(dirname "${BASH_SOURCE[0]}")/floor.c"; }
 
-# rival_wait: until SERVER_PORT answers.
+# rival_wait: waits until SERVER_PORT takes connections.
 rival_wait() {
   until (exec 3<>"/dev/tcp/127.0.0.1/$SERVER_PORT") 2>/dev/null; do
     kill -0 "$SERVER_PID" || return 1

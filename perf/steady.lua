@@ -1,4 +1,4 @@
--- An event a millisecond and connection.
+-- One event per millisecond and connection.
 
 function init()
   request_bytes = wrk.format("GET", "/hakaru?name=open&value=0", { ["Host"] = "hakaru" })
