@@ -310,7 +310,7 @@ pub(super) enum JournalQuestions {
     },
     /// Reads all lanes and reports what is damaged (exit code 1 if anything is)
     Verify,
-    /// Lets a lane that was written for another database into the one that is served
+    /// Allows a lane that was written for another database to be stored in the one that is served
     Adopt {
         /// The lane, as `list` shows it
         lane: String,
@@ -343,7 +343,7 @@ pub(super) enum Command {
         names: Vec<String>,
     },
 
-    /// Reads the journal of a data directory; a server may run meanwhile
+    /// Works on the journal of a data directory; a server may run meanwhile
     Journal {
         /// One JSON object per line
         #[arg(long, global = true)]

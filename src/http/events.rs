@@ -18,7 +18,7 @@ pub trait Intake: Service {
     /// What the `name` column takes at present.
     fn name_rule(&self) -> NameRule;
 
-    /// Takes an event. Its 200 is counted when it is sent, after the event is as safe as `--ack` says.
+    /// Takes an event. Its answer is counted when it is sent, after the event is as safe as `--ack` says.
     fn take(&mut self, name: &str, value: u32) -> Result<(), Shed>;
 
     /// Counts an event that was answered 400.

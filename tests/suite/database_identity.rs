@@ -1,4 +1,4 @@
-//! Events go into the database that they were promised to, and into no other by themselves.
+//! Events are stored in the database that they were received for, and in no other without a command or `--adopt`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn start(database: &MariaDb, directory: &Path) -> Hakaru {
         .start()
 }
 
-/// Runs `hakaru journal …`, which must succeed, and gives what it prints.
+/// Runs `hakaru journal …`, which must succeed. Returns its standard output.
 fn journal(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hakaru"))
         .current_dir(directory)
@@ -38,7 +38,7 @@ fn journal(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How far the only lane of the journal is noted as stored.
+/// The position up to which the only lane of the journal is noted as stored.
 fn noted(directory: &Path) -> u64 {
     let journal = std::fs::read_dir(directory.join("hakaru-data/journal")).unwrap();
     let notes =
@@ -48,21 +48,19 @@ fn noted(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Two servers on one data directory, and one of them ends by a crash with events that are not stored.
-/// Gives the two databases and the one that runs on.
+/// Starts two servers with different databases on one data directory. The first one crashes with events that are not
+/// stored. Returns the two databases and the second server.
 fn crashed(directory: &Path) -> (MariaDb, MariaDb, Hakaru) {
     let (mut production, staging) = (MariaDb::start(), MariaDb::start());
-    let ends = start(&production, directory);
-    send(ends.address, 0, 1);
-    wait_until("it is noted how far the lane is stored", || {
-        noted(directory) == 1
-    });
+    let first = start(&production, directory);
+    send(first.address, 0, 1);
+    wait_until("the stored position is noted", || noted(directory) == 1);
     production.stop();
-    send(ends.address, 1, 100);
+    send(first.address, 1, 100);
     let other = start(&staging, directory);
     send(other.address, 1000, 1001);
-    wait_until("the other stores its own", || staging.count() == 1);
-    ends.crash();
+    wait_until("the other server stores its event", || staging.count() == 1);
+    first.crash();
     (production, staging, other)
 }
 
@@ -80,7 +78,7 @@ fn a_lane_waits_for_its_own_database() {
         stats.contains("\nhakaru_journal_foreign_events 99\n"),
         "{stats}"
     );
-    // Its own server takes it as soon as it is back, beside the other.
+    // A server of its own database stores it, while the other server runs.
     production.resume();
     let again = start(&production, directory.path());
     wait_until("all are stored", || production.count() == 100);
@@ -91,14 +89,14 @@ fn a_lane_waits_for_its_own_database() {
 }
 
 #[test]
-fn a_person_lets_a_lane_into_another_database() {
+fn journal_adopt_stores_a_lane_in_another_database() {
     let directory = tempfile::tempdir().unwrap();
     let (production, staging, other) = crashed(directory.path());
     let line = other.wait_for_event("lane_of_other_database");
     let lane = line["lane"].as_str().unwrap();
     let text = journal(directory.path(), &["adopt", lane]);
     assert!(text.contains(lane), "{text}");
-    // What its own database has is not stored here once more.
+    // Events that its own database has are not stored again.
     wait_until("its events are stored", || staging.count() == 100);
     let expected: Vec<u32> = (1..100).chain([1000]).collect();
     assert_eq!(values(&staging), expected);
@@ -107,7 +105,7 @@ fn a_person_lets_a_lane_into_another_database() {
 }
 
 #[test]
-fn adopt_any_takes_what_was_written_for_another_database() {
+fn adopt_any_stores_lanes_of_another_database() {
     let directory = tempfile::tempdir().unwrap();
     let (production, staging, other) = crashed(directory.path());
     other.wait_for_event("lane_of_other_database");
@@ -122,7 +120,7 @@ fn adopt_any_takes_what_was_written_for_another_database() {
 }
 
 #[test]
-fn what_is_in_one_database_is_not_stored_into_the_next() {
+fn events_that_one_database_has_are_not_stored_in_another_one() {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = Settings::sqlite()
         .directory(directory.path())
@@ -136,13 +134,13 @@ fn what_is_in_one_database_is_not_stored_into_the_next() {
     let hakaru = start(&database, directory.path());
     send(hakaru.address, 10, 11);
     hakaru.wait_for_line("is stored in the database");
-    wait_until("its own is stored", || database.count() == 1);
+    wait_until("the new event is stored", || database.count() == 1);
     assert_eq!(hakaru.stop().stored, 1);
     assert_eq!(values(&database), [10]);
 }
 
 #[test]
-fn another_database_under_a_running_server_stops_storing() {
+fn storing_stops_if_the_database_of_a_running_server_is_replaced() {
     let hakaru = Settings::sqlite().flag("--linger=10ms").start();
     let path = |name: &str| hakaru.path(name);
     let count = || -> i64 {
@@ -161,7 +159,7 @@ fn another_database_under_a_running_server_stops_storing() {
     let text = line["message"].as_str().unwrap();
     assert!(text.contains("another database answers"), "{text}");
     assert_eq!(count(), 0);
-    // The one that was promised is back.
+    // The right database is back.
     for name in files {
         std::fs::remove_file(path(name)).unwrap_or_default();
         std::fs::rename(path(&format!("{name}.kept")), path(name)).unwrap();
@@ -170,9 +168,9 @@ fn another_database_under_a_running_server_stops_storing() {
     assert_eq!(hakaru.stop().stored, 21);
 }
 
-/// Lanes of earlier processes are filled again too, whichever connection meets the loss first.
+/// The events of earlier processes are stored again too, whichever connection notices the loss first.
 #[test]
-fn what_a_database_lost_is_filled_again_for_all_lanes() {
+fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
     for loss in [
         "DELETE FROM hakaru_checkpoint",
         "UPDATE hakaru_checkpoint SET position = 0, epoch = 0 WHERE lane <> 'database'",
@@ -191,7 +189,7 @@ fn what_a_database_lost_is_filled_again_for_all_lanes() {
         database.run("DELETE FROM eventlog");
         database.run(loss);
         send(second.address, 40, 41);
-        wait_until("all is filled again", || database.count() == 41);
+        wait_until("all is stored again", || database.count() == 41);
         second.wait_for_event("database_lost_events");
         assert_eq!(values(&database), (0..41).collect::<Vec<_>>(), "{loss}");
         assert_eq!(second.stop().pending, 0);

@@ -1,4 +1,4 @@
-//! Which database a lane belongs to, and letting it into another.
+//! The database that a lane belongs to, and `hakaru journal adopt`.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::journal::lane_label::LaneLabel;
 use crate::os::printable::Printable;
 
 impl Inspection {
-    /// The database that a lane's events were promised to, in words.
+    /// The database that a lane was written for, as text.
     pub(super) fn database(&self, lane: LaneId) -> String {
         match LaneLabel::read(&self.journal.join(lane.to_string())) {
             Ok(LaneLabel::Missing) => "unknown".to_owned(),
@@ -19,8 +19,7 @@ impl Inspection {
         }
     }
 
-    /// Labels a lane so that the database that is served takes it. A server that runs takes it within a
-    /// second.
+    /// Labels a lane so that a server stores it in any database. A running server does so within a second.
     pub(super) fn adopt(&self, out: &mut impl Write, lane: &str) -> Result<(), InspectError> {
         let id: LaneId = lane.parse().map_err(|fault| InspectError::Name {
             text: lane.to_owned(),
@@ -35,7 +34,7 @@ impl Inspection {
         Self::io(&directory, LaneLabel::Any.write(&directory))?;
         writeln!(
             out,
-            "lane {id} was written for the database {}; the one that is served takes it",
+            "lane {id} was written for the database {}; it will be stored in the database that is served",
             Printable(&before)
         )?;
         Ok(())

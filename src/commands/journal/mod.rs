@@ -1,6 +1,7 @@
-//! `hakaru journal`: lists the lanes of a journal, writes their events, verifies that they can be read.
+//! `hakaru journal`: lists the lanes of a journal, writes their events, verifies that they can be read, and allows a
+//! lane to be stored in another database.
 //!
-//! It only reads. A lane that a server writes meanwhile is read as far as it is written.
+//! Only the last of these writes. A lane that a server writes meanwhile is read as far as it is written.
 
 mod adopt;
 
@@ -34,7 +35,7 @@ pub enum JournalQuestion {
     },
     /// Reads all lanes and reports what is damaged.
     Verify,
-    /// Lets a lane into whichever database is served.
+    /// Allows a lane to be stored in the database that is served, whichever that is.
     Adopt {
         /// The lane, as `list` shows it.
         lane: String,
