@@ -123,8 +123,7 @@ pub(super) struct Arguments {
     )]
     adopt: Parsed<Option<Adopt>>,
 
-    /// Size of the dead-letter file beyond which no more event is refused: storing stops, and the journal keeps
-    /// what is taken
+    /// Size of the dead-letter file above which no more dead letters are written: storing stops, and the journal keeps the events
     #[arg(
         long,
         env = "HAKARU_DEAD_LETTER_LIMIT",

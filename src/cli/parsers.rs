@@ -275,7 +275,7 @@ pub(super) fn duration(
     })
 }
 
-/// Least bytes that a journal or the dead letters may take.
+/// The smallest limit of the journal and of the dead letters, in bytes.
 const DISK_BYTES_MIN: u64 = 1024 * 1024;
 
 pub(super) fn disk_limit() -> impl TypedValueParser<Value = Parsed<u64>> {

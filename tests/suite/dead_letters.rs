@@ -177,7 +177,7 @@ fn with_ack_stored_a_refused_event_is_answered_422() {
 }
 
 #[test]
-fn beyond_the_limit_of_the_dead_letters_storing_stops_and_loses_nothing() {
+fn at_the_limit_of_the_dead_letters_storing_stops_and_no_event_is_lost() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)
         .flag("--dead-letter-limit=1MiB")
@@ -197,8 +197,8 @@ fn beyond_the_limit_of_the_dead_letters_storing_stops_and_loses_nothing() {
         assert_eq!(client.get(&path).status, 200);
     }
     let line = hakaru.wait_for_event("storing_stopped");
-    let said = line["message"].as_str().unwrap();
-    assert!(said.contains("--dead-letter-limit"), "{said}");
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("--dead-letter-limit"), "{message}");
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 1 << 20);
     std::fs::write(&file, "").unwrap();
     wait_until("the others are stored", || database.count() == 2);

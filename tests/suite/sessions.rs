@@ -1,8 +1,8 @@
-//! What a server's own settings make of a session, and errors that heal by themselves.
+//! Settings of a server that affect sessions, and errors after which hakaru tries again.
 
 use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
 
-/// Sends one event on a connection of its own, so that any shard may take it.
+/// Sends one event on a new connection, so that any shard may take it.
 fn send(hakaru: &Hakaru, value: u32) {
     let path = format!("/hakaru?name=a&value={value}");
     assert_eq!(Client::connect(hakaru.address).get(&path).status, 200);
@@ -16,7 +16,7 @@ fn a_server_without_autocommit_gets_the_rows_of_all_shards() {
         .flag("--cores=2")
         .flag("--linger=10ms")
         .start();
-    // The shard that takes none has made its proof, and must hold no lock.
+    // The writer of a shard without events has probed the database, and must hold no lock.
     for value in 0..20 {
         send(&hakaru, value);
     }
@@ -26,7 +26,7 @@ fn a_server_without_autocommit_gets_the_rows_of_all_shards() {
 }
 
 #[test]
-fn a_server_that_releases_sessions_at_commit_costs_no_reconnect() {
+fn a_server_that_releases_sessions_at_commit_causes_no_reconnect() {
     let database = MariaDb::start();
     database.run("SET GLOBAL completion_type = 'RELEASE'");
     let hakaru = Settings::mysql(&database)
@@ -41,10 +41,11 @@ fn a_server_that_releases_sessions_at_commit_costs_no_reconnect() {
     assert_eq!(hakaru.stop().stored, 5);
 }
 
-/// Stores an event where a trigger fails so, until it is told not to; gives what was logged of it.
-fn logged_of(signal: &str, event: &str) {
+/// Stores an event while a trigger fails with this signal. Waits for the log line `event`, and then lets the trigger
+/// succeed.
+fn fail_with(signal: &str, event: &str) {
     let database = MariaDb::start();
-    database.run("CREATE TABLE broken (so int)");
+    database.run("CREATE TABLE broken (is_broken int)");
     database.run("INSERT INTO broken VALUES (1)");
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -56,12 +57,12 @@ fn logged_of(signal: &str, event: &str) {
     });
     database.run(&format!(
         "CREATE TRIGGER fails BEFORE INSERT ON eventlog FOR EACH ROW BEGIN \
-           IF (SELECT so FROM broken) THEN SIGNAL {signal}; END IF; \
+           IF (SELECT is_broken FROM broken) THEN SIGNAL {signal}; END IF; \
          END"
     ));
     send(&hakaru, 1);
     hakaru.wait_for_event(event);
-    database.run("UPDATE broken SET so = 0");
+    database.run("UPDATE broken SET is_broken = 0");
     wait_until("it is stored", || database.count() == 1);
     for other in ["storing_stopped", "dead_letters_written"] {
         assert_eq!(hakaru.events(other).len(), 0, "{signal}: {}", hakaru.log());
@@ -71,16 +72,16 @@ fn logged_of(signal: &str, event: &str) {
 
 #[test]
 fn a_transaction_that_the_server_rolled_back_is_tried_again() {
-    logged_of("SQLSTATE '40001'", "transaction_retried");
-    logged_of(
+    fail_with("SQLSTATE '40001'", "transaction_retried");
+    fail_with(
         "SQLSTATE '40000' SET MYSQL_ERRNO = 3101",
         "transaction_retried",
     );
 }
 
 #[test]
-fn a_connection_that_is_lost_further_on_is_made_anew() {
-    logged_of(
+fn a_connection_that_the_server_reports_as_lost_is_replaced() {
+    fail_with(
         "SQLSTATE 'HY000' SET MYSQL_ERRNO = 2013",
         "database_unreachable",
     );

@@ -1,9 +1,9 @@
-//! The embedded database, on a disk that does not do all that it is asked.
+//! SQLite on a disk that is full.
 
 use crate::support::{Client, Settings, SmallDisk, run, wait_until};
 
 #[test]
-fn a_full_disk_is_said_to_be_one_and_nothing_is_lost() {
+fn a_full_disk_is_logged_and_no_event_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let small = directory.path().join("small");
     std::fs::create_dir(&small).unwrap();
@@ -20,7 +20,7 @@ fn a_full_disk_is_said_to_be_one_and_nothing_is_lost() {
         assert_eq!(client.get(&path).status, 200);
         answered += 1;
     }
-    // A lane is taken over anew with each attempt after the first.
+    // Each further attempt takes the lane over again.
     wait_until("it was tried again", || {
         let stopped = hakaru.admin();
         Client::connect(stopped)
@@ -42,7 +42,7 @@ fn a_full_disk_is_said_to_be_one_and_nothing_is_lost() {
     });
     let stopped = hakaru.events("storing_stopped");
     for line in &stopped {
-        // SQLITE_FULL, and errors of the system.
+        // SQLITE_FULL or SQLITE_IOERR.
         let code = line["code"].as_i64().unwrap_or(0) & 0xFF;
         assert!([10, 13].contains(&code), "{line}");
     }

@@ -250,7 +250,7 @@ fn sql_mode(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     Ok(found.error(advice))
 }
 
-/// Reads back how transactions begin and end in our session.
+/// Reads the settings of the session for the begin and end of transactions.
 fn transactions(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let set: Option<(u8, String)> =
         server.first("SELECT @@SESSION.autocommit, @@SESSION.completion_type")?;
@@ -264,8 +264,8 @@ fn judge_transactions(autocommit: u8, completion_type: &str) -> Observation {
         return found;
     }
     found.error(
-        "the session was asked for autocommit=1 and completion_type=NO_CHAIN and has others: locks would be \
-         held, or sessions lost. Look for a proxy that drops SET SESSION",
+        "hakaru has set autocommit=1 and completion_type=NO_CHAIN, and they are not in effect, so that locks may be held \
+         or sessions lost: check for a proxy that drops SET SESSION",
     )
 }
 
