@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct ConnectionLimit {
     open: AtomicUsize,
     max: usize,
+    /// Shards that wait for a slot and have no idle connection of their own to close.
+    seeking: AtomicUsize,
 }
 
 impl ConnectionLimit {
@@ -16,6 +18,7 @@ impl ConnectionLimit {
         Self {
             open: AtomicUsize::new(0),
             max,
+            seeking: AtomicUsize::new(0),
         }
     }
 
@@ -36,6 +39,27 @@ impl ConnectionLimit {
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.is_ok().then(|| ConnectionPermit(Arc::clone(self)))
+    }
+
+    /// Asks the other shards to close an idle connection, until the value is dropped.
+    pub fn seek(self: &Arc<Self>) -> SlotSought {
+        self.seeking.fetch_add(1, Ordering::Relaxed);
+        SlotSought(Arc::clone(self))
+    }
+
+    /// Slots that are asked for in this way.
+    pub fn sought(&self) -> usize {
+        self.seeking.load(Ordering::Relaxed)
+    }
+}
+
+/// A shard waits for a slot that another must free.
+#[derive(Debug)]
+pub struct SlotSought(Arc<ConnectionLimit>);
+
+impl Drop for SlotSought {
+    fn drop(&mut self) {
+        self.0.seeking.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -64,6 +64,7 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPerm
         log::debug!("close of a connection: {fault}");
     }
     drop(slot);
+    shard.note_connection_end();
 }
 
 /// What the answers of a turn wait for, and how many events they acknowledge.

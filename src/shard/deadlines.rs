@@ -2,9 +2,16 @@
 //! read.
 
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use slab::Slab;
+
+/// Idle connections that one look at all connections finds, those that are idle longest.
+const FOUND_AT_ONCE: usize = 256;
+
+/// After such a look no other is taken for so long for each connection: it is a small part of the time.
+const LOOK_INTERVAL: Duration = Duration::from_nanos(50);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +51,16 @@ struct Watched {
     fd: RawFd,
     phase: Phase,
     since: u32,
+    /// Tells its phases apart, and which of two connections began its own earlier.
+    begun: u64,
     late: bool,
+}
+
+/// A connection that was idle when all were looked at, and the phase it was in.
+#[derive(Debug)]
+struct FoundIdle {
+    begun: u64,
+    id: usize,
 }
 
 /// Which connections a sweep ends early because the shard drains.
@@ -63,16 +79,24 @@ pub enum EndEarly {
 pub struct Deadlines {
     watched: Slab<Watched>,
     second: u32,
+    /// Phases that were begun.
+    begun: u64,
+    /// Those that are idle longest, the longest last, as of the last look.
+    found_idle: Vec<FoundIdle>,
+    /// When all may be looked at again.
+    look_at: Option<Instant>,
 }
 
 impl Deadlines {
     /// Watches a new connection, idle from now on. Its socket must stay open until it is forgotten.
     pub fn watch(&mut self, fd: RawFd) -> ConnectionId {
         let since = self.second;
+        self.begun += 1;
         ConnectionId(self.watched.insert(Watched {
             fd,
             phase: Phase::Idle,
             since,
+            begun: self.begun,
             late: false,
         }))
     }
@@ -85,10 +109,11 @@ impl Deadlines {
 
     /// The connection begins `phase` now, even if it is the same phase again.
     pub fn begin(&mut self, id: ConnectionId, phase: Phase) {
-        let second = self.second;
+        self.begun += 1;
         let watched = &mut self.watched[id.0];
         watched.phase = phase;
-        watched.since = second;
+        watched.since = self.second;
+        watched.begun = self.begun;
     }
 
     /// The connection is in `phase`. Its time begins now only if it was in another phase before.
@@ -111,6 +136,57 @@ impl Deadlines {
     /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         self.watched.is_empty()
+    }
+
+    /// Ends the connection that is idle longest, so that another takes its place; false where none is idle, or
+    /// where all were looked at a moment ago. One of which a request has arrived, though it was not read yet, is
+    /// not idle.
+    pub fn close_longest_idle(&mut self, now: Instant) -> bool {
+        loop {
+            let Some(found) = self.found_idle.pop() else {
+                if self.look_at.is_some_and(|at| now < at) {
+                    return false;
+                }
+                self.find_idle(now);
+                if self.found_idle.is_empty() {
+                    return false;
+                }
+                continue;
+            };
+            let Some(watched) = self.watched.get(found.id) else {
+                continue;
+            };
+            // What it did since may have given its place in the table to another.
+            if watched.begun != found.begun || has_input(watched.fd) {
+                continue;
+            }
+            // Only the input: a request that comes this very moment is still read and answered.
+            if let Err(fault) = shutdown(watched.fd, Shutdown::Read) {
+                log::trace!("shutdown of an idle connection: {fault}");
+            }
+            self.begin(ConnectionId(found.id), Phase::Closing);
+            return true;
+        }
+    }
+
+    /// Looks at all connections for those that are idle longest.
+    fn find_idle(&mut self, now: Instant) {
+        let found = &mut self.found_idle;
+        let idle = self
+            .watched
+            .iter()
+            .filter(|(_, watched)| watched.phase == Phase::Idle);
+        found.extend(idle.map(|(id, watched)| FoundIdle {
+            begun: watched.begun,
+            id,
+        }));
+        if found.len() > FOUND_AT_ONCE {
+            found.select_nth_unstable_by_key(FOUND_AT_ONCE, |found| found.begun);
+            found.truncate(FOUND_AT_ONCE);
+        }
+        found.sort_unstable_by_key(|found| std::cmp::Reverse(found.begun));
+        let connections = u32::try_from(self.watched.len()).unwrap_or(u32::MAX);
+        self.look_at = Some(now + LOOK_INTERVAL * connections);
     }
 
     /// Lets one second pass.
@@ -144,10 +220,16 @@ impl Deadlines {
     }
 }
 
+/// Whether bytes have arrived that were not read yet.
+fn has_input(fd: RawFd) -> bool {
+    let peeked = recv(fd, &mut [0; 1], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+    matches!(peeked, Ok(1..))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{ErrorKind, Read};
+    use std::io::{ErrorKind, Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
@@ -216,5 +298,49 @@ mod tests {
         assert_eq!((read(&idle), read(&busy)), (Some(0), None));
         deadlines.sweep(EndEarly::All);
         assert_eq!(read(&busy), Some(0));
+    }
+
+    #[test]
+    fn the_connection_that_is_idle_longest_gives_way() {
+        let pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+        let mut deadlines = Deadlines::default();
+        let ids: Vec<_> = pairs
+            .iter()
+            .map(|(ours, _)| deadlines.watch(ours.as_raw_fd()))
+            .collect();
+        deadlines.begin(ids[0], Phase::Idle);
+        deadlines.begin(ids[1], Phase::Request);
+        // A request has arrived that is not read yet.
+        (&pairs[2].1).write_all(b"GET").unwrap();
+        let now = Instant::now();
+        let mut closed = Vec::new();
+        while deadlines.close_longest_idle(now) {
+            let is_new = |&index: &usize| {
+                !closed.contains(&index) && index != 2 && read(&pairs[index].0) == Some(0)
+            };
+            closed.extend((0..4).find(is_new));
+        }
+        assert_eq!(closed, [3, 0]);
+        assert_eq!((read(&pairs[1].0), read(&pairs[2].0)), (None, Some(3)));
+        // What ends so is not late: nothing was begun that a 408 could be said of.
+        assert!(!deadlines.is_late(ids[3]));
+    }
+
+    #[test]
+    fn many_connections_are_not_looked_at_for_each_new_one() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut deadlines = Deadlines::default();
+        for _ in 0..10_000 {
+            deadlines.watch(ours.as_raw_fd());
+        }
+        let now = Instant::now();
+        let mut count = |now| {
+            (0..1_000)
+                .take_while(|_| deadlines.close_longest_idle(now))
+                .count()
+        };
+        // Those of one look, and no other look at the same moment.
+        assert_eq!(count(now), FOUND_AT_ONCE);
+        assert_eq!(count(now + LOOK_INTERVAL * 10_000), FOUND_AT_ONCE);
     }
 }

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monoio::io::{CancelHandle, Canceller};
+use monoio::time::timeout;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::os::connection_limit::ConnectionLimit;
+use crate::os::connection_limit::{ConnectionLimit, ConnectionPermit};
 use crate::os::io_driver::IoDriver;
 use crate::os::listen::Backlog;
 use crate::shard::connection;
 use crate::shard::state::Shard;
 
-/// How long accepting pauses when there is no file descriptor or no connection slot left.
+/// How long accepting pauses when there is no file descriptor left, or no connection slot and none to be had.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Least time between two log lines about such a pause.
-const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
+/// Least time between two log lines about such a pause, and about idle connections that are closed.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A listener that accepts connections.
 pub struct Accepting {
@@ -75,6 +76,8 @@ pub fn start(
             shard,
             slots,
             pause_logged_at: None,
+            closed: 0,
+            closed_logged_at: None,
         };
         acceptor.accept_until_cancelled(&listener, cancel).await;
         if rest.get() == Backlog::Drain {
@@ -93,6 +96,18 @@ struct Acceptor {
     shard: Rc<Shard>,
     slots: Arc<ConnectionLimit>,
     pause_logged_at: Option<Instant>,
+    /// Idle connections that were closed since that was logged.
+    closed: u64,
+    closed_logged_at: Option<Instant>,
+}
+
+/// Whether something that was last logged at `logged_at` is to be logged again; notes that it is.
+fn is_due(logged_at: &mut Option<Instant>) -> bool {
+    let is_due = logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+    if is_due {
+        *logged_at = Some(Instant::now());
+    }
+    is_due
 }
 
 impl Acceptor {
@@ -126,33 +141,67 @@ impl Acceptor {
 
     /// Serves a connection when there is a slot for it. Until then no other is accepted.
     async fn serve(&mut self, stream: monoio::net::TcpStream) {
-        let slot = loop {
-            match self.slots.acquire() {
-                Some(slot) => break slot,
-                None => {
-                    let fault = format!(
-                        "{} connections are open, the most allowed",
-                        self.slots.max()
-                    );
-                    self.pause(&fault).await;
-                }
-            }
+        let slot = match self.slots.acquire() {
+            Some(slot) => slot,
+            None => self.wait_for_slot().await,
         };
         monoio::spawn(connection::serve(stream, Rc::clone(&self.shard), slot));
     }
 
+    /// Closes connections, the one that is idle longest first, until a slot is free. Where this shard has no
+    /// idle connection, the others are asked for one.
+    async fn wait_for_slot(&mut self) -> ConnectionPermit {
+        let mut sought = None;
+        loop {
+            let closed = self
+                .shard
+                .deadlines
+                .borrow_mut()
+                .close_longest_idle(Instant::now());
+            if closed {
+                self.note_closed();
+            } else {
+                sought.get_or_insert_with(|| self.slots.seek());
+                self.note_pause(&format_args!(
+                    "{} connections are open, the most allowed, and none here is idle",
+                    self.slots.max()
+                ));
+            }
+            // Another shard may free a slot as well, and tells nobody.
+            if timeout(PAUSE, self.shard.connection_end()).await.is_err() {
+                log::trace!("no connection of this shard has ended");
+            }
+            if let Some(slot) = self.slots.acquire() {
+                return slot;
+            }
+        }
+    }
+
+    fn note_closed(&mut self) {
+        self.closed += 1;
+        if is_due(&mut self.closed_logged_at) {
+            log::warn!(
+                event = "idle_connections_closed",
+                connections = self.closed, max_connections = self.slots.max();
+                "{} connections are open, the most allowed: the one that is idle longest is closed for each new one",
+                self.slots.max()
+            );
+            self.closed = 0;
+        }
+    }
+
     async fn pause(&mut self, fault: &dyn std::fmt::Display) {
-        let is_due = self
-            .pause_logged_at
-            .is_none_or(|at| at.elapsed() >= PAUSE_LOG_EVERY);
-        if is_due {
-            self.pause_logged_at = Some(Instant::now());
+        self.note_pause(fault);
+        monoio::time::sleep(PAUSE).await;
+    }
+
+    fn note_pause(&mut self, fault: &dyn std::fmt::Display) {
+        if is_due(&mut self.pause_logged_at) {
             log::warn!(
                 event = "accepting_paused";
                 "accepting pauses: {fault}; open connections are served, and accepting resumes by itself"
             );
         }
-        monoio::time::sleep(PAUSE).await;
     }
 
     /// Serves the connections that are left in the kernel's queue, then shuts the socket down.

@@ -119,7 +119,8 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         }
     }
     monoio::spawn(receive_notifications(Rc::clone(&shard), notifier));
-    monoio::spawn(sweep_each_second(Rc::clone(&shard)));
+    let slots = Arc::clone(&parts.slots);
+    monoio::spawn(sweep_each_second(Rc::clone(&shard), slots));
     monoio::spawn(seal_by_age(Rc::clone(&shard), parts.linger));
 
     // Where the disk does not allow a lane, events are answered 503, and `/ok` is answered 200.
@@ -191,7 +192,7 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
 const SHED_LOG_SECONDS: u64 = 10;
 
 /// Once a second: ends late connections, publishes the gauges, logs shed events.
-async fn sweep_each_second(shard: Rc<Shard>) {
+async fn sweep_each_second(shard: Rc<Shard>, slots: Arc<ConnectionLimit>) {
     let (mut logged, mut seconds_since_log) = (0, SHED_LOG_SECONDS);
     loop {
         monoio::time::sleep(Duration::from_secs(1)).await;
@@ -210,6 +211,9 @@ async fn sweep_each_second(shard: Rc<Shard>) {
         let mut deadlines = shard.deadlines.borrow_mut();
         deadlines.tick();
         deadlines.sweep(shard.end_early.get());
+        for _ in 0..slots.sought() {
+            deadlines.close_longest_idle(Instant::now());
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the tasks of a shard share, all on one thread.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -42,6 +44,10 @@ pub struct Shard {
     pub end_early: Cell<EndEarly>,
     /// Whether connections end with their next answer.
     pub is_draining: Cell<bool>,
+    /// Connections that have ended and given their slots back.
+    ended: Cell<u64>,
+    /// Who waits for the next one that ends: one for each listener at most.
+    awaiting_end: RefCell<Vec<Waker>>,
 }
 
 /// The answers of one turn of one connection.
@@ -82,7 +88,35 @@ impl Shard {
             deadlines: RefCell::default(),
             end_early: Cell::new(EndEarly::None),
             is_draining: Cell::new(false),
+            ended: Cell::new(0),
+            awaiting_end: RefCell::default(),
         }
+    }
+
+    /// Notes that a connection has ended and that its slot is free.
+    pub fn note_connection_end(&self) {
+        self.ended.set(self.ended.get() + 1);
+        self.awaiting_end
+            .borrow_mut()
+            .drain(..)
+            .for_each(Waker::wake);
+    }
+
+    /// Returns when another connection has ended.
+    pub async fn connection_end(&self) {
+        let before = self.ended.get();
+        poll_fn(|context| {
+            if self.ended.get() != before {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.awaiting_end.borrow_mut();
+            // A wait that was given up has left its waker.
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Reads the clock, once for all requests that arrived in one read. The coarse clock is at most a few

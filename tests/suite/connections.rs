@@ -36,16 +36,19 @@ fn connections_beyond_the_limit_wait_until_others_are_closed() {
             .iter_mut()
             .all(|client| client.get("/ok").status == 200)
     );
+    // None of them is idle.
+    for client in &mut served {
+        client.send(b"GET /ok HTTP/1.1\r\n");
+    }
     let mut waiting: Vec<_> = (0..4).map(|_| Client::connect(hakaru.address)).collect();
     for client in &mut waiting {
         client.send(b"GET /ok HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     hakaru.wait_for_line("4 connections are open, the most allowed");
-    assert!(
-        served
-            .iter_mut()
-            .all(|client| client.get("/ok").status == 200)
-    );
+    for client in &mut served {
+        client.send(b"Host: h\r\n\r\n");
+        assert_eq!(client.answer().status, 200);
+    }
     drop(served);
     assert!(
         waiting

@@ -21,6 +21,7 @@ mod backlog;
 mod check;
 mod clients;
 mod configuration;
+mod connection_slots;
 mod connections;
 mod database_identity;
 mod dead_letters;

@@ -98,6 +98,18 @@ impl Client {
         matches!(self.stream.read(&mut [0; 1]), Ok(0))
     }
 
+    /// Whether the server has closed, as far as is known now.
+    pub fn has_ended(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0; 1]);
+        stream.set_nonblocking(false).unwrap();
+        match peeked {
+            Ok(length) => length == 0,
+            Err(fault) => fault.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
     pub fn shutdown_write(&mut self) {
         self.stream
             .get_ref()
