@@ -225,11 +225,16 @@ impl Connection<'_> {
         let shard = self.shard;
         let mut answers = shard.take_answers();
         let begin = |phase| shard.deadlines.borrow_mut().begin(self.id, phase);
-        begin(Phase::AwaitingAck);
+        begin(Phase::AwaitingAck(waiting.ticket));
         let next = match ingest::acknowledged(&shard.ingest, waiting.ticket).await {
             Ok(()) => {
                 self.refuse(&waiting, &mut answers);
                 next
+            }
+            Err(AckFailed) if shard.deadlines.borrow().is_late(self.id) => {
+                shard.give_back(answers);
+                // Nobody is there to be answered.
+                return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Err(AckFailed) => {
                 let Outgoing { bytes, taken } = &mut answers;

@@ -12,6 +12,7 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::time::timeout;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::os::connection_limit::{ConnectionLimit, ConnectionPermit};
 use crate::os::io_driver::IoDriver;
@@ -21,6 +22,14 @@ use crate::shard::state::Shard;
 
 /// How long accepting pauses when there is no file descriptor left, or no connection slot and none to be had.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// After so long without a byte the kernel asks a peer whether it is still there, and again after each interval; a
+/// connection whose peer has not answered the last time is reset. An idle connection ends about as early by itself:
+/// this is for answers that wait, and their senders lost the network or were cut from it.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// Least time between two log lines about such a pause, and about idle connections that are closed.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -63,6 +72,8 @@ pub fn start(
     let is_epoll = shard.driver == IoDriver::Epoll;
     // io_uring waits on a blocking socket; epoll needs a non-blocking one.
     listener.set_nonblocking(is_epoll)?;
+    // Inherited by accepted sockets: no system call a connection.
+    SockRef::from(&listener).set_tcp_keepalive(&KEEPALIVE)?;
     let socket = listener.try_clone()?;
     let listener = monoio::net::TcpListener::from_std(listener)?;
     let canceller = Canceller::new();

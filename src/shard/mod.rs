@@ -174,7 +174,7 @@ async fn wait_for_connections(shard: &Shard, accepting: &[Stopping], drain: Drai
             _ => EndEarly::None,
         };
         if end_early != shard.end_early.replace(end_early) || end_early == EndEarly::All {
-            shard.deadlines.borrow_mut().sweep(end_early);
+            sweep(shard, end_early);
         }
         if start.elapsed() >= drain.all + DRAIN_IDLE {
             let open = shard.deadlines.borrow().len();
@@ -208,13 +208,19 @@ async fn sweep_each_second(shard: Rc<Shard>, slots: Arc<ConnectionLimit>) {
             );
             (logged, seconds_since_log) = (shed, 0);
         }
+        shard.deadlines.borrow_mut().tick();
+        sweep(&shard, shard.end_early.get());
         let mut deadlines = shard.deadlines.borrow_mut();
-        deadlines.tick();
-        deadlines.sweep(shard.end_early.get());
         for _ in 0..slots.sought() {
             deadlines.close_longest_idle(Instant::now());
         }
     }
+}
+
+/// Ends connections that are late, or whose senders are gone.
+fn sweep(shard: &Shard, end_early: EndEarly) {
+    let abandoned = shard.deadlines.borrow_mut().sweep(end_early);
+    shard.ingest.borrow_mut().abandon(&abandoned);
 }
 
 /// Seals the open batch when its oldest event is `linger` old.

@@ -27,6 +27,7 @@ mod database_identity;
 mod dead_letters;
 mod documents;
 mod drain;
+mod gone_senders;
 mod http_bounds;
 mod http_contract;
 mod io_drivers;

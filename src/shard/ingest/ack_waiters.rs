@@ -1,6 +1,6 @@
 //! Answers that wait until their events are as safe as `--ack` says.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 
 /// What an answer waits for: every event before a position of a lane is as safe as `--ack` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct AckTicket {
     lane: LaneCount,
     position: Position,
 }
 
 /// The events of a ticket will never be acknowledged: their lane was closed before they were on the disk, or it
-/// lacks events.
+/// lacks events. Or the ticket was abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckFailed;
 
 /// Identifies a lane of the shard: the number of lanes that were closed before it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct LaneCount(u64);
 
 /// The answers that wait for one lane, in the order of their positions.
@@ -68,6 +68,8 @@ pub(super) struct AckWaiters {
     present: LaneCount,
     waiters: Waiters,
     closed: VecDeque<ClosedLane>,
+    /// Tickets that nobody needs any more, until who waits with them has noticed.
+    abandoned: HashSet<AckTicket>,
     /// With fewer waiting answers nothing counts as a stall.
     waiters_max: usize,
     /// When an answer was last released, or none waited.
@@ -82,6 +84,7 @@ impl AckWaiters {
             present: LaneCount::default(),
             waiters: VecDeque::new(),
             closed: VecDeque::new(),
+            abandoned: HashSet::new(),
             waiters_max,
             released_at: Instant::now(),
         }
@@ -128,6 +131,9 @@ impl AckWaiters {
         acknowledged: Position,
         context: &Context<'_>,
     ) -> Poll<Result<(), AckFailed>> {
+        if !self.abandoned.is_empty() && self.abandoned.remove(&ticket) {
+            return Poll::Ready(Err(AckFailed));
+        }
         let (state, waiters) = if ticket.lane == self.present {
             if self.waiters.is_empty() {
                 // The time in which no answer waited does not count as a stall.
@@ -159,6 +165,25 @@ impl AckWaiters {
         closed.rows.as_ref()
     }
 
+    /// Lets those go that wait with these tickets: their senders are gone. Each of them is in a wait, which fails.
+    pub(super) fn abandon(&mut self, tickets: &[AckTicket]) {
+        if tickets.is_empty() {
+            return;
+        }
+        self.abandoned.extend(tickets);
+        let closed = self.closed.iter_mut().map(|closed| &mut closed.waiters);
+        for waiters in closed.chain([&mut self.waiters]) {
+            // One pass for all: each by itself would move those after it.
+            waiters.retain(|(ticket, waker)| {
+                let is_abandoned = self.abandoned.contains(ticket);
+                if is_abandoned {
+                    waker.wake_by_ref();
+                }
+                !is_abandoned
+            });
+        }
+    }
+
     /// Wakes the answers that need not wait any more.
     pub(super) fn wake(&mut self, acknowledged: Position) {
         for closed in &mut self.closed {
@@ -187,6 +212,11 @@ impl AckWaiters {
 }
 
 impl Ingest {
+    /// Ends the waits of those whose senders are gone. Their events stay promised, and become rows.
+    pub fn abandon(&mut self, tickets: &[AckTicket]) {
+        self.waiters.abandon(tickets);
+    }
+
     /// Whether answers wait for rows. Then an event may be refused before its answer is sent.
     pub fn awaits_rows(&self) -> bool {
         self.ack == Ack::Stored
@@ -228,5 +258,42 @@ mod tests {
         assert!(waiters.is_stalled());
         waiters.wake(Position(1));
         assert!(!waiters.is_stalled());
+    }
+
+    #[test]
+    fn what_is_abandoned_waits_no_more_and_holds_nobody_up() {
+        let mut waiters = AckWaiters::new(2);
+        let context = Context::from_waker(Waker::noop());
+        let tickets = [1, 2, 3].map(|position| waiters.ticket(Position(position)));
+        for ticket in tickets {
+            assert!(waiters.poll(ticket, Position::START, &context).is_pending());
+        }
+        waiters.close(Position(2), None);
+        let later = waiters.ticket(Position(1));
+        assert!(waiters.poll(later, Position::START, &context).is_pending());
+        waiters.released_at = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
+        let other = waiters.ticket(Position(2));
+        assert!(waiters.poll(other, Position::START, &context).is_pending());
+        assert!(waiters.is_stalled());
+
+        waiters.abandon(&[tickets[1], later]);
+        assert!(!waiters.is_stalled());
+        for abandoned in [tickets[1], later] {
+            let state = waiters.poll(abandoned, Position::START, &context);
+            assert_eq!(state, Poll::Ready(Err(AckFailed)));
+        }
+        let left: usize = waiters
+            .closed
+            .iter()
+            .map(|closed| closed.waiters.len())
+            .sum();
+        assert_eq!(
+            (left, waiters.waiters.len(), waiters.abandoned.len()),
+            (2, 1, 0)
+        );
+        assert_eq!(
+            waiters.poll(other, Position(2), &context),
+            Poll::Ready(Ok(()))
+        );
     }
 }

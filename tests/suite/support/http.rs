@@ -110,6 +110,12 @@ impl Client {
         }
     }
 
+    /// Has the peer hear a reset when this is dropped, and no orderly end.
+    pub fn reset_when_closed(&self) {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     pub fn shutdown_write(&mut self) {
         self.stream
             .get_ref()

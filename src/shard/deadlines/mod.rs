@@ -1,11 +1,20 @@
 //! Time limits of connections. They are checked once a second for all connections, instead of by a timer per
 //! read.
 
+mod peer;
+
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use slab::Slab;
+
+use self::peer::Peer;
+use crate::shard::ingest::AckTicket;
+
+/// How long an answer has waited, in seconds, when it is first looked whether its sender is still there. Answers
+/// wait so long only while disk or database stall.
+const PEER_LOOK_SECONDS: u32 = 2;
 
 /// Idle connections that one look at all connections finds, those that are idle longest.
 const FOUND_AT_ONCE: usize = 256;
@@ -20,9 +29,12 @@ pub enum Phase {
     Idle,
     /// In the middle of a head or a body.
     Request,
-    /// Waiting until the events of its answers are as safe as `--ack` says. Has no limit: the disk or the
-    /// database may take any time.
-    AwaitingAck,
+    /// Waiting until the events of its answers are as safe as `--ack` says. Has no limit while the sender is
+    /// there: the disk or the database may take any time.
+    AwaitingAck(AckTicket),
+    /// The same, when the sender has ended its side of the connection. It may read on, or be gone: the kernel
+    /// tells the two apart only when something is sent.
+    AwaitingAckHalfClosed(AckTicket),
     /// Waiting for the peer to read answers.
     Answer,
     /// Waiting for the peer to close the connection, after the last answer.
@@ -35,8 +47,8 @@ impl Phase {
         match self {
             // Above the 60 s after which a load balancer closes idle connections itself.
             Self::Idle => 75,
-            Self::Request | Self::Answer => 10,
-            Self::AwaitingAck => u32::MAX,
+            Self::Request | Self::Answer | Self::AwaitingAckHalfClosed(_) => 10,
+            Self::AwaitingAck(_) => u32::MAX,
             Self::Closing => 2,
         }
     }
@@ -53,6 +65,8 @@ struct Watched {
     since: u32,
     /// Tells its phases apart, and which of two connections began its own earlier.
     begun: u64,
+    /// Whether its input was shut by us.
+    is_input_shut: bool,
     late: bool,
 }
 
@@ -97,6 +111,7 @@ impl Deadlines {
             phase: Phase::Idle,
             since,
             begun: self.begun,
+            is_input_shut: false,
             late: false,
         }))
     }
@@ -153,7 +168,7 @@ impl Deadlines {
                 }
                 continue;
             };
-            let Some(watched) = self.watched.get(found.id) else {
+            let Some(watched) = self.watched.get_mut(found.id) else {
                 continue;
             };
             // What it did since may have given its place in the table to another.
@@ -164,6 +179,7 @@ impl Deadlines {
             if let Err(fault) = shutdown(watched.fd, Shutdown::Read) {
                 log::trace!("shutdown of an idle connection: {fault}");
             }
+            watched.is_input_shut = true;
             self.begin(ConnectionId(found.id), Phase::Closing);
             return true;
         }
@@ -194,28 +210,57 @@ impl Deadlines {
         self.second += 1;
     }
 
-    /// Shuts down the sockets of late connections. Their pending read or write then ends by itself.
-    pub fn sweep(&mut self, end_early: EndEarly) {
+    /// Shuts down the sockets of late connections, and of those whose senders are gone while their answers wait.
+    /// Their pending read or write then ends by itself. Returns the tickets of those that wait for an answer, for
+    /// these must be abandoned too.
+    #[must_use]
+    pub fn sweep(&mut self, end_early: EndEarly) -> Vec<AckTicket> {
+        let mut abandoned = Vec::new();
         for (_, watched) in &mut self.watched {
+            let is_gone = watched.is_peer_gone(self.second);
             let age = self.second - watched.since;
             let is_ended_early = match end_early {
                 EndEarly::None => false,
                 EndEarly::Idle => watched.phase == Phase::Idle,
                 EndEarly::All => true,
             };
-            if age <= watched.phase.seconds_max() && !is_ended_early {
+            if age <= watched.phase.seconds_max() && !is_ended_early && !is_gone {
                 continue;
             }
             let how = match watched.phase {
                 // Only the input: a 408 may still be sent, and a request that arrived is still read.
                 Phase::Idle | Phase::Request => Shutdown::Read,
-                Phase::AwaitingAck | Phase::Answer | Phase::Closing => Shutdown::Both,
+                Phase::AwaitingAck(ticket) | Phase::AwaitingAckHalfClosed(ticket) => {
+                    abandoned.push(ticket);
+                    Shutdown::Both
+                }
+                Phase::Answer | Phase::Closing => Shutdown::Both,
             };
             watched.late = true;
+            watched.is_input_shut = true;
             if let Err(fault) = shutdown(watched.fd, how) {
                 // The peer has closed it already. The pending operation ends too.
                 log::trace!("shutdown of a late connection: {fault}");
             }
+        }
+        abandoned
+    }
+}
+
+impl Watched {
+    /// Whether its answer waits and its sender is known to be gone. Notes when the sender has ended its side.
+    fn is_peer_gone(&mut self, second: u32) -> bool {
+        match self.phase {
+            Phase::AwaitingAck(ticket) if second - self.since >= PEER_LOOK_SECONDS => {
+                let peer = Peer::look(self.fd);
+                if peer == Peer::HalfClosed && !self.is_input_shut {
+                    self.phase = Phase::AwaitingAckHalfClosed(ticket);
+                    self.since = second;
+                }
+                peer == Peer::Gone
+            }
+            Phase::AwaitingAckHalfClosed(_) => Peer::look(self.fd) == Peer::Gone,
+            _ => false,
         }
     }
 }
@@ -227,120 +272,4 @@ fn has_input(fd: RawFd) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{ErrorKind, Read, Write};
-    use std::os::fd::AsRawFd;
-    use std::os::unix::net::UnixStream;
-
-    /// The result of a read of `stream`; `None` if it would wait.
-    fn read(mut stream: &UnixStream) -> Option<usize> {
-        stream.set_nonblocking(true).unwrap();
-        match stream.read(&mut [0; 8]) {
-            Ok(length) => Some(length),
-            Err(fault) => {
-                assert_eq!(fault.kind(), ErrorKind::WouldBlock);
-                None
-            }
-        }
-    }
-
-    fn pass(deadlines: &mut Deadlines, seconds: u32) {
-        for _ in 0..seconds {
-            deadlines.tick();
-            deadlines.sweep(EndEarly::None);
-        }
-    }
-
-    #[test]
-    fn a_phase_ends_after_its_time_and_not_before() {
-        for (phase, seconds) in [(Phase::Idle, 75), (Phase::Request, 10), (Phase::Answer, 10)] {
-            let (ours, _theirs) = UnixStream::pair().unwrap();
-            let mut deadlines = Deadlines::default();
-            let id = deadlines.watch(ours.as_raw_fd());
-            deadlines.begin(id, phase);
-            pass(&mut deadlines, seconds);
-            assert_eq!(
-                (read(&ours), deadlines.is_late(id)),
-                (None, false),
-                "{phase:?}"
-            );
-            pass(&mut deadlines, 1);
-            assert_eq!(
-                (read(&ours), deadlines.is_late(id)),
-                (Some(0), true),
-                "{phase:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn more_of_the_same_head_gives_no_more_time() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut deadlines = Deadlines::default();
-        let id = deadlines.watch(ours.as_raw_fd());
-        for _ in 0..11 {
-            deadlines.stay(id, Phase::Request);
-            pass(&mut deadlines, 1);
-        }
-        assert_eq!(read(&ours), Some(0));
-    }
-
-    #[test]
-    fn a_drain_ends_idle_connections_first() {
-        let (idle, _far_idle) = UnixStream::pair().unwrap();
-        let (busy, _far_busy) = UnixStream::pair().unwrap();
-        let mut deadlines = Deadlines::default();
-        deadlines.watch(idle.as_raw_fd());
-        let id = deadlines.watch(busy.as_raw_fd());
-        deadlines.begin(id, Phase::Request);
-        deadlines.sweep(EndEarly::Idle);
-        assert_eq!((read(&idle), read(&busy)), (Some(0), None));
-        deadlines.sweep(EndEarly::All);
-        assert_eq!(read(&busy), Some(0));
-    }
-
-    #[test]
-    fn the_connection_that_is_idle_longest_gives_way() {
-        let pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
-        let mut deadlines = Deadlines::default();
-        let ids: Vec<_> = pairs
-            .iter()
-            .map(|(ours, _)| deadlines.watch(ours.as_raw_fd()))
-            .collect();
-        deadlines.begin(ids[0], Phase::Idle);
-        deadlines.begin(ids[1], Phase::Request);
-        // A request has arrived that is not read yet.
-        (&pairs[2].1).write_all(b"GET").unwrap();
-        let now = Instant::now();
-        let mut closed = Vec::new();
-        while deadlines.close_longest_idle(now) {
-            let is_new = |&index: &usize| {
-                !closed.contains(&index) && index != 2 && read(&pairs[index].0) == Some(0)
-            };
-            closed.extend((0..4).find(is_new));
-        }
-        assert_eq!(closed, [3, 0]);
-        assert_eq!((read(&pairs[1].0), read(&pairs[2].0)), (None, Some(3)));
-        // What ends so is not late: nothing was begun that a 408 could be said of.
-        assert!(!deadlines.is_late(ids[3]));
-    }
-
-    #[test]
-    fn many_connections_are_not_looked_at_for_each_new_one() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut deadlines = Deadlines::default();
-        for _ in 0..10_000 {
-            deadlines.watch(ours.as_raw_fd());
-        }
-        let now = Instant::now();
-        let mut count = |now| {
-            (0..1_000)
-                .take_while(|_| deadlines.close_longest_idle(now))
-                .count()
-        };
-        // Those of one look, and no other look at the same moment.
-        assert_eq!(count(now), FOUND_AT_ONCE);
-        assert_eq!(count(now + LOOK_INTERVAL * 10_000), FOUND_AT_ONCE);
-    }
-}
+mod tests;
