@@ -37,6 +37,8 @@ pub struct Facts {
     pub batches_max: usize,
     /// When the process began.
     pub started_at: UnixMillis,
+    /// Why what is promised may not hold in the data directory.
+    pub data_dir_warning: Option<String>,
 }
 
 /// The stage of a server between its start and its end. Set by the main thread.

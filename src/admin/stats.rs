@@ -44,6 +44,7 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
         "io": facts.io,
         "shards": shards.len(),
         "listen": facts.listen,
+        "data_dir_warning": facts.data_dir_warning,
         "events": {
             "received": totals.received,
             "recovered": totals.recovered,

@@ -1,6 +1,7 @@
 //! Thin wrappers of the operating system: limits, I/O drivers, listening sockets, logging, the process list.
 
 pub mod connection_limit;
+pub mod file_system;
 pub mod io_driver;
 pub mod limits;
 pub mod listen;

@@ -1,18 +1,88 @@
 //! The directory of journal and dead letters.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use super::ServerError;
+use crate::event::ack::Ack;
+use crate::os::file_system::{self, FileSystemRisk, LockFault};
+use crate::server::config::Config;
 
-/// Opens the data directory and gives the one of the journal in it.
-pub(super) fn open(path: &Path) -> Result<PathBuf, ServerError> {
+/// A data directory that can be used.
+pub(super) struct DataDir {
+    /// Where lanes are in it.
+    pub(super) journal: PathBuf,
+    /// Why what is promised may not hold there, if it may not.
+    pub(super) warning: Option<String>,
+}
+
+/// Why a data directory may not keep what is promised, although it can be written.
+#[derive(Debug)]
+pub(crate) enum DataDirFault {
+    /// Locks do not keep two processes apart: each would take lanes that the other writes.
+    Locks(LockFault),
+    /// Its file system.
+    FileSystem(FileSystemRisk),
+}
+
+impl fmt::Display for DataDirFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locks(fault) => {
+                write!(out, "two processes may write one lane: {fault}")
+            }
+            Self::FileSystem(risk) => risk.fmt(out),
+        }
+    }
+}
+
+/// Opens the data directory, and logs what does not suit what is promised.
+pub(super) fn open(config: &Config) -> Result<DataDir, ServerError> {
+    let path = &config.data_dir;
     let journal = path.join("journal");
     make(path, &journal).map_err(|fault| ServerError::DataDir {
         path: path.display().to_string(),
         fault,
     })?;
-    Ok(journal)
+    let faults = faults(&journal, config.ack);
+    for fault in &faults {
+        log(path, fault);
+    }
+    let texts: Vec<_> = faults.iter().map(DataDirFault::to_string).collect();
+    let warning = (!texts.is_empty()).then(|| format!("{}: {}", path.display(), texts.join("; ")));
+    Ok(DataDir { journal, warning })
+}
+
+fn log(path: &Path, fault: &DataDirFault) {
+    let path = path.display();
+    match fault {
+        DataDirFault::Locks(_) => log::error!(
+            event = "data_dir_locks_fail";
+            "data directory {path}: {fault}; give no other process this directory, and put it on another file system"
+        ),
+        DataDirFault::FileSystem(_) => log::warn!(
+            event = "data_dir_at_risk";
+            "data directory {path}: {fault}; it should be on a disk of this machine"
+        ),
+    }
+}
+
+/// Looks at the file system of a directory, and tries its locks. The worst is first.
+pub(crate) fn faults(directory: &Path, ack: Ack) -> Vec<DataDirFault> {
+    let name = format!("trial-lock-{}", std::process::id());
+    let locks = file_system::try_lock(directory, &name).err();
+    let risk = file_system::risk(directory).unwrap_or_else(|fault| {
+        log::debug!("{}: {fault}", directory.display());
+        None
+    });
+    // What is kept in memory alone promises nothing that a power cut could break.
+    let risk =
+        risk.filter(|risk| ack != Ack::Received || !matches!(risk, FileSystemRisk::Memory(_)));
+    let locks = locks.map(DataDirFault::Locks);
+    locks
+        .into_iter()
+        .chain(risk.map(DataDirFault::FileSystem))
+        .collect()
 }
 
 /// Makes the directories where they are missing, their names durable, and tries whether files can be

@@ -28,6 +28,7 @@ pub(super) fn facts(
     driver: IoDriver,
     address: SocketAddr,
     shards: usize,
+    data_dir_warning: Option<String>,
 ) -> Facts {
     Facts {
         ack: config.ack,
@@ -41,6 +42,7 @@ pub(super) fn facts(
         database: config.datasource.to_string(),
         batches_max: shards * handoff::BATCHES_PER_SHARD,
         started_at: UnixMillis::now(),
+        data_dir_warning,
     }
 }
 

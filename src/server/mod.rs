@@ -2,7 +2,7 @@
 
 pub(crate) mod bounds;
 pub mod config;
-mod data_dir;
+pub(crate) mod data_dir;
 mod error;
 mod facts;
 mod shared;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use super::data_dir::DataDir;
 use super::shared::Shared;
 use super::sockets::Sockets;
 use super::threads::{Notice, Role, Threads, watch_signals};
@@ -54,7 +55,7 @@ impl Server {
         threads: Threads,
         notices: Receiver<Notice>,
     ) -> Result<Self, ServerError> {
-        let journal = data_dir::open(&config.data_dir)?;
+        let DataDir { journal, warning } = data_dir::open(config)?;
         let open_files = limits::raise_open_files()?;
         let cores = limits::cores(config.cores)?;
         let driver = io_driver::choose(config.io, inherited.must_not_block())?;
@@ -81,7 +82,7 @@ impl Server {
             inherited,
         });
         if let Some(admin) = sockets.admin {
-            let facts = facts::facts(config, driver, address, cores.len());
+            let facts = facts::facts(config, driver, address, cores.len(), warning);
             let started = server.start_admin(admin, facts);
             started.map_err(ServerError::Start)?;
         }

@@ -23,6 +23,7 @@ mod clients;
 mod configuration;
 mod connection_slots;
 mod connections;
+mod data_dir;
 mod database_identity;
 mod dead_letters;
 mod documents;

@@ -131,7 +131,7 @@ fn missing_or_strange_statistics_do_not_affect_others() {
     let nothing = open(&serve(&nothing, usize::MAX));
     assert_eq!(text(&nothing, "state"), "? unknown");
     let strange = json!({
-        "state": "shedding", "reason": "<b id=reason>", "node": "<b id=node>", "ack": "<b id=ack>",
+        "state": "shedding", "reason": "<b id=reason>", "data_dir_warning": "<b id=directory>", "node": "<b id=node>", "ack": "<b id=ack>",
         "promise": "<b id=promise>", "events": { "received": 1e19, "rejected": { "<b id=why>": 7 } },
         "http": 7, "journal": [], "queue": "full", "latency_seconds": { "<b id=time>": {} },
         "database": {
@@ -145,8 +145,21 @@ fn missing_or_strange_statistics_do_not_affect_others() {
     assert_eq!(text(&strange, "state"), "! shedding");
     assert_eq!(text(&strange, "sum-received"), "10,000,000,000,000,000,000");
     assert_eq!(text(&strange, "database-reason"), "&lt;b id=trouble&gt;");
+    assert!(
+        strange.contains("Data directory &lt;b id=directory&gt;."),
+        "{strange}"
+    );
     for id in [
-        "reason", "why", "time", "trouble", "address", "class", "code", "text", "ack",
+        "reason",
+        "directory",
+        "why",
+        "time",
+        "trouble",
+        "address",
+        "class",
+        "code",
+        "text",
+        "ack",
     ] {
         assert!(
             !strange.contains(&format!("<b id=\"{id}\"")),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::statfs::{NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
 use super::{Finding, Observation, size};
@@ -15,7 +14,9 @@ use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
 use crate::journal::segment::SEGMENT_BYTES;
 use crate::journal::storage::{Disk, Storage, StorageFile};
+use crate::os::file_system::FileSystemRisk;
 use crate::server::config::Config;
+use crate::server::data_dir::{self, DataDirFault};
 
 /// Number of writes of a measurement.
 const WRITES: u64 = 200;
@@ -87,19 +88,27 @@ fn directory(config: &Config, place: &Path) -> Observation {
             "give hakaru's user write permission there, or set another directory with --data-dir",
         );
     }
-    // With --ack received, a 200 does not promise that an event survives a power cut.
-    let kind = statfs(place).map(|about| about.filesystem_type());
-    match kind {
-        Ok(TMPFS_MAGIC) if config.ack != Ack::Received => found.warning(
-            "tmpfs is in memory, and a power cut loses events that were answered 200: use a disk, or set --ack received",
+    let faults = data_dir::faults(place, config.ack);
+    let Some(worst) = faults.first() else {
+        return found;
+    };
+    let texts: Vec<_> = faults.iter().map(DataDirFault::to_string).collect();
+    let found = Observation::new(format!("{}; {}", found.text, texts.join("; ")));
+    judge_fault(worst, found)
+}
+
+/// What to do about the worst that was found of the directory.
+fn judge_fault(worst: &DataDirFault, found: Observation) -> Observation {
+    match worst {
+        DataDirFault::Locks(_) => found.error(
+            "name a --data-dir on another file system: there, two processes would store and remove the same lanes",
         ),
-        Ok(OVERLAYFS_SUPER_MAGIC) => found.warning(
-            "overlayfs is removed with its container, and unstored events with it: mount a volume there",
-        ),
-        Ok(NFS_SUPER_MAGIC) => found.warning(
-            "when the NFS server stalls, answers stall too: use a disk of this machine",
-        ),
-        _ => found,
+        DataDirFault::FileSystem(FileSystemRisk::Memory(_)) => {
+            found.warning("put it on a disk, or set --ack received, which promises less")
+        }
+        DataDirFault::FileSystem(FileSystemRisk::Overlay) => found.warning("mount a volume there"),
+        DataDirFault::FileSystem(FileSystemRisk::Network(_) | FileSystemRisk::Fuse) => found
+            .warning("put it on a disk of this machine, and never give it to two machines"),
     }
 }
 
@@ -243,6 +252,7 @@ fn speed(measured: io::Result<Speed>, ack: Ack) -> Observation {
 mod tests {
     use super::*;
     use crate::commands::check::Level;
+    use crate::os::file_system::LockFault;
 
     #[test]
     fn a_slow_disk_is_a_warning_if_answers_wait_for_it() {
@@ -256,6 +266,14 @@ mod tests {
         assert_eq!(speed(slow(), Ack::Received).level, Level::Ok);
         let fault = Err(io::ErrorKind::StorageFull.into());
         assert_eq!(speed(fault, Ack::Journaled).level, Level::Error);
+    }
+
+    #[test]
+    fn locks_that_do_not_hold_are_an_error_and_a_network_a_warning() {
+        let level = |fault| judge_fault(&fault, Observation::new("/d")).level;
+        assert_eq!(level(DataDirFault::Locks(LockFault::Ignored)), Level::Error);
+        let network = FileSystemRisk::Network("NFS");
+        assert_eq!(level(DataDirFault::FileSystem(network)), Level::Warning);
     }
 
     #[test]
