@@ -35,6 +35,13 @@ use crate::http::conversation::{Conversation, Next, RequestProgress, Service};
 /// Connections that are served at once. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
 
+/// An answer that is being read, generously: `/metrics` of 128 shards.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// The most memory that the admin port takes, in bytes.
+pub const ADMIN_BYTES_MAX: usize =
+    CONNECTIONS_MAX * (2 * HEAD_BYTES_MAX + READ_BYTES + ANSWER_BYTES);
+
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

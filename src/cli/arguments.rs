@@ -164,7 +164,7 @@ pub(super) struct Arguments {
     )]
     db_connections: Parsed<Option<usize>>,
 
-    /// Most HTTP connections open at once; others wait to be accepted [default: from the limit of open files]
+    /// Most HTTP connections open at once; then the one that is idle longest is closed for each new one [default: from open files and memory]
     #[arg(
         long,
         env = "HAKARU_MAX_CONNECTIONS",

@@ -56,6 +56,14 @@ pub struct LaneUsage {
     published: u64,
 }
 
+/// The most memory that the marks of all shards take, in bytes: one for each [`MARK_BYTES`] that are not stored, in
+/// memory that has grown by doubling.
+pub fn marks_bytes_max(journal_bytes_max: u64, shards: usize) -> usize {
+    let marks = usize::try_from(journal_bytes_max / MARK_BYTES).unwrap_or(usize::MAX);
+    let marks = marks.saturating_add(shards);
+    marks.saturating_mul(2 * size_of::<(Position, u64)>())
+}
+
 impl LaneUsage {
     /// The usage of a new lane.
     pub fn new(bound: JournalBound) -> Self {
@@ -171,5 +179,10 @@ mod tests {
         other.clear();
         assert_eq!(one.left(start, start), 3 * MARK_BYTES);
         assert_eq!(usage(10, 20).left(start, start), 0);
+    }
+
+    #[test]
+    fn a_journal_of_a_tebibyte_is_half_a_gibibyte_of_marks() {
+        assert_eq!(marks_bytes_max(1 << 40, 0), 512 << 20);
     }
 }

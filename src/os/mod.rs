@@ -6,6 +6,7 @@ pub mod io_driver;
 pub mod limits;
 pub mod listen;
 pub mod logging;
+pub mod memory;
 pub mod notifier;
 pub mod panics;
 pub mod printable;

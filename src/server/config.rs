@@ -78,7 +78,7 @@ pub struct Config {
     pub linger: Duration,
     /// Most connections to the database; `None`: one a shard.
     pub db_connections: Option<usize>,
-    /// Most HTTP connections open at once; `None`: what the fd limit allows.
+    /// Most HTTP connections open at once; `None`: what open files and memory allow.
     pub max_connections: Option<usize>,
     /// Longest time from the signal to the exit.
     pub drain_timeout: Duration,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use super::bounds::Sizes;
 use super::data_dir::DataDir;
 use super::shared::Shared;
 use super::sockets::Sockets;
@@ -24,6 +25,7 @@ use crate::metrics::{Metrics, Recorder, ShardCounters};
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
 use crate::os::listen::Backlog;
+use crate::os::memory;
 use crate::os::notifier::ShardNotifier;
 use crate::server::config::{Adopt, Config};
 use crate::server::upgrade::{Inherited, Program};
@@ -62,9 +64,9 @@ impl Server {
         let sockets = Sockets::open(config, cores.len(), &mut inherited)?;
         watch_signals(&threads).map_err(ServerError::Start)?;
 
-        let writers = writers::count(config, cores.len());
-        let connections = connections_max(config, open_files, cores.len());
-        bounds::log(config, cores.len(), writers, connections);
+        let sizes = Sizes::new(config, cores.len());
+        let writers = sizes.writers;
+        let connections = bound_connections(config, open_files, sizes);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
         let served = ServedDatabase::new(
@@ -239,9 +241,18 @@ impl Server {
     }
 }
 
-fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
+/// HTTP connections that may be open at once. Logs all bounds, and what of them is too much.
+fn bound_connections(config: &Config, open_files: usize, sizes: Sizes) -> usize {
+    let memory = memory::allowed();
+    let connections = bounds::connections_max(config.max_connections, open_files, memory, sizes);
+    warn_of_files(open_files, sizes.shards, connections);
+    bounds::log(sizes, connections, memory);
+    connections
+}
+
+/// Connections that were asked for and cannot be had.
+fn warn_of_files(open_files: usize, shards: usize, connections: usize) {
     let fit = limits::connections_that_fit(open_files, shards);
-    let connections = config.max_connections.unwrap_or(fit);
     if connections > fit {
         log::warn!(
             event = "max_connections_too_high",
@@ -250,5 +261,4 @@ fn connections_max(config: &Config, open_files: usize, shards: usize) -> usize {
              accepting pauses"
         );
     }
-    connections
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::lanes::Lanes;
 use self::outage::Outage;
+pub use self::recovery::READ_AT_ONCE;
 use self::recovery::Recovery;
 use self::transaction::{Attempt, StoreTimes};
 use crate::event::batch::{Batch, BatchEvents};

@@ -18,7 +18,7 @@ use crate::journal::storage::Disk;
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
-const READ_AT_ONCE: usize = 4;
+pub const READ_AT_ONCE: usize = 4;
 
 /// The lanes that a writer reads back, one batch of each in turn.
 #[derive(Default)]

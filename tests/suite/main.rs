@@ -33,6 +33,7 @@ mod http_bounds;
 mod http_contract;
 mod io_drivers;
 mod journal;
+mod memory_bound;
 mod outage;
 mod reconcile;
 mod reload;

@@ -1,6 +1,5 @@
 //! Checks what the process may use: cores, open files, memory, io_uring.
 
-use std::path::Path;
 use std::{fs, thread};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -9,9 +8,9 @@ use super::{Finding, Observation, size};
 use crate::os::io_driver::IoChoice;
 use crate::os::io_driver::{self, RING_BYTES_MAX};
 use crate::os::limits::{self, Core, LimitError};
-use crate::server::bounds::MemoryBound;
+use crate::os::memory;
+use crate::server::bounds::{self, Excess, MemoryBound, Sizes};
 use crate::server::config::Config;
-use crate::server::writers;
 
 /// Room for fewer connections is a warning.
 const CONNECTIONS_MIN: usize = 10_000;
@@ -49,13 +48,20 @@ impl Machine {
         vec![
             ("cores", self.cores()),
             ("open files", self.files(config, fit)),
-            (
-                "memory",
-                memory(config, shards, config.max_connections.unwrap_or(fit)),
-            ),
+            ("memory", self.memory(config)),
             ("io_uring", ring(config.io)),
             ("locked memory", locked_memory(shards)),
         ]
+    }
+
+    /// The sum of all bounds against what there is, as serving would have them.
+    fn memory(&self, config: &Config) -> Observation {
+        let (sizes, allowed) = (Sizes::new(config, self.shards()), memory::allowed());
+        let open_files = self.open_files.as_ref().map_or(0, |&files| files);
+        let connections =
+            bounds::connections_max(config.max_connections, open_files, allowed, sizes);
+        let bound = MemoryBound::new(sizes, connections);
+        judge_memory(bound, connections, allowed)
     }
 
     fn cores(&self) -> Observation {
@@ -101,13 +107,6 @@ impl Machine {
     }
 }
 
-/// Compares the sum of all memory bounds with the memory of the machine.
-fn memory(config: &Config, shards: usize, connections: usize) -> Observation {
-    let writers = writers::count(config, shards);
-    let bound = MemoryBound::new(shards, writers, connections, config.batch_events);
-    judge_memory(bound, connections, memory_allowed())
-}
-
 fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) -> Observation {
     let sum = bound.sum() as u64;
     let Some(allowed) = allowed else {
@@ -121,50 +120,15 @@ fn judge_memory(bound: MemoryBound, connections: usize, allowed: Option<u64>) ->
         size(bound.connections as u64),
         size(allowed)
     ));
-    let others = sum.saturating_sub(bound.connections as u64);
-    if others >= allowed {
-        return found.error("add memory, or set a lower --batch-events or --cores");
+    match bound.excess(allowed) {
+        None => found,
+        Some(Excess::Connections(fit)) => found.warning(format!(
+            "senders that all send long heads at once could use it up: set --max-connections {fit}, or add memory"
+        )),
+        Some(Excess::Others) => {
+            found.error("add memory, or set a lower --batch-events, --cores or --journal-limit")
+        }
     }
-    if sum <= allowed {
-        return found;
-    }
-    let each = (bound.connections / connections.max(1)).max(1) as u64;
-    let fit = (allowed - others) / each;
-    found.warning(format!(
-        "senders that all send long heads at once could use it up: set --max-connections {fit}, or add memory"
-    ))
-}
-
-/// The memory of the machine or the limit of the cgroup, whichever is less, in bytes.
-fn memory_allowed() -> Option<u64> {
-    let about = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = about
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = total.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = groups.lines().flat_map(cgroup_limits);
-    total.map(|kib| kib * 1024).into_iter().chain(limits).min()
-}
-
-/// The limits of the group in a line of `/proc/self/cgroup`, and of all groups above it.
-fn cgroup_limits(line: &str) -> Vec<u64> {
-    let mut parts = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-        return Vec::new();
-    };
-    let (mount, file) = match controllers {
-        "" => ("/sys/fs/cgroup", "memory.max"),
-        "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-        _ => return Vec::new(),
-    };
-    let limit = |group: &Path| {
-        let group = group.strip_prefix("/").unwrap_or(group);
-        let text = fs::read_to_string(Path::new(mount).join(group).join(file));
-        // `max` is not a number: there is no limit.
-        text.ok()?.trim().parse().ok()
-    };
-    Path::new(path).ancestors().filter_map(limit).collect()
 }
 
 fn ring(choice: IoChoice) -> Observation {
@@ -221,21 +185,24 @@ fn judge_locked_memory(limit: u64, release: &str, shards: usize) -> Observation 
 mod tests {
     use super::*;
     use crate::commands::check::Level;
+    use crate::shard::connection::CONNECTION_BYTES_MAX;
 
     #[test]
     fn too_little_memory_for_all_connections_is_a_warning_with_a_number() {
+        let each = CONNECTION_BYTES_MAX;
         let bound = MemoryBound {
-            batches: 50,
-            journals: 25,
-            writers: 25,
-            connections: 1000,
+            batches: each,
+            journals: each,
+            writers: each,
+            connections: 10 * each,
+            others: each,
         };
-        let judge = |allowed| judge_memory(bound, 10, Some(allowed));
-        assert_eq!(judge(1100).level, Level::Ok);
-        let some = judge(600);
+        let judge = |shares: usize| judge_memory(bound, 10, Some((shares * each) as u64));
+        assert_eq!(judge(14).level, Level::Ok);
+        let some = judge(9);
         assert_eq!(some.level, Level::Warning);
         assert!(some.advice.unwrap().contains("--max-connections 5,"));
-        assert_eq!(judge(100).level, Level::Error);
+        assert_eq!(judge(4).level, Level::Error);
     }
 
     #[test]
@@ -244,10 +211,5 @@ mod tests {
         assert_eq!(level(64 * 1024, "6.18.44-fc"), Level::Ok);
         assert_eq!(level(64 * 1024, "5.10.0-26-amd64"), Level::Warning);
         assert_eq!(level(RLIM_INFINITY, "5.10.0"), Level::Ok);
-    }
-
-    #[test]
-    fn the_memory_of_the_machine_is_known() {
-        assert!(memory_allowed().is_some_and(|bytes| bytes > 1024 * 1024));
     }
 }

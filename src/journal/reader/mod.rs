@@ -7,15 +7,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::damage::{Damage, ReadError};
-use self::scan::Looked;
+use self::scan::{Looked, WINDOW_BYTES};
 use super::record::{
-    RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId, SegmentNumber,
-    events, read_segment_head,
+    PAYLOAD_BYTES_MAX, RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId,
+    SegmentNumber, events, read_segment_head,
 };
 use super::segment::{segment_name, segments};
 use super::storage::{Storage, StorageFile};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
+
+/// The most memory that the window of a reader takes, in bytes: the largest record, in memory that has grown by
+/// doubling.
+pub const WINDOW_BYTES_MAX: usize = 2 * (PAYLOAD_BYTES_MAX + RECORD_HEAD_BYTES + WINDOW_BYTES);
 
 /// What follows the events that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

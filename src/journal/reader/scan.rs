@@ -7,7 +7,7 @@ use crate::journal::record::{
 use crate::journal::storage::{Storage, StorageFile};
 
 /// Bytes read at once.
-const WINDOW_BYTES: usize = 256 * 1024;
+pub(super) const WINDOW_BYTES: usize = 256 * 1024;
 
 /// What is found at an offset.
 pub(super) enum Looked {

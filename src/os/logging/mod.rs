@@ -15,7 +15,7 @@ use log::kv::{self, VisitSource, VisitValue};
 use log::{Level, Record};
 use serde_json::{Map, Value, json};
 
-pub use self::queue::{LastLines, LineWriter};
+pub use self::queue::{LastLines, LineWriter, QUEUE_BYTES_MAX};
 use super::printable::Printable;
 
 /// The field that names what happened.

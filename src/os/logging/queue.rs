@@ -11,6 +11,12 @@ use std::time::Duration;
 /// Most lines that wait. Further lines are dropped, and their number is logged.
 const LINES_MAX: usize = 1024;
 
+/// The longest line that is usual: a database's words, at most 512 bytes, and names are the longest parts.
+const LINE_BYTES: usize = 4 * 1024;
+
+/// The most memory that lines take which wait, in bytes.
+pub const QUEUE_BYTES_MAX: usize = LINES_MAX * LINE_BYTES;
+
 /// How long the process waits at its end until the last lines are written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
