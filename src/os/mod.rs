@@ -1,4 +1,4 @@
-//! Thin wrappers of the operating system: limits, I/O drivers, listening sockets, logging, the process list.
+//! Thin wrappers of the operating system: limits, I/O drivers, listening sockets, logging, panics, the process list.
 
 pub mod connection_limit;
 pub mod file_system;

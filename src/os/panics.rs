@@ -1,4 +1,4 @@
-//! Catches panics of code that is not part of hakaru.
+//! Catches panics of libraries.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
@@ -9,7 +9,7 @@ thread_local! {
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `body`. Returns the message if it panics. Such a panic is not logged: it is for the caller to report. What
+/// Runs `body`. Returns the message if it panics. Such a panic is not logged; the caller must report it. Values that
 /// `body` has changed may be inconsistent, and must not be used any more.
 pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     static HOOKED: Once = Once::new();
@@ -26,12 +26,12 @@ pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     let message = CAUGHT.replace(outer);
     match outcome {
         Ok(value) => Ok(value),
-        // The payload has no place; the hook has kept the message with it.
+        // The hook has kept the message with its place, which the payload does not have.
         Err(_) => Err(message.unwrap_or_default()),
     }
 }
 
-/// Keeps the message of a panic that is caught here. `false` if it is not.
+/// Keeps the message of a panic, if [`catch`] catches it. Returns whether it does.
 fn is_noted(panic: &PanicHookInfo<'_>) -> bool {
     CAUGHT.with_borrow_mut(|caught| {
         let Some(message) = caught else {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_what_it_says() {
+    fn a_panic_becomes_its_message() {
         assert_eq!(catch(|| 7), Ok(7));
         let message = catch(|| {
             assert!(catch(|| panic!("inner")).is_err());

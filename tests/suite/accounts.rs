@@ -1,4 +1,4 @@
-//! How accounts log in: what the driver knows works, and what it does not know is an error with words.
+//! Logins with authentication plugins. A plugin that the driver does not support is an error with advice.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ fn login(database: &MariaDb) -> String {
     format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru")
 }
 
-/// What `hakaru check` says of the connection, and its exit code.
+/// Runs `hakaru check`. Returns its exit code, and the level and the line of the connection.
 fn connection(dsn: &str) -> (Option<i32>, String, String) {
     let directory = tempfile::tempdir().unwrap();
     let asked = ask(directory.path(), dsn, &["check", "--json"]);
@@ -44,7 +44,7 @@ fn an_ed25519_account_of_mariadb_stores() {
 }
 
 #[test]
-fn an_account_with_a_plugin_that_the_driver_lacks_is_named_with_what_to_do() {
+fn an_account_with_an_unsupported_plugin_is_an_error_with_advice() {
     let database = MariaDb::start();
     database.run("INSTALL SONAME 'auth_pam'");
     database.run("CREATE USER app@'%' IDENTIFIED VIA pam");
@@ -63,7 +63,7 @@ fn an_account_with_a_plugin_that_the_driver_lacks_is_named_with_what_to_do() {
     );
     let mut client = Client::connect(hakaru.address);
     assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
-    // Somebody does what the line says.
+    // Follows the advice.
     database.run(&format!(
         "ALTER USER app@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{PASSWORD}')"
     ));
@@ -71,7 +71,7 @@ fn an_account_with_a_plugin_that_the_driver_lacks_is_named_with_what_to_do() {
     assert_eq!(hakaru.stop().stored, 1);
 }
 
-/// A server that greets as MariaDB does and then sends `replies`, one to each packet.
+/// A server that sends the greeting of MariaDB, and then one of `replies` for each packet.
 fn server_that_replies(replies: &'static [&[u8]]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -87,7 +87,7 @@ fn server_that_replies(replies: &'static [&[u8]]) -> String {
                 let length = u32::try_from(body.len()).unwrap().to_le_bytes();
                 [&length[..3], &[number], body].concat()
             };
-            // Whatever the client makes of it.
+            // The client may close the connection at any time.
             drop(stream.write_all(&packet(0, &greeting)));
             for (number, reply) in (2..).step_by(2).zip(replies) {
                 drop(stream.read(&mut [0; 4096]));
@@ -100,8 +100,8 @@ fn server_that_replies(replies: &'static [&[u8]]) -> String {
 }
 
 #[test]
-fn a_panic_of_the_driver_is_an_error_and_not_the_end() {
-    // A packet without a byte, and a plugin that this build of the driver does not have.
+fn a_panic_of_the_driver_is_an_error_and_ends_no_process() {
+    // An empty packet, and a plugin that this build of the driver does not have.
     const EMPTY: &[&[u8]] = &[b"".as_slice()];
     const PARSEC: &[&[u8]] = &[
         b"\xfeparsec\0abcdefghijklmnopqrstuvwxyzabcdef".as_slice(),

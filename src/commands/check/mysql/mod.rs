@@ -70,7 +70,7 @@ pub(super) fn check(target: &MySqlTarget, writers: usize) -> Vec<Finding> {
     };
     let findings = CHECKS.into_iter().map(|(thing, check)| {
         let found = panics::catch(|| check(&mut server))
-            .unwrap_or_else(|said| Err(SinkError::Stop(panic_fault(&said))));
+            .unwrap_or_else(|message| Err(SinkError::Stop(panic_fault(&message))));
         let found = found.unwrap_or_else(|fault| {
             let advice = server.advice(fault.fault());
             Observation::new(fault.to_string()).error(advice)
