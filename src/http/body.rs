@@ -19,7 +19,7 @@ pub enum Framing {
 /// Why the rest of a body cannot be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFault {
-    /// More than [`BODY_BYTES_MAX`] of payload, or more than [`CHUNK_OVERHEAD_BYTES_MAX`] around it.
+    /// More than [`BODY_BYTES_MAX`] of payload, or more than `CHUNK_OVERHEAD_BYTES_MAX` around it.
     TooLarge,
     /// Not chunks (RFC 9112 section 7.1).
     Malformed,

@@ -56,7 +56,7 @@ pub struct LaneUsage {
     published: u64,
 }
 
-/// The most memory that the marks of all shards take, in bytes: one for each [`MARK_BYTES`] that are not stored, in
+/// The most memory that the marks of all shards take, in bytes: one for each `MARK_BYTES` that are not stored, in
 /// memory that has grown by doubling.
 pub fn marks_bytes_max(journal_bytes_max: u64, shards: usize) -> usize {
     let marks = usize::try_from(journal_bytes_max / MARK_BYTES).unwrap_or(usize::MAX);

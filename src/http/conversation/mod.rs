@@ -10,7 +10,7 @@ use super::response::{Answer, Body, CONTINUE, Cors, Persistence, Status};
 /// Bytes of answers after which a turn ends, so that they are written before more requests are answered.
 const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 
-/// Most bytes of answers of a turn. The last answer may pass [`OUTPUT_BYTES_TURN`], and may echo an origin as
+/// Most bytes of answers of a turn. The last answer may pass `OUTPUT_BYTES_TURN`, and may echo an origin as
 /// large as a head.
 pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
 

@@ -142,7 +142,7 @@ impl Write for LineQueue {
 }
 
 impl Drop for LastLines {
-    /// Waits at most [`LAST_LINES_TIMEOUT`]: a reader that has stopped must not keep the process from ending.
+    /// Waits at most `LAST_LINES_TIMEOUT`: a reader that has stopped must not keep the process from ending.
     fn drop(&mut self) {
         let counts = &self.0;
         let is_waiting = |progress: &mut Progress| {
