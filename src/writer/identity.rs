@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Storing;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
-use crate::journal::lane_handle::DiskLane;
+use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::served_database::{Belongs, OtherDatabase};
 use crate::sink::{Fault, SinkError};
@@ -73,50 +73,61 @@ impl Storing {
     }
 
     /// Whether the lane belongs to the database that is served, which has answered; and if so, how it is
-    /// taken up.
-    pub(super) fn claim(&mut self, lane: &DiskLane) -> Result<Option<Claim>, SinkError> {
+    /// adopted.
+    pub(super) fn claim(&mut self, lane: &DiskLane) -> Result<Claim, SinkError> {
         let served = Arc::clone(&self.writer.served);
-        let label = LaneLabel::read(&lane.directory).map_err(|fault| unlabelled(lane, &fault))?;
+        let label = match LaneLabel::read(&lane.directory) {
+            Ok(label) => label,
+            // A lane of this process was opened for the database that is served.
+            Err(_) if lane.origin == Origin::Opened => served.label(),
+            Err(fault) => return Ok(Claim::Unreadable(fault)),
+        };
         let is_ours = match served.belongs(&label) {
             Belongs::Here => true,
             Belongs::Unlabelled => self.writer.sink.knows(lane.id)? || served.was_unnamed(),
             // Unknown only before any database has answered.
             Belongs::Elsewhere | Belongs::Unknown => false,
         };
+        if !is_ours {
+            return Ok(Claim::Foreign);
+        }
         let own = served.label();
-        Ok(is_ours.then(|| Claim {
-            from: match label {
+        Ok(Claim::Ours {
+            from: match &label {
                 // What another database is noted to have is not stored here once more.
                 LaneLabel::Any => lane.stored(),
-                LaneLabel::Database(..) if label != own => lane.stored(),
+                LaneLabel::Database(id, _) if Some(*id) != served.id() => lane.stored(),
                 _ => Position::START,
             },
             label: (label != own).then_some(own),
-        }))
+        })
     }
 }
 
-/// How a lane of the database that is served is taken up.
-pub(super) struct Claim {
-    /// Where its checkpoint begins, if the database has none.
-    pub(super) from: Position,
-    /// What it is to be labelled with before any of its events is stored.
-    label: Option<LaneLabel>,
+/// Whether a lane is stored here.
+pub(super) enum Claim {
+    /// It belongs to the database that is served.
+    Ours {
+        /// Where its checkpoint begins, if the database has none.
+        from: Position,
+        /// What it is to be labelled with, so that it goes into no other database.
+        label: Option<LaneLabel>,
+    },
+    /// It belongs to another database.
+    Foreign,
+    /// Its label cannot be read.
+    Unreadable(io::Error),
 }
 
-impl Claim {
-    /// Labels the lane, so that it goes into no other database.
-    pub(super) fn label(self, lane: &DiskLane) -> Result<(), SinkError> {
-        let Some(label) = self.label else {
-            return Ok(());
-        };
-        let written = label.write(&lane.directory);
-        written.map_err(|fault| unlabelled(lane, &fault))
+/// Labels a lane. Where that fails, as on a full disk, its events are stored all the same: that is what frees
+/// the disk, and the label before this one led here too.
+pub(super) fn label(lane: &DiskLane, label: &LaneLabel) {
+    if let Err(fault) = label.write(&lane.directory) {
+        log::warn!(
+            event = "lane_not_labelled", lane:% = lane.id, code = fault.raw_os_error();
+            "the database of lane {} cannot be noted: {fault}; its events are stored all the same", lane.id
+        );
     }
-}
-
-fn unlabelled(lane: &DiskLane, fault: &io::Error) -> SinkError {
-    stop(format!("the label of lane {}: {fault}", lane.id))
 }
 
 fn other_database(expected: DatabaseId, found: Option<DatabaseId>) -> SinkError {

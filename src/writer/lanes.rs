@@ -41,6 +41,11 @@ impl Lanes {
         })
     }
 
+    /// The checkpoint of `lane`, where it is known.
+    pub(super) fn checkpoint(&self, lane: &LaneHandle) -> Option<Checkpoint> {
+        self.0.get(&lane.id())?.checkpoint
+    }
+
     /// Forgets all checkpoints, so that they are read again.
     pub(super) fn forget_checkpoints(&mut self) {
         for state in self.0.values_mut() {

@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
+use super::transaction::Adopted;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
@@ -156,13 +157,10 @@ impl Replay {
 
     /// Reads and stores one batch.
     fn advance(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
-        if self.reader.is_none() && !self.start(storing) {
-            // The writer has waited already.
-            return if storing.has_given_up || self.lane.is_foreign() {
-                Progress::Done
-            } else {
-                Progress::More
-            };
+        if self.reader.is_none()
+            && let Some(progress) = self.start(storing)
+        {
+            return progress;
         }
         let Some(reader) = &mut self.reader else {
             return Progress::Done;
@@ -216,28 +214,41 @@ impl Replay {
         }
     }
 
-    /// Takes the lane over in the database, and starts a reader at its checkpoint. `false`: the database has failed.
-    fn start(&mut self, storing: &mut Storing) -> bool {
-        // Asking the database again could delay the drain.
-        if storing.has_given_up {
-            return false;
+    /// Adopts the lane in the database, which says where to begin. `None`: it can be read now.
+    fn start(&mut self, storing: &mut Storing) -> Option<Progress> {
+        // Asking the database again could delay the drain. Of a removed lane nothing is left to read.
+        if storing.has_given_up || self.lane.is_removed() {
+            return Some(Progress::Done);
         }
         let adopted = storing
             .open()
             .and_then(|()| storing.checkpoint(&self.handle));
         match adopted {
-            Ok(None) => {
-                self.lane.set_foreign();
-                false
-            }
-            Ok(Some(checkpoint)) => {
+            Ok(Adopted::At(checkpoint)) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
                 self.reader = Some(LaneReader::new(Disk, &self.lane.directory, id, from));
-                true
+                None
+            }
+            Ok(Adopted::Foreign) => {
+                self.lane.set_foreign();
+                Some(Progress::Done)
+            }
+            Ok(Adopted::Unreadable(fault)) => {
+                log::error!(
+                    event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
+                    "lane {}: its database cannot be read: {fault}; tried again in {READ_AGAIN_AFTER:?}",
+                    self.lane.id
+                );
+                Some(Progress::Later)
             }
             Err(fault) => {
+                // It has waited already.
                 storing.fail(&fault, true);
-                false
+                Some(if storing.has_given_up {
+                    Progress::Done
+                } else {
+                    Progress::More
+                })
             }
         }
     }

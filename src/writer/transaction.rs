@@ -1,7 +1,9 @@
 //! One attempt to store a run: a transaction with the rows and the lane's checkpoint.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use super::identity::{self, Claim};
 use super::{Run, Storing};
 use crate::event::position::Position;
 use crate::journal::lane_handle::LaneHandle;
@@ -31,13 +33,23 @@ impl StoreTimes {
     }
 }
 
+/// What became of taking a lane over in the database.
+pub(super) enum Adopted {
+    /// This process owns it; here is its checkpoint.
+    At(Checkpoint),
+    /// It belongs to another database.
+    Foreign,
+    /// Whether it does cannot be read.
+    Unreadable(io::Error),
+}
+
 impl Storing {
     /// Moves the checkpoint, inserts the rows, writes dead letters, and commits. The checkpoint must be at the start
     /// of the run or in it. Events between it and the run are not skipped, unless the disk has lost them or they
     /// were never in a journal.
     pub(super) fn attempt(&mut self, run: Run<'_>) -> Result<Attempt, SinkError> {
         self.open()?;
-        let Some(checkpoint) = self.checkpoint(run.lane)? else {
+        let Adopted::At(checkpoint) = self.checkpoint(run.lane)? else {
             let text = format!("lane {} belongs to another database", run.lane.id());
             return Err(SinkError::Stop(Fault::new(text)));
         };
@@ -84,32 +96,33 @@ impl Storing {
     }
 
     /// The checkpoint of a lane. Reads it once per connection, which makes this process the owner of the lane.
-    /// `None`: the lane belongs to another database.
-    pub(super) fn checkpoint(
-        &mut self,
-        lane: &LaneHandle,
-    ) -> Result<Option<Checkpoint>, SinkError> {
-        if let Some(checkpoint) = self.lanes.of(lane).checkpoint {
-            return Ok(Some(checkpoint));
+    pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Adopted, SinkError> {
+        if let Some(checkpoint) = self.lanes.checkpoint(lane) {
+            return Ok(Adopted::At(checkpoint));
         }
+        // Before anything is remembered of the lane: one of another database is let go.
         let checkpoint = match lane.on_disk() {
             None => self.writer.sink.adopt(lane.id(), Position::START)?,
-            Some(disk) => {
-                let Some(claim) = self.claim(disk)? else {
-                    return Ok(None);
-                };
-                let checkpoint = self.writer.sink.adopt(disk.id, claim.from)?;
-                claim.label(disk)?;
-                checkpoint
-            }
+            Some(disk) => match self.claim(disk)? {
+                Claim::Foreign => return Ok(Adopted::Foreign),
+                Claim::Unreadable(fault) => return Ok(Adopted::Unreadable(fault)),
+                Claim::Ours { from, label } => {
+                    let checkpoint = self.writer.sink.adopt(disk.id, from)?;
+                    // After the checkpoint, which keeps where the lane begins here.
+                    if let Some(label) = label {
+                        identity::label(disk, &label);
+                    }
+                    checkpoint
+                }
+            },
         };
-        let once = self.lanes.of(lane).set_checkpoint(checkpoint);
-        if self.log_lost_events(lane, once, checkpoint.position) {
+        let before = self.lanes.of(lane).set_checkpoint(checkpoint);
+        if self.log_lost_events(lane, before, checkpoint.position) {
             // The database may have lost events of all lanes.
             self.announce_restore();
             self.lanes.of(lane).checkpoint = Some(checkpoint);
         }
-        Ok(Some(checkpoint))
+        Ok(Adopted::At(checkpoint))
     }
 
     /// Logs how many events the database has lost, and lowers the lane's stored position, if the checkpoint has

@@ -200,3 +200,74 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         assert_eq!(third.stop().stored, 1, "{loss}");
     }
 }
+
+/// A backup that knows nothing of a lane is filled from the lane's start, also at another address.
+#[test]
+fn a_restored_database_at_another_address_is_filled_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let (before, after) = (MariaDb::start(), MariaDb::start());
+    let first = start(&before, directory.path());
+    send(first.address, 0, 20);
+    wait_until("it is noted how far the lane is stored", || {
+        noted(directory.path()) == 20
+    });
+    first.crash();
+    // The same database, as it was before the lane.
+    let (high, low): (u64, u64) =
+        before.query_one("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = 'database'");
+    let table = "CREATE TABLE hakaru_checkpoint (lane char(32) CHARACTER SET ascii NOT NULL PRIMARY KEY, \
+                 epoch bigint unsigned NOT NULL, position bigint unsigned NOT NULL) ENGINE=InnoDB";
+    after.run(table);
+    after.run(&format!(
+        "INSERT INTO hakaru_checkpoint VALUES ('database', {high}, {low})"
+    ));
+    let second = start(&after, directory.path());
+    wait_until("all is filled again", || after.count() == 20);
+    assert_eq!(second.stop().pending, 0);
+}
+
+#[test]
+fn sqlite_without_its_checkpoints_is_filled_again() {
+    let hakaru = Settings::sqlite().flag("--linger=10ms").start();
+    send(hakaru.address, 0, 20);
+    let file = rusqlite::Connection::open(hakaru.path("eventlog.db")).unwrap();
+    file.busy_timeout(std::time::Duration::from_secs(10))
+        .unwrap();
+    let count = || -> i64 {
+        file.query_row("SELECT COUNT(*) FROM eventlog", [], |row| row.get(0))
+            .unwrap_or(0)
+    };
+    wait_until("all is stored", || count() == 20);
+    file.execute_batch(
+        "BEGIN IMMEDIATE; DELETE FROM eventlog; DELETE FROM hakaru_checkpoint; COMMIT",
+    )
+    .unwrap();
+    send(hakaru.address, 20, 21);
+    wait_until("all is filled again", || count() == 21);
+    assert_eq!(hakaru.stop().pending, 0);
+}
+
+/// A label that cannot be understood holds its lane, and no other event.
+#[test]
+fn an_unreadable_label_holds_one_lane_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut database = MariaDb::start();
+    let first = start(&database, directory.path());
+    wait_until("the database was reached", || {
+        !first.events("listening").is_empty()
+    });
+    database.stop();
+    send(first.address, 0, 10);
+    first.crash();
+    let journal = directory.path().join("hakaru-data/journal");
+    for lane in std::fs::read_dir(journal).unwrap() {
+        std::fs::write(lane.unwrap().path().join("database"), "rubbish").unwrap();
+    }
+    database.resume();
+    let second = start(&database, directory.path());
+    second.wait_for_event("journal_read_failed");
+    send(second.address, 10, 20);
+    wait_until("what is taken now is stored", || database.count() == 10);
+    assert_eq!(values(&database), (10..20).collect::<Vec<_>>());
+    assert!(second.events("storing_stopped").is_empty());
+}

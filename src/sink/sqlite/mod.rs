@@ -59,6 +59,8 @@ pub struct SqliteSink {
     connection: Option<Connection>,
     /// The file to which the connection was opened.
     file: Option<FileId>,
+    /// Its id; `None` until it is known.
+    database: Option<DatabaseId>,
 }
 
 /// Identifies a file independently of its name.
@@ -86,6 +88,7 @@ impl SqliteSink {
             path,
             connection: None,
             file: None,
+            database: None,
         }
     }
 
@@ -126,6 +129,7 @@ impl Sink for SqliteSink {
     fn open(&mut self) -> Result<NameRule, SinkError> {
         if self.connection.is_none() {
             self.connection = Some(self.connect()?);
+            self.database = None;
             self.file = FileId::at(&self.path);
         } else if FileId::at(&self.path) != self.file {
             // For example, a backup was put in its place. More rows in the old file would be lost.
@@ -136,6 +140,9 @@ impl Sink for SqliteSink {
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        if self.database.is_some() {
+            return Ok(self.database);
+        }
         let row = self
             .connection()?
             .query_row(CHECKPOINT, params![DATABASE_ROW], |row| {
@@ -143,8 +150,9 @@ impl Sink for SqliteSink {
             })
             .optional()
             .map_err(classify)?;
-        Ok(row
-            .map(|(high, low)| DatabaseId::from_halves(high.cast_unsigned(), low.cast_unsigned())))
+        self.database = row
+            .map(|(high, low)| DatabaseId::from_halves(high.cast_unsigned(), low.cast_unsigned()));
+        Ok(self.database)
     }
 
     fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
