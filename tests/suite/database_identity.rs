@@ -228,7 +228,11 @@ fn a_restored_database_at_another_address_is_filled_from_the_start() {
 
 #[test]
 fn sqlite_without_its_checkpoints_is_filled_again() {
-    let hakaru = Settings::sqlite().flag("--linger=10ms").start();
+    // One shard: the loss is noticed when the lane that lost events stores its next one.
+    let hakaru = Settings::sqlite()
+        .flag("--cores=1")
+        .flag("--linger=10ms")
+        .start();
     send(hakaru.address, 0, 20);
     let file = rusqlite::Connection::open(hakaru.path("eventlog.db")).unwrap();
     file.busy_timeout(std::time::Duration::from_secs(10))
