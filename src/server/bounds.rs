@@ -32,7 +32,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Those of a server of so many shards.
+    /// The bounds of a server with `shards` shards.
     pub(crate) fn new(config: &Config, shards: usize) -> Self {
         Self {
             shards,
@@ -62,7 +62,7 @@ pub(crate) struct MemoryBound {
 /// What the sum is too large by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// Connections: there is memory for so many.
+    /// The number of connections that there is memory for.
     Connections(usize),
     /// What there is without any connection.
     Others,

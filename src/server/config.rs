@@ -14,7 +14,7 @@ use crate::sink::dsn::DataSource;
 /// Where the admin port is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminListen {
-    /// At the default address, if it is free: events matter more than what is said of them.
+    /// At the default address, if it is free. If it is taken, the server starts without an admin port.
     Default(SocketAddr),
     /// There and nowhere else.
     At(SocketAddr),

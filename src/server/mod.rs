@@ -61,7 +61,7 @@ struct Server {
     unannounced: Option<Announcement>,
 }
 
-/// What is said when every shard accepts, and to whom.
+/// The line that is logged when every shard accepts, and who is notified.
 struct Announcement {
     /// Shards that do not accept yet.
     shards_left: usize,

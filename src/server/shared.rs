@@ -28,7 +28,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// For so many connections, so many bytes of a journal, and a database.
+    /// With the bounds on connections and on the bytes of the journal, and the database that is served.
     pub(super) fn new(
         metrics: Metrics,
         connections: usize,

@@ -83,7 +83,7 @@ fn admin_socket(
     Ok(bound.map(|socket| (SocketUse::Admin, socket)))
 }
 
-/// Listens. `None` where there is to be no admin port, or the default address is taken, which is said.
+/// Listens. `None` if the admin port is off, or if the default address is taken, which is logged.
 fn bind_admin(listen: AdminListen) -> io::Result<Option<TcpListener>> {
     match listen {
         AdminListen::Off => Ok(None),
