@@ -7,12 +7,12 @@
 mod ack_waiters;
 mod batches;
 mod group_buffer;
+mod group_commit;
 mod lane;
 mod open_lane;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,14 +21,15 @@ use std::time::Instant;
 use self::ack_waiters::AckWaiters;
 pub use self::ack_waiters::{AckFailed, AckTicket};
 use self::batches::{Batches, PresentLane};
+use self::group_commit::CommitterState;
+pub use self::group_commit::next_group;
 use self::lane::LaneState;
 use self::open_lane::LaneMaker;
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::event::{Event, Shed};
 use crate::handoff::Handoff;
-use crate::journal::blocks::Blocks;
-use crate::journal::disk_thread::{DiskOrder, DiskReport, DiskThread, Write, Written};
+use crate::journal::disk_thread::{DiskReport, DiskThread};
 use crate::journal::lane_handle::MemoryLane;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
@@ -44,17 +45,6 @@ pub struct Ingest {
     /// The task that waits until a lane is open.
     opening: Option<Waker>,
     committer: CommitterState,
-}
-
-/// What the task that writes groups to the disk is doing.
-#[derive(Debug)]
-enum CommitterState {
-    /// It writes, or is about to look for a group.
-    Busy,
-    /// It waits for a group.
-    Waiting(Waker),
-    /// It must close the file of a closed lane. Until then the disk space of the file is not freed.
-    MustRelease,
 }
 
 /// Where events are kept until they are stored.
@@ -188,58 +178,6 @@ impl Ingest {
         }
     }
 
-    /// Wakes the committer, if a group can be written. It runs after all tasks that are ready now, so that
-    /// events of the same turn of the event loop share one write.
-    pub fn commit_soon(&mut self) {
-        if matches!(self.committer, CommitterState::Waiting(_))
-            && self.lane.open().is_some_and(|lane| lane.is_ready())
-        {
-            self.wake_committer(CommitterState::Busy);
-        }
-    }
-
-    fn wake_committer(&mut self, next: CommitterState) {
-        if let CommitterState::Waiting(committer) = std::mem::replace(&mut self.committer, next) {
-            committer.wake();
-        }
-    }
-
-    /// Begins to write the collected group, unless another write is under way. The end of the write must be
-    /// passed to [`Self::end_write`].
-    pub fn begin_write(&mut self) -> Option<Write> {
-        self.lane.open()?.begin_write()
-    }
-
-    /// Has the disk thread write a group. It reports the end of the write.
-    pub fn write_by_thread(&self, group: Write) {
-        if let Some(lane) = self.lane.on_disk() {
-            lane.maker.order(DiskOrder::Write(group));
-        }
-    }
-
-    /// Processes the end of a write. Returns what was written, if its senders are answered now.
-    pub fn end_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
-        let written = self.process_write(blocks, outcome);
-        self.advance();
-        written.filter(|_| self.ack == Ack::Journaled)
-    }
-
-    fn process_write(&mut self, blocks: Blocks, outcome: io::Result<()>) -> Option<Written> {
-        let (LaneState::Open(lane) | LaneState::Failed { lane, .. }) = &mut self.lane else {
-            return None;
-        };
-        if let Err(fault) = outcome {
-            lane.fail_write(blocks);
-            self.lane.fail(fault);
-            return None;
-        }
-        let written = lane.end_write(blocks);
-        let counters = &self.counters;
-        counters.observe_time(|counters| &counters.sync_time, written.took);
-        counters.add(|counters| &counters.received, u64::from(written.events));
-        Some(written)
-    }
-
     /// Processes what the disk thread and the writer have done since the last notification.
     pub fn on_notify(&mut self) {
         while let Some(report) = self.lane.report() {
@@ -326,12 +264,6 @@ impl Ingest {
         }
     }
 
-    /// Whether events are being written, or wait for the next write.
-    pub fn is_committing(&self) -> bool {
-        let lane = self.lane.on_disk();
-        lane.is_some_and(|lane| lane.unwritten() > 0)
-    }
-
     /// Hands over the last batch, closes the handoff, and lets the disk thread end.
     pub fn close(&mut self) {
         if let Some(lane) = self.lane.present() {
@@ -355,19 +287,6 @@ impl Ingest {
         Poll::Pending
     }
 
-    fn poll_group(&mut self, context: &Context<'_>) -> Poll<Option<Write>> {
-        if matches!(self.committer, CommitterState::MustRelease) {
-            self.committer = CommitterState::Busy;
-            return Poll::Ready(None);
-        }
-        if let Some(write) = self.begin_write() {
-            self.committer = CommitterState::Busy;
-            return Poll::Ready(Some(write));
-        }
-        self.committer = CommitterState::Waiting(context.waker().clone());
-        Poll::Pending
-    }
-
     fn poll_ack(
         &mut self,
         ticket: AckTicket,
@@ -381,11 +300,6 @@ impl Ingest {
 /// Waits until events can be taken.
 pub async fn opened(ingest: &RefCell<Ingest>) {
     poll_fn(|context| ingest.borrow_mut().poll_open(context)).await;
-}
-
-/// Waits until a group can be written. `None`: the lane was closed, and its file must be closed too.
-pub async fn next_group(ingest: &RefCell<Ingest>) -> Option<Write> {
-    poll_fn(|context| ingest.borrow_mut().poll_group(context)).await
 }
 
 /// Waits until the events of a ticket are safe, or until it is certain that they never will be.

@@ -1,7 +1,6 @@
-//! The lane that a shard writes at present.
+//! The lane that a shard appends events to at present.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use crate::event::Event;
 use crate::event::position::Position;
 use crate::handoff::Span;
 use crate::journal::blocks::Blocks;
-use crate::journal::disk_thread::{DiskOrder, DiskThread, REOPEN_AFTER, Write, Written};
+use crate::journal::disk_thread::{DiskOrder, DiskThread};
 use crate::journal::lane_cursor::LaneCursor;
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::quota::{JournalBound, LaneUsage};
@@ -42,7 +41,7 @@ impl LaneMaker {
 
 /// The state of the segment after the present one.
 #[derive(Debug)]
-enum NextSegment {
+pub(super) enum NextSegment {
     NotRequested,
     Requested,
     Ready(File),
@@ -55,12 +54,12 @@ enum NextSegment {
 pub(super) struct OpenLane {
     pub(super) maker: LaneMaker,
     pub(super) lane: Arc<DiskLane>,
-    cursor: LaneCursor,
+    pub(super) cursor: LaneCursor,
     /// The present segment, until the first write to it hands the file to the task or thread that writes.
-    segment: Option<File>,
-    next_segment: NextSegment,
-    group: GroupBuffer,
-    usage: LaneUsage,
+    pub(super) segment: Option<File>,
+    pub(super) next_segment: NextSegment,
+    pub(super) group: GroupBuffer,
+    pub(super) usage: LaneUsage,
     /// Position of the next event.
     pub(super) next: Position,
     /// Every event before this position is on the disk.
@@ -120,89 +119,6 @@ impl OpenLane {
     /// Events that are not durable.
     pub(super) fn unwritten(&self) -> u32 {
         self.group.unwritten()
-    }
-
-    /// Whether a group can be written now. Requests the next segment, if it is needed now or soon.
-    pub(super) fn is_ready(&mut self) -> bool {
-        if !self.group.is_ready() {
-            return false;
-        }
-        let is_ready = self.fits() || matches!(self.next_segment, NextSegment::Ready(_));
-        self.request_ahead();
-        is_ready
-    }
-
-    /// Whether the present segment has room for the collected group.
-    fn fits(&self) -> bool {
-        self.cursor.fits(self.group.record_bytes())
-    }
-
-    /// Requests the next segment before it is needed.
-    fn request_ahead(&mut self) {
-        let is_wanted = self.cursor.is_half_full() || !self.fits();
-        let may_request = match self.next_segment {
-            NextSegment::NotRequested => true,
-            NextSegment::Failed(at) => at.elapsed() > REOPEN_AFTER || !self.fits(),
-            NextSegment::Requested | NextSegment::Ready(_) => false,
-        };
-        if is_wanted && may_request {
-            let number = self.cursor.next_segment();
-            let order = DiskOrder::Segment(Arc::clone(&self.lane), number);
-            if self.maker.disk.order(order).is_ok() {
-                self.next_segment = NextSegment::Requested;
-            }
-        }
-    }
-
-    /// Begins to write the collected group, and begins the next group. The write must be ended by
-    /// [`Self::end_write`] or [`Self::fail_write`].
-    pub(super) fn begin_write(&mut self) -> Option<Write> {
-        if !self.is_ready() {
-            return None;
-        }
-        let fits = self.fits();
-        let mut blocks = self.group.lend_blocks()?;
-        if !fits
-            && let NextSegment::Ready(segment) =
-                std::mem::replace(&mut self.next_segment, NextSegment::NotRequested)
-        {
-            self.segment = Some(segment);
-            self.cursor.go_to_next_segment(&mut blocks);
-        }
-        let (offset, bytes) = self.group.stage(&mut self.cursor, &mut blocks);
-        self.usage.write(bytes);
-        Some(Write {
-            segment: self.segment.take(),
-            offset,
-            blocks,
-        })
-    }
-
-    /// Takes back the blocks of a write that is durable now.
-    pub(super) fn end_write(&mut self, blocks: Blocks) -> Written {
-        let written = self.group.end_write(blocks);
-        self.durable = self.durable.plus(written.events as usize);
-        self.usage.mark(self.durable);
-        written
-    }
-
-    /// Takes back the blocks of a write that failed. How much of it is on the disk is not known.
-    pub(super) fn fail_write(&mut self, blocks: Blocks) {
-        self.group.end_write(blocks);
-    }
-
-    /// Takes the segment that was requested. If it could not be made, that fails the lane only if the segment
-    /// is needed now.
-    pub(super) fn add_segment(&mut self, made: io::Result<File>) -> io::Result<()> {
-        match made {
-            Ok(segment) => self.next_segment = NextSegment::Ready(segment),
-            Err(fault) if self.fits() => {
-                log::debug!("lane {}: no next segment: {fault}", self.lane.id);
-                self.next_segment = NextSegment::Failed(Instant::now());
-            }
-            Err(fault) => return Err(fault),
-        }
-        Ok(())
     }
 
     /// The events that are only on disk, for the writer to read back. From now on events are kept in memory
