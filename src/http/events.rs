@@ -1,11 +1,10 @@
-//! The requests of the event port: which paths and methods there are, and how a request becomes an event.
+//! The requests of the event port: which paths and methods there are, and what a request asks for.
 
-use super::conversation::Service;
 use super::query::{self, Rejection};
 use super::request::{Method, Request};
-use super::response::{Answer, Body, Cors, Persistence, Status};
+use super::response::{Answer, Body, Cors, Status};
 use super::{EVENT_PATH, LIVENESS_PATH};
-use crate::event::{NameRule, Shed};
+use crate::event::NameRule;
 
 /// Methods of the event path, as `Allow` lists them.
 const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -13,36 +12,44 @@ const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
 /// Methods of the liveness path.
 const LIVENESS_METHODS: &str = "GET, HEAD";
 
-/// A service that takes events.
-pub trait Intake: Service {
-    /// What the `name` column takes at present.
-    fn name_rule(&self) -> NameRule;
-
-    /// Takes an event. Its answer is counted when it is sent, after the event is as safe as `--ack` says.
-    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed>;
-
-    /// Counts an event that was answered 400.
-    fn count_rejection(&mut self, rejection: Rejection);
-
-    /// Appends the answer to an event that was taken.
-    fn write_taken(&mut self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence);
+/// What a request asks for.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// That an event is taken.
+    Event {
+        /// Its name.
+        name: &'a str,
+        /// Its value.
+        value: u32,
+        /// The answer if it is taken.
+        taken: Answer<'a>,
+    },
+    /// That an event is taken which cannot be stored.
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+        /// The answer, without the reason in its body.
+        refused: Answer<'a>,
+    },
+    /// Nothing but this answer.
+    Answer(Answer<'a>),
 }
 
-/// Answers a request by its path and method.
-pub fn respond(
-    intake: &mut impl Intake,
-    request: &Request<'_>,
-    plain: Answer<'_>,
-    out: &mut Vec<u8>,
-    decoded: &mut Vec<u8>,
-) {
+/// What a request asks for, by its path and method. `plain` is an answer 200 without a body, to build on. `rule` is
+/// what the `name` column takes. `decoded` is scratch.
+pub fn interpret<'a>(
+    request: &Request<'a>,
+    plain: Answer<'a>,
+    rule: NameRule,
+    decoded: &'a mut Vec<u8>,
+) -> Asked<'a> {
     let event = Answer {
         cors: Cors::to(request.origin),
         ..plain
     };
-    let answer = match (request.path, request.method) {
+    Asked::Answer(match (request.path, request.method) {
         (EVENT_PATH, Method::Get | Method::Head) => {
-            return take_event(intake, request, &event, out, decoded);
+            return measurement(request, event, rule, decoded);
         }
         (EVENT_PATH, Method::Options) => Answer {
             status: Status::NoContent,
@@ -67,44 +74,34 @@ pub fn respond(
             body: Body::Reason("path: not found; accepted: /hakaru and /ok"),
             ..plain
         },
-    };
-    intake.write(out, &answer);
+    })
 }
 
-/// Answers a `GET` or `HEAD` of the event path. A valid `GET` becomes an event.
-fn take_event(
-    intake: &mut impl Intake,
-    request: &Request<'_>,
-    taken: &Answer<'_>,
-    out: &mut Vec<u8>,
-    decoded: &mut Vec<u8>,
-) {
-    let rule = intake.name_rule();
-    let is_event = request.method == Method::Get;
+/// A `GET` of the event path asks for an event. A `HEAD` only asks whether the same `GET` would be accepted.
+fn measurement<'a>(
+    request: &Request<'a>,
+    taken: Answer<'a>,
+    rule: NameRule,
+    decoded: &'a mut Vec<u8>,
+) -> Asked<'a> {
     match query::measurement(request.query.as_bytes(), rule, decoded) {
-        Ok(_) if !is_event => intake.write(out, taken),
-        Ok((name, value)) if intake.take(name, value).is_ok() => {
-            intake.write_taken(out, taken.cors, taken.persistence);
-        }
-        Ok(_) => {
-            let shed = Answer {
-                status: Status::ServiceUnavailable,
-                body: Body::Reason("overloaded: the event was not taken; try again in 1 second"),
-                ..*taken
-            };
-            intake.write(out, &shed);
-        }
-        Err(rejection) => {
-            if is_event {
-                intake.count_rejection(rejection);
-            }
-            let reason = rejection.reason(rule).to_string();
-            let refused = Answer {
+        Ok(_) if request.method == Method::Head => Asked::Answer(taken),
+        Ok((name, value)) => Asked::Event { name, value, taken },
+        Err(rejection) => Asked::Rejected {
+            rejection,
+            refused: Answer {
                 status: Status::BadRequest,
-                body: Body::Reason(&reason),
-                ..*taken
-            };
-            intake.write(out, &refused);
-        }
+                ..taken
+            },
+        },
+    }
+}
+
+/// The answer to an event that was shed. `taken` is the answer that it would have had.
+pub fn shed<'a>(taken: Answer<'a>) -> Answer<'a> {
+    Answer {
+        status: Status::ServiceUnavailable,
+        body: Body::Reason("overloaded: the event was not taken; try again in 1 second"),
+        ..taken
     }
 }

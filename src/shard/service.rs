@@ -1,12 +1,11 @@
 //! Answers the requests of the event port.
 
 use super::ingest::Ingest;
-use crate::event::{Event, NameRule, SharedNameRule, Shed, UnixMillis};
+use crate::event::{Event, SharedNameRule, UnixMillis};
 use crate::http::conversation::Service;
-use crate::http::events::{self, Intake};
-use crate::http::query::Rejection;
+use crate::http::events::{self, Asked};
 use crate::http::request::Request;
-use crate::http::response::{Answer, Answers, Cors, Persistence, Status};
+use crate::http::response::{Answer, Answers, Body, Status};
 use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
 
@@ -37,7 +36,24 @@ impl Service for EventService<'_> {
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) {
-        events::respond(self, request, plain, out, decoded);
+        let rule = self.name_rule.get();
+        match events::interpret(request, plain, rule, decoded) {
+            Asked::Event { name, value, taken } => self.take(name, value, taken, out),
+            Asked::Rejected { rejection, refused } => {
+                // A `HEAD` is no event.
+                if !refused.head_only {
+                    self.counters
+                        .add(|counters| counters.rejected(rejection), 1);
+                }
+                let reason = rejection.reason(rule).to_string();
+                let refused = Answer {
+                    body: Body::Reason(&reason),
+                    ..refused
+                };
+                self.write(out, &refused);
+            }
+            Asked::Answer(answer) => self.write(out, &answer),
+        }
     }
 
     fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
@@ -54,29 +70,23 @@ impl Service for EventService<'_> {
     }
 }
 
-impl Intake for EventService<'_> {
-    fn name_rule(&self) -> NameRule {
-        self.name_rule.get()
-    }
-
-    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        self.ingest.take(Event {
+impl EventService<'_> {
+    /// Takes an event. Its answer is counted when it is sent, after the event is as safe as `--ack` says.
+    fn take(&mut self, name: &str, value: u32, taken: Answer<'_>, out: &mut Vec<u8>) {
+        let event = Event {
             name,
             value,
             received_at: self.now,
-        })
-    }
-
-    fn count_rejection(&mut self, rejection: Rejection) {
-        self.counters
-            .add(|counters| counters.rejected(rejection), 1);
-    }
-
-    fn write_taken(&mut self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence) {
+        };
+        if self.ingest.take(event).is_err() {
+            return self.write(out, &events::shed(taken));
+        }
         let start = out.len();
-        self.answers.write_event_taken(out, cors, persistence);
+        self.answers
+            .write_event_taken(out, taken.cors, taken.persistence);
         if self.taken.is_empty() || self.ingest.awaits_rows() {
-            self.taken.note(start..out.len(), cors, persistence);
+            self.taken
+                .note(start..out.len(), taken.cors, taken.persistence);
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::event::NameRule;
-use crate::event::Shed;
-use crate::http::events::{self, Intake};
+use crate::http::events::{self, Asked};
 use crate::http::query::Rejection;
-use crate::http::response::{Answers, Cors, Persistence};
+use crate::http::response::{Answers, Body};
 use proptest::prelude::*;
 
 /// A service that keeps the events that it took, and takes at most `room`.
@@ -37,7 +36,25 @@ impl Service for Fake {
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) {
-        events::respond(self, request, plain, out, decoded);
+        match events::interpret(request, plain, NameRule::DEPLOYED, decoded) {
+            Asked::Event { taken, .. } if self.taken.len() >= self.room => {
+                self.write(out, &events::shed(taken));
+            }
+            Asked::Event { name, value, taken } => {
+                self.taken.push((name.to_owned(), value));
+                self.answers
+                    .write_event_taken(out, taken.cors, taken.persistence);
+            }
+            Asked::Rejected { rejection, refused } => {
+                if !refused.head_only {
+                    self.rejected.push(rejection);
+                }
+                let reason = rejection.reason(NameRule::DEPLOYED).to_string();
+                let body = Body::Reason(&reason);
+                self.write(out, &Answer { body, ..refused });
+            }
+            Asked::Answer(answer) => self.write(out, &answer),
+        }
     }
 
     fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
@@ -46,28 +63,6 @@ impl Service for Fake {
 
     fn is_draining(&self) -> bool {
         self.draining
-    }
-}
-
-impl Intake for Fake {
-    fn name_rule(&self) -> NameRule {
-        NameRule::DEPLOYED
-    }
-
-    fn take(&mut self, name: &str, value: u32) -> Result<(), Shed> {
-        if self.taken.len() >= self.room {
-            return Err(Shed);
-        }
-        self.taken.push((name.to_owned(), value));
-        Ok(())
-    }
-
-    fn count_rejection(&mut self, rejection: Rejection) {
-        self.rejected.push(rejection);
-    }
-
-    fn write_taken(&mut self, out: &mut Vec<u8>, cors: Cors<'_>, persistence: Persistence) {
-        self.answers.write_event_taken(out, cors, persistence);
     }
 }
 
