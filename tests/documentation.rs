@@ -107,3 +107,38 @@ fn every_event_of_the_log_is_named_and_documented() {
     let gone: Vec<_> = documented.difference(&named).collect();
     assert!(gone.is_empty(), "only in docs/operating.md: {gone:#?}");
 }
+
+/// The files that the numbered steps of each walk begin with.
+fn walked(text: &str) -> Vec<Vec<&str>> {
+    let (_, section) = text.split_once("\n## The walk of one event\n").unwrap();
+    let (section, _) = section.split_once("**The way back:**").unwrap();
+    let mut walks = Vec::new();
+    for line in section.lines() {
+        let Some((number, step)) = line.split_once(". `") else {
+            continue;
+        };
+        let Ok(number) = number.parse::<usize>() else {
+            continue;
+        };
+        if number == 1 {
+            walks.push(Vec::new());
+        }
+        let walk = walks.last_mut().unwrap();
+        walk.push(step.split('`').next().unwrap());
+        assert_eq!(walk.len(), number, "{line}");
+    }
+    walks
+}
+
+#[test]
+fn the_walks_of_event_group_and_batch_enter_no_file_twice() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let walks = walked(&text);
+    assert_eq!(walks.len(), 3);
+    let mut seen = BTreeSet::new();
+    for file in walks.into_iter().flatten() {
+        assert!(root.join("src").join(file).is_file(), "{file} is missing");
+        assert!(seen.insert(file), "{file} is entered twice");
+    }
+}
