@@ -231,12 +231,12 @@ impl Connection<'_> {
                 self.refuse(&waiting, &mut answers);
                 next
             }
-            Err(AckFailed) if shard.deadlines.borrow().is_late(self.id) => {
+            Err(AckFailed::Abandoned) => {
                 shard.give_back(answers);
                 // Nobody is there to be answered.
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            Err(AckFailed) => {
+            Err(AckFailed::NotKept) => {
                 let Outgoing { bytes, taken } = &mut answers;
                 taken.fail(bytes, &shard.answers.borrow());
                 count_answers(&shard.counters, Status::ServiceUnavailable, 1);

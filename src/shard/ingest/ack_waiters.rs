@@ -17,10 +17,14 @@ pub struct AckTicket {
     position: Position,
 }
 
-/// The events of a ticket will never be acknowledged: their lane was closed before they were on the disk, or it
-/// lacks events. Or the ticket was abandoned.
+/// Why the events of a ticket will never be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AckFailed;
+pub enum AckFailed {
+    /// Their lane was closed before they were on the disk, or it lacks events.
+    NotKept,
+    /// The ticket was abandoned: its sender is gone.
+    Abandoned,
+}
 
 /// Identifies a lane of the shard: the number of lanes that were closed before it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -43,12 +47,12 @@ struct ClosedLane {
 impl ClosedLane {
     fn state(&self, position: Position) -> Poll<Result<(), AckFailed>> {
         if position > self.end {
-            return Poll::Ready(Err(AckFailed));
+            return Poll::Ready(Err(AckFailed::NotKept));
         }
         match &self.rows {
             None => Poll::Ready(Ok(())),
             // Which events are missing is not known here.
-            Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed)),
+            Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed::NotKept)),
             Some(lane) if lane.stored() >= position => Poll::Ready(Ok(())),
             Some(_) => Poll::Pending,
         }
@@ -132,7 +136,7 @@ impl AckWaiters {
         context: &Context<'_>,
     ) -> Poll<Result<(), AckFailed>> {
         if !self.abandoned.is_empty() && self.abandoned.remove(&ticket) {
-            return Poll::Ready(Err(AckFailed));
+            return Poll::Ready(Err(AckFailed::Abandoned));
         }
         let (state, waiters) = if ticket.lane == self.present {
             if self.waiters.is_empty() {
@@ -149,7 +153,7 @@ impl AckWaiters {
             let mut closed = self.closed.iter_mut();
             match closed.find(|closed| closed.lane == ticket.lane) {
                 Some(closed) => (closed.state(ticket.position), &mut closed.waiters),
-                None => return Poll::Ready(Err(AckFailed)),
+                None => return Poll::Ready(Err(AckFailed::NotKept)),
             }
         };
         if state.is_pending() {
@@ -280,7 +284,7 @@ mod tests {
         assert!(!waiters.is_stalled());
         for abandoned in [tickets[1], later] {
             let state = waiters.poll(abandoned, Position::START, &context);
-            assert_eq!(state, Poll::Ready(Err(AckFailed)));
+            assert_eq!(state, Poll::Ready(Err(AckFailed::Abandoned)));
         }
         let left: usize = waiters
             .closed

@@ -106,7 +106,7 @@ impl Bench {
 }
 
 const SAFE: Poll<Result<(), AckFailed>> = Poll::Ready(Ok(()));
-const FAILED: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed));
+const FAILED: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed::NotKept));
 
 #[test]
 fn an_answer_waits_for_the_write_that_holds_its_event() {
