@@ -27,7 +27,7 @@ use hakaru::http::response::Answers;
 use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
-use hakaru::journal::served_database::ServedDatabase;
+use hakaru::journal::served_database::{EarlierLanes, ServedDatabase};
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
@@ -146,7 +146,11 @@ fn a_steady_stream_of_events_allocates_nothing() {
         let medium = if ack == Ack::Journaled {
             let (disk, work) = disk_thread::disk_thread(
                 directory.path().to_owned(),
-                Arc::new(ServedDatabase::new("here".to_owned(), false)),
+                Arc::new(ServedDatabase::new(
+                    "here".to_owned(),
+                    false,
+                    EarlierLanes::default(),
+                )),
                 notifier,
                 opened,
             );

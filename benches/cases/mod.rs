@@ -18,7 +18,7 @@ use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
 use hakaru::journal::quota::JournalBound;
 use hakaru::journal::record::{self, ParsedRecord, SegmentId, SegmentNumber};
-use hakaru::journal::served_database::ServedDatabase;
+use hakaru::journal::served_database::{EarlierLanes, ServedDatabase};
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
@@ -109,7 +109,11 @@ impl Shard {
             Some(directory) => {
                 let (disk, work) = disk_thread::disk_thread(
                     directory.path().to_owned(),
-                    Arc::new(ServedDatabase::new("here".to_owned(), false)),
+                    Arc::new(ServedDatabase::new(
+                        "here".to_owned(),
+                        false,
+                        EarlierLanes::default(),
+                    )),
                     notifier,
                     opened,
                 );

@@ -19,7 +19,7 @@ use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
 use super::served_database::ServedDatabase;
 use super::storage::{Disk, StorageFile};
-use crate::event::position::LaneId;
+use crate::event::position::{LaneId, Position};
 use crate::os::notifier::ShardNotifier;
 
 /// Wait before another lane is opened, after one could not be opened or written.
@@ -209,7 +209,7 @@ impl DiskWork {
                     // Another process may lock the new directory first, and remove it because it is empty.
                     let Some(lane) = locked else { return Ok(None) };
                     // Before anything is promised in it.
-                    self.served.label().write(&directory)?;
+                    self.served.label(Position::START).write(&directory)?;
                     let first = SegmentNumber(0);
                     let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
                     Ok(Some((lane, file)))

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::event::database_id::DatabaseId;
+use crate::event::position::Position;
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "database";
@@ -20,10 +21,20 @@ pub enum LaneLabel {
     /// The database had not answered yet when the lane was opened. It is the one that answers at this
     /// address.
     Address(String),
-    /// The events belong to this database, then at this address.
-    Database(DatabaseId, String),
+    /// The events belong to this database.
+    Database {
+        /// Its id.
+        id: DatabaseId,
+        /// Its address then.
+        address: String,
+        /// Where the checkpoint of the lane begins there. What is before it was stored in another database.
+        from: Position,
+    },
     /// A person decided that the events go into whichever database is served.
-    Any,
+    Any {
+        /// What the label said before.
+        was: Option<(DatabaseId, Position)>,
+    },
 }
 
 /// How a lane's label is written and read.
@@ -42,27 +53,62 @@ impl LaneLabel {
         })
     }
 
+    /// The label of a lane whose label is this one, once a person has let it into any database.
+    #[must_use]
+    pub fn adopted(&self) -> Self {
+        let was = match self {
+            Self::Database { id, from, .. } => Some((*id, *from)),
+            Self::Any { was } => *was,
+            Self::Missing | Self::Address(_) => None,
+        };
+        Self::Any { was }
+    }
+
+    /// A line for the id, one for the address, and one for where the checkpoint begins, unless that is the start.
     fn parse(text: &str) -> Option<Self> {
-        let (first, rest) = text.strip_suffix('\n')?.split_once('\n')?;
-        let address = rest.strip_prefix("address ")?.to_owned();
-        match first.strip_prefix("id ")? {
-            "any" => Some(Self::Any),
-            "unknown" => Some(Self::Address(address)),
-            id => Some(Self::Database(id.parse().ok()?, address)),
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let id = lines.next()?.strip_prefix("id ")?;
+        let address = lines.next()?.strip_prefix("address ")?.to_owned();
+        let from = match lines.next() {
+            None => Position::START,
+            Some(line) => Position(line.strip_prefix("from ")?.parse().ok()?),
+        };
+        if lines.next().is_some() {
+            return None;
+        }
+        match id.split_once(' ').unwrap_or((id, "")) {
+            ("any", "") => Some(Self::Any { was: None }),
+            ("any", was) => Some(Self::Any {
+                was: Some((was.parse().ok()?, from)),
+            }),
+            ("unknown", "") => Some(Self::Address(address)),
+            (id, "") => Some(Self::Database {
+                id: id.parse().ok()?,
+                address,
+                from,
+            }),
+            _ => None,
         }
     }
 
     fn text(&self) -> String {
         match self {
             Self::Missing => String::new(),
-            Self::Any => "id any\naddress \n".to_owned(),
+            Self::Any { was: None } => "id any\naddress \n".to_owned(),
+            Self::Any {
+                was: Some((id, from)),
+            } => format!("id any {id}\naddress \n{}", from_line(*from)),
             Self::Address(address) => format!("id unknown\naddress {}\n", one_line(address)),
-            Self::Database(id, address) => format!("id {id}\naddress {}\n", one_line(address)),
+            Self::Database { id, address, from } => format!(
+                "id {id}\naddress {}\n{}",
+                one_line(address),
+                from_line(*from)
+            ),
         }
     }
 
     /// Labels the lane in `directory`; the label is durable when this returns, and a crash leaves the one
-    /// before or this one.
+    /// before or this one. Only the owner of a lane may label it.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let new = directory.join(NEW_NAME);
         let mut file = File::create(&new)?;
@@ -77,6 +123,13 @@ fn one_line(address: &str) -> String {
     address.replace(['\n', '\r'], " ")
 }
 
+fn from_line(from: Position) -> String {
+    match from {
+        Position::START => String::new(),
+        Position(from) => format!("from {from}\n"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,16 +141,32 @@ mod tests {
             LaneLabel::read(directory.path()).unwrap(),
             LaneLabel::Missing
         );
+        let id = DatabaseId::random().unwrap();
+        let database = |from| LaneLabel::Database {
+            id,
+            address: "sqlite:x y".to_owned(),
+            from: Position(from),
+        };
         for label in [
             LaneLabel::Address("tcp(a:1)/b".to_owned()),
-            LaneLabel::Database(DatabaseId::random().unwrap(), "sqlite:x y".to_owned()),
-            LaneLabel::Any,
+            database(0),
+            database(7),
+            LaneLabel::Any { was: None },
+            database(0).adopted(),
+            database(7).adopted(),
         ] {
             label.write(directory.path()).unwrap();
             assert_eq!(LaneLabel::read(directory.path()).unwrap(), label);
         }
-        fs::write(directory.path().join(NAME), "id 12").unwrap();
-        let fault = LaneLabel::read(directory.path()).unwrap_err();
-        assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(database(7).adopted().adopted(), database(7).adopted());
+        for wrong in [
+            "id 12",
+            "id any\naddress \nfrom x\n",
+            "id any\naddress \nfrom 1\n\n",
+        ] {
+            fs::write(directory.path().join(NAME), wrong).unwrap();
+            let fault = LaneLabel::read(directory.path()).unwrap_err();
+            assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
+        }
     }
 }

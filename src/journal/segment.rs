@@ -1,5 +1,6 @@
 //! The segment files of a lane: their names, and how they are created.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -86,4 +87,13 @@ fn allocate(file: &impl StorageFile, bytes: u64) -> io::Result<()> {
         }
     }
     taken
+}
+/// The ids of all lanes in a journal.
+pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
+    let names = fs::read_dir(journal)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let parsed = names.filter_map(|name| match name {
+        Ok(name) => name.to_str().and_then(|name| name.parse().ok()).map(Ok),
+        Err(fault) => Some(Err(fault)),
+    });
+    parsed.collect()
 }

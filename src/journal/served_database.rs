@@ -1,10 +1,15 @@
 //! The database that this process stores into.
 
+use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lane_label::LaneLabel;
+use super::segment::lanes;
+use super::stored_note;
 use crate::event::database_id::DatabaseId;
+use crate::event::position::{LaneId, Position};
 
 /// Which database it is, as soon as one has answered. Shared by writers, disk threads and the janitor.
 #[derive(Debug)]
@@ -13,13 +18,47 @@ pub struct ServedDatabase {
     address: String,
     /// Lanes of other databases are stored too.
     adopts_any: bool,
+    /// What the lanes of earlier processes say about databases.
+    earlier: EarlierLanes,
     id: OnceLock<DatabaseId>,
-    /// It had checkpoints and no id: a version that labelled no lanes stored into it.
-    was_unnamed: AtomicBool,
     /// Lanes in the journal that belong to another database.
     foreign_lanes: AtomicU64,
     /// Events in them that were not stored there, as far as is noted.
     foreign_events: AtomicU64,
+}
+
+/// What was in the journal when the process started.
+#[derive(Debug, Default, Clone)]
+pub struct EarlierLanes {
+    /// The database of each lane that names one, and its address then.
+    databases: Vec<(DatabaseId, String)>,
+    /// The addresses that lanes name whose database had not answered.
+    addresses: Vec<String>,
+    /// Lanes without a label that were stored somewhere.
+    unlabelled: Vec<LaneId>,
+}
+
+impl EarlierLanes {
+    /// Reads the labels in a journal.
+    pub fn read(journal: &Path) -> io::Result<Self> {
+        let mut earlier = Self::default();
+        for lane in lanes(journal)? {
+            let directory = journal.join(lane.to_string());
+            match LaneLabel::read(&directory) {
+                Ok(LaneLabel::Database { id, address, .. }) => {
+                    earlier.databases.push((id, address));
+                }
+                Ok(LaneLabel::Address(address)) => earlier.addresses.push(address),
+                Ok(LaneLabel::Missing) if stored_note::read(&directory) > Position::START => {
+                    earlier.unlabelled.push(lane);
+                }
+                Ok(LaneLabel::Missing | LaneLabel::Any { .. }) => {}
+                // It is read again, and logged, before anything of the lane is stored.
+                Err(fault) => log::debug!("lane {lane}: {fault}"),
+            }
+        }
+        Ok(earlier)
+    }
 }
 
 /// Where the events of a lane belong.
@@ -44,12 +83,12 @@ pub struct OtherDatabase {
 
 impl ServedDatabase {
     /// The database at `address`, which has not answered yet.
-    pub fn new(address: String, adopts_any: bool) -> Self {
+    pub fn new(address: String, adopts_any: bool, earlier: EarlierLanes) -> Self {
         Self {
             address,
             adopts_any,
+            earlier,
             id: OnceLock::new(),
-            was_unnamed: AtomicBool::new(false),
             foreign_lanes: AtomicU64::new(0),
             foreign_events: AtomicU64::new(0),
         }
@@ -65,6 +104,35 @@ impl ServedDatabase {
         self.adopts_any
     }
 
+    /// The id that was at this address before, if the lanes of earlier processes agree on one.
+    pub fn earlier_id(&self) -> Option<DatabaseId> {
+        let here = |(id, address): &(DatabaseId, String)| {
+            is_same_place(address, &self.address).then_some(*id)
+        };
+        let mut ids = self.earlier.databases.iter().filter_map(here);
+        let first = ids.next()?;
+        ids.all(|id| id == first).then_some(first)
+    }
+
+    /// The id of which `half` is what an `UPDATE` of every checkpoint has left, if lanes of earlier processes
+    /// name it.
+    pub fn whole_of(&self, half: DatabaseId) -> Option<DatabaseId> {
+        let databases = self.earlier.databases.iter();
+        databases.map(|(id, _)| *id).find(|&id| half.is_half_of(id))
+    }
+
+    /// Whether lanes of earlier processes belong to another database than `served`.
+    pub fn is_shared(&self, served: DatabaseId) -> bool {
+        let mut addresses = self.earlier.addresses.iter();
+        self.earlier.databases.iter().any(|(id, _)| *id != served)
+            || addresses.any(|address| self.belongs_at(address) == Belongs::Elsewhere)
+    }
+
+    /// Lanes of earlier processes without a label that were stored in some database.
+    pub fn unlabelled(&self) -> &[LaneId] {
+        &self.earlier.unlabelled
+    }
+
     /// Notes which database answers. The first that does is the one that is served.
     pub fn answered(&self, id: DatabaseId) -> Result<(), OtherDatabase> {
         let expected = *self.id.get_or_init(|| id);
@@ -75,38 +143,60 @@ impl ServedDatabase {
         }
     }
 
-    /// Notes that the database had checkpoints and no id.
-    pub fn set_was_unnamed(&self) {
-        self.was_unnamed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether lanes without a label may belong to it although it lacks their checkpoint: they were never
-    /// stored anywhere.
-    pub fn was_unnamed(&self) -> bool {
-        self.was_unnamed.load(Ordering::Relaxed)
-    }
-
-    /// The label of a lane whose events are promised to it.
-    pub fn label(&self) -> LaneLabel {
+    /// The label of a lane whose events from `from` on are promised to it.
+    pub fn label(&self, from: Position) -> LaneLabel {
         match self.id() {
-            Some(id) => LaneLabel::Database(id, self.address.clone()),
+            Some(id) => LaneLabel::Database {
+                id,
+                address: self.address.clone(),
+                from,
+            },
             None => LaneLabel::Address(self.address.clone()),
         }
     }
 
-    /// Where a lane belongs that has this label.
+    /// Where a lane is stored that has this label.
     pub fn belongs(&self, label: &LaneLabel) -> Belongs {
+        if self.adopts_any {
+            Belongs::Here
+        } else {
+            self.belongs_by_label(label)
+        }
+    }
+
+    /// Where a lane belongs that has this label, if no other lane than its own is stored.
+    pub fn belongs_by_label(&self, label: &LaneLabel) -> Belongs {
         match (label, self.id()) {
-            _ if self.adopts_any => Belongs::Here,
-            (LaneLabel::Any, _) => Belongs::Here,
+            (LaneLabel::Any { .. }, _) => Belongs::Here,
             (LaneLabel::Missing, _) => Belongs::Unlabelled,
-            (LaneLabel::Address(address), _) if *address == self.address => Belongs::Here,
-            (LaneLabel::Address(_), _) => Belongs::Elsewhere,
-            (LaneLabel::Database(id, _), Some(served)) if *id == served => Belongs::Here,
-            (LaneLabel::Database(..), Some(_)) => Belongs::Elsewhere,
+            (LaneLabel::Address(address), _) => self.belongs_at(address),
+            (LaneLabel::Database { id, .. }, Some(served)) if *id == served => Belongs::Here,
+            // The checkpoints were altered before the id was put back.
+            (LaneLabel::Database { id, .. }, Some(served)) if id.is_half_of(served) => {
+                Belongs::Here
+            }
+            (LaneLabel::Database { .. }, Some(_)) => Belongs::Elsewhere,
             // The same database may have another address; its id will say so.
-            (LaneLabel::Database(_, address), None) if *address == self.address => Belongs::Unknown,
-            (LaneLabel::Database(..), None) => Belongs::Elsewhere,
+            (LaneLabel::Database { address, .. }, None)
+                if is_same_place(address, &self.address) =>
+            {
+                Belongs::Unknown
+            }
+            (LaneLabel::Database { .. }, None) => Belongs::Elsewhere,
+        }
+    }
+
+    /// Where a lane belongs whose database had not answered at `address`.
+    fn belongs_at(&self, address: &str) -> Belongs {
+        // Other lanes may say which database that was.
+        let mut databases = self.earlier.databases.iter();
+        let served = self.id();
+        let was_there =
+            databases.any(|(id, place)| Some(*id) == served && is_same_place(place, address));
+        if was_there || is_same_place(address, &self.address) {
+            Belongs::Here
+        } else {
+            Belongs::Elsewhere
         }
     }
 
@@ -123,17 +213,40 @@ impl ServedDatabase {
     }
 }
 
+/// Whether two addresses are of the same database, whoever logs in.
+fn is_same_place(one: &str, other: &str) -> bool {
+    place(one) == place(other)
+}
+
+/// The address without the user: that of `mysql://app@host:3306/hakaru` is `mysql://host:3306/hakaru`.
+fn place(address: &str) -> (&str, &str) {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return ("", address);
+    };
+    (
+        scheme,
+        rest.rsplit_once('@').map_or(rest, |(_, place)| place),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(id: DatabaseId, address: &str) -> LaneLabel {
+        LaneLabel::Database {
+            id,
+            address: address.to_owned(),
+            from: Position::START,
+        }
+    }
+
     #[test]
     fn a_lane_belongs_to_the_database_of_its_label() {
         let (ours, other) = (DatabaseId::from_halves(1, 1), DatabaseId::from_halves(2, 2));
-        let served = ServedDatabase::new("here".to_owned(), false);
+        let served = ServedDatabase::new("here".to_owned(), false, EarlierLanes::default());
         let at = |address: &str| LaneLabel::Address(address.to_owned());
-        let of = |id, address: &str| LaneLabel::Database(id, address.to_owned());
-        assert_eq!(served.label(), at("here"));
+        assert_eq!(served.label(Position::START), at("here"));
         assert_eq!(served.belongs(&of(ours, "here")), Belongs::Unknown);
         assert_eq!(served.belongs(&of(ours, "there")), Belongs::Elsewhere);
         assert_eq!(served.answered(ours), Ok(()));
@@ -141,19 +254,57 @@ mod tests {
             served.answered(other),
             Err(OtherDatabase { expected: ours })
         );
-        assert_eq!(served.label(), of(ours, "here"));
+        assert_eq!(served.label(Position::START), of(ours, "here"));
         for (label, belongs) in [
             (of(ours, "here"), Belongs::Here),
             (of(ours, "there"), Belongs::Here),
+            (of(DatabaseId::from_halves(1, 0), "here"), Belongs::Here),
             (of(other, "here"), Belongs::Elsewhere),
             (at("here"), Belongs::Here),
             (at("there"), Belongs::Elsewhere),
-            (LaneLabel::Any, Belongs::Here),
+            (LaneLabel::Any { was: None }, Belongs::Here),
             (LaneLabel::Missing, Belongs::Unlabelled),
         ] {
             assert_eq!(served.belongs(&label), belongs, "{label:?}");
-            let any = ServedDatabase::new("here".to_owned(), true);
+            let any = ServedDatabase::new("here".to_owned(), true, EarlierLanes::default());
             assert_eq!(any.belongs(&label), Belongs::Here, "{label:?}");
         }
+    }
+
+    #[test]
+    fn earlier_lanes_say_which_database_was_where() {
+        let journal = tempfile::tempdir().unwrap();
+        let (ours, other) = (DatabaseId::from_halves(1, 1), DatabaseId::from_halves(2, 2));
+        let lane = |label: &LaneLabel| {
+            let lane = LaneId::random().unwrap();
+            let directory = journal.path().join(lane.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            label.write(&directory).unwrap();
+            lane
+        };
+        let serve = |address: &str| {
+            let earlier = EarlierLanes::read(journal.path()).unwrap();
+            ServedDatabase::new(address.to_owned(), false, earlier)
+        };
+        lane(&of(ours, "mysql://app@one:3306/h"));
+        let served = serve("mysql://root@one:3306/h");
+        assert_eq!(served.earlier_id(), Some(ours));
+        assert_eq!(serve("mysql://root@two:3306/h").earlier_id(), None);
+        assert_eq!(served.whole_of(DatabaseId::from_halves(1, 7)), Some(ours));
+        assert!(!served.is_shared(ours) && served.is_shared(other));
+        // The database that was at the first address serves at the second one now.
+        let failed_over = serve("mysql://root@two:3306/h");
+        let before = LaneLabel::Address("mysql://app@one:3306/h".to_owned());
+        assert_eq!(failed_over.belongs(&before), Belongs::Elsewhere);
+        assert_eq!(failed_over.answered(ours), Ok(()));
+        assert_eq!(failed_over.belongs(&before), Belongs::Here);
+        lane(&of(other, "mysql://app@one:3306/h"));
+        assert_eq!(serve("mysql://root@one:3306/h").earlier_id(), None);
+        let unlabelled = lane(&LaneLabel::Any { was: None });
+        let directory = journal.path().join(unlabelled.to_string());
+        std::fs::remove_file(directory.join("database")).unwrap();
+        assert!(serve("x").unlabelled().is_empty());
+        stored_note::write(&directory, Position(1)).unwrap();
+        assert_eq!(serve("x").unlabelled(), [unlabelled]);
     }
 }

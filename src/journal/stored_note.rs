@@ -1,10 +1,12 @@
 //! The file `stored` in a lane's directory: how far the lane is stored.
 //!
-//! With it, a process counts unstored events while the database is unreachable. Only the checkpoint in the
-//! database decides what is stored: the file is not synced and may be a second old.
+//! With it, a process counts unstored events while the database is unreachable. The checkpoint in the database
+//! decides what is stored there. The note decides what is not stored again when another database adopts the lane: it
+//! is not synced and may be a second old.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::reader::{Filled, LaneReader, ReadError, segment_start};
@@ -32,8 +34,14 @@ pub(super) enum EndError {
 
 /// Notes that the events before `stored` are stored.
 pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
-    // The length is constant, so that a note overwrites all of the previous one.
-    fs::write(directory.join(NAME), format!("{:020}\n", stored.0))
+    let note = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join(NAME))?;
+    // The length is constant, so that a note overwrites all of the previous one. It is not cut before: neither a kill
+    // nor a full disk leaves an empty note.
+    note.write_all_at(format!("{:020}\n", stored.0).as_bytes(), 0)
 }
 
 /// The position that was noted. The start of the lane if there is no valid note.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
@@ -20,7 +20,7 @@ use crate::handoff::{Handoff, Work};
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
-use crate::journal::served_database::ServedDatabase;
+use crate::journal::served_database::{EarlierLanes, ServedDatabase};
 use crate::metrics::{Metrics, Recorder, ShardCounters};
 use crate::os::io_driver::{self, IoDriver};
 use crate::os::limits::{self, Core};
@@ -48,6 +48,17 @@ struct ShardsStart<'a> {
     opened: Sender<Arc<DiskLane>>,
 }
 
+/// The database of the datasource, and what lanes of earlier processes say about it.
+fn served_database(config: &Config, journal: &Path) -> Result<ServedDatabase, ServerError> {
+    let earlier = EarlierLanes::read(journal).map_err(|fault| ServerError::DataDir {
+        path: journal.display().to_string(),
+        fault,
+    })?;
+    let adopts_any = config.adopt == Some(Adopt::Any);
+    let address = config.datasource.to_string();
+    Ok(ServedDatabase::new(address, adopts_any, earlier))
+}
+
 impl Server {
     /// Starts everything; requests are answered when every shard accepts.
     pub(super) fn start(
@@ -69,10 +80,7 @@ impl Server {
         let connections = bound_connections(config, open_files, sizes);
 
         let (metrics, recorders) = Metrics::new(cores.len(), writers);
-        let served = ServedDatabase::new(
-            config.datasource.to_string(),
-            config.adopt == Some(Adopt::Any),
-        );
+        let served = served_database(config, &journal)?;
         let shared = Shared::new(metrics, connections, config.journal_limit, served, threads);
         let mut server = Self::new(config.ack, program, shared, notices);
         let address = sockets.address().unwrap_or(config.listen);

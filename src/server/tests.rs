@@ -1,7 +1,7 @@
 //! What the main thread makes of what the others tell it.
 
 use super::*;
-use crate::journal::served_database::ServedDatabase;
+use crate::journal::served_database::{EarlierLanes, ServedDatabase};
 use crate::metrics::Metrics;
 
 /// A server of one shard and one writer, without any thread, and what its threads would tell it by.
@@ -9,7 +9,7 @@ fn server() -> (Server, Threads) {
     let (threads, notices) = Threads::new();
     let program = Program::of_this_process().unwrap();
     let (metrics, _) = Metrics::new(1, 1);
-    let served = ServedDatabase::new("here".to_owned(), false);
+    let served = ServedDatabase::new("here".to_owned(), false, EarlierLanes::default());
     let shared = Shared::new(metrics, 1, 0, served, threads.clone());
     let mut server = Server::new(Ack::Journaled, program, shared, notices);
     (server.shards_running, server.writers_running) = (1, 1);

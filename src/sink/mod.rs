@@ -31,8 +31,8 @@ pub trait Sink: Send {
     /// Gives the database the id that it had, where its row was removed or altered.
     fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError>;
 
-    /// Whether the database has the checkpoint of any lane.
-    fn has_checkpoints(&mut self) -> Result<bool, SinkError>;
+    /// The id of the database, read anew.
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError>;
 
     /// Whether the database has the checkpoint of this lane.
     fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError>;

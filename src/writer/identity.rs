@@ -29,17 +29,36 @@ impl Storing {
 
     /// Makes sure that the connection is to the database that is served. One without an id is given one, if
     /// it is the first that answers.
-    pub(super) fn identify(&mut self) -> Result<(), SinkError> {
+    fn identify(&mut self) -> Result<(), SinkError> {
+        let found = self.writer.sink.database()?;
+        self.decide(found)
+    }
+
+    /// Reads the id anew, on a connection that was to the database that is served: a checkpoint is not the one
+    /// that was expected, and the id may have been altered with it.
+    pub(super) fn identify_again(&mut self) -> Result<(), SinkError> {
+        match (self.writer.sink.reread_database()?, self.writer.served.id()) {
+            // It was removed with the checkpoints.
+            (None, Some(id)) => self.writer.sink.restore_database_id(id),
+            (found, _) => self.decide(found),
+        }
+    }
+
+    fn decide(&mut self, found: Option<DatabaseId>) -> Result<(), SinkError> {
         let served = Arc::clone(&self.writer.served);
-        let id = match (self.writer.sink.database()?, served.id()) {
-            (Some(id), Some(expected)) if id.is_half_of(expected) => {
+        let whole = found.and_then(|found| match served.id() {
+            Some(id) => found.is_half_of(id).then_some(id),
+            None => served.whole_of(found),
+        });
+        let id = match (found, served.id()) {
+            (Some(altered), _) if let Some(id) = whole => {
                 log::error!(
-                    event = "database_id_altered", id:% = id, expected:% = expected;
-                    "the id of the database was altered from {expected} to {id}, as by an UPDATE of every row of \
+                    event = "database_id_altered", id:% = altered, expected:% = id;
+                    "the id of the database was altered from {id} to {altered}, as by an UPDATE of every row of \
                      hakaru_checkpoint; it is put back"
                 );
-                self.writer.sink.restore_database_id(expected)?;
-                expected
+                self.writer.sink.restore_database_id(id)?;
+                id
             }
             (Some(id), _) => id,
             (None, None) => self.name_database()?,
@@ -54,22 +73,24 @@ impl Storing {
         }
     }
 
-    /// On a connection that was to the database that is served, checkpoints are gone: the id may be gone with
-    /// them.
-    pub(super) fn keep_id(&mut self) -> Result<(), SinkError> {
-        match self.writer.served.id() {
-            Some(id) => self.writer.sink.restore_database_id(id),
-            None => Ok(()),
-        }
-    }
-
+    /// Gives an id to a database that has none, the first that answers. With `--adopt any` it takes the place of
+    /// the one that was here, and is filled with all that the journal has of that one.
     fn name_database(&mut self) -> Result<DatabaseId, SinkError> {
-        let sink = &mut self.writer.sink;
-        if sink.has_checkpoints()? {
-            self.writer.served.set_was_unnamed();
+        let earlier = self.writer.served.earlier_id();
+        if let Some(id) = earlier.filter(|_| self.writer.served.adopts_any()) {
+            return self.writer.sink.name_database(id);
         }
         let id = DatabaseId::random().map_err(|fault| stop(fault.to_string()))?;
-        sink.name_database(id)
+        let id = self.writer.sink.name_database(id)?;
+        if let Some(earlier) = earlier.filter(|&earlier| earlier != id) {
+            log::error!(
+                event = "database_made_anew", id:% = id, earlier:% = earlier;
+                "the database has no id, as one that was made anew: it is {id} now, and events in the journal are \
+                 for {earlier}; they wait, and what {earlier} had is not stored again; --adopt any stores all of it \
+                 here, if no server has given this one an id yet"
+            );
+        }
+        Ok(id)
     }
 
     /// Whether the lane belongs to the database that is served, which has answered; and if so, how it is
@@ -77,30 +98,68 @@ impl Storing {
     pub(super) fn claim(&mut self, lane: &DiskLane) -> Result<Claim, SinkError> {
         let served = Arc::clone(&self.writer.served);
         let label = match LaneLabel::read(&lane.directory) {
-            Ok(label) => label,
             // A lane of this process was opened for the database that is served.
-            Err(_) if lane.origin == Origin::Opened => served.label(),
+            Ok(LaneLabel::Missing) | Err(_) if lane.origin == Origin::Opened => {
+                served.label(Position::START)
+            }
+            Ok(label) => label,
             Err(fault) => return Ok(Claim::Unreadable(fault)),
         };
         let is_ours = match served.belongs(&label) {
             Belongs::Here => true,
-            Belongs::Unlabelled => self.writer.sink.knows(lane.id)? || served.was_unnamed(),
+            Belongs::Unlabelled => self.claims_unlabelled(lane)?,
             // Unknown only before any database has answered.
             Belongs::Elsewhere | Belongs::Unknown => false,
         };
         if !is_ours {
             return Ok(Claim::Foreign);
         }
-        let own = served.label();
-        Ok(Claim::Ours {
-            from: match &label {
-                // What another database is noted to have is not stored here once more.
-                LaneLabel::Any => lane.stored(),
-                LaneLabel::Database(id, _) if Some(*id) != served.id() => lane.stored(),
-                _ => Position::START,
-            },
-            label: (label != own).then_some(own),
-        })
+        let from = match &label {
+            LaneLabel::Database { from, .. }
+                if served.belongs_by_label(&label) == Belongs::Here =>
+            {
+                *from
+            }
+            LaneLabel::Any {
+                was: Some((id, from)),
+            } if Some(*id) == served.id() => *from,
+            // What another database is noted to have is not stored here once more.
+            LaneLabel::Database { .. } | LaneLabel::Any { .. } => lane.stored(),
+            LaneLabel::Address(_) | LaneLabel::Missing => Position::START,
+        };
+        let own = served.label(from);
+        if label != own
+            && let Err(fault) = own.write(&lane.directory)
+        {
+            // By its old label it would not come back here. It could be stored in both databases.
+            if served.belongs_by_label(&label) == Belongs::Elsewhere {
+                return Ok(Claim::Unreadable(fault));
+            }
+            // Its events are stored all the same, as on a full disk: that is what frees the disk.
+            log::warn!(
+                event = "lane_not_labelled", lane:% = lane.id, code = fault.raw_os_error();
+                "the database of lane {} cannot be noted: {fault}; its events are stored all the same", lane.id
+            );
+        }
+        Ok(Claim::Ours { from })
+    }
+
+    /// Whether a lane without a label belongs here. An older version wrote it. Either the database has its
+    /// checkpoint, or it was stored nowhere, and nothing in the journal belongs to another database.
+    fn claims_unlabelled(&mut self, lane: &DiskLane) -> Result<bool, SinkError> {
+        if self.writer.sink.knows(lane.id)? {
+            return Ok(true);
+        }
+        let served = Arc::clone(&self.writer.served);
+        if lane.stored() > Position::START || served.id().is_none_or(|id| served.is_shared(id)) {
+            return Ok(false);
+        }
+        for &other in served.unlabelled() {
+            if !self.writer.sink.knows(other)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -110,24 +169,11 @@ pub(super) enum Claim {
     Ours {
         /// Where its checkpoint begins, if the database has none.
         from: Position,
-        /// What it is to be labelled with, so that it goes into no other database.
-        label: Option<LaneLabel>,
     },
     /// It belongs to another database.
     Foreign,
-    /// Its label cannot be read.
+    /// Its label cannot be read, or not be written.
     Unreadable(io::Error),
-}
-
-/// Labels a lane. Where that fails, as on a full disk, its events are stored all the same: that is what frees
-/// the disk, and the label before this one led here too.
-pub(super) fn label(lane: &DiskLane, label: &LaneLabel) {
-    if let Err(fault) = label.write(&lane.directory) {
-        log::warn!(
-            event = "lane_not_labelled", lane:% = lane.id, code = fault.raw_os_error();
-            "the database of lane {} cannot be noted: {fault}; its events are stored all the same", lane.id
-        );
-    }
 }
 
 fn other_database(expected: DatabaseId, found: Option<DatabaseId>) -> SinkError {

@@ -256,6 +256,11 @@ impl Replay {
     /// Ends the lane: the journal has no more events of it.
     fn end(&mut self, storing: &mut Storing, position: Position, is_torn: bool) -> Progress {
         let id = self.lane.id;
+        // Another writer has seen that the database went back: this lane may have lost events too.
+        if storing.lanes.checkpoint(&self.handle).is_none() {
+            self.reader = None;
+            return Progress::More;
+        }
         let Some(to) = self.to else {
             let tail = if is_torn {
                 "; an incomplete record at its end is ignored"

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::identity::{self, Claim};
+use super::identity::Claim;
 use super::{Run, Storing};
 use crate::event::position::Position;
 use crate::journal::lane_handle::LaneHandle;
@@ -49,9 +49,20 @@ impl Storing {
     /// were never in a journal.
     pub(super) fn attempt(&mut self, run: Run<'_>) -> Result<Attempt, SinkError> {
         self.open()?;
-        let Adopted::At(checkpoint) = self.checkpoint(run.lane)? else {
-            let text = format!("lane {} belongs to another database", run.lane.id());
-            return Err(SinkError::Stop(Fault::new(text)));
+        let checkpoint = match self.checkpoint(run.lane)? {
+            Adopted::At(checkpoint) => checkpoint,
+            // Whoever reads the lane back begins again, and lets it go or waits.
+            Adopted::Foreign | Adopted::Unreadable(_) if run.lane.is_found() => {
+                return Ok(Attempt::Behind);
+            }
+            Adopted::Foreign => {
+                let text = format!("lane {} belongs to another database", run.lane.id());
+                return Err(SinkError::Stop(Fault::new(text)));
+            }
+            Adopted::Unreadable(fault) => {
+                let text = format!("the database of lane {}: {fault}", run.lane.id());
+                return Err(SinkError::Stop(Fault::new(text)));
+            }
         };
         if checkpoint.position >= run.end() {
             return Ok(Attempt::Stored(None));
@@ -76,11 +87,8 @@ impl Storing {
         self.write_dead_letters(run, refused)?;
         let insert = match inserted? {
             Inserted::Open(times) => times,
-            Inserted::CheckpointMismatch(None) => {
-                self.keep_id()?;
-                return Ok(self.relocate_checkpoint(run.lane, step, None));
-            }
             Inserted::CheckpointMismatch(found) => {
+                self.identify_again()?;
                 return Ok(self.relocate_checkpoint(run.lane, step, found));
             }
         };
@@ -106,14 +114,7 @@ impl Storing {
             Some(disk) => match self.claim(disk)? {
                 Claim::Foreign => return Ok(Adopted::Foreign),
                 Claim::Unreadable(fault) => return Ok(Adopted::Unreadable(fault)),
-                Claim::Ours { from, label } => {
-                    let checkpoint = self.writer.sink.adopt(disk.id, from)?;
-                    // After the checkpoint, which keeps where the lane begins here.
-                    if let Some(label) = label {
-                        identity::label(disk, &label);
-                    }
-                    checkpoint
-                }
+                Claim::Ours { from } => self.writer.sink.adopt(disk.id, from)?,
             },
         };
         let before = self.lanes.of(lane).set_checkpoint(checkpoint);

@@ -182,6 +182,7 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         send(first.address, 0, 20);
         wait_until("all is stored", || database.count() == 20);
         first.crash();
+        let named = id(&database);
         let second = start(&database, directory.path());
         second.wait_for_line("its owner is gone");
         send(second.address, 20, 40);
@@ -194,11 +195,120 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         assert_eq!(values(&database), (0..41).collect::<Vec<_>>(), "{loss}");
         assert_eq!(second.stop().pending, 0);
         // It is still the same database.
+        assert_eq!(id(&database), named, "{loss}");
         let third = start(&database, directory.path());
         send(third.address, 41, 42);
         wait_until("all is stored", || database.count() == 42);
+        let stats = Client::connect(third.admin()).get("/metrics").body;
+        assert!(
+            stats.contains("\nhakaru_journal_foreign_lanes 0\n"),
+            "{stats}"
+        );
         assert_eq!(third.stop().stored, 1, "{loss}");
     }
+}
+
+/// The two numbers of the id of a database.
+fn id(database: &MariaDb) -> (u64, u64) {
+    database.query_one("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = 'database'")
+}
+
+/// A dump of another database was loaded under a connection: its id stays, and nothing is stored into it.
+#[test]
+fn the_id_of_another_database_is_not_overwritten() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = start(&database, directory.path());
+    send(hakaru.address, 0, 10);
+    wait_until("all is stored", || database.count() == 10);
+    database.run(
+        "START TRANSACTION; DELETE FROM eventlog; DELETE FROM hakaru_checkpoint; \
+         INSERT INTO hakaru_checkpoint VALUES ('database', 1, 2); COMMIT",
+    );
+    send(hakaru.address, 10, 11);
+    let line = hakaru.wait_for_event("storing_stopped");
+    let text = line["message"].as_str().unwrap();
+    assert!(text.contains("another database answers"), "{text}");
+    assert_eq!((id(&database), database.count()), ((1, 2), 0));
+    hakaru.crash();
+}
+
+/// The first process that sees an altered id knows the whole one from the lanes.
+#[test]
+fn an_altered_id_is_put_back_at_a_start() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let first = start(&database, directory.path());
+    send(first.address, 0, 10);
+    wait_until("all is stored", || database.count() == 10);
+    first.crash();
+    let named = id(&database);
+    database.run("UPDATE hakaru_checkpoint SET position = 7 WHERE lane = 'database'");
+    let second = start(&database, directory.path());
+    send(second.address, 10, 20);
+    wait_until("all is stored", || database.count() == 20);
+    assert_eq!(id(&database), named);
+    assert_eq!(second.events("database_id_altered").len(), 1);
+    assert_eq!(second.stop().pending, 0);
+}
+
+/// A database that was made anew is another one, until a person has it filled in place of the one before.
+#[test]
+fn adopt_any_fills_a_database_that_was_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = MariaDb::start();
+    let first = start(&database, directory.path());
+    send(first.address, 0, 10);
+    wait_until("it is noted how far the lane is stored", || {
+        noted(directory.path()) == 10
+    });
+    first.crash();
+    let named = id(&database);
+    database.run("DROP TABLE hakaru_checkpoint, eventlog");
+    let any = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--adopt=any")
+        .start();
+    wait_until("all is filled", || database.count() == 10);
+    assert_eq!(id(&database), named);
+    assert_eq!(any.stop().pending, 0);
+}
+
+#[test]
+fn a_database_that_was_made_anew_is_named_in_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = MariaDb::start();
+    let first = start(&database, directory.path());
+    send(first.address, 0, 10);
+    wait_until("it is noted how far the lane is stored", || {
+        noted(directory.path()) == 10
+    });
+    first.crash();
+    database.run("DROP TABLE hakaru_checkpoint, eventlog");
+    let second = start(&database, directory.path());
+    second.wait_for_event("database_made_anew");
+    send(second.address, 10, 11);
+    wait_until("the new event is stored", || database.count() == 1);
+    second.crash();
+}
+
+#[test]
+fn a_lane_that_is_in_use_is_not_adopted() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = MariaDb::start();
+    let hakaru = start(&database, directory.path());
+    send(hakaru.address, 0, 1);
+    let lane = std::fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
+    let lane = lane.map(|lane| lane.unwrap().file_name()).next().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hakaru"))
+        .current_dir(directory.path())
+        .args(["journal", "adopt", lane.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("is in use"), "{text}");
+    hakaru.stop();
 }
 
 /// A backup that knows nothing of a lane is filled from the lane's start, also at another address.
@@ -213,8 +323,7 @@ fn a_restored_database_at_another_address_is_filled_from_the_start() {
     });
     first.crash();
     // The same database, as it was before the lane.
-    let (high, low): (u64, u64) =
-        before.query_one("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = 'database'");
+    let (high, low) = id(&before);
     let table = "CREATE TABLE hakaru_checkpoint (lane char(32) CHARACTER SET ascii NOT NULL PRIMARY KEY, \
                  epoch bigint unsigned NOT NULL, position bigint unsigned NOT NULL) ENGINE=InnoDB";
     after.run(table);

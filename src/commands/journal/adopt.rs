@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{InspectError, Inspection};
 use crate::event::position::LaneId;
+use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
 use crate::os::printable::Printable;
 
@@ -12,9 +13,9 @@ impl Inspection {
     pub(super) fn database(&self, lane: LaneId) -> String {
         match LaneLabel::read(&self.journal.join(lane.to_string())) {
             Ok(LaneLabel::Missing) => "unknown".to_owned(),
-            Ok(LaneLabel::Any) => "any".to_owned(),
+            Ok(LaneLabel::Any { .. }) => "any".to_owned(),
             Ok(LaneLabel::Address(address)) => format!("at {address}"),
-            Ok(LaneLabel::Database(id, address)) => format!("{id} at {address}"),
+            Ok(LaneLabel::Database { id, address, .. }) => format!("{id} at {address}"),
             Err(fault) => fault.to_string(),
         }
     }
@@ -31,7 +32,17 @@ impl Inspection {
             return Self::io(&directory, Err(io::ErrorKind::NotFound.into()));
         }
         let before = self.database(id);
-        Self::io(&directory, LaneLabel::Any.write(&directory))?;
+        let locked = DiskLane::lock(id, directory.clone(), Origin::Found, None);
+        // Held until the label is written: nobody takes the lane over meanwhile.
+        let Some(_lane) = Self::io(&directory, locked)? else {
+            return Err(InspectError::InUse { lane: id });
+        };
+        let label = match LaneLabel::read(&directory) {
+            // Adopting the lane is what mends a label that cannot be understood.
+            Err(fault) if fault.kind() == io::ErrorKind::InvalidData => LaneLabel::Missing,
+            label => Self::io(&directory, label)?,
+        };
+        Self::io(&directory, label.adopted().write(&directory))?;
         writeln!(
             out,
             "lane {id} was written for the database {}; it will be stored in the database that is served",

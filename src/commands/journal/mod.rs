@@ -4,6 +4,7 @@
 //! Only the last of these writes. A lane that a server writes meanwhile is read as far as it is written.
 
 mod adopt;
+mod error;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+pub use self::error::InspectError;
+
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
-use crate::event::position::{LaneId, NotALaneId, Position};
-use crate::journal::janitor::lanes;
+use crate::event::position::{LaneId, Position};
+use crate::journal::lane_label::LaneLabel;
 use crate::journal::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
-use crate::journal::segment::{segment_name, segments};
+use crate::journal::segment::{lanes, segment_name, segments};
 use crate::journal::storage::Disk;
 use crate::os::printable::Printable;
 
@@ -49,39 +52,6 @@ pub enum Output {
     Text,
     /// One JSON object per line, or one document.
     Json,
-}
-
-/// Why a journal could not be read completely.
-#[derive(Debug, thiserror::Error)]
-pub enum InspectError {
-    /// The journal cannot be read.
-    #[error("{}: {fault}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the system.
-        fault: io::Error,
-    },
-    /// The output cannot be written.
-    #[error("standard output: {0}")]
-    Output(#[from] io::Error),
-    /// The argument names no lane.
-    #[error("{text:?}: {fault}; `hakaru journal list` shows them")]
-    Name {
-        /// The argument.
-        text: String,
-        /// The form of a lane's name.
-        fault: NotALaneId,
-    },
-    /// A lane could not be read to its end.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Something that was written is missing.
-    #[error("{0} places are damaged; events that are missing there cannot be read")]
-    Damaged(usize),
-    /// Lanes could not be read to their end, each for a reason in its row.
-    #[error("{0} lanes cannot be read to their end; their rows give the reasons")]
-    Unreadable(usize),
 }
 
 /// The contents of a lane, as far as they could be read.
@@ -248,16 +218,22 @@ impl Inspection {
     }
 
     /// Calls `each` with every event that is not stored yet: the events of each lane from the position that `stored`
-    /// returns. Returns how many of these events are unreadable.
+    /// returns for it and its label; none of a lane for which it returns none. Returns how many of these events are
+    /// unreadable.
     pub fn pending(
         &self,
-        stored: impl Fn(LaneId) -> Position,
+        stored: impl Fn(LaneId, &LaneLabel) -> Option<Position>,
         mut each: impl FnMut(LaneId, Position, Event<'_>),
     ) -> Result<u64, InspectError> {
         let mut unreadable = 0;
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
             let directory = self.directory(lane);
-            let reader = LaneReader::new(Disk, &directory, lane, stored(lane));
+            // The events of a lane whose label cannot be read may belong here.
+            let label = LaneLabel::read(&directory).unwrap_or(LaneLabel::Missing);
+            let Some(from) = stored(lane, &label) else {
+                continue;
+            };
+            let reader = LaneReader::new(Disk, &directory, lane, from);
             let mut contents = Contents::default();
             let read = read_to_end(
                 reader,

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use super::ReconcileError;
 use crate::commands::journal::{Inspection, Output};
 use crate::commands::query::moment::TimeRange;
-use crate::commands::query::{QueryError, QuerySession};
+use crate::commands::query::{Cell, QueryError, QuerySession};
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::journal::lane_label::LaneLabel;
+use crate::sink::DATABASE_ROW;
 use crate::sink::dead_letters::FILE_NAME;
 
 /// Why an event is not a row.
@@ -37,6 +40,8 @@ pub(super) struct UnstoredEvents {
     data_dir: PathBuf,
     /// The checkpoint of each lane.
     stored: HashMap<LaneId, Position>,
+    /// The id of the database, if it has one.
+    database: Option<DatabaseId>,
 }
 
 impl UnstoredEvents {
@@ -46,11 +51,15 @@ impl UnstoredEvents {
         data_dir: &Path,
     ) -> Result<Self, QueryError> {
         let mut stored = HashMap::new();
+        let mut database = None;
         let exists = session.dialect().table_exists("hakaru_checkpoint");
         if session.row::<1>(&exists)?.is_some() {
-            let sql = "SELECT lane, position FROM hakaru_checkpoint";
-            session.rows(sql, |[lane, position]| {
-                if let Ok(lane) = lane.text().parse() {
+            let sql = "SELECT lane, epoch, position FROM hakaru_checkpoint";
+            session.rows(sql, |[lane, epoch, position]| {
+                let lane = lane.text();
+                if lane == DATABASE_ROW {
+                    database = Some(DatabaseId::from_halves(half(epoch)?, half(position)?));
+                } else if let Ok(lane) = lane.parse() {
                     stored.insert(lane, Position(position.count()?));
                 }
                 Ok(())
@@ -59,6 +68,7 @@ impl UnstoredEvents {
         Ok(Self {
             data_dir: data_dir.to_owned(),
             stored,
+            database,
         })
     }
 
@@ -81,7 +91,11 @@ impl UnstoredEvents {
         if matches!(self.data_dir.join("journal").try_exists(), Ok(false)) {
             return Ok(unread);
         }
-        let stored = |lane| self.stored.get(&lane).copied().unwrap_or(Position::START);
+        let stored = |lane, label: &LaneLabel| match (label, self.database) {
+            // Its events wait for another database: they explain nothing that this one lacks.
+            (LaneLabel::Database { id, .. }, Some(ours)) if *id != ours => None,
+            _ => Some(self.stored.get(&lane).copied().unwrap_or_default()),
+        };
         unread.events = journal.pending(stored, |lane, position, event| {
             let received = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);
             if range.holds(received) && !seen.contains(&(lane, position)) {
@@ -124,6 +138,16 @@ impl UnstoredEvents {
         }
         Ok(unreadable)
     }
+}
+
+/// A half of the id of the database. SQLite has no unsigned integers.
+fn half(cell: Cell<'_>) -> Result<u64, QueryError> {
+    let number = cell.integer()?.unwrap_or_default();
+    let unsigned = u64::try_from(number).ok();
+    let signed = || i64::try_from(number).ok().map(i64::cast_unsigned);
+    unsigned
+        .or_else(signed)
+        .ok_or_else(|| QueryError::Row(format!("an id of {number}")))
 }
 
 /// The parts of a dead letter that are used here.

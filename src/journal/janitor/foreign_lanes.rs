@@ -1,10 +1,12 @@
 //! Lanes of earlier processes that belong to another database than the one that is served.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use crate::event::position::LaneId;
-use crate::journal::lane_handle::DiskLane;
+use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::served_database::{Belongs, ServedDatabase};
 use crate::journal::stored_note;
@@ -15,20 +17,20 @@ use crate::journal::stored_note;
 pub(super) struct ForeignLanes {
     /// Those without an owner, and their events that are not noted as stored.
     waiting: BTreeMap<LaneId, u64>,
-    /// Those without a label that the served database does not know.
-    unlabelled: BTreeSet<LaneId>,
+    /// Those that a writer did not claim for the served database.
+    unclaimed: BTreeSet<LaneId>,
 }
 
 impl ForeignLanes {
-    /// Notes that the served database does not know a lane without a label.
-    pub(super) fn add_unlabelled(&mut self, lane: LaneId) {
-        self.unlabelled.insert(lane);
+    /// Notes that a writer did not claim a lane for the served database.
+    pub(super) fn add_unclaimed(&mut self, lane: LaneId) {
+        self.unclaimed.insert(lane);
     }
 
     /// Forgets lanes that are gone.
     pub(super) fn retain(&mut self, exists: impl Fn(LaneId) -> bool) {
         self.waiting.retain(|&id, _| exists(id));
-        self.unlabelled.retain(|&id| exists(id));
+        self.unclaimed.retain(|&id| exists(id));
     }
 
     /// Whether a lane is left alone; `lock` locks it if it has no owner. A label that cannot be read does not
@@ -44,23 +46,31 @@ impl ForeignLanes {
             return false;
         };
         let belongs = match served.belongs(&label) {
-            Belongs::Unlabelled if self.unlabelled.contains(&id) => Belongs::Elsewhere,
+            Belongs::Unlabelled if self.unclaimed.contains(&id) => Belongs::Elsewhere,
             belongs => belongs,
         };
         if belongs != Belongs::Elsewhere {
             self.waiting.remove(&id);
             return false;
         }
-        match lock() {
-            None => {
-                self.waiting.remove(&id);
+        // Before the database has answered, it may be the same one at another address.
+        if served.id().is_none() {
+            return true;
+        }
+        match self.waiting.entry(id) {
+            Entry::Occupied(waiting) => {
+                let has_owner = matches!(lock_only(id, directory), Ok(None));
+                if has_owner {
+                    waiting.remove();
+                }
             }
-            Some(lane) if !self.waiting.contains_key(&id) => {
-                let events = unstored_events(&lane);
-                self.waiting.insert(id, events);
-                log_foreign(id, &label, events);
+            Entry::Vacant(new) => {
+                if let Some(lane) = lock() {
+                    let events = unstored_events(&lane);
+                    new.insert(events);
+                    log_foreign(id, &label, events);
+                }
             }
-            Some(_) => {}
         }
         true
     }
@@ -70,6 +80,11 @@ impl ForeignLanes {
         let events = self.waiting.values().sum();
         served.set_foreign(self.waiting.len() as u64, events);
     }
+}
+
+/// Locks the lane, without a look at what is in it. `None` if it has an owner.
+fn lock_only(id: LaneId, directory: &Path) -> io::Result<Option<DiskLane>> {
+    DiskLane::lock(id, directory.to_owned(), Origin::Found, None)
 }
 
 /// Events of the lane that are not noted as stored, as far as its end can be read.
@@ -86,9 +101,9 @@ fn unstored_events(lane: &DiskLane) -> u64 {
 
 fn log_foreign(id: LaneId, label: &LaneLabel, events: u64) {
     let database = match label {
-        LaneLabel::Database(database, address) => format!("the database {database} at {address}"),
+        LaneLabel::Database { id, address, .. } => format!("the database {id} at {address}"),
         LaneLabel::Address(address) => format!("the database at {address}"),
-        LaneLabel::Missing | LaneLabel::Any => "a database that is not known".to_owned(),
+        LaneLabel::Missing | LaneLabel::Any { .. } => "a database that is not known".to_owned(),
     };
     if events == 0 {
         // What is stored there already waits for nothing.

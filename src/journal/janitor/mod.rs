@@ -7,7 +7,7 @@ mod trim;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -21,7 +21,7 @@ use self::trim::written_bytes;
 use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
-use super::segment::{SEGMENT_BYTES, segment_name, segments};
+use super::segment::{SEGMENT_BYTES, lanes, segment_name, segments};
 use super::served_database::ServedDatabase;
 use super::storage::Disk;
 use crate::event::position::LaneId;
@@ -52,16 +52,6 @@ pub struct Janitor {
     pub served: Arc<ServedDatabase>,
     /// Set to the number of unstored events of earlier processes.
     pub found_events: Arc<AtomicU64>,
-}
-
-/// The ids of all lanes in a journal.
-pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
-    let names = fs::read_dir(journal)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let parsed = names.filter_map(|name| match name {
-        Ok(name) => name.to_str().and_then(|name| name.parse().ok()).map(Ok),
-        Err(fault) => Some(Err(fault)),
-    });
-    parsed.collect()
 }
 
 impl Janitor {
@@ -187,7 +177,7 @@ impl Janitor {
         lanes.retain(|retained| {
             let is_foreign = retained.lane.is_foreign();
             if is_foreign {
-                foreign.add_unlabelled(retained.lane.id);
+                foreign.add_unclaimed(retained.lane.id);
             }
             !is_foreign
         });

@@ -1,5 +1,6 @@
 //! A janitor over lanes on a real disk. The time is what the tests let the database confirm.
 
+use crate::journal::served_database::EarlierLanes;
 use std::sync::mpsc::channel;
 
 use super::*;
@@ -27,7 +28,11 @@ impl Bench {
             opened,
             writers: Vec::new(),
             inactive_bytes: Arc::default(),
-            served: Arc::new(ServedDatabase::new("here".to_owned(), false)),
+            served: Arc::new(ServedDatabase::new(
+                "here".to_owned(),
+                false,
+                EarlierLanes::default(),
+            )),
             found_events: Arc::default(),
         };
         Self { directory, janitor }

@@ -7,7 +7,7 @@ use crate::handoff::{self, Work};
 use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, Write, disk_thread};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
-use crate::journal::served_database::ServedDatabase;
+use crate::journal::served_database::{EarlierLanes, ServedDatabase};
 use crate::journal::storage::StorageFile;
 use crate::os::notifier::ShardNotifier;
 use std::fs::File;
@@ -17,7 +17,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::Context;
 
 fn served() -> Arc<ServedDatabase> {
-    Arc::new(ServedDatabase::new("here".to_owned(), false))
+    Arc::new(ServedDatabase::new(
+        "here".to_owned(),
+        false,
+        EarlierLanes::default(),
+    ))
 }
 
 /// The ingest of a shard, with a disk thread and the receiving end of the handoff.

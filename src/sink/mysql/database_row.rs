@@ -35,10 +35,3 @@ fn write(connection: &mut Conn, id: DatabaseId, where_there: &str) -> Result<(),
     );
     connection.query_drop(statement).map_err(sink_error)
 }
-
-/// Whether the table holds the checkpoint of any lane.
-pub(super) fn has_others(connection: &mut Conn) -> Result<bool, SinkError> {
-    let query = format!("SELECT 1 FROM hakaru_checkpoint WHERE lane <> '{DATABASE_ROW}' LIMIT 1");
-    let row: Option<u8> = connection.query_first(query).map_err(sink_error)?;
-    Ok(row.is_some())
-}

@@ -118,8 +118,9 @@ impl Sink for MySqlSink {
         database_row::replace(&mut session.connection, id)
     }
 
-    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
-        database_row::has_others(&mut self.session()?.connection)
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        self.session()?.database = None;
+        self.database()
     }
 
     fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {

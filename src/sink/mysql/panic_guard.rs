@@ -40,8 +40,8 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(|sink| sink.restore_database_id(id), SinkError::Reconnect)
     }
 
-    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
-        self.call(Sink::has_checkpoints, SinkError::Reconnect)
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        self.call(Sink::reread_database, SinkError::Reconnect)
     }
 
     fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
@@ -94,7 +94,7 @@ mod tests {
         "database",
         "name_database",
         "restore_database_id",
-        "has_checkpoints",
+        "reread_database",
         "knows",
         "adopt",
         "insert",
@@ -120,8 +120,8 @@ mod tests {
             panic!("restore_database_id")
         }
 
-        fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
-            panic!("has_checkpoints")
+        fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+            panic!("reread_database")
         }
 
         fn knows(&mut self, _: LaneId) -> Result<bool, SinkError> {
@@ -174,7 +174,7 @@ mod tests {
                 .unwrap_err(),
             sink.restore_database_id(DatabaseId::from_halves(1, 2))
                 .unwrap_err(),
-            sink.has_checkpoints().unwrap_err(),
+            sink.reread_database().unwrap_err(),
             sink.knows(lane).unwrap_err(),
             sink.adopt(lane, Position::START).unwrap_err(),
             inserted.unwrap_err(),

@@ -97,6 +97,11 @@ impl SqliteSink {
         self.connection.as_ref().ok_or_else(not_open)
     }
 
+    fn replaced(&self) -> SinkError {
+        let text = format!("{} is another file now", self.path.display());
+        SinkError::Reconnect(Fault::new(text))
+    }
+
     /// Opens the file. Creates the file and the tables if they are missing.
     pub(crate) fn connect(&self) -> Result<Connection, SinkError> {
         if let Some(directory) = self
@@ -128,13 +133,16 @@ impl SqliteSink {
 impl Sink for SqliteSink {
     fn open(&mut self) -> Result<NameRule, SinkError> {
         if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
-            self.database = None;
-            self.file = FileId::at(&self.path);
+            let before = FileId::at(&self.path);
+            let connection = self.connect()?;
+            let file = FileId::at(&self.path);
+            if before.is_some() && before != file {
+                return Err(self.replaced());
+            }
+            (self.connection, self.file, self.database) = (Some(connection), file, None);
         } else if FileId::at(&self.path) != self.file {
             // For example, a backup was put in its place. More rows in the old file would be lost.
-            let text = format!("{} is another file now", self.path.display());
-            return Err(SinkError::Reconnect(Fault::new(text)));
+            return Err(self.replaced());
         }
         Ok(NameRule::SQLITE)
     }
@@ -172,15 +180,13 @@ impl Sink for SqliteSink {
         let statement =
             "REPLACE INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, ?2, ?3)";
         let replaced = self.connection()?.execute(statement, row);
+        self.database = None;
         replaced.map(drop).map_err(classify)
     }
 
-    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
-        let query = "SELECT 1 FROM hakaru_checkpoint WHERE lane <> ?1 LIMIT 1";
-        let row = self
-            .connection()?
-            .query_row(query, params![DATABASE_ROW], |_| Ok(()));
-        Ok(row.optional().map_err(classify)?.is_some())
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        self.database = None;
+        self.database()
     }
 
     fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {

@@ -121,8 +121,8 @@ impl Sink for FaultInjector {
         Ok(())
     }
 
-    fn has_checkpoints(&mut self) -> Result<bool, SinkError> {
-        Ok(!self.database.lock().unwrap().checkpoints.is_empty())
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        self.database()
     }
 
     fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {

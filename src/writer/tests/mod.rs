@@ -2,6 +2,7 @@
 
 mod fault_injector;
 
+use crate::journal::served_database::EarlierLanes;
 use std::cell::RefCell;
 
 use self::fault_injector::{Act, At, Database, FaultInjector, fault};
@@ -35,7 +36,11 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             database: Arc::default(),
             counters: RefCell::default(),
-            served: Arc::new(ServedDatabase::new("here".to_owned(), false)),
+            served: Arc::new(ServedDatabase::new(
+                "here".to_owned(),
+                false,
+                EarlierLanes::default(),
+            )),
             is_draining: false,
         }
     }
@@ -45,7 +50,10 @@ impl Bench {
         let id = LaneId::random().unwrap();
         let directory = self.directory.path().join(id.to_string());
         std::fs::create_dir(&directory).unwrap();
-        self.served.label().write(&directory).unwrap();
+        self.served
+            .label(Position::START)
+            .write(&directory)
+            .unwrap();
         let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
         let mut record = Vec::new();
         for name in names {
