@@ -18,9 +18,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use hakaru::event::UnixMillis;
 use hakaru::event::ack::Ack;
 use hakaru::event::batch::BatchEvents;
-use hakaru::event::{NameRule, SharedNameRule, UnixMillis};
+use hakaru::event::rule::{EventRule, SharedEventRule};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::conversation::{Conversation, Next, RequestProgress};
 use hakaru::http::response::Answers;
@@ -88,7 +89,7 @@ fn allocations(
     let mut conversation = Conversation::new();
     let mut input = BytesMut::with_capacity(1024);
     let (mut out, mut decoded) = (Outgoing::default(), Vec::new());
-    let (answers, name_rule) = (Answers::new(0), SharedNameRule::new(NameRule::DEPLOYED));
+    let (answers, event_rule) = (Answers::new(0), SharedEventRule::new(EventRule::DEPLOYED));
     let mut one_batch = || {
         for _ in 0..EVENTS {
             out.clear();
@@ -100,7 +101,7 @@ fn allocations(
                 answers: &answers,
                 taken,
                 counters,
-                name_rule: &name_rule,
+                event_rule: &event_rule,
                 now: UnixMillis(0),
                 is_draining: false,
             };

@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use hakaru::event::ack::Ack;
 use hakaru::event::batch::{Batch, BatchEvents};
 use hakaru::event::position::Position;
-use hakaru::event::{Event, NameRule, UnixMillis};
+use hakaru::event::rule::EventRule;
+use hakaru::event::{Event, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::{query, request};
 use hakaru::journal::disk_thread;
@@ -75,7 +76,7 @@ pub fn decode_queries(query: &[u8]) {
     let query = &aligned(query);
     let mut decoded = Vec::new();
     for _ in 0..EVENTS {
-        let measured = query::measurement(black_box(query), NameRule::DEPLOYED, &mut decoded);
+        let measured = query::measurement(black_box(query), EventRule::DEPLOYED, &mut decoded);
         black_box(measured.unwrap());
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
+use crate::event::rule::NAME_BYTES_MAX;
+use crate::event::{Event, UnixMillis};
 
 /// Most bytes of names in one batch. Keeps the statements of a batch below the 16 MiB at which a
 /// MySQL packet is split, and below the 4 MiB `max_allowed_packet` of old servers.

@@ -4,7 +4,7 @@ use super::query::{self, Rejection};
 use super::request::{Method, Request};
 use super::response::{Answer, Body, Cors, Status};
 use super::{EVENT_PATH, LIVENESS_PATH};
-use crate::event::NameRule;
+use crate::event::rule::EventRule;
 
 /// Methods of the event path, as `Allow` lists them.
 const EVENT_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -40,7 +40,7 @@ pub enum Asked<'a> {
 pub fn interpret<'a>(
     request: &Request<'a>,
     plain: Answer<'a>,
-    rule: NameRule,
+    rule: EventRule,
     decoded: &'a mut Vec<u8>,
 ) -> Asked<'a> {
     let event = Answer {
@@ -81,7 +81,7 @@ pub fn interpret<'a>(
 fn measurement<'a>(
     request: &Request<'a>,
     taken: Answer<'a>,
-    rule: NameRule,
+    rule: EventRule,
     decoded: &'a mut Vec<u8>,
 ) -> Asked<'a> {
     match query::measurement(request.query.as_bytes(), rule, decoded) {

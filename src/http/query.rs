@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::event::{NameFault, NameRule};
+use crate::event::rule::{EventRule, NameFault};
 
 /// Why a request made no event. Each has its own counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Rejection {
     ValueMissing,
     /// `value` is empty or has something else than decimal digits.
     ValueNotDecimal,
-    /// `value` is above 4294967295.
+    /// `value` is above what the column takes.
     ValueTooLarge,
 }
 
@@ -56,7 +56,7 @@ impl Rejection {
     }
 
     /// The reason in the answer: the parameter, what is wrong, what is accepted. ASCII, one line.
-    pub fn reason(self, rule: NameRule) -> Reason {
+    pub fn reason(self, rule: EventRule) -> Reason {
         Reason {
             rejection: self,
             rule,
@@ -78,7 +78,7 @@ impl From<NameFault> for Rejection {
 #[derive(Debug, Clone, Copy)]
 pub struct Reason {
     rejection: Rejection,
-    rule: NameRule,
+    rule: EventRule,
 }
 
 impl fmt::Display for Reason {
@@ -95,15 +95,9 @@ impl fmt::Display for Reason {
         };
         write!(out, "{parameter}: {fault}; accepted: ")?;
         if parameter == "value" {
-            return write!(out, "decimal digits, 0 to {}", u32::MAX);
+            return write!(out, "decimal digits, 0 to {}", self.rule.value_max);
         }
-        write!(out, "1 to {} characters of UTF-8", self.rule.chars_max)?;
-        match self.rule.repertoire {
-            crate::event::Repertoire::Unicode => Ok(()),
-            crate::event::Repertoire::Bmp => write!(out, ", none above U+FFFF"),
-            crate::event::Repertoire::Ascii => write!(out, ", none above U+007F"),
-            crate::event::Repertoire::Latin1 => write!(out, ", none outside Windows-1252"),
-        }
+        write!(out, "{}", self.rule.names())
     }
 }
 
@@ -112,7 +106,7 @@ impl fmt::Display for Reason {
 /// The name borrows from `query`, or from `decoded` where it had to be unescaped.
 pub fn measurement<'a>(
     query: &'a [u8],
-    rule: NameRule,
+    rule: EventRule,
     decoded: &'a mut Vec<u8>,
 ) -> Result<(&'a str, u32), Rejection> {
     let (name, value) = first_of_each(query);
@@ -127,8 +121,8 @@ pub fn measurement<'a>(
     let Ok(name) = std::str::from_utf8(name) else {
         return Err(Rejection::NameNotUtf8);
     };
-    rule.check(name)?;
-    let value = decimal(value.ok_or(Rejection::ValueMissing)?)?;
+    rule.check_name(name)?;
+    let value = decimal(value.ok_or(Rejection::ValueMissing)?, rule.value_max)?;
     Ok((name, value))
 }
 
@@ -153,8 +147,8 @@ fn is_key(raw: &[u8], key: &[u8]) -> bool {
     raw == key || (raw.contains(&b'%') && Unescaped(raw).eq(key.iter().copied()))
 }
 
-/// Decimal digits, 0 to 4294967295; leading zeros are allowed.
-fn decimal(raw: &[u8]) -> Result<u32, Rejection> {
+/// Decimal digits, 0 to `max`; leading zeros are allowed.
+fn decimal(raw: &[u8], max: u32) -> Result<u32, Rejection> {
     let mut number: Option<u64> = None;
     for byte in Unescaped(raw) {
         if !byte.is_ascii_digit() {
@@ -164,7 +158,10 @@ fn decimal(raw: &[u8]) -> Result<u32, Rejection> {
         number = Some(digits.saturating_add(u64::from(byte - b'0')));
     }
     let number = number.ok_or(Rejection::ValueNotDecimal)?;
-    number.try_into().or(Err(Rejection::ValueTooLarge))
+    match u32::try_from(number) {
+        Ok(number) if number <= max => Ok(number),
+        _ => Err(Rejection::ValueTooLarge),
+    }
 }
 
 /// The bytes of a form-urlencoded string: `%XX` and `+` decoded, a `%` that starts no escape kept.
@@ -209,7 +206,7 @@ mod tests {
 
     fn read(query: &str) -> Result<(String, u32), Rejection> {
         let mut decoded = Vec::new();
-        measurement(query.as_bytes(), NameRule::DEPLOYED, &mut decoded)
+        measurement(query.as_bytes(), EventRule::DEPLOYED, &mut decoded)
             .map(|(name, value)| (name.to_owned(), value))
     }
 
@@ -270,7 +267,7 @@ mod tests {
     #[test]
     fn a_reason_names_the_parameter_and_the_bound_in_one_ascii_line() {
         for rejection in Rejection::ALL {
-            let reason = rejection.reason(NameRule::DEPLOYED).to_string();
+            let reason = rejection.reason(EventRule::DEPLOYED).to_string();
             let (parameter, bound) = match rejection.label().split_once('_') {
                 Some(("value", _)) => ("value:", "4294967295"),
                 _ => ("name:", "255"),
@@ -294,7 +291,7 @@ mod tests {
                 .map(|(_, value)| value)
         };
         let name = first("name").ok_or(Rejection::NameMissing)?;
-        NameRule::SQLITE.check(&name)?;
+        EventRule::SQLITE.check_name(&name)?;
         let value = first("value").ok_or(Rejection::ValueMissing)?;
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Rejection::ValueNotDecimal);
@@ -318,7 +315,7 @@ mod tests {
             query in "((name|value|n%61me|x|)(=|)([a-z0-9%+=é計]|%[0-9a-fA-F]{2}|[0-9]{1,12}){0,6}(&|)){0,5}",
         ) {
             let mut decoded = Vec::new();
-            let ours = measurement(query.as_bytes(), NameRule::SQLITE, &mut decoded)
+            let ours = measurement(query.as_bytes(), EventRule::SQLITE, &mut decoded)
                 .map(|(name, value)| (name.to_owned(), value));
             if ours != Err(Rejection::NameNotUtf8) {
                 prop_assert_eq!(ours, reference(query.as_bytes()));
@@ -331,7 +328,7 @@ mod tests {
             query.splice(0..0, *b"name=");
             query.extend(b"&value=5");
             let mut decoded = Vec::new();
-            let ours = measurement(&query, NameRule::SQLITE, &mut decoded)
+            let ours = measurement(&query, EventRule::SQLITE, &mut decoded)
                 .map(|(name, value)| (name.to_owned(), value));
             if ours != Err(Rejection::NameNotUtf8) {
                 prop_assert_eq!(ours, reference(&query));
@@ -345,7 +342,7 @@ mod tests {
             let query = query.finish();
             let mut decoded = Vec::new();
             prop_assert_eq!(
-                measurement(query.as_bytes(), NameRule::SQLITE, &mut decoded),
+                measurement(query.as_bytes(), EventRule::SQLITE, &mut decoded),
                 Ok((&name[..], value))
             );
         }

@@ -4,7 +4,8 @@
 
 use super::bugs::{Bug, planted};
 use crate::event::position::{LaneId, Position};
-use crate::event::{Event, NAME_BYTES_MAX, UnixMillis};
+use crate::event::rule::NAME_BYTES_MAX;
+use crate::event::{Event, UnixMillis};
 
 /// The number of a segment in its lane, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::threads::Threads;
-use crate::event::{NameRule, SharedNameRule};
+use crate::event::rule::{EventRule, SharedEventRule};
 use crate::journal::quota::JournalBound;
 use crate::journal::served_database::ServedDatabase;
 use crate::metrics::Metrics;
@@ -13,7 +13,7 @@ use crate::os::connection_limit::ConnectionLimit;
 /// What all of them use, one of each per server.
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) name_rule: Arc<SharedNameRule>,
+    pub(super) event_rule: Arc<SharedEventRule>,
     /// Whether the process drains.
     pub(super) draining: Arc<AtomicBool>,
     /// The bound on connections, of all shards together.
@@ -39,7 +39,7 @@ impl Shared {
         let elsewhere = Arc::default();
         Self {
             metrics: Arc::new(metrics),
-            name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
+            event_rule: Arc::new(SharedEventRule::new(EventRule::DEPLOYED)),
             draining: Arc::default(),
             slots: Arc::new(ConnectionLimit::new(connections)),
             quota: JournalBound::new(journal_limit, Arc::clone(&elsewhere)),

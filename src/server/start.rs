@@ -197,7 +197,7 @@ impl Server {
             waiters_max: start.waiters_max,
             notifier: heard,
             counters,
-            name_rule: Arc::clone(&shared.name_rule),
+            event_rule: Arc::clone(&shared.event_rule),
             driver,
             slots: Arc::clone(&shared.slots),
             linger: config.linger,

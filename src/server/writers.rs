@@ -60,7 +60,7 @@ pub(super) fn start(
             index,
             sink: new_sink(config),
             dead_letters: Arc::clone(&dead_letters),
-            name_rule: Arc::clone(&shared.name_rule),
+            event_rule: Arc::clone(&shared.event_rule),
             counters,
             batch_events: config.batch_events,
             recoveries,

@@ -195,7 +195,7 @@ impl Connection<'_> {
             answers: &shard.answers.borrow(),
             taken,
             counters: &shard.counters,
-            name_rule: &shard.name_rule,
+            event_rule: &shard.event_rule,
             now,
             is_draining: shard.is_draining.get(),
         };
@@ -308,7 +308,7 @@ impl Connection<'_> {
                 answers: &self.shard.answers.borrow(),
                 taken,
                 counters: &self.shard.counters,
-                name_rule: &self.shard.name_rule,
+                event_rule: &self.shard.event_rule,
                 now,
                 is_draining: self.shard.is_draining.get(),
             };

@@ -23,8 +23,8 @@ use self::deadlines::EndEarly;
 use self::ingest::{Ingest, Medium};
 use self::listener::Stopping;
 use self::state::Shard;
-use crate::event::SharedNameRule;
 use crate::event::ack::Ack;
+use crate::event::rule::SharedEventRule;
 use crate::handoff::Handoff;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 use crate::os::connection_limit::ConnectionLimit;
@@ -77,7 +77,7 @@ pub struct ShardParts {
     /// Its counters.
     pub counters: Recorder<ShardCounters>,
     /// What the `name` column takes.
-    pub name_rule: Arc<SharedNameRule>,
+    pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// The bound on connections, of all shards together.
@@ -102,7 +102,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         parts.medium,
         parts.waiters_max,
     );
-    let shard = Rc::new(Shard::new(ingest, counters, parts.name_rule, parts.driver));
+    let shard = Rc::new(Shard::new(ingest, counters, parts.event_rule, parts.driver));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // io_uring waits on a blocking socket; epoll needs a non-blocking one.
     parts

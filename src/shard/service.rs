@@ -1,7 +1,8 @@
 //! Answers the requests of the event port.
 
 use super::ingest::Ingest;
-use crate::event::{Event, SharedNameRule, UnixMillis};
+use crate::event::rule::SharedEventRule;
+use crate::event::{Event, UnixMillis};
 use crate::http::conversation::Service;
 use crate::http::events::{self, Asked};
 use crate::http::request::Request;
@@ -21,7 +22,7 @@ pub struct EventService<'a> {
     /// The counters of the shard.
     pub counters: &'a Recorder<ShardCounters>,
     /// What the `name` column takes.
-    pub name_rule: &'a SharedNameRule,
+    pub event_rule: &'a SharedEventRule,
     /// When the requests were read.
     pub now: UnixMillis,
     /// Whether connections end with their next answer.
@@ -36,7 +37,7 @@ impl Service for EventService<'_> {
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) {
-        let rule = self.name_rule.get();
+        let rule = self.event_rule.get();
         match events::interpret(request, plain, rule, decoded) {
             Asked::Event { name, value, taken } => self.take(name, value, taken, out),
             Asked::Rejected { rejection, refused } => {

@@ -11,7 +11,8 @@ use nix::time::{ClockId, clock_gettime};
 use super::deadlines::{Deadlines, EndEarly};
 use super::ingest::Ingest;
 use super::input::Inputs;
-use crate::event::{SharedNameRule, UnixMillis};
+use crate::event::UnixMillis;
+use crate::event::rule::SharedEventRule;
 use crate::http::response::Answers;
 use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
@@ -25,7 +26,7 @@ pub struct Shard {
     /// Its counters.
     pub counters: Rc<Recorder<ShardCounters>>,
     /// What the `name` column takes.
-    pub name_rule: Arc<SharedNameRule>,
+    pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// Memory for what connections read, on io_uring.
@@ -72,13 +73,13 @@ impl Shard {
     pub fn new(
         ingest: Ingest,
         counters: Rc<Recorder<ShardCounters>>,
-        name_rule: Arc<SharedNameRule>,
+        event_rule: Arc<SharedEventRule>,
         driver: IoDriver,
     ) -> Self {
         Self {
             ingest: RefCell::new(ingest),
             counters,
-            name_rule,
+            event_rule,
             driver,
             inputs: Inputs::default(),
             answers: RefCell::new(Answers::new(UnixMillis::now().seconds())),

@@ -8,18 +8,18 @@ pub mod sqlite;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::event::NameRule;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::event::rule::EventRule;
 
 /// A destination of batches. One writer thread owns each; every call may block.
 ///
 /// A batch is one transaction: `insert` begins it and leaves it open, `commit` ends it. After an error of
 /// either, `abandon` must be called, and the batch may be tried again.
 pub trait Sink: Send {
-    /// Connects and creates missing tables, unless there is a connection. Returns what the `name` column takes.
-    fn open(&mut self) -> Result<NameRule, SinkError>;
+    /// Connects and creates missing tables, unless there is a connection. Returns what the columns take.
+    fn open(&mut self) -> Result<EventRule, SinkError>;
 
     /// The id of the database that the present connection is to; `None` where it has none. Cheap once it
     /// was found.

@@ -17,12 +17,13 @@ impl Storing {
         let rule = self.writer.sink.open()?;
         self.identify()?;
         self.writer.counters.set(|counters| &counters.connected, 1);
-        if self.writer.name_rule.get() != rule {
+        if self.writer.event_rule.get() != rule {
             log::info!(
-                event = "name_rule_changed", characters = rule.chars_max;
-                "the name column takes {} characters, {:?}", rule.chars_max, rule.repertoire
+                event = "name_rule_changed", characters = rule.chars_max, bytes = rule.bytes_max,
+                value_max = rule.value_max;
+                "the table takes names of {}, and values of 0 to {}", rule.names(), rule.value_max
             );
-            self.writer.name_rule.set(rule);
+            self.writer.event_rule.set(rule);
         }
         Ok(())
     }

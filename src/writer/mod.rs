@@ -17,9 +17,10 @@ use self::outage::Outage;
 pub use self::recovery::READ_AT_ONCE;
 use self::recovery::Recovery;
 use self::transaction::{Attempt, StoreTimes};
+use crate::event::UnixMillis;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
-use crate::event::{SharedNameRule, UnixMillis};
+use crate::event::rule::SharedEventRule;
 use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::served_database::ServedDatabase;
@@ -41,8 +42,8 @@ pub struct Writer {
     pub sink: Box<dyn Sink>,
     /// Where it writes events that the sink refuses.
     pub dead_letters: Arc<DeadLetters>,
-    /// Where it publishes what the `name` column takes.
-    pub name_rule: Arc<SharedNameRule>,
+    /// Where it publishes what the columns take.
+    pub event_rule: Arc<SharedEventRule>,
     /// Its counters.
     pub counters: Recorder<WriterCounters>,
     /// Events in a batch that is read back from a lane.

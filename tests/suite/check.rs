@@ -208,7 +208,7 @@ fn unsuitable_tables_and_servers_are_reported() {
     checked.has("innodb_flush_log_at_trx_commit", "warning", "SET GLOBAL");
 
     database.run("ALTER TABLE eventlog ENGINE=InnoDB");
-    check(Settings::mysql(&database)).has("table eventlog", "warning", "dead letters");
+    check(Settings::mysql(&database)).has("table eventlog", "warning", "answered 400");
     database.run("ALTER TABLE eventlog MODIFY value int unsigned, ADD source int NOT NULL");
     let checked = check(Settings::mysql(&database));
     checked.fails_over(&["table eventlog", "insert into eventlog"]);

@@ -20,6 +20,7 @@ mod admin;
 mod backlog;
 mod check;
 mod clients;
+mod columns;
 mod configuration;
 mod connection_slots;
 mod connections;

@@ -1,7 +1,7 @@
 //! Whole conversations, with the input split into reads in any way.
 
 use super::*;
-use crate::event::NameRule;
+use crate::event::rule::EventRule;
 use crate::http::events::{self, Asked};
 use crate::http::query::Rejection;
 use crate::http::response::{Answers, Body};
@@ -36,7 +36,7 @@ impl Service for Fake {
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) {
-        match events::interpret(request, plain, NameRule::DEPLOYED, decoded) {
+        match events::interpret(request, plain, EventRule::DEPLOYED, decoded) {
             Asked::Event { taken, .. } if self.taken.len() >= self.room => {
                 self.write(out, &events::shed(taken));
             }
@@ -49,7 +49,7 @@ impl Service for Fake {
                 if !refused.head_only {
                     self.rejected.push(rejection);
                 }
-                let reason = rejection.reason(NameRule::DEPLOYED).to_string();
+                let reason = rejection.reason(EventRule::DEPLOYED).to_string();
                 let body = Body::Reason(&reason);
                 self.write(out, &Answer { body, ..refused });
             }

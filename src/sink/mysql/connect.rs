@@ -6,7 +6,8 @@ use mysql::prelude::Queryable;
 use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 
 use super::classify::{OTHER_PLUGIN, panic_fault, sink_error};
-use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire};
+use super::columns::event_rule;
+use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, FaultKind, SinkError};
@@ -18,11 +19,6 @@ pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS eventlog (
   name  varchar(255) NOT NULL,
   value int unsigned
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8 COLLATE=utf8_unicode_ci";
-
-/// Length and character set of the `name` column. A user with the right to insert may read them.
-const NAME_COLUMN: &str = "SELECT character_maximum_length, character_set_name \
-    FROM information_schema.columns WHERE table_schema = DATABASE() \
-    AND table_name = 'eventlog' AND column_name = 'name'";
 
 /// Finds the table of checkpoints.
 const CHECKPOINTS: &str = "SELECT table_name FROM information_schema.tables \
@@ -134,9 +130,9 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
     }
 }
 
-/// Finds or creates `eventlog`. Returns what its `name` column takes.
-pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
-    if let Some(rule) = name_rule(connection)? {
+/// Finds or creates `eventlog`. Returns what its columns take.
+pub(super) fn find_table(connection: &mut Conn) -> Result<EventRule, SinkError> {
+    if let Some(rule) = event_rule(connection)? {
         return has_transactions(connection, "eventlog").map(|()| rule);
     }
     connection
@@ -151,7 +147,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<NameRule, SinkError> {
             }
             other => other,
         })?;
-    name_rule(connection)?
+    event_rule(connection)?
         .ok_or_else(|| SinkError::Stop(Fault::new("the table eventlog has no column `name`")))
 }
 
@@ -195,31 +191,6 @@ pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(),
         }
         _ => Ok(()),
     }
-}
-
-/// What the `name` column takes. `None` if there is no such column.
-pub(crate) fn name_rule(connection: &mut Conn) -> Result<Option<NameRule>, SinkError> {
-    let column: Option<(Option<u64>, Option<String>)> =
-        connection.query_first(NAME_COLUMN).map_err(sink_error)?;
-    let Some((length, character_set)) = column else {
-        return Ok(None);
-    };
-    let length = length
-        .and_then(|length| u16::try_from(length).ok())
-        .unwrap_or(u16::MAX);
-    Ok(Some(NameRule {
-        chars_max: length.clamp(1, NAME_CHARS_MAX),
-        repertoire: match character_set.as_deref() {
-            Some("ascii") => Repertoire::Ascii,
-            Some("latin1") => Repertoire::Latin1,
-            // A binary column takes any bytes.
-            Some("utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" | "binary") | None => {
-                Repertoire::Unicode
-            }
-            // utf8mb3 and ucs2. In any other character set, rows that do not fit become dead letters.
-            Some(_) => Repertoire::Bmp,
-        },
-    }))
 }
 
 /// The largest EXECUTE to send, in bytes.

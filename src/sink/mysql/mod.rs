@@ -1,6 +1,7 @@
 //! MySQL, MariaDB and other servers with their protocol: prepared multi-value inserts, one transaction per batch.
 
 pub(crate) mod classify;
+pub(crate) mod columns;
 pub(crate) mod connect;
 mod database_row;
 pub mod panic_guard;
@@ -17,10 +18,10 @@ use self::classify::{Verdict, verdict};
 pub(crate) use self::connect::connect;
 use self::statement_size::{StatementSize, StatementSizes};
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
-use crate::event::NameRule;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::event::rule::EventRule;
 use crate::sink::dsn::MySqlTarget;
 
 /// Placeholders of one row.
@@ -52,7 +53,7 @@ pub struct MySqlSink {
 /// A connection, with what was read and prepared on it.
 struct Session {
     connection: Conn,
-    name_rule: NameRule,
+    event_rule: EventRule,
     sizes: StatementSizes,
     statements: Vec<Option<Statement>>,
     packet_bytes_max: usize,
@@ -77,26 +78,26 @@ impl MySqlSink {
 }
 
 impl Sink for MySqlSink {
-    fn open(&mut self) -> Result<NameRule, SinkError> {
+    fn open(&mut self) -> Result<EventRule, SinkError> {
         if let Some(session) = &self.session {
-            return Ok(session.name_rule);
+            return Ok(session.event_rule);
         }
         let mut connection = connect::connect(&self.target)?;
-        let name_rule = connect::find_table(&mut connection)?;
+        let event_rule = connect::find_table(&mut connection)?;
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
         let sizes = StatementSizes::new(self.events_max);
         let statements = vec![None; sizes.len()];
         let session = Session {
             connection,
-            name_rule,
+            event_rule,
             sizes,
             statements,
             packet_bytes_max,
             database: None,
         };
         self.session = Some(session);
-        Ok(name_rule)
+        Ok(event_rule)
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {

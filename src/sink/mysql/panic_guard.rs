@@ -1,10 +1,10 @@
 //! Turns the panics of a sink's driver, as over a malformed packet, into errors.
 
 use super::classify::panic_fault;
-use crate::event::NameRule;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, Sink, SinkError, Step};
 
@@ -24,7 +24,7 @@ impl<S: Sink> PanicGuard<S> {
 }
 
 impl<S: Sink> Sink for PanicGuard<S> {
-    fn open(&mut self) -> Result<NameRule, SinkError> {
+    fn open(&mut self) -> Result<EventRule, SinkError> {
         self.call(Sink::open, SinkError::Reconnect)
     }
 
@@ -104,7 +104,7 @@ mod tests {
     struct Panics;
 
     impl Sink for Panics {
-        fn open(&mut self) -> Result<NameRule, SinkError> {
+        fn open(&mut self) -> Result<EventRule, SinkError> {
             panic!("open")
         }
 

@@ -9,10 +9,10 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use super::{
     Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step,
 };
-use crate::event::NameRule;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::event::rule::EventRule;
 
 /// How long to wait for a lock of another process before a batch is tried again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,7 +131,7 @@ impl SqliteSink {
 }
 
 impl Sink for SqliteSink {
-    fn open(&mut self) -> Result<NameRule, SinkError> {
+    fn open(&mut self) -> Result<EventRule, SinkError> {
         if self.connection.is_none() {
             let before = FileId::at(&self.path);
             let connection = self.connect()?;
@@ -144,7 +144,7 @@ impl Sink for SqliteSink {
             // For example, a backup was put in its place. More rows in the old file would be lost.
             return Err(self.replaced());
         }
-        Ok(NameRule::SQLITE)
+        Ok(EventRule::SQLITE)
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {

@@ -144,7 +144,7 @@ fn stores_a_batch_and_abandons_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep/er/eventlog.db");
     let mut sink = SqliteSink::new(path.clone());
-    assert_eq!(sink.open(), Ok(NameRule::SQLITE));
+    assert_eq!(sink.open(), Ok(EventRule::SQLITE));
     insert(&mut sink, &batch(&["open", "😀"]), &mut Refused::new());
     sink.commit().unwrap();
     insert(&mut sink, &batch(&["lost"]), &mut Refused::new());

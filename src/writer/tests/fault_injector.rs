@@ -103,9 +103,9 @@ impl FaultInjector {
 }
 
 impl Sink for FaultInjector {
-    fn open(&mut self) -> Result<NameRule, SinkError> {
+    fn open(&mut self) -> Result<EventRule, SinkError> {
         self.act(At::Open)?;
-        Ok(NameRule::SQLITE)
+        Ok(EventRule::SQLITE)
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {

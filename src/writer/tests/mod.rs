@@ -7,8 +7,9 @@ use std::cell::RefCell;
 
 use self::fault_injector::{Act, At, Database, FaultInjector, fault};
 use super::*;
+use crate::event::Event;
 use crate::event::position::LaneId;
-use crate::event::{Event, NameRule};
+use crate::event::rule::EventRule;
 use crate::handoff::{self, Handoff};
 use crate::journal::lane_handle::{MemoryLane, Origin};
 use crate::journal::record::{append_event, begin_record};
@@ -90,7 +91,7 @@ impl Bench {
             index: 0,
             sink: Box::new(sink),
             dead_letters: Arc::new(DeadLetters::new(self.directory.path(), 1 << 20)),
-            name_rule: Arc::new(SharedNameRule::new(NameRule::DEPLOYED)),
+            event_rule: Arc::new(SharedEventRule::new(EventRule::DEPLOYED)),
             counters,
             batch_events: BatchEvents::new(100).unwrap(),
             recoveries,

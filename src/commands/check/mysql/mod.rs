@@ -1,5 +1,6 @@
 //! Checks a MySQL server. It is used as the sink does, and everything is rolled back.
 
+mod columns;
 mod tables;
 
 use std::net::IpAddr;

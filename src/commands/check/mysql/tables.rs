@@ -4,120 +4,25 @@ use mysql::prelude::Queryable;
 use mysql::{Params, Value};
 
 use super::Server;
+use super::columns::{columns_of, judge};
 use crate::commands::check::Observation;
+use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
-use crate::event::{NAME_CHARS_MAX, NameRule, Repertoire, UnixMillis};
 use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
-use crate::sink::mysql::{ROW, adopt_statement, checkpoint_query, connect, step_statement};
+use crate::sink::mysql::{
+    ROW, adopt_statement, checkpoint_query, columns, connect, step_statement,
+};
 use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, FaultKind, SinkError, Step};
-
-/// The columns that the user may see; no rows if there is no table.
-const COLUMNS: &str = "SELECT column_name, column_type, is_nullable, column_default, extra \
-    FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'eventlog' \
-    ORDER BY ordinal_position";
-
-/// A column as the server describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Column {
-    name: String,
-    /// Such as `int(10) unsigned`.
-    kind: String,
-    may_be_null: bool,
-    has_default: bool,
-    /// `auto_increment`, or how it is generated.
-    extra: String,
-}
-
-impl Column {
-    /// Whether an insert that does not name it fails.
-    fn must_be_given(&self) -> bool {
-        let is_filled = self.extra.contains("auto_increment") || self.extra.contains("GENERATED");
-        !self.may_be_null && !self.has_default && !is_filled
-    }
-}
-
-fn columns(server: &mut Server<'_>) -> Result<Vec<Column>, SinkError> {
-    let rows: Vec<(String, String, String, Option<String>, String)> =
-        server.connection.query(COLUMNS).map_err(sink_error)?;
-    let column =
-        |(name, kind, nullable, default, extra): (_, _, String, Option<String>, _)| Column {
-            name,
-            kind,
-            may_be_null: nullable == "YES",
-            has_default: default.is_some(),
-            extra,
-        };
-    Ok(rows.into_iter().map(column).collect())
-}
 
 /// Whether `eventlog` exists and can hold events.
 pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Observation, SinkError> {
-    let columns = columns(server)?;
-    if columns.is_empty() {
+    let found = columns_of(server)?;
+    if found.is_empty() {
         return missing(server, "eventlog", connect::CREATE_TABLE);
     }
     connect::has_transactions(&mut server.connection, "eventlog")?;
-    let rule = connect::name_rule(&mut server.connection)?;
-    Ok(judge(&columns, rule))
-}
-
-/// Judges a table with these columns.
-fn judge(columns: &[Column], rule: Option<NameRule>) -> Observation {
-    let kind_of = |name: &str| {
-        let found = columns
-            .iter()
-            .find(|column| column.name.eq_ignore_ascii_case(name));
-        found.map(|column| column.kind.to_ascii_lowercase())
-    };
-    let (Some(at), Some(value), Some(rule)) = (kind_of("at"), kind_of("value"), rule) else {
-        let there: Vec<_> = columns.iter().map(|column| &column.name[..]).collect();
-        let advice = "it must have `at datetime`, `name varchar(255)` and `value int unsigned`: ALTER TABLE eventlog ADD";
-        return Observation::new(format!("has only the columns {}", there.join(", ")))
-            .error(advice);
-    };
-    let (chars, repertoire) = (rule.chars_max, characters(rule.repertoire));
-    let found = Observation::new(format!(
-        "at {at}; name: {chars} characters, {repertoire}; value {value}"
-    ));
-    let ours = ["at", "name", "value"];
-    let is_ours = |name: &str| ours.iter().any(|our| our.eq_ignore_ascii_case(name));
-    let other = columns
-        .iter()
-        .find(|column| column.must_be_given() && !is_ours(&column.name));
-    if let Some(Column { name, .. }) = other {
-        return found.error(format!(
-            "each insert fails, since column `{name}` is NOT NULL and has no default: \
-             ALTER TABLE eventlog ALTER `{name}` SET DEFAULT …, or MODIFY it to be NULL"
-        ));
-    }
-    let holds_every_value =
-        value.starts_with("bigint") || value.starts_with("int") && value.contains("unsigned");
-    if !holds_every_value {
-        return found.warning(
-            "values that the column does not take go to the dead letters: \
-             ALTER TABLE eventlog MODIFY value int unsigned",
-        );
-    }
-    if !at.starts_with("datetime") && !at.starts_with("timestamp") {
-        return found.warning(
-            "the column may change the times that are stored in it: ALTER TABLE eventlog MODIFY at datetime",
-        );
-    }
-    if chars < NAME_CHARS_MAX {
-        return found.warning(
-            "longer names are answered 400: ALTER TABLE eventlog MODIFY name varchar(255) NOT NULL",
-        );
-    }
-    found
-}
-
-fn characters(repertoire: Repertoire) -> &'static str {
-    match repertoire {
-        Repertoire::Unicode => "all of Unicode",
-        Repertoire::Bmp => "up to U+FFFF (no emoji)",
-        Repertoire::Ascii => "ASCII",
-        Repertoire::Latin1 => "Latin-1",
-    }
+    let rule = columns::event_rule(&mut server.connection)?;
+    Ok(judge(&found, rule))
 }
 
 /// Whether hakaru may make a missing table, as it does at its start. The statement is prepared and not executed: a
@@ -154,7 +59,7 @@ fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
 /// Whether a row can be stored: inserts one and rolls it back. If the table is missing, checks whether an insert would
 /// be allowed.
 pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> {
-    let columns = columns(server)?;
+    let columns = columns_of(server)?;
     let insert = format!("INSERT INTO eventlog (at, name, value) VALUES {ROW}");
     if columns.is_empty() {
         return would_be_allowed(server, &[insert]);
@@ -265,91 +170,4 @@ fn would_be_allowed(
         }
     }
     Ok(Observation::new("allowed, once the table exists"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::check::Level;
-
-    fn column(name: &str, kind: &str) -> Column {
-        Column {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            may_be_null: false,
-            has_default: false,
-            extra: String::new(),
-        }
-    }
-
-    fn table() -> Vec<Column> {
-        let id = Column {
-            extra: "auto_increment".to_owned(),
-            ..column("id", "bigint(20) unsigned")
-        };
-        vec![
-            id,
-            column("at", "datetime"),
-            column("name", "varchar(255)"),
-            column("value", "int(10) unsigned"),
-        ]
-    }
-
-    #[test]
-    fn the_deployed_table_is_ok() {
-        let found = judge(&table(), Some(NameRule::DEPLOYED));
-        assert_eq!(found.level, Level::Ok, "{found:?}");
-        assert!(found.text.contains("no emoji"), "{found:?}");
-    }
-
-    #[test]
-    fn a_table_that_cannot_hold_every_event_is_a_warning_or_an_error() {
-        let short = NameRule {
-            chars_max: 20,
-            ..NameRule::DEPLOYED
-        };
-        let with = |column: Column| {
-            let others = table()
-                .into_iter()
-                .filter(|other| other.name != column.name);
-            others.chain([column.clone()]).collect::<Vec<_>>()
-        };
-        let filled = Column {
-            has_default: true,
-            ..column("extra", "int")
-        };
-        for (columns, rule, level, words) in [
-            (table(), short, Level::Warning, "longer names"),
-            (
-                with(column("value", "int(11)")),
-                NameRule::DEPLOYED,
-                Level::Warning,
-                "dead letters",
-            ),
-            (
-                with(column("at", "date")),
-                NameRule::DEPLOYED,
-                Level::Warning,
-                "datetime",
-            ),
-            (
-                with(column("extra", "int")),
-                NameRule::DEPLOYED,
-                Level::Error,
-                "`extra`",
-            ),
-            (
-                table()[..3].to_vec(),
-                NameRule::DEPLOYED,
-                Level::Error,
-                "ADD",
-            ),
-        ] {
-            let found = judge(&columns, Some(rule));
-            assert_eq!(found.level, level, "{found:?}");
-            assert!(found.advice.as_ref().unwrap().contains(words), "{found:?}");
-        }
-        let found = judge(&with(filled), Some(NameRule::DEPLOYED));
-        assert_eq!(found.level, Level::Ok, "{found:?}");
-    }
 }
