@@ -36,7 +36,7 @@ pub enum Asked<'a> {
 }
 
 /// What a request asks for, by its path and method. `plain` is an answer 200 without a body, to build on. `rule` is
-/// what the `name` column takes. `decoded` is scratch.
+/// what the columns take. `decoded` is scratch.
 pub fn interpret<'a>(
     request: &Request<'a>,
     plain: Answer<'a>,

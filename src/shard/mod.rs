@@ -76,7 +76,7 @@ pub struct ShardParts {
     pub notifier: UnixStream,
     /// Its counters.
     pub counters: Recorder<ShardCounters>,
-    /// What the `name` column takes.
+    /// What the columns take.
     pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,

@@ -21,7 +21,7 @@ pub struct EventService<'a> {
     pub taken: &'a mut TakenAnswers,
     /// The counters of the shard.
     pub counters: &'a Recorder<ShardCounters>,
-    /// What the `name` column takes.
+    /// What the columns take.
     pub event_rule: &'a SharedEventRule,
     /// When the requests were read.
     pub now: UnixMillis,

@@ -25,7 +25,7 @@ pub struct Shard {
     pub ingest: RefCell<Ingest>,
     /// Its counters.
     pub counters: Rc<Recorder<ShardCounters>>,
-    /// What the `name` column takes.
+    /// What the columns take.
     pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
     pub driver: IoDriver,

@@ -34,6 +34,7 @@ mod http_bounds;
 mod http_contract;
 mod io_drivers;
 mod journal;
+mod late_clock;
 mod memory_bound;
 mod outage;
 mod reconcile;

@@ -1,24 +1,26 @@
 //! MySQL, MariaDB and other servers with their protocol: prepared multi-value inserts, one transaction per batch.
 
+mod at;
 pub(crate) mod classify;
 pub(crate) mod columns;
 pub(crate) mod connect;
 mod database_row;
 pub mod panic_guard;
+mod rows;
 mod statement_size;
 
 use std::ops::Range;
-use std::time::Instant;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Params, Statement, Value};
+use mysql::{Conn, Statement};
 
+use self::at::LateTimes;
 pub(crate) use self::classify::sink_error;
-use self::classify::{Verdict, verdict};
 pub(crate) use self::connect::connect;
-use self::statement_size::{StatementSize, StatementSizes};
+pub use self::rows::{bind, statement_bytes_max};
+use self::statement_size::StatementSizes;
 use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
-use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
+use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
@@ -27,21 +29,8 @@ use crate::sink::dsn::MySqlTarget;
 /// Placeholders of one row.
 const PLACEHOLDERS_PER_ROW: usize = 3;
 
-/// Bytes of a row in an EXECUTE without its name: two integers of 8, three types of 2, the length of
-/// the name, and its part of the NULL bitmap.
-const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
-
 /// The placeholders of one row. The server converts the time to the session's time zone, as `NOW()` does.
 pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
-
-/// Most memory for binding and sending one statement, in bytes: a value for each placeholder, a copy of each
-/// name with the overhead of its allocation, and the packet, of which two copies may exist while it grows.
-pub fn statement_bytes_max(events: BatchEvents) -> usize {
-    const ALLOCATION_BYTES: usize = 32;
-    let rows = events.get().min(statement_size::ROWS_MAX);
-    let values = rows * (PLACEHOLDERS_PER_ROW * size_of::<Value>() + ALLOCATION_BYTES);
-    values + 5 * BATCH_NAME_BYTES_MAX + 4 * rows * ROW_BYTES
-}
 
 /// One connection to a MySQL server.
 pub struct MySqlSink {
@@ -55,7 +44,9 @@ struct Session {
     connection: Conn,
     event_rule: EventRule,
     sizes: StatementSizes,
-    statements: Vec<Option<Statement>>,
+    /// Those of the usual times, and those of late ones.
+    statements: [Vec<Option<Statement>>; 2],
+    late_times: LateTimes,
     packet_bytes_max: usize,
     /// `None` until it is known.
     database: Option<DatabaseId>,
@@ -87,12 +78,13 @@ impl Sink for MySqlSink {
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
         let sizes = StatementSizes::new(self.events_max);
-        let statements = vec![None; sizes.len()];
+        let statements = [vec![None; sizes.len()], vec![None; sizes.len()]];
         let session = Session {
             connection,
             event_rule,
             sizes,
             statements,
+            late_times: LateTimes::default(),
             packet_bytes_max,
             database: None,
         };
@@ -165,7 +157,10 @@ impl Sink for MySqlSink {
             return Ok(Inserted::CheckpointMismatch(found));
         }
         for rows in gaps(from..batch.len(), refused) {
-            session.insert_rows(batch, rows, refused, &mut times)?;
+            let connection = &mut session.connection;
+            for (at, rows) in session.late_times.runs(connection, batch, rows)? {
+                session.insert_rows(batch, at, rows, refused, &mut times)?;
+            }
         }
         Ok(Inserted::Open(times))
     }
@@ -250,118 +245,6 @@ impl Session {
             .map_err(sink_error)?;
         Ok(self.connection.affected_rows() == 1)
     }
-
-    /// Inserts `rows`. If the server refuses a row of a statement, tries its halves until the row is found.
-    fn insert_rows(
-        &mut self,
-        batch: &Batch,
-        rows: Range<usize>,
-        refused: &mut Refused,
-        times: &mut InsertTimes,
-    ) -> Result<(), SinkError> {
-        // Ranges to be inserted, the next one last. A statement that fails because of a row leaves the transaction
-        // as it was before, so that its halves can be tried.
-        let mut to_do = vec![rows];
-        while let Some(rows) = to_do.pop() {
-            if rows.is_empty() {
-                continue;
-            }
-            let size = self.size_for(batch, &rows);
-            let now = rows.start..rows.start + size.rows();
-            to_do.push(now.end..rows.end);
-            match self.execute(batch, now.clone(), size, times) {
-                Ok(()) => {}
-                Err(Verdict::RefusesRow(fault)) if size.rows() == 1 => {
-                    refused.insert(now.start, fault);
-                }
-                Err(Verdict::RefusesRow(_)) => {
-                    let middle = now.start + size.rows() / 2;
-                    to_do.push(middle..now.end);
-                    to_do.push(now.start..middle);
-                }
-                Err(Verdict::Ends(fault)) => return Err(fault),
-            }
-        }
-        Ok(())
-    }
-
-    /// The largest statement of at most `rows` that fits into a packet.
-    fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
-        let mut size = self.sizes.fitting(rows.len());
-        while size.rows() > 1 {
-            let bytes = batch.name_bytes_of(rows.start..rows.start + size.rows());
-            if bytes + size.rows() * ROW_BYTES <= self.packet_bytes_max {
-                break;
-            }
-            size = self.sizes.below(size);
-        }
-        size
-    }
-
-    fn execute(
-        &mut self,
-        batch: &Batch,
-        rows: Range<usize>,
-        size: StatementSize,
-        times: &mut InsertTimes,
-    ) -> Result<(), Verdict> {
-        let start = Instant::now();
-        let statement = self.prepared(size)?;
-        times.prepare += start.elapsed();
-
-        let start = Instant::now();
-        let executed = self
-            .connection
-            .exec_drop(&statement, bind(batch, rows.clone()));
-        times.execute += start.elapsed();
-        executed.map_err(verdict)?;
-        self.check_rows(rows.len())
-    }
-
-    /// Checks that every row was inserted and none was altered.
-    fn check_rows(&mut self, rows: usize) -> Result<(), Verdict> {
-        // Read first: the next query overwrites it.
-        let affected = self.connection.affected_rows();
-        if self.connection.warnings() > 0 {
-            let found: Vec<(String, i32, String)> =
-                self.connection.query("SHOW WARNINGS").map_err(verdict)?;
-            let altered = found.into_iter().find(|(level, code, _)| {
-                level != "Note" && u16::try_from(*code).is_ok_and(classify::is_about_a_row)
-            });
-            if let Some((_, code, text)) = altered {
-                // In strict mode the server refuses such a row. A trigger or a proxy may have left that mode.
-                let text = format!("the server would alter a row: {text}");
-                return Err(Verdict::Ends(SinkError::Stop(Fault::numbered(code, text))));
-            }
-        }
-        if affected == rows as u64 {
-            return Ok(());
-        }
-        let text = format!("{rows} rows were sent, but the server reports {affected} as inserted");
-        Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
-    }
-
-    fn prepared(&mut self, size: StatementSize) -> Result<Statement, Verdict> {
-        if let Some(statement) = &self.statements[size.index()] {
-            return Ok(statement.clone());
-        }
-        let rows = vec![ROW; size.rows()].join(",");
-        let text = format!("INSERT INTO eventlog (at, name, value) VALUES {rows}");
-        let statement = self.connection.prep(text).map_err(verdict)?;
-        self.statements[size.index()] = Some(statement.clone());
-        Ok(statement)
-    }
-}
-
-/// The parameters of the statement that inserts `rows` of `batch`: three per row: time, name, value.
-pub fn bind(batch: &Batch, rows: Range<usize>) -> Params {
-    let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
-    for event in rows.map(|index| batch.event(index)) {
-        values.push(Value::UInt(event.received_at.seconds()));
-        values.push(Value::Bytes(event.name.as_bytes().to_vec()));
-        values.push(Value::UInt(u64::from(event.value)));
-    }
-    Params::Positional(values)
 }
 
 /// The ranges of `rows` between the refused ones.
