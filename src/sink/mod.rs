@@ -18,7 +18,8 @@ use crate::event::rule::EventRule;
 /// A batch is one transaction: `insert` begins it and leaves it open, `commit` ends it. After an error of
 /// either, `abandon` must be called, and the batch may be tried again.
 pub trait Sink: Send {
-    /// Connects and creates missing tables, unless there is a connection. Returns what the columns take.
+    /// Connects and creates missing tables, unless there is a connection. Returns what the columns take, as they
+    /// were read less than [`PROBE_EVERY`] ago.
     fn open(&mut self) -> Result<EventRule, SinkError>;
 
     /// The id of the database that the present connection is to; `None` where it has none. Cheap once it

@@ -132,3 +132,53 @@ fn a_cyrillic_column_takes_cyrillic_names() {
     let database = with_columns("varchar(255) CHARACTER SET koi8r", "int unsigned");
     promised(&database, &[("Ж", 1, None), ("計", 1, Some("koi8r"))]);
 }
+
+#[test]
+fn a_value_as_text_has_as_many_digits_as_the_column() {
+    let database = with_columns("varchar(255)", "varchar(3)");
+    promised(
+        &database,
+        &[("a", 999, None), ("a", 1_000, Some("0 to 999"))],
+    );
+}
+
+#[test]
+fn a_view_is_bounded_by_its_table() {
+    let database = MariaDb::start();
+    database.run(
+        "CREATE TABLE events (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, at datetime, \
+         label varchar(5) NOT NULL, amount smallint, day date AS (CAST(at AS date))) DEFAULT CHARSET=utf8mb3",
+    );
+    database.run(
+        "CREATE VIEW eventlog AS SELECT id, at, label AS name, amount AS value, day FROM events",
+    );
+    promised(
+        &database,
+        &[
+            ("計計計計計", 32_767, None),
+            ("計計計計計計", 1, Some("1 to 5 characters")),
+            ("😀", 1, Some("U+FFFF")),
+            ("a", 32_768, Some("0 to 32767")),
+        ],
+    );
+}
+
+#[test]
+fn a_column_that_changes_is_noticed() {
+    let database = with_columns("varchar(255) CHARACTER SET utf8mb3", "int unsigned");
+    let hakaru = Settings::mysql(&database).flag("--linger=10ms").start();
+    offer(hakaru.address, "😀", 1, Some("U+FFFF"));
+    offer(hakaru.address, "a", 40_000, None);
+    wait_until("it is stored", || database.count() == 1);
+    database.run(
+        "ALTER TABLE eventlog MODIFY value smallint unsigned, \
+         MODIFY name varchar(255) CHARACTER SET utf8mb4 NOT NULL",
+    );
+    // No event is taken meanwhile: nothing but the time makes hakaru read the columns again.
+    wait_until("the columns are read again", || {
+        let path = "/hakaru?name=%F0%9F%98%80&value=65535";
+        Client::connect(hakaru.address).get(path).status == 200
+    });
+    offer(hakaru.address, "a", 65_536, Some("0 to 65535"));
+    hakaru.stop();
+}

@@ -8,13 +8,17 @@ use crate::event::repertoire::{CharacterSet, Repertoire};
 use crate::event::rule::{EventRule, NAME_CHARS_MAX};
 use crate::sink::SinkError;
 
-/// Length and character set of the `name` column. A user with the right to insert may read them.
-const NAME_COLUMN: &str = "SELECT character_maximum_length, character_octet_length, character_set_name \
+/// Type, length and character set of the `name` column. A user with the right to insert may read them.
+const NAME_COLUMN: &str = "SELECT data_type, character_maximum_length, character_octet_length, character_set_name \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'name'";
 
-/// Type of the `value` column.
-const VALUE_COLUMN: &str = "SELECT data_type, column_type, numeric_precision, numeric_scale \
+/// A row of [`NAME_COLUMN`].
+type NameColumn = (String, Option<u64>, Option<u64>, Option<String>);
+
+/// Type of the `value` column, and its digits in all and after the point. Of a text these are its characters.
+const VALUE_COLUMN: &str = "SELECT data_type, column_type, \
+    COALESCE(numeric_precision, character_maximum_length), numeric_scale \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'value'";
 
@@ -23,11 +27,16 @@ const CHARACTERS_A_QUERY: usize = 4096;
 
 /// What the columns take. `None` if there is no column `name`.
 pub(crate) fn event_rule(connection: &mut Conn) -> Result<Option<EventRule>, SinkError> {
-    let column: Option<(Option<u64>, Option<u64>, Option<String>)> =
-        connection.query_first(NAME_COLUMN).map_err(sink_error)?;
-    let Some((chars, octets, character_set)) = column else {
+    let column: Option<NameColumn> = connection.query_first(NAME_COLUMN).map_err(sink_error)?;
+    let Some((data_type, chars, octets, character_set)) = column else {
         return Ok(None);
     };
+    // These are bounded by characters alone, and a text by its bytes.
+    let is_counted = matches!(
+        &data_type.to_ascii_lowercase()[..],
+        "char" | "varchar" | "enum" | "set"
+    );
+    let octets = octets.filter(|_| !is_counted);
     let name = name_bounds(chars, octets, character_set.as_deref());
     let repertoire = match character_set.as_deref() {
         Some("ascii") => Repertoire::Ascii,
@@ -50,7 +59,7 @@ pub(crate) fn event_rule(connection: &mut Conn) -> Result<Option<EventRule>, Sin
     }))
 }
 
-/// The bounds of a name's length.
+/// The bounds of a name's length, by the `octets` of a column that is bounded by bytes.
 fn name_bounds(chars: Option<u64>, octets: Option<u64>, character_set: Option<&str>) -> EventRule {
     let octets = octets.unwrap_or(u64::MAX);
     // Characters that fit even if each has the most bytes of the set; and for UTF-8 the bytes themselves.
@@ -81,7 +90,7 @@ fn name_bounds(chars: Option<u64>, octets: Option<u64>, character_set: Option<&s
     }
 }
 
-/// The largest value that a column stores unchanged. `None` for types other than numbers.
+/// The largest value that a column stores unchanged. `None` if that is not known by its type.
 pub(crate) fn value_max(
     data_type: &str,
     column_type: &str,
@@ -110,6 +119,7 @@ pub(crate) fn value_max(
                 }
             })
         }
+        ("char" | "varchar" | "binary" | "varbinary", Some(characters), _) => digits(characters),
         // Above it, not every integer is a float.
         ("float", ..) => Some(1 << 24),
         ("double", ..) => Some(u32::MAX),
@@ -135,11 +145,14 @@ fn listed(connection: &mut Conn, character_set: &str) -> Result<Repertoire, Sink
         );
         let answer: Option<String> = match connection.query_first(query) {
             Ok(answer) => answer,
-            Err(mysql::Error::MySqlError(fault)) => {
-                log::debug!("the characters of {character_set} cannot be read: {fault}");
-                return Ok(Repertoire::Ascii);
-            }
-            Err(fault) => return Err(sink_error(fault)),
+            // The server has no such conversion. An error that passes is no answer.
+            Err(fault) => match sink_error(fault) {
+                SinkError::Stop(fault) => {
+                    log::debug!("the characters of {character_set} cannot be read: {fault}");
+                    return Ok(Repertoire::Ascii);
+                }
+                passing => return Err(passing),
+            },
         };
         let answer = answer.unwrap_or_default();
         // The server answers `?` for each character that the set lacks.
@@ -197,7 +210,9 @@ mod tests {
             ("bit", "bit(5)", Some(5), None, Some(31)),
             ("float", "float", Some(12), None, Some(16_777_216)),
             ("double", "double", Some(22), None, Some(u32::MAX)),
-            ("varchar", "varchar(3)", None, None, None),
+            ("varchar", "varchar(3)", Some(3), None, Some(999)),
+            ("varchar", "varchar(255)", Some(255), None, Some(u32::MAX)),
+            ("text", "text", Some(65_535), None, None),
             ("year", "year(4)", None, None, None),
         ] {
             assert_eq!(value_max(data, column, precision, scale), max, "{column}");
@@ -207,11 +222,10 @@ mod tests {
     #[test]
     fn a_name_is_bounded_by_characters_or_bytes() {
         for (chars, octets, set, chars_max, bytes_max) in [
-            (Some(255), Some(765), Some("utf8mb3"), 255, 1020),
-            (Some(255), Some(1020), Some("utf8mb4"), 255, 1020),
-            (Some(10), Some(40), Some("utf8mb4"), 10, 1020),
+            (Some(255), None, Some("utf8mb3"), 255, 1020),
+            (Some(10), None, Some("utf8mb4"), 10, 1020),
+            (Some(255), Some(255), Some("utf8mb3"), 255, 255),
             (Some(255), Some(255), Some("utf8mb4"), 255, 255),
-            (Some(63), Some(255), Some("utf8mb4"), 63, 1020),
             (Some(255), Some(255), None, 255, 255),
             (Some(65_535), Some(65_535), None, 255, 1020),
             (
@@ -222,7 +236,8 @@ mod tests {
                 1020,
             ),
             (Some(255), Some(255), Some("utf16"), 63, 1020),
-            (Some(255), Some(510), Some("big5"), 255, 1020),
+            (Some(255), None, Some("big5"), 255, 1020),
+            (Some(255), Some(255), Some("big5"), 127, 1020),
             (Some(255), Some(255), Some("koi8r"), 255, 1020),
             (None, None, None, 255, 1020),
         ] {

@@ -10,6 +10,7 @@ mod rows;
 mod statement_size;
 
 use std::ops::Range;
+use std::time::Instant;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Statement};
@@ -19,7 +20,9 @@ pub(crate) use self::classify::sink_error;
 pub(crate) use self::connect::connect;
 pub use self::rows::{bind, statement_bytes_max};
 use self::statement_size::StatementSizes;
-use super::{Checkpoint, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
+use super::{
+    Checkpoint, Epoch, Fault, InsertTimes, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step,
+};
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
@@ -43,6 +46,7 @@ pub struct MySqlSink {
 struct Session {
     connection: Conn,
     event_rule: EventRule,
+    columns_read_at: Instant,
     sizes: StatementSizes,
     /// Those of the usual times, and those of late ones.
     statements: [Vec<Option<Statement>>; 2],
@@ -70,7 +74,11 @@ impl MySqlSink {
 
 impl Sink for MySqlSink {
     fn open(&mut self) -> Result<EventRule, SinkError> {
-        if let Some(session) = &self.session {
+        if let Some(session) = &mut self.session {
+            if session.columns_read_at.elapsed() >= PROBE_EVERY {
+                session.event_rule = connect::find_table(&mut session.connection)?;
+                session.columns_read_at = Instant::now();
+            }
             return Ok(session.event_rule);
         }
         let mut connection = connect::connect(&self.target)?;
@@ -82,6 +90,7 @@ impl Sink for MySqlSink {
         let session = Session {
             connection,
             event_rule,
+            columns_read_at: Instant::now(),
             sizes,
             statements,
             late_times: LateTimes::default(),

@@ -97,13 +97,12 @@ pub(super) fn judge(columns: &[Column], rule: Option<EventRule>) -> Observation 
 /// The warning about a `value` column that does not hold every value.
 fn of_value(column_type: &str, rule: EventRule) -> Option<String> {
     const REMEDY: &str = "ALTER TABLE eventlog MODIFY value int unsigned";
-    if !has_known_values(column_type) {
-        return Some(format!(
-            "the column may change the values that are stored in it: {REMEDY}"
-        ));
-    }
     let max = rule.value_max;
-    (max < u32::MAX).then(|| format!("values above {max} are answered 400: {REMEDY}"))
+    if max < u32::MAX {
+        return Some(format!("values above {max} are answered 400: {REMEDY}"));
+    }
+    (!has_known_values(column_type))
+        .then(|| format!("the column may change the values that are stored in it: {REMEDY}"))
 }
 
 /// The warning about an `at` column that does not hold times.
@@ -136,10 +135,11 @@ fn of_name(column_type: &str, rule: EventRule) -> Option<String> {
     ))
 }
 
-/// Whether a column of this type holds every value up to a bound as it was sent.
+/// Whether a column of this type holds every value up to a bound as it was sent, and as a number.
 fn has_known_values(column_type: &str) -> bool {
     let data_type = column_type.split(['(', ' ']).next().unwrap_or_default();
-    columns::value_max(data_type, column_type, Some(1), Some(0)).is_some()
+    columns::value_max(data_type, column_type, None, None).is_some()
+        || matches!(data_type, "bit" | "decimal" | "numeric")
 }
 
 fn characters(repertoire: Repertoire) -> &'static str {
