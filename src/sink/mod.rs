@@ -4,6 +4,7 @@ pub mod dead_letters;
 pub mod dsn;
 pub mod mysql;
 pub mod sqlite;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +45,8 @@ pub trait Sink: Send {
 
     /// Begins a transaction, moves the lane's checkpoint by `step`, and inserts the events of `batch` from the
     /// index `from` on, without those in `refused`. An event that the database refuses is left out and added to
-    /// `refused`, where it stays even if the insert fails later.
+    /// `refused`, where it stays even if the insert fails later. But only once the database has taken another row
+    /// at the same second: if it takes none, that is [`SinkError::Stop`].
     fn insert(
         &mut self,
         batch: &Batch,

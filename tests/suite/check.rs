@@ -216,7 +216,9 @@ fn unsuitable_tables_and_servers_are_reported() {
     checked.has("insert into eventlog", "error", "1364");
 
     database.run("ALTER TABLE eventlog DROP source, ADD CHECK (name <> 'a')");
-    check(Settings::mysql(&database)).has("insert into eventlog", "warning", "dead letters");
+    check(Settings::mysql(&database)).has("insert into eventlog", "ok", "rolled back");
+    database.run("ALTER TABLE eventlog ADD CONSTRAINT never CHECK (length(name) > 30)");
+    check(Settings::mysql(&database)).has("insert into eventlog", "error", "never");
 }
 
 #[test]
@@ -243,6 +245,18 @@ fn a_sqlite_file_is_tried_and_not_changed() {
     checked.has("SQLite file", "ok", "rolled back");
     checked.mentions("data directory", "hakaru-data");
     assert!(std::fs::read(&file).unwrap() == before);
+
+    let table = rusqlite::Connection::open(&file).unwrap();
+    let trigger = "CREATE TRIGGER closed BEFORE INSERT ON eventlog \
+        BEGIN SELECT RAISE(ROLLBACK, 'closed for the night'); END";
+    table.execute_batch(trigger).unwrap();
+    let checked = check_in(directory.path(), Settings::sqlite());
+    checked.fails_over(&["SQLite file"]);
+    checked.has("SQLite file", "error", "triggers and constraints");
+    let query = "SELECT (SELECT COUNT(*) FROM eventlog), (SELECT COUNT(*) FROM hakaru_checkpoint)";
+    let counts = table.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    // The event of above, its lane, and the id of the database.
+    assert_eq!(counts, Ok((1, 2)));
 }
 
 #[test]

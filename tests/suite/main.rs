@@ -44,5 +44,6 @@ mod rows;
 mod sessions;
 mod sqlite;
 mod status_page;
+mod table_faults;
 mod tls;
 mod torture;

@@ -21,6 +21,10 @@ use crate::server::writers;
 use crate::sink::dsn::DataSource;
 use machine::Machine;
 
+/// Advice for a table that refuses trial rows.
+const TAKES_NO_ROW: &str = "nothing is stored until the table takes a row with another name and value: see its \
+    triggers and constraints, its partitions and its ids";
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {

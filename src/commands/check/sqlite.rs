@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::disk::{is_missing, nearest_directory, trial_path};
-use super::{Finding, Observation};
+use super::{Finding, Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
-use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, INSERT, SqliteSink, classify};
+use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, SqliteSink, classify, trial};
 use crate::sink::{Fault, SinkError};
 
 /// The tables, as in `sqlite_master`.
@@ -96,7 +96,9 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
         let text = format!("without {missing}; will be made when hakaru starts");
         return Ok(Observation::new(text));
     }
-    store_and_roll_back(&connection)?;
+    if let Some(fault) = store_and_roll_back(&connection)? {
+        return Ok(Observation::new(format!("the table takes no row: {fault}")).error(TAKES_NO_ROW));
+    }
     Ok(Observation::new(format!(
         "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
     )))
@@ -109,7 +111,8 @@ fn modes(connection: &Connection) -> Result<(String, u8), SinkError> {
     Ok((mode.map_err(classify)?, synchronous.map_err(classify)?))
 }
 
-fn store_and_roll_back(connection: &Connection) -> Result<(), SinkError> {
+/// Inserts a row and a checkpoint, and removes both. Returns why the table takes no row, if it takes none.
+fn store_and_roll_back(connection: &Connection) -> Result<Option<Fault>, SinkError> {
     let lane = LaneId::random().map_err(|fault| {
         SinkError::Stop(Fault::new(format!("the kernel's randomness: {fault}")))
     })?;
@@ -117,9 +120,12 @@ fn store_and_roll_back(connection: &Connection) -> Result<(), SinkError> {
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(classify)?;
     let seconds = i64::try_from(UnixMillis::now().seconds()).unwrap_or(i64::MAX);
-    let stored = connection
-        .execute(INSERT, params![seconds, "a", 0])
-        .and_then(|_| connection.query_row(ADOPT, params![lane.to_string(), 0], |_| Ok(())));
-    connection.execute_batch("ROLLBACK").map_err(classify)?;
-    stored.map_err(classify)
+    let adopted = connection.query_one(ADOPT, params![lane.to_string(), 0], |_| Ok(()));
+    let refusal = trial::refusal(connection, seconds, None);
+    // A trigger may have rolled back.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(classify)?;
+    }
+    adopted.map_err(classify)?;
+    refusal
 }

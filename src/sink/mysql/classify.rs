@@ -15,8 +15,10 @@ pub(crate) const OTHER_PLUGIN: &str = "give the account another: ALTER USER … 
 /// What a failed INSERT means.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The server refuses one of its rows.
+    /// The server refuses one of its rows. Whether it takes others is not known.
     RefusesRow(Fault),
+    /// A row has a primary key that exists. The server may have given it.
+    RepeatsPrimaryKey(Fault),
     /// The transaction has failed.
     Ends(SinkError),
 }
@@ -76,6 +78,24 @@ fn is_reconnect(reported: &mysql::MySqlError) -> bool {
         )
 }
 
+/// The table takes no row of that id or time, whatever else is in it. Servers send these with the SQLSTATE of a refused
+/// row.
+fn is_of_the_table(reported: &mysql::MySqlError) -> bool {
+    // A SIGNAL may have any code.
+    !reported.state.starts_with("45")
+        && matches!(
+            reported.code,
+            167 // MariaDB: the ids of the column are used up
+            | 1467 // the next id cannot be read: they are used up
+            | 1526 // no partition for the value
+        )
+}
+
+/// Whether a row repeats a primary key. The name of that key is the same in each language, and ends the message.
+fn repeats_primary_key(reported: &mysql::MySqlError) -> bool {
+    matches!(reported.code, 1062 | 1586) && reported.message.trim_end().ends_with("PRIMARY'")
+}
+
 /// Whether an INSERT failed because of a row. By SQLSTATE: a data exception (22), a violated constraint (23) or a
 /// SIGNAL (45). Or by one of the codes that servers send with SQLSTATE `HY000`.
 fn refuses_row(reported: &mysql::MySqlError) -> bool {
@@ -99,7 +119,6 @@ pub(super) fn is_about_a_row(code: u16) -> bool {
         | 1366 // incorrect string or integer value
         | 1406 // data too long
         | 1452 // foreign key
-        | 1526 // no partition for the value
         | 1644 // a trigger's SIGNAL
         | 1690 // out of range in an expression
         | 3819 | 4025 // check constraint
@@ -110,6 +129,12 @@ pub(super) fn is_about_a_row(code: u16) -> bool {
 /// Classifies the error of an INSERT.
 pub(crate) fn verdict(error: mysql::Error) -> Verdict {
     match &error {
+        mysql::Error::MySqlError(reported) if is_of_the_table(reported) => {
+            Verdict::Ends(SinkError::Stop(server_fault(reported)))
+        }
+        mysql::Error::MySqlError(reported) if repeats_primary_key(reported) => {
+            Verdict::RepeatsPrimaryKey(server_fault(reported))
+        }
         mysql::Error::MySqlError(reported) if refuses_row(reported) => {
             Verdict::RefusesRow(server_fault(reported))
         }
@@ -276,6 +301,33 @@ mod tests {
             sink_error(numbered("08004", 1251)),
             SinkError::Stop(fault(1251))
         );
+    }
+
+    #[test]
+    fn what_refuses_every_row_of_an_id_or_time_is_no_fault_of_a_row() {
+        let reported = |code, state: &str, message: &str| {
+            mysql::Error::MySqlError(mysql::MySqlError {
+                state: state.to_owned(),
+                message: message.to_owned(),
+                code,
+            })
+        };
+        for (code, state) in [(167, "22003"), (1467, "HY000"), (1526, "HY000")] {
+            let stopped = Verdict::Ends(SinkError::Stop(fault(code.into())));
+            assert_eq!(verdict(reported(code, state, "words")), stopped);
+        }
+        // A SIGNAL.
+        let signal = verdict(reported(1526, "45000", "words"));
+        assert_eq!(signal, Verdict::RefusesRow(fault(1526)));
+        for (message, is_primary) in [
+            ("Duplicate entry '7' for key 'PRIMARY'", true),
+            ("Duplicate entry '7' for key 'eventlog.PRIMARY'", true),
+            ("Дублирующаяся запись '7' по ключу 'PRIMARY'", true),
+            ("Duplicate entry 'PRIMARY' for key 'name'", false),
+        ] {
+            let found = verdict(reported(1062, "23000", message));
+            assert_eq!(matches!(found, Verdict::RepeatsPrimaryKey(_)), is_primary);
+        }
     }
 
     #[test]

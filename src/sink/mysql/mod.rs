@@ -8,6 +8,7 @@ mod database_row;
 pub mod panic_guard;
 mod rows;
 mod statement_size;
+pub(crate) mod trial;
 
 use std::ops::Range;
 use std::time::Instant;
@@ -18,16 +19,16 @@ use mysql::{Conn, Statement};
 use self::at::LateTimes;
 pub(crate) use self::classify::sink_error;
 pub(crate) use self::connect::connect;
+use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
 use self::statement_size::StatementSizes;
-use super::{
-    Checkpoint, Epoch, Fault, InsertTimes, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step,
-};
+use super::{Checkpoint, Epoch, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::sink::dsn::MySqlTarget;
+use crate::sink::trial::Content;
 
 /// Placeholders of one row.
 const PLACEHOLDERS_PER_ROW: usize = 3;
@@ -40,6 +41,8 @@ pub struct MySqlSink {
     target: MySqlTarget,
     events_max: BatchEvents,
     session: Option<Session>,
+    /// A row that it has inserted.
+    known: Option<Content>,
 }
 
 /// A connection, with what was read and prepared on it.
@@ -63,6 +66,7 @@ impl MySqlSink {
             target,
             events_max,
             session: None,
+            known: None,
         }
     }
 
@@ -151,8 +155,8 @@ impl Sink for MySqlSink {
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
+        let known = self.known.clone();
         let session = self.session()?;
-        let mut times = InsertTimes::default();
         session
             .connection
             .query_drop("START TRANSACTION")
@@ -165,12 +169,12 @@ impl Sink for MySqlSink {
                 .map_err(sink_error)?;
             return Ok(Inserted::CheckpointMismatch(found));
         }
+        let mut insertion = Insertion::new(session, batch, known);
         for rows in gaps(from..batch.len(), refused) {
-            let connection = &mut session.connection;
-            for (at, rows) in session.late_times.runs(connection, batch, rows)? {
-                session.insert_rows(batch, at, rows, refused, &mut times)?;
-            }
+            insertion.insert(rows, refused)?;
         }
+        let (times, known) = insertion.finish(refused)?;
+        self.known = known;
         Ok(Inserted::Open(times))
     }
 

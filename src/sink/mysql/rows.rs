@@ -7,10 +7,12 @@ use mysql::prelude::Queryable;
 use mysql::{Params, Statement, Value};
 
 use super::at::At;
-use super::classify::{self, Verdict, verdict};
+use super::classify::{self, Verdict, sink_error, verdict};
 use super::statement_size::{self, StatementSize};
+use super::trial;
 use super::{PLACEHOLDERS_PER_ROW, Session};
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
+use crate::sink::trial::{Content, Suspect, Suspects, takes_no_row};
 use crate::sink::{Fault, InsertTimes, Refused, SinkError};
 
 /// Bytes of a row in an EXECUTE without its name: two integers of 8, three types of 2, the length of
@@ -26,15 +28,49 @@ pub fn statement_bytes_max(events: BatchEvents) -> usize {
     values + 5 * BATCH_NAME_BYTES_MAX + 4 * rows * ROW_BYTES
 }
 
-impl Session {
+/// The rows of one transaction.
+pub(super) struct Insertion<'a> {
+    session: &'a mut Session,
+    batch: &'a Batch,
+    /// A row that was inserted before.
+    known: Option<Content>,
+    /// The last row that was inserted.
+    last: Option<usize>,
+    suspects: Suspects<At>,
+    times: InsertTimes,
+}
+
+impl<'a> Insertion<'a> {
+    pub(super) fn new(session: &'a mut Session, batch: &'a Batch, known: Option<Content>) -> Self {
+        Self {
+            session,
+            batch,
+            known,
+            last: None,
+            suspects: Suspects::default(),
+            times: InsertTimes::default(),
+        }
+    }
+
     /// Inserts `rows`. If the server refuses a row of a statement, tries its halves until the row is found.
-    pub(super) fn insert_rows(
+    pub(super) fn insert(
         &mut self,
-        batch: &Batch,
+        rows: Range<usize>,
+        refused: &mut Refused,
+    ) -> Result<(), SinkError> {
+        let connection = &mut self.session.connection;
+        let runs = self.session.late_times.runs(connection, self.batch, rows)?;
+        for (at, rows) in runs {
+            self.insert_run(at, rows, refused)?;
+        }
+        Ok(())
+    }
+
+    fn insert_run(
+        &mut self,
         at: At,
         rows: Range<usize>,
         refused: &mut Refused,
-        times: &mut InsertTimes,
     ) -> Result<(), SinkError> {
         // Ranges to be inserted, the next one last. A statement that fails because of a row leaves the transaction
         // as it was before, so that its halves can be tried.
@@ -43,15 +79,25 @@ impl Session {
             if rows.is_empty() {
                 continue;
             }
-            let size = self.size_for(batch, &rows);
+            let size = self.session.size_for(self.batch, &rows);
             let now = rows.start..rows.start + size.rows();
             to_do.push(now.end..rows.end);
-            match self.execute(batch, at, now.clone(), size, times) {
-                Ok(()) => {}
-                Err(Verdict::RefusesRow(fault)) if size.rows() == 1 => {
-                    refused.insert(now.start, fault);
+            let times = &mut self.times;
+            match self
+                .session
+                .execute(self.batch, at, now.clone(), size, times)
+            {
+                Ok(()) => self.last = Some(now.end - 1),
+                Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault))
+                    if size.rows() == 1 =>
+                {
+                    let seconds = self.batch.event(now.start).received_at.seconds();
+                    let suspect = Suspect { seconds, at, fault };
+                    if self.suspects.add(now.start, suspect) {
+                        self.try_rows(refused)?;
+                    }
                 }
-                Err(Verdict::RefusesRow(_)) => {
+                Err(Verdict::RefusesRow(_) | Verdict::RepeatsPrimaryKey(_)) => {
                     let middle = now.start + size.rows() / 2;
                     to_do.push(middle..now.end);
                     to_do.push(now.start..middle);
@@ -62,6 +108,39 @@ impl Session {
         Ok(())
     }
 
+    /// Proves that the table takes rows where it has refused some.
+    fn try_rows(&mut self, refused: &mut Refused) -> Result<(), SinkError> {
+        let session = &mut *self.session;
+        let one = session.sizes.fitting(1);
+        let known = match self.last {
+            Some(row) => Some(Content::of(self.batch.event(row))),
+            None => self.known.clone(),
+        };
+        for suspect in self.suspects.by_second() {
+            let insert = session.prepared(suspect.at, one)?;
+            let (seconds, rule) = (suspect.seconds, session.event_rule);
+            let connection = &mut session.connection;
+            let refusal = trial::refusal(connection, &insert, seconds, rule, known.clone())?;
+            if refusal.is_some() {
+                return Err(takes_no_row(suspect.fault.clone()));
+            }
+        }
+        self.suspects.prove(refused);
+        Ok(())
+    }
+
+    /// Proves the last refusals. Returns the times, and a row that was inserted.
+    pub(super) fn finish(
+        mut self,
+        refused: &mut Refused,
+    ) -> Result<(InsertTimes, Option<Content>), SinkError> {
+        self.try_rows(refused)?;
+        let last = self.last.map(|row| Content::of(self.batch.event(row)));
+        Ok((self.times, last.or(self.known)))
+    }
+}
+
+impl Session {
     /// The largest statement of at most `rows` that fits into a packet.
     fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
         let mut size = self.sizes.fitting(rows.len());
@@ -84,7 +163,7 @@ impl Session {
         times: &mut InsertTimes,
     ) -> Result<(), Verdict> {
         let start = Instant::now();
-        let statement = self.prepared(at, size)?;
+        let statement = self.prepared(at, size).map_err(Verdict::Ends)?;
         times.prepare += start.elapsed();
 
         let start = Instant::now();
@@ -92,8 +171,12 @@ impl Session {
             .connection
             .exec_drop(&statement, bind(batch, rows.clone()));
         times.execute += start.elapsed();
-        executed.map_err(verdict)?;
-        self.check_rows(rows.len())
+        match executed.map_err(verdict) {
+            Err(Verdict::RepeatsPrimaryKey(fault)) => {
+                Err(trial::repeated_primary_key(&mut self.connection, fault))
+            }
+            executed => executed.and_then(|()| self.check_rows(rows.len())),
+        }
     }
 
     /// Checks that every row was inserted and none was altered.
@@ -119,14 +202,14 @@ impl Session {
         Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
     }
 
-    fn prepared(&mut self, at: At, size: StatementSize) -> Result<Statement, Verdict> {
+    fn prepared(&mut self, at: At, size: StatementSize) -> Result<Statement, SinkError> {
         let statements = &mut self.statements[usize::from(at != At::Usual)];
         if let Some(statement) = &statements[size.index()] {
             return Ok(statement.clone());
         }
         let rows = vec![at.row(); size.rows()].join(",");
         let text = format!("INSERT INTO eventlog (at, name, value) VALUES {rows}");
-        let statement = self.connection.prep(text).map_err(verdict)?;
+        let statement = self.connection.prep(text).map_err(sink_error)?;
         statements[size.index()] = Some(statement.clone());
         Ok(statement)
     }

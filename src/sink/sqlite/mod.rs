@@ -1,5 +1,7 @@
 //! SQLite, the default: a file in WAL mode, one transaction per batch.
 
+pub(crate) mod trial;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
+use crate::sink::trial::{Content, takes_no_row};
 
 /// How long to wait for a lock of another process before a batch is tried again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +64,8 @@ pub struct SqliteSink {
     file: Option<FileId>,
     /// Its id; `None` until it is known.
     database: Option<DatabaseId>,
+    /// A row that was inserted.
+    known: Option<Content>,
 }
 
 /// Identifies a file independently of its name.
@@ -89,6 +94,7 @@ impl SqliteSink {
             connection: None,
             file: None,
             database: None,
+            known: None,
         }
     }
 
@@ -234,15 +240,20 @@ impl Sink for SqliteSink {
         }
         let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
         let prepare = start.elapsed();
+        let mut last = None;
         for (index, event) in batch.events().enumerate().skip(from) {
             if refused.contains_key(&index) {
                 continue;
             }
             let seconds = signed(event.received_at.seconds());
             match statement.execute(params![seconds, event.name, event.value]) {
-                Ok(_) => {}
+                Ok(_) => last = Some(event),
                 Err(fault) if is_about_the_row(&fault) => {
                     let fault = describe(&fault);
+                    let known = last.map(Content::of).or_else(|| self.known.clone());
+                    if trial::refusal(connection, seconds, known)?.is_some() {
+                        return Err(takes_no_row(fault));
+                    }
                     refused.insert(index, fault.clone());
                     // A trigger may roll back the transaction. More rows would be inserted outside it.
                     if connection.is_autocommit() {
@@ -252,10 +263,12 @@ impl Sink for SqliteSink {
                 Err(fault) => return Err(classify(fault)),
             }
         }
-        Ok(Inserted::Open(InsertTimes {
-            prepare,
-            execute: start.elapsed().saturating_sub(prepare),
-        }))
+        let execute = start.elapsed().saturating_sub(prepare);
+        drop(statement);
+        if let Some(event) = last {
+            self.known = Some(Content::of(event));
+        }
+        Ok(Inserted::Open(InsertTimes { prepare, execute }))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {

@@ -178,3 +178,61 @@ fn a_refused_row_does_not_prevent_the_others() {
     let names: Vec<_> = rows(&other).into_iter().map(|(_, name, _)| name).collect();
     assert_eq!(names, ["a", "b"]);
 }
+
+#[test]
+fn a_table_that_takes_no_row_stops_storing_and_refuses_none() {
+    for refuses_all in [
+        "CREATE TRIGGER closed BEFORE INSERT ON eventlog BEGIN SELECT RAISE(ABORT, 'closed'); END",
+        "CREATE TRIGGER closed BEFORE INSERT ON eventlog BEGIN SELECT RAISE(ROLLBACK, 'closed'); END",
+        "CREATE TRIGGER closed BEFORE INSERT ON eventlog BEGIN SELECT RAISE(FAIL, 'closed'); END",
+        "ALTER TABLE eventlog ADD source int CHECK (name = '')",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch(refuses_all).unwrap();
+        let lane = LaneId::random().unwrap();
+        let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+        let (old, new) = (position, position.plus(2));
+        let step = Step {
+            lane,
+            epoch,
+            old,
+            new,
+        };
+        let mut refused = Refused::new();
+        let stopped = sink.insert(&batch(&["a", "b"]), 0, step, &mut refused);
+        let stopped = stopped.unwrap_err();
+        assert!(matches!(stopped, SinkError::Stop(_)), "{stopped}");
+        assert!(refused.is_empty(), "{refused:?}");
+        sink.abandon(&stopped);
+        assert!(rows(&other).is_empty());
+    }
+}
+
+#[test]
+fn a_trial_row_is_not_refused_for_its_own_content() {
+    for constraint in [
+        "CREATE TRIGGER picky BEFORE INSERT ON eventlog WHEN NEW.name NOT LIKE 'app.%'
+         BEGIN SELECT RAISE(ABORT, 'other names'); END",
+        "CREATE TRIGGER picky BEFORE INSERT ON eventlog WHEN NEW.name NOT LIKE 'app.%'
+         BEGIN SELECT RAISE(FAIL, 'other names'); END",
+        "CREATE UNIQUE INDEX values_once ON eventlog (value)",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        let other = Connection::open(&path).unwrap();
+        let row = "INSERT INTO eventlog (at, name, value) VALUES ('2020-01-01', 'app.first', 0)";
+        other.execute_batch(row).unwrap();
+        other.execute_batch(constraint).unwrap();
+        let mut refused = Refused::new();
+        insert(&mut sink, &batch(&["bad", "app.b"]), &mut refused);
+        sink.commit().unwrap();
+        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [0]);
+        assert_eq!(rows(&other).len(), 2);
+    }
+}

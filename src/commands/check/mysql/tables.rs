@@ -1,16 +1,16 @@
 //! Checks the two tables and the rights on them. Missing tables are not made, and no row stays.
 
 use mysql::prelude::Queryable;
-use mysql::{Params, Value};
 
 use super::Server;
 use super::columns::{columns_of, judge};
-use crate::commands::check::Observation;
+use crate::commands::check::{Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
-use crate::sink::mysql::classify::{Verdict, sink_error, verdict};
+use crate::event::rule::EventRule;
+use crate::sink::mysql::classify::sink_error;
 use crate::sink::mysql::{
-    ROW, adopt_statement, checkpoint_query, columns, connect, step_statement,
+    ROW, adopt_statement, checkpoint_query, columns, connect, step_statement, trial,
 };
 use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, FaultKind, SinkError, Step};
 
@@ -67,29 +67,23 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
     if !is_transactional(server, "eventlog")? {
         return Ok(not_tried());
     }
+    let rule = columns::event_rule(&mut server.connection)?.unwrap_or(EventRule::DEPLOYED);
     let now = UnixMillis::now().seconds();
-    let values = vec![
-        Value::UInt(now),
-        Value::Bytes(b"a".to_vec()),
-        Value::UInt(0),
-    ];
     let connection = &mut server.connection;
     connection
         .query_drop("START TRANSACTION")
         .map_err(sink_error)?;
-    let stored = connection.exec_drop(insert, Params::Positional(values));
+    let insert = connection.prep(insert).map_err(sink_error);
+    let refusal = insert.and_then(|insert| trial::refusal(connection, &insert, now, rule, None));
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
-    match stored.map_err(verdict) {
+    match refusal? {
         // A rollback does not give back the id, also not when a batch is tried again.
-        Ok(()) => Ok(Observation::new(
+        None => Ok(Observation::new(
             "a row was inserted and rolled back; its id is skipped",
         )),
-        Err(Verdict::RefusesRow(Fault { text, .. })) => {
-            let found = Observation::new(format!("a row with the name `a` is refused: {text}"));
-            Ok(found
-                .warning("refused rows go to the dead letters: check that other rows are accepted"))
+        Some(fault) => {
+            Ok(Observation::new(format!("the table takes no row: {fault}")).error(TAKES_NO_ROW))
         }
-        Err(Verdict::Ends(fault)) => Err(fault),
     }
 }
 

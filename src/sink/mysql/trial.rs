@@ -1,0 +1,82 @@
+//! Trial rows on a connection, and whose fault a repeated key is.
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, Params, Row, Statement, Value};
+
+use super::classify::{Verdict, sink_error, verdict};
+use crate::event::rule::EventRule;
+use crate::sink::trial::{Content, contents};
+use crate::sink::{Fault, SinkError};
+
+/// Whether ids that the server gives are in the primary key.
+const ID_IS_PRIMARY: &str = "SELECT COUNT(*) > 0 FROM information_schema.columns \
+    WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND column_key = 'PRI' \
+    AND extra LIKE '%auto_%'";
+
+/// A row that the table has taken.
+const ANY_ROW: &str = "SELECT name, value FROM eventlog LIMIT 1";
+
+/// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last error.
+pub(crate) fn refusal(
+    connection: &mut Conn,
+    insert: &Statement,
+    seconds: u64,
+    rule: EventRule,
+    known: Option<Content>,
+) -> Result<Option<Fault>, SinkError> {
+    connection
+        .query_drop("SAVEPOINT hakaru_trial")
+        .map_err(sink_error)?;
+    let mut last = None;
+    // The row of the table last, since only that costs a query.
+    for content in contents(rule, known).map(Some).chain([None]) {
+        let content = match content {
+            Some(Content { name, value }) => Some([name.into(), value.into()]),
+            None => any_row(connection)?,
+        };
+        let Some([name, value]) = content else {
+            continue;
+        };
+        let row = Params::Positional(vec![Value::UInt(seconds), name, value]);
+        match connection.exec_drop(insert, row).map_err(verdict) {
+            Ok(()) => {
+                let removed = connection.query_drop("ROLLBACK TO SAVEPOINT hakaru_trial");
+                return removed.map(|()| None).map_err(sink_error);
+            }
+            Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault)) => {
+                last = Some(fault);
+            }
+            Err(Verdict::Ends(fault)) => return Err(fault),
+        }
+    }
+    Ok(last)
+}
+
+/// Name and value of a row of the table. `None` if it has none, or the user may not read it.
+fn any_row(connection: &mut Conn) -> Result<Option<[Value; 2]>, SinkError> {
+    match connection.query_first(ANY_ROW).map_err(sink_error) {
+        Ok(row) => Ok(row.and_then(|row: Row| row.unwrap().try_into().ok())),
+        Err(SinkError::Stop(fault)) => {
+            log::debug!("no row of the table can be read for a trial: {fault}");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Whose fault a repeated primary key is: that of the table if the server gives the ids, else that of the row.
+pub(super) fn repeated_primary_key(connection: &mut Conn, fault: Fault) -> Verdict {
+    let asked = connection.query_first(ID_IS_PRIMARY).map_err(sink_error);
+    match asked {
+        Ok(Some(true)) => {
+            let text = format!(
+                "{}; the next id is one that exists: the ids of the column are used up, or AUTO_INCREMENT of \
+                 eventlog is below the highest id",
+                fault.text
+            );
+            Verdict::Ends(SinkError::Stop(Fault { text, ..fault }))
+        }
+        Ok(_) => Verdict::RefusesRow(fault),
+        Err(fault) => Verdict::Ends(fault),
+    }
+}

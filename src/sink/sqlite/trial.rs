@@ -1,0 +1,54 @@
+//! Trial rows in a SQLite file.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+
+use super::{INSERT, classify, describe, is_about_the_row};
+use crate::event::rule::EventRule;
+use crate::sink::trial::{Content, contents};
+use crate::sink::{Fault, SinkError};
+
+/// A row that the table has taken.
+const ANY_ROW: &str = "SELECT name, value FROM eventlog LIMIT 1";
+
+/// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last
+/// error. An open transaction stays as it is, unless a trigger rolls it back.
+pub(crate) fn refusal(
+    connection: &Connection,
+    seconds: i64,
+    known: Option<Content>,
+) -> Result<Option<Fault>, SinkError> {
+    let run = |statements| connection.execute_batch(statements).map_err(classify);
+    let contents = contents(EventRule::SQLITE, known);
+    let contents = contents.map(|content| (content.name.into(), content.value.into()));
+    let mut last = None;
+    for (name, value) in contents.chain(any_row(connection)) {
+        let is_alone = connection.is_autocommit();
+        run(match is_alone {
+            true => "BEGIN IMMEDIATE",
+            false => "SAVEPOINT hakaru_trial",
+        })?;
+        let inserted = connection
+            .prepare_cached(INSERT)
+            .and_then(|mut insert| insert.execute(params![seconds, name, value]));
+        // A trigger that rolls back has removed the savepoint with the transaction.
+        if !connection.is_autocommit() {
+            run(match is_alone {
+                true => "ROLLBACK",
+                false => "ROLLBACK TO hakaru_trial; RELEASE hakaru_trial",
+            })?;
+        }
+        match inserted {
+            Ok(_) => return Ok(None),
+            Err(fault) if is_about_the_row(&fault) => last = Some(describe(&fault)),
+            Err(fault) => return Err(classify(fault)),
+        }
+    }
+    Ok(last)
+}
+
+/// Name and value of a row of the table, if it has one.
+fn any_row(connection: &Connection) -> Option<(Value, Value)> {
+    let row = connection.query_row(ANY_ROW, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    row.ok()
+}
