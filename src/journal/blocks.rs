@@ -6,9 +6,7 @@ use monoio::buf::IoBuf;
 /// every disk's sector.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// The bytes of the next write to a segment: the block that the last write did not fill, the new records,
-/// and zeros to the end of a block. A block is written again until it is full. Its earlier bytes stay the
-/// same, so that a torn write changes nothing that was durable.
+/// The bytes of the next write to a segment: whole blocks, with zeros to the end of the last one.
 #[derive(Debug, Default)]
 pub struct Blocks {
     memory: Vec<u8>,
@@ -19,14 +17,20 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Begins a segment with its head.
-    pub fn restart(&mut self, head: &[u8]) {
+    /// Starts again with `bytes`.
+    pub fn restart(&mut self, bytes: &[u8]) {
         self.filled = 0;
-        self.append(head);
+        self.append(bytes);
     }
 
-    /// Removes the full blocks, which are written already, and appends `bytes`.
-    pub fn add(&mut self, bytes: &[u8]) {
+    /// Appends `bytes` at the start of a block.
+    pub fn add_block(&mut self, bytes: &[u8]) {
+        self.filled = self.filled.next_multiple_of(BLOCK_BYTES);
+        self.append(bytes);
+    }
+
+    /// Appends `bytes` to the last block, and removes the blocks before it.
+    pub fn extend_last(&mut self, bytes: &[u8]) {
         let full = self.filled - self.filled % BLOCK_BYTES;
         let from = self.start + full;
         self.memory
@@ -89,25 +93,28 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// A file to which every state is written holds all that was added, in order.
+        /// What is appended follows what was kept, at the start of a block or in the last one.
         #[test]
-        fn writes_append_to_the_file(pieces in proptest::collection::vec(1_usize..9000, 1..12)) {
+        fn what_is_added_follows_what_was(pieces in proptest::collection::vec((1_usize..9000, any::<bool>()), 1..12)) {
             let mut blocks = Blocks::default();
-            let (mut file, mut whole): (Vec<u8>, Vec<u8>) = (Vec::new(), vec![7; 48]);
+            let mut whole: Vec<u8> = vec![7; 48];
             blocks.restart(&whole);
-            for (number, length) in (1_u8..).zip(pieces) {
-                let start = whole.len() / BLOCK_BYTES * BLOCK_BYTES;
+            for (number, (length, is_extended)) in (1_u8..).zip(pieces) {
                 let piece = vec![number; length];
-                blocks.add(&piece);
+                if is_extended {
+                    blocks.extend_last(&piece);
+                    whole.drain(..whole.len() / BLOCK_BYTES * BLOCK_BYTES);
+                } else {
+                    blocks.add_block(&piece);
+                    whole.resize(whole.len().next_multiple_of(BLOCK_BYTES), 0);
+                }
                 whole.extend(&piece);
                 let written = blocks.as_slice();
                 prop_assert_eq!(written.as_ptr().align_offset(BLOCK_BYTES), 0);
                 prop_assert_eq!((written.as_ptr(), written.len()), (blocks.read_ptr(), blocks.bytes_init()));
-                file.truncate(start);
-                file.extend(written);
-                prop_assert_eq!(file.len() % BLOCK_BYTES, 0);
-                prop_assert_eq!(&file[..whole.len()], &whole[..]);
-                prop_assert!(file[whole.len()..].iter().all(|&byte| byte == 0));
+                prop_assert_eq!(written.len(), whole.len().next_multiple_of(BLOCK_BYTES));
+                prop_assert_eq!(&written[..whole.len()], &whole[..]);
+                prop_assert!(written[whole.len()..].iter().all(|&byte| byte == 0));
             }
         }
     }

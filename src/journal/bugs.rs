@@ -4,6 +4,10 @@
 /// A bug that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bug {
+    /// The last block is written again to the place that has its durable records.
+    DurableBlockRewritten,
+    /// The last block is not read from the spare block.
+    SpareIgnored,
     /// The name of a new segment is not made durable.
     DirectoryNotSynced,
     /// A record with a wrong checksum is accepted, such as a torn one at the end.

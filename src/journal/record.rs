@@ -2,6 +2,7 @@
 //!
 //! `docs/journal-format.md` describes the format for the authors of other readers.
 
+use super::blocks::BLOCK_BYTES;
 use super::bugs::{Bug, planted};
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
@@ -21,8 +22,40 @@ pub struct SegmentId {
     pub number: SegmentNumber,
 }
 
-/// First bytes of a segment: the name and version of the format.
-const SEGMENT_MAGIC: [u8; 8] = *b"hakaruJ1";
+/// First bytes of a segment: the name of the format. The byte of the version follows.
+const SEGMENT_MAGIC: [u8; 7] = *b"hakaruJ";
+
+/// A version of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatVersion {
+    /// Records directly after the head and each other. Only read.
+    One,
+    /// The head, a spare block, and records in blocks.
+    Two,
+}
+
+impl FormatVersion {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::One => b'1',
+            Self::Two => b'2',
+        }
+    }
+
+    /// Offset of the first record.
+    pub const fn first_record(self) -> u64 {
+        match self {
+            Self::One => SEGMENT_HEAD_BYTES as u64,
+            Self::Two => FIRST_BLOCK,
+        }
+    }
+}
+
+/// Offset of the spare block: a second place for the last block of a segment.
+pub const SPARE_BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Offset of the first block with records.
+pub const FIRST_BLOCK: u64 = SPARE_BLOCK + BLOCK_BYTES as u64;
 
 /// First bytes of a record.
 const RECORD_MAGIC: [u8; 4] = *b"hRec";
@@ -46,9 +79,14 @@ pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX;
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The head of a segment, as bytes.
-pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] {
+pub fn segment_head(
+    version: FormatVersion,
+    id: SegmentId,
+    start: Position,
+) -> [u8; SEGMENT_HEAD_BYTES] {
     let mut head = [0; SEGMENT_HEAD_BYTES];
-    head[0..8].copy_from_slice(&SEGMENT_MAGIC);
+    head[0..7].copy_from_slice(&SEGMENT_MAGIC);
+    head[7] = version.byte();
     head[8..24].copy_from_slice(&id.lane.to_le_bytes());
     head[24..32].copy_from_slice(&id.number.0.to_le_bytes());
     head[32..40].copy_from_slice(&start.0.to_le_bytes());
@@ -60,8 +98,8 @@ pub fn segment_head(id: SegmentId, start: Position) -> [u8; SEGMENT_HEAD_BYTES] 
 /// What is found at the place of a segment head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentHead {
-    /// The head of this segment. Its first event has this position.
-    Whole(Position),
+    /// The head of this segment: the position of its first event, and its version.
+    Whole(Position, FormatVersion),
     /// A head of another version of the format. What follows cannot be read.
     OtherVersion,
     /// No head of this segment: not yet written, torn or damaged.
@@ -70,21 +108,20 @@ pub enum SegmentHead {
 
 /// Reads the head of the segment `id`.
 pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> SegmentHead {
-    let [name @ .., version] = SEGMENT_MAGIC;
-    // 0 is not a version: these bytes were not written yet.
-    if let Some([named @ .., found]) = bytes.first_chunk::<{ SEGMENT_MAGIC.len() }>()
-        && *named == name
-        && *found != version
-        && *found != 0
-    {
-        return SegmentHead::OtherVersion;
-    }
+    let version = match bytes.split_first_chunk() {
+        // 0 is not a version: these bytes were not written yet.
+        Some((&SEGMENT_MAGIC, [0, ..]) | (_, [])) | None => return SegmentHead::Unreadable,
+        Some((&SEGMENT_MAGIC, [b'1', ..])) => FormatVersion::One,
+        Some((&SEGMENT_MAGIC, [b'2', ..])) => FormatVersion::Two,
+        Some((&SEGMENT_MAGIC, _)) => return SegmentHead::OtherVersion,
+        Some(_) => return SegmentHead::Unreadable,
+    };
     let Some(head) = bytes.first_chunk::<SEGMENT_HEAD_BYTES>() else {
         return SegmentHead::Unreadable;
     };
     let start = Position(u64_at(head, 32));
-    if segment_head(id, start) == *head {
-        SegmentHead::Whole(start)
+    if segment_head(version, id, start) == *head {
+        SegmentHead::Whole(start, version)
     } else {
         SegmentHead::Unreadable
     }
@@ -257,34 +294,41 @@ mod tests {
         bytes
     }
 
+    const VERSIONS: [FormatVersion; 2] = [FormatVersion::One, FormatVersion::Two];
+
     #[test]
     fn a_segment_head_is_valid_for_one_segment() {
-        let head = segment_head(id(3), Position(12));
-        let read = |head: &[u8]| read_segment_head(head, id(3));
-        assert_eq!(read(&head), SegmentHead::Whole(Position(12)));
-        assert_eq!(read_segment_head(&head, id(4)), SegmentHead::Unreadable);
-        for at in (0..44).filter(|&at| at != VERSION) {
-            let mut damaged = head;
-            damaged[at] ^= 1;
-            assert_eq!(read(&damaged), SegmentHead::Unreadable, "byte {at}");
+        for version in VERSIONS {
+            let head = segment_head(version, id(3), Position(12));
+            let read = |head: &[u8]| read_segment_head(head, id(3));
+            assert_eq!(read(&head), SegmentHead::Whole(Position(12), version));
+            assert_eq!(read_segment_head(&head, id(4)), SegmentHead::Unreadable);
+            for at in (0..44).filter(|&at| at != VERSION_AT) {
+                let mut damaged = head;
+                damaged[at] ^= 1;
+                assert_eq!(read(&damaged), SegmentHead::Unreadable, "byte {at}");
+            }
         }
     }
 
     /// Offset of the format version in a segment head.
-    const VERSION: usize = 7;
+    const VERSION_AT: usize = 7;
 
     #[test]
     fn a_head_of_another_version_differs_from_a_damaged_one() {
-        let mut head = segment_head(id(3), Position(12));
-        head[VERSION] = b'2';
+        let mut head = segment_head(FormatVersion::Two, id(3), Position(12));
+        head[VERSION_AT] = b'3';
         assert_eq!(read_segment_head(&head, id(3)), SegmentHead::OtherVersion);
         // Another version may have a shorter head with other fields.
         assert_eq!(
-            read_segment_head(&head[..=VERSION], id(4)),
+            read_segment_head(&head[..=VERSION_AT], id(4)),
             SegmentHead::OtherVersion
         );
-        head[VERSION] = 0;
-        assert_eq!(read_segment_head(&head, id(3)), SegmentHead::Unreadable);
+        // The checksum covers the version.
+        for version in [b'1', 0] {
+            head[VERSION_AT] = version;
+            assert_eq!(read_segment_head(&head, id(3)), SegmentHead::Unreadable);
+        }
         for bytes in [&b""[..], b"hakaruJ", b"hakaruJ1", &[0; 48]] {
             assert_eq!(read_segment_head(bytes, id(3)), SegmentHead::Unreadable);
         }

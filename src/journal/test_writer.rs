@@ -57,8 +57,8 @@ impl<S: Storage> TestWriter<S> {
             self.file = next;
             self.lane.go_to_next_segment(&mut self.blocks);
         }
-        let offset = self.lane.stage(record, events, &mut self.blocks);
-        self.file.write_at(self.blocks.as_slice(), offset)?;
+        let staged = self.lane.stage(record, events, &mut self.blocks);
+        self.file.write_at(self.blocks.as_slice(), staged.offset)?;
         Ok(self)
     }
 }

@@ -187,7 +187,7 @@ impl Replay {
         match filled {
             Ok(_) if self.to.is_some_and(|to| position >= to) => Progress::Done,
             Ok(Filled::More) => Progress::More,
-            Ok(Filled::End { is_torn }) => self.end(storing, position, is_torn),
+            Ok(Filled::End { torn_bytes }) => self.end(storing, position, torn_bytes),
             Err(ReadError::Damage(damage)) => {
                 log_damage(self.lane.id, &damage);
                 storing
@@ -254,7 +254,7 @@ impl Replay {
     }
 
     /// Ends the lane: the journal has no more events of it.
-    fn end(&mut self, storing: &mut Storing, position: Position, is_torn: bool) -> Progress {
+    fn end(&mut self, storing: &mut Storing, position: Position, torn_bytes: u64) -> Progress {
         let id = self.lane.id;
         // Another writer has seen that the database went back: this lane may have lost events too.
         if storing.lanes.checkpoint(&self.handle).is_none() {
@@ -262,21 +262,24 @@ impl Replay {
             return Progress::More;
         }
         let Some(to) = self.to else {
-            let tail = if is_torn {
-                "; an incomplete record at its end is ignored"
-            } else {
-                ""
-            };
+            if torn_bytes > 0 {
+                log::warn!(
+                    event = "lane_tail_torn", lane:% = id, bytes = torn_bytes;
+                    "lane {id}: {torn_bytes} bytes after position {} are no record. A crash interrupted the last \
+                     write, whose events were not answered 200; or the disk has damaged it later. hakaru goes on \
+                     without them",
+                    position.0
+                );
+            }
             // A lane that was stored before, and is only kept for `--journal-keep`, is not logged at info.
-            let is_news = self.read > 0 || is_torn;
-            let level = if is_news {
+            let level = if self.read > 0 || torn_bytes > 0 {
                 log::Level::Info
             } else {
                 log::Level::Debug
             };
             log::log!(
                 level, event = "lane_recovered", lane:% = id, events = self.read;
-                "lane {id}: recovered, {} events stored{tail}", self.read
+                "lane {id}: recovered, {} events stored", self.read
             );
             self.lane.set_stored(position);
             self.lane.set_end(position);

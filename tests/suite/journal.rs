@@ -392,7 +392,8 @@ fn a_lane_without_its_first_block_is_reported_as_damaged_and_its_rest_is_stored(
     let lane = std::fs::read_dir(&lanes).unwrap().next().unwrap().unwrap();
     let segment = lane.path().join("0000000000000000.segment");
     let file = std::fs::File::options().write(true).open(segment).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
+    // The head, the spare block, and the first block of records.
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 3 * 4096], 0).unwrap();
     let hakaru = settings().start();
     database.resume();
     hakaru.wait_for_event("events_unreadable");
@@ -507,12 +508,14 @@ fn lanes_are_listed_dumped_and_verified() {
     assert_eq!(inspect(directory.path(), &["verify"]).0, Some(0));
     assert_eq!(inspect(directory.path(), &["dump", "nonsense"]).0, Some(1));
 
-    // One wrong bit in the middle is reported, with place and positions.
+    // One wrong bit in the middle, in both places of the last block, is reported, with place and positions.
     let segment = directory.path().join(format!(
         "hakaru-data/journal/{lane}/0000000000000000.segment"
     ));
     let mut bytes = std::fs::read(&segment).unwrap();
-    bytes[48 + 5 * 64 + 60] ^= 1;
+    for block in [4096, 2 * 4096] {
+        bytes[block + 5 * 64 + 60] ^= 1;
+    }
     std::fs::write(&segment, bytes).unwrap();
     let (code, text) = inspect(directory.path(), &["verify"]);
     assert_eq!(code, Some(1));

@@ -27,6 +27,7 @@ mod connections;
 mod data_dir;
 mod database_identity;
 mod dead_letters;
+mod disk_faults;
 mod documents;
 mod drain;
 mod gone_senders;

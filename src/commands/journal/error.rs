@@ -40,6 +40,11 @@ pub enum InspectError {
     /// Something that was written is missing.
     #[error("{0} places are damaged; events that are missing there cannot be read")]
     Damaged(usize),
+    /// The last write of lanes that no process owns is no record.
+    #[error(
+        "{0} lanes end with bytes that are no record: a crash interrupted their last write, or it was damaged later"
+    )]
+    Torn(usize),
     /// Lanes could not be read to their end, each for a reason in its row.
     #[error("{0} lanes cannot be read to their end; their rows give the reasons")]
     Unreadable(usize),

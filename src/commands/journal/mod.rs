@@ -5,6 +5,7 @@
 
 mod adopt;
 mod error;
+mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -63,7 +64,8 @@ struct Contents {
     end: Position,
     /// Events that were read.
     events: usize,
-    is_torn: bool,
+    /// Bytes after them that are no record.
+    torn_bytes: u64,
     damages: Vec<Damage>,
     /// Why the lane could not be read to its end.
     error: Option<InspectError>,
@@ -172,49 +174,6 @@ impl Inspection {
             Some(error) => Err(error),
             None => verdict(contents.damages.len(), 0),
         }
-    }
-
-    /// Reads every lane and reports what is damaged.
-    pub fn verify(&self, out: &mut impl Write) -> Result<(), InspectError> {
-        let (mut damaged, mut unreadable) = (0, 0);
-        for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let Some(contents) = self.contents(lane) else {
-                continue;
-            };
-            damaged += contents.damages.len();
-            unreadable += usize::from(contents.error.is_some());
-            let events = contents.events;
-            match self.output {
-                Output::Text => {
-                    let tail = if contents.is_torn {
-                        ", followed by an unfinished record"
-                    } else {
-                        ""
-                    };
-                    let state = match contents.error {
-                        Some(_) => "UNREADABLE",
-                        None if contents.damages.is_empty() => "whole",
-                        None => "DAMAGED",
-                    };
-                    writeln!(out, "{lane}  {state}: {events} events{tail}")?;
-                    for damage in &contents.damages {
-                        writeln!(out, "  {}", Printable(damage))?;
-                    }
-                    if let Some(error) = contents.error {
-                        writeln!(out, "  {}", Printable(error))?;
-                    }
-                }
-                Output::Json => {
-                    let damages: Vec<String> =
-                        contents.damages.iter().map(ToString::to_string).collect();
-                    let line = json!({
-                        "lane": lane.to_string(), "events": events, "torn": contents.is_torn, "damages": damages,
-                    });
-                    writeln!(out, "{}", with_error(line, contents.error.as_ref()))?;
-                }
-            }
-        }
-        verdict(damaged, unreadable)
     }
 
     /// Calls `each` with every event that is not stored yet: the events of each lane from the position that `stored`
@@ -329,8 +288,8 @@ fn read_to_end(
         contents.end = reader.position();
         match filled {
             Ok(Filled::More) => {}
-            Ok(Filled::End { is_torn }) => {
-                contents.is_torn = is_torn;
+            Ok(Filled::End { torn_bytes }) => {
+                contents.torn_bytes = torn_bytes;
                 return Ok(());
             }
             Err(ReadError::Damage(damage)) => {

@@ -11,34 +11,39 @@ use std::fs;
 
 /// A lane of two segments in a journal, two events in each.
 fn write_lane(journal: &Path) -> (LaneId, PathBuf) {
+    write_segments(journal, 2)
+}
+
+/// The same with this many segments.
+fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
     let lane = LaneId::random().unwrap();
     let directory = make_directory(&Disk, journal, lane).unwrap();
-    let mut written = TestWriter::create(Disk, &directory, lane, 200).unwrap();
-    for value in 0..4 {
+    let mut written = TestWriter::create(Disk, &directory, lane, 3 * 4096).unwrap();
+    for first in 0..count {
         let mut record = Vec::new();
         begin_record(&mut record);
-        let (name, received_at) = ("name", UnixMillis(1));
-        append_event(
-            &mut record,
-            Event {
-                name,
-                value,
-                received_at,
-            },
-        );
-        written = written.append(&mut record, 1).unwrap();
+        for value in [2 * first, 2 * first + 1] {
+            // Only two fit into a block, and a segment has one block of them.
+            let (name, received_at) = (&*"n".repeat(1000), UnixMillis(1));
+            append_event(
+                &mut record,
+                Event {
+                    name,
+                    value,
+                    received_at,
+                },
+            );
+        }
+        written = written.append(&mut record, 2).unwrap();
     }
-    // A third segment is made ahead.
-    let third = directory.join(segment_name(SegmentNumber(2)));
-    fs::remove_file(third).unwrap();
-    assert_eq!(segments(&Disk, &directory).unwrap().len(), 2);
+    assert_eq!(segments(&Disk, &directory).unwrap().len(), count as usize);
     (lane, directory)
 }
 
 fn corrupt(directory: &Path, number: u64, at: usize) {
     let path = directory.join(segment_name(SegmentNumber(number)));
     let mut bytes = fs::read(&path).unwrap();
-    bytes[at] ^= 3;
+    bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
 }
 
@@ -62,7 +67,7 @@ fn a_lane_that_cannot_be_read_does_not_hide_others() {
     let journal = data_dir.path().join("journal");
     fs::create_dir(&journal).unwrap();
     let lanes: Vec<_> = (0..6).map(|_| write_lane(&journal)).collect();
-    // Changes the version of the format from '1' to '2'.
+    // Changes the version of the format from '2' to '3'.
     corrupt(&lanes[2].1, 1, 7);
 
     let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.list(out));
@@ -90,17 +95,17 @@ fn segments_that_were_stored_and_removed_are_no_damage() {
     let data_dir = tempfile::tempdir().unwrap();
     let journal = data_dir.path().join("journal");
     fs::create_dir(&journal).unwrap();
-    let (lane, directory) = write_lane(&journal);
+    let (lane, directory) = write_segments(&journal, 3);
     fs::remove_file(directory.join(segment_name(SegmentNumber(0)))).unwrap();
     let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
     assert!(outcome.is_ok());
-    assert_eq!(rows[&lane]["events"], 2);
+    assert_eq!(rows[&lane]["events"], 4);
 
     // Damages the head, which has the position where the lane begins. The records have it too.
     corrupt(&directory, 1, 20);
     let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
     assert!(matches!(outcome, Err(InspectError::Damaged(1))));
-    assert_eq!(rows[&lane]["events"], 2);
+    assert_eq!(rows[&lane]["events"], 4);
     let damage = rows[&lane]["damages"][0].to_string();
     assert!(damage.contains("no event is missing"), "{damage}");
 }

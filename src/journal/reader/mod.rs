@@ -1,16 +1,17 @@
 //! Reads the events of a lane, from any position to another one or to the end.
 
 mod damage;
+mod resume;
 mod scan;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::damage::{Damage, ReadError};
-use self::scan::{Looked, WINDOW_BYTES};
+use self::scan::{Found, Looked, WINDOW_BYTES};
 use super::record::{
-    PAYLOAD_BYTES_MAX, RECORD_HEAD_BYTES, RecordHead, SEGMENT_HEAD_BYTES, SegmentHead, SegmentId,
-    SegmentNumber, events, read_segment_head,
+    FormatVersion, PAYLOAD_BYTES_MAX, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, SegmentHead,
+    SegmentId, SegmentNumber, events, read_segment_head,
 };
 use super::segment::{segment_name, segments};
 use super::storage::{Storage, StorageFile};
@@ -28,8 +29,8 @@ pub enum Filled {
     More,
     /// The end of the lane.
     End {
-        /// Whether an incomplete record follows.
-        is_torn: bool,
+        /// Bytes after the last record that are no record: of a write that never ended, or that was damaged later.
+        torn_bytes: u64,
     },
 }
 
@@ -54,7 +55,9 @@ struct CurrentSegment<F> {
     id: SegmentId,
     /// The position of its first event. With an unreadable head: `None` before the first record that is used.
     start: Option<Position>,
-    /// Offset of the next record.
+    /// The version of its format. `None` as long as its head is unreadable.
+    version: Option<FormatVersion>,
+    /// Offset of the next record. Its bytes may be in the spare block.
     offset: u64,
 }
 
@@ -80,13 +83,12 @@ impl<S: Storage> LaneReader<S> {
             let Some(segment) = reader.open(number)? else {
                 continue;
             };
-            let (start, offset) = (segment.start, segment.offset);
+            let start = segment.start;
             reader.current = Some(segment);
-            reader.position = match (start, reader.look(offset)?) {
-                (Some(start), _) => start,
-                (None, Looked::Record(first)) => first.position,
+            reader.position = match start {
+                Some(start) => start,
                 // How many events were removed is unknown. All before the next readable one count as missing.
-                (None, Looked::Nothing { .. }) => Position::START,
+                None => reader.first_record()?.unwrap_or(Position::START),
             };
             break;
         }
@@ -104,18 +106,19 @@ impl<S: Storage> LaneReader<S> {
             return Ok(Filled::More);
         }
         if self.current.is_none() && !self.find_start()? {
-            return Ok(Filled::End { is_torn: false });
+            return Ok(Filled::End { torn_bytes: 0 });
         }
         loop {
             if end.is_some_and(|end| self.position >= end) {
                 return Ok(Filled::More);
             }
             match self.next_record()? {
-                NextRecord::Record(head) => {
+                NextRecord::Record(found) => {
+                    let head = found.head;
                     let skip = self.position.since(head.position);
                     let wanted = end.map_or(u64::MAX, |end| end.since(self.position));
                     let mut pushed = 0;
-                    let is_full = events(self.payload(head))
+                    let is_full = events(self.payload(found))
                         .skip(usize::try_from(skip).unwrap_or(usize::MAX))
                         .take(usize::try_from(wanted).unwrap_or(usize::MAX))
                         .any(|event| {
@@ -128,27 +131,23 @@ impl<S: Storage> LaneReader<S> {
                     if is_full || end.is_some_and(|end| self.position >= end) {
                         return Ok(Filled::More);
                     }
-                    self.pass(head);
+                    self.go_to(found.end_offset());
                 }
-                NextRecord::End { is_torn } => return Ok(Filled::End { is_torn }),
+                NextRecord::End { torn_bytes } => return Ok(Filled::End { torn_bytes }),
             }
         }
     }
 
-    /// The event bytes of the record at the current offset.
-    fn payload(&self, head: RecordHead) -> &[u8] {
-        let offset = self.current.as_ref().map_or(0, |segment| segment.offset);
-        let start = offset.saturating_sub(self.window_offset);
-        #[expect(clippy::cast_possible_truncation, reason = "within the window")]
-        let start = start as usize + RECORD_HEAD_BYTES;
-        self.window
-            .get(start..start + head.payload_bytes)
-            .unwrap_or_default()
+    /// The event bytes of a record in the window.
+    fn payload(&self, found: Found) -> &[u8] {
+        let record = self.in_window(found.stored_at).unwrap_or_default();
+        let end = RECORD_HEAD_BYTES + found.head.payload_bytes;
+        record.get(RECORD_HEAD_BYTES..end).unwrap_or_default()
     }
 
-    fn pass(&mut self, head: RecordHead) {
+    fn go_to(&mut self, offset: u64) {
         if let Some(segment) = &mut self.current {
-            segment.offset += head.stride() as u64;
+            segment.offset = offset;
         }
     }
 
@@ -178,19 +177,27 @@ impl<S: Storage> LaneReader<S> {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             outcome => self.io(number, outcome)?,
         };
-        let start = self.start(&file, id)?;
+        let head = self.head(&file, id)?;
         Ok(Some(CurrentSegment {
             file,
             id,
-            start,
-            offset: SEGMENT_HEAD_BYTES as u64,
+            start: head.map(|(start, _)| start),
+            version: head.map(|(_, version)| version),
+            // With an unreadable head the records may begin anywhere.
+            offset: head.map_or(SEGMENT_HEAD_BYTES as u64, |(_, version)| {
+                version.first_record()
+            }),
         }))
     }
 
-    /// The position at which a segment starts. `None` if its head is unreadable.
-    fn start(&self, file: &S::File, id: SegmentId) -> Result<Option<Position>, ReadError> {
+    /// The position at which a segment starts, and its version. `None` if its head is unreadable.
+    fn head(
+        &self,
+        file: &S::File,
+        id: SegmentId,
+    ) -> Result<Option<(Position, FormatVersion)>, ReadError> {
         match self.io(id.number, read_head(file, id))? {
-            SegmentHead::Whole(start) => Ok(Some(start)),
+            SegmentHead::Whole(start, version) => Ok(Some((start, version))),
             SegmentHead::Unreadable => Ok(None),
             SegmentHead::OtherVersion => Err(ReadError::Version {
                 file: self.path(id.number),
@@ -258,111 +265,27 @@ impl<S: Storage> LaneReader<S> {
         })
     }
 
-    /// The next record that ends after the position.
+    /// The record with the event at the position.
     fn next_record(&mut self) -> Result<NextRecord, ReadError> {
         loop {
             let Some(segment) = &self.current else {
-                return Ok(NextRecord::End { is_torn: false });
+                return Ok(NextRecord::End { torn_bytes: 0 });
             };
             let (number, offset) = (segment.id.number, segment.offset);
-            match self.look(offset)? {
-                Looked::Record(head) if head.end() <= self.position => self.pass(head),
-                Looked::Record(head) => {
-                    let is_headless = self.is_headless(head.position)?;
-                    self.skip_to(head.position, number, offset)?;
-                    if is_headless {
+            match self.find(offset)? {
+                Some(found) if found.head.end() <= self.position => self.go_to(found.end_offset()),
+                Some(found) => {
+                    if self.is_headless(found)? {
                         return Err(self.damage(number, 0, self.position));
                     }
-                    return Ok(NextRecord::Record(head));
+                    return Ok(NextRecord::Record(found));
                 }
-                Looked::Nothing { .. } => {
+                None => {
                     if let Some(end) = self.advance(number, offset)? {
                         return Ok(end);
                     }
                 }
             }
-        }
-    }
-
-    /// Whether the current segment has a record, at `position`, but no readable head. `true` once per segment.
-    fn is_headless(&mut self, position: Position) -> Result<bool, ReadError> {
-        let Some(segment) = self
-            .current
-            .as_ref()
-            .filter(|segment| segment.start.is_none())
-        else {
-            return Ok(false);
-        };
-        // The head is read again: it is written together with the first record, which may have happened after the
-        // segment was opened.
-        let start = self.start(&segment.file, segment.id)?;
-        if let Some(segment) = &mut self.current {
-            segment.start = start.or(Some(position));
-        }
-        Ok(start.is_none())
-    }
-
-    /// Moves from `offset`, where no record was found, to the next record or segment. Returns the end if there
-    /// is neither.
-    ///
-    /// The lane may be written meanwhile. A later record or segment proves that `offset` was written before it.
-    /// So the reader searches for them first, and reads `offset` again after that. If there is still no record,
-    /// `offset` is damaged; at the first read it may just not have been written yet.
-    fn advance(
-        &mut self,
-        number: SegmentNumber,
-        offset: u64,
-    ) -> Result<Option<NextRecord>, ReadError> {
-        let next = self.next_written(number)?;
-        let later = self.find_later(offset)?;
-        let Looked::Nothing { is_blank } = self.look(offset)? else {
-            return Ok(None);
-        };
-        if let Some(later) = later {
-            self.go_to(later);
-            return Ok(None);
-        }
-        if let Some(next) = next {
-            self.enter(next)?;
-            return Ok(None);
-        }
-        let is_torn = !is_blank;
-        Ok(Some(NextRecord::End { is_torn }))
-    }
-
-    /// The next segment after `number` that has a head or a record. A segment without either was created before
-    /// it was needed, and proves nothing about earlier segments.
-    fn next_written(
-        &mut self,
-        number: SegmentNumber,
-    ) -> Result<Option<CurrentSegment<S::File>>, ReadError> {
-        for next in self.numbers()?.into_iter().filter(|next| *next > number) {
-            let Some(segment) = self.open(next)? else {
-                continue;
-            };
-            if segment.start.is_some() {
-                return Ok(Some(segment));
-            }
-            let first = segment.offset;
-            let before = self.current.replace(segment);
-            self.window.clear();
-            let has_record = match self.look(first) {
-                Ok(Looked::Record(_)) => Ok(true),
-                Ok(Looked::Nothing { .. }) => self.find_later(first).map(|later| later.is_some()),
-                Err(fault) => Err(fault),
-            };
-            let segment = std::mem::replace(&mut self.current, before);
-            self.window.clear();
-            if has_record? {
-                return Ok(segment);
-            }
-        }
-        Ok(None)
-    }
-
-    fn go_to(&mut self, offset: u64) {
-        if let Some(segment) = &mut self.current {
-            segment.offset = offset;
         }
     }
 }
@@ -376,7 +299,7 @@ pub fn segment_start(
 ) -> io::Result<Option<Position>> {
     let file = storage.open(&directory.join(segment_name(number)))?;
     match read_head(&file, SegmentId { lane, number })? {
-        SegmentHead::Whole(start) => Ok(Some(start)),
+        SegmentHead::Whole(start, _) => Ok(Some(start)),
         SegmentHead::OtherVersion | SegmentHead::Unreadable => Ok(None),
     }
 }
@@ -390,9 +313,9 @@ fn read_head(file: &impl StorageFile, id: SegmentId) -> io::Result<SegmentHead> 
 /// What comes next in a lane.
 enum NextRecord {
     /// A record with the event at the position. Its bytes are in the window.
-    Record(RecordHead),
+    Record(Found),
     /// The end of the lane.
-    End { is_torn: bool },
+    End { torn_bytes: u64 },
 }
 
 #[cfg(test)]

@@ -90,6 +90,13 @@ impl SimulatedDisk {
         self.random.lock().unwrap().u32(0..one_in) == 0
     }
 
+    /// The content of a block whose write was torn: anything, whatever was in it before.
+    fn garbage(&self) -> [u8; BLOCK_BYTES] {
+        let mut garbage = [0; BLOCK_BYTES];
+        self.random.lock().unwrap().fill(&mut garbage);
+        garbage
+    }
+
     /// Counts an operation, and fails if it is to fail.
     fn operation(&self, needs_room: bool) -> io::Result<()> {
         let mut state = self.lock();
@@ -251,13 +258,22 @@ impl StorageFile for SimulatedFile {
         let mut state = self.disk.lock();
         let file = state.files.get_mut(&self.number).unwrap();
         put(&mut file.present, offset, bytes);
-        for (offset, bytes) in split(offset, bytes) {
-            // A failed write may be done in part. A crash may interrupt it.
-            match &failed {
-                Ok(()) => put(&mut file.durable, offset, &bytes),
-                Err(_) if crashed => file.unsynced.push((offset, bytes)),
-                Err(_) if self.disk.chance(2) => put(&mut file.durable, offset, &bytes),
-                Err(_) => {}
+        for (offset, block) in (offset..)
+            .step_by(BLOCK_BYTES)
+            .zip(bytes.chunks(BLOCK_BYTES))
+        {
+            if failed.is_err() && self.disk.chance(3) {
+                put(&mut file.durable, offset, &self.disk.garbage());
+                continue;
+            }
+            for (offset, bytes) in split(offset, block) {
+                // A failed write may be done in part. A crash may interrupt it.
+                match &failed {
+                    Ok(()) => put(&mut file.durable, offset, &bytes),
+                    Err(_) if crashed => file.unsynced.push((offset, bytes)),
+                    Err(_) if self.disk.chance(2) => put(&mut file.durable, offset, &bytes),
+                    Err(_) => {}
+                }
             }
         }
         failed

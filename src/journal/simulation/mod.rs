@@ -1,7 +1,7 @@
 //! The journal on a simulated disk that fails: thousands of crashes in a run, each reproducible by its seed.
 //!
 //! A crash keeps everything that was durable. Of the rest it keeps any sectors of any writes in any order, and
-//! any names. Writes, syncs, allocations and new files may fail. The bytes of a failed write may be lost
+//! any names. A block whose write it interrupts may have any content. Writes, syncs, allocations and new files may fail. The bytes of a failed write may be lost
 //! although the file still reads as if they were there.
 
 mod disk;
@@ -20,8 +20,8 @@ use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
 
-/// Two blocks: so small that a few dozen records fill several segments.
-const SEGMENT_BYTES: u64 = 8192;
+/// Five blocks: so small that a few dozen records fill several segments.
+const SEGMENT_BYTES: u64 = 5 * 4096;
 
 /// Crashes in each test.
 const SEEDS: u64 = 4_000;
@@ -78,7 +78,12 @@ fn write_until_crash(
         let mut unstored = Vec::new();
         let mut record = Vec::new();
         loop {
-            let events = random.u32(1..5);
+            // A few take several blocks.
+            let events = if random.u8(0..8) == 0 {
+                random.u32(5..40)
+            } else {
+                random.u32(1..5)
+            };
             begin_record(&mut record);
             let values: Vec<u32> = (history.next_value..history.next_value + events).collect();
             history.next_value += events;
@@ -195,6 +200,8 @@ fn a_full_disk_loses_doubles_and_invents_no_event() {
 fn planted_bugs_are_detected() {
     is_detected(Some(Bug::DirectoryNotSynced), None);
     is_detected(Some(Bug::ChecksumIgnored), None);
+    is_detected(Some(Bug::DurableBlockRewritten), None);
+    is_detected(Some(Bug::SpareIgnored), None);
     is_detected(None, Some(Mistake::AnswerBeforeWrite));
     is_detected(None, Some(Mistake::CheckpointBeforeRows));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::event::Event;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::Written;
-use crate::journal::lane_cursor::LaneCursor;
+use crate::journal::lane_cursor::{LaneCursor, Staged};
 use crate::journal::record::{
     EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, append_event,
     begin_record,
@@ -97,14 +97,12 @@ impl GroupBuffer {
         }
     }
 
-    /// Copies the collected group into `blocks`, at the end of the lane, and begins the next group. Returns the
-    /// offset in the segment at which to write them, and the bytes of the record.
-    pub(super) fn stage(&mut self, cursor: &mut LaneCursor, blocks: &mut Blocks) -> (u64, u64) {
+    /// Adds the collected group to `blocks`, at the end of the lane, and begins the next group.
+    pub(super) fn stage(&mut self, cursor: &mut LaneCursor, blocks: &mut Blocks) -> Staged {
         let events = std::mem::take(&mut self.events);
-        let offset = cursor.stage(&mut self.record, events, blocks);
-        let bytes = self.bytes();
+        let staged = cursor.stage(&mut self.record, events, blocks);
         begin_record(&mut self.record);
-        (offset, bytes)
+        staged
     }
 
     /// Takes back the blocks of a write. Returns how many events it had and how long it took.

@@ -156,11 +156,11 @@ impl OpenLane {
             self.segment = Some(segment);
             self.cursor.go_to_next_segment(&mut blocks);
         }
-        let (offset, bytes) = self.group.stage(&mut self.cursor, &mut blocks);
-        self.usage.write(bytes);
+        let staged = self.group.stage(&mut self.cursor, &mut blocks);
+        self.usage.write(staged.new_bytes);
         Some(Write {
             segment: self.segment.take(),
-            offset,
+            offset: staged.offset,
             blocks,
         })
     }

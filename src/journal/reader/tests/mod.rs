@@ -1,24 +1,38 @@
 //! Lanes on a real disk, cut and damaged on purpose.
 
 mod live_disk;
+mod spare_block;
+mod version_1;
 
 use super::*;
 use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
-use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record};
+use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record, segment_head};
 use crate::journal::storage::Disk;
 use crate::journal::test_writer::TestWriter;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-const SEGMENT: u64 = 4096;
+/// Bytes of a segment: the head, the spare block and one block of records.
+const SEGMENT: u64 = 3 * 4096;
+
+/// What writes a lane, in each version of the format.
+const WRITERS: [fn(&Path, LaneId, u32); 2] = [write_lane, version_1::write_lane];
 
 /// Bytes of a record of three events.
 const STRIDE: usize = (RECORD_HEAD_BYTES + 3 * 18).next_multiple_of(RECORD_ALIGNMENT);
 
 /// A lane of `records` records of three events each, whose values are their positions.
 fn write_lane(directory: &Path, lane: LaneId, records: u32) {
-    write_lane_on(Disk, directory, lane, records, SEGMENT);
+    write_lane_on(Disk, directory, lane, records, SEGMENT, "name");
+    // The segment that was made ahead.
+    let last = segments(&Disk, directory).unwrap().pop().unwrap();
+    if segment_start(&Disk, directory, lane, last)
+        .unwrap()
+        .is_none()
+    {
+        fs::remove_file(file(directory, last.0)).unwrap();
+    }
 }
 
 fn write_lane_on(
@@ -27,27 +41,34 @@ fn write_lane_on(
     lane: LaneId,
     records: u32,
     segment_bytes: u64,
+    name: &str,
 ) {
     let mut written = TestWriter::create(storage, directory, lane, segment_bytes).unwrap();
     let mut record = Vec::new();
     for value in 0..records {
         begin_record(&mut record);
-        for value in value * 3..value * 3 + 3 {
-            append_event(
-                &mut record,
-                Event {
-                    name: "name",
-                    value,
-                    received_at: UnixMillis(1),
-                },
-            );
-        }
+        append_three(&mut record, value, name);
         written = written.append(&mut record, 3).unwrap();
     }
 }
 
-/// What was read up to the end: values, damages, and whether the end is torn.
-type Read = (Vec<u32>, Vec<Damage>, bool);
+/// The events of the record `number`.
+fn append_three(record: &mut Vec<u8>, number: u32, name: &str) {
+    for value in number * 3..number * 3 + 3 {
+        let received_at = UnixMillis(1);
+        append_event(
+            record,
+            Event {
+                name,
+                value,
+                received_at,
+            },
+        );
+    }
+}
+
+/// What was read up to the end: values, damages, and bytes of a torn end.
+type Read = (Vec<u32>, Vec<Damage>, u64);
 
 /// Everything from `start` on.
 fn read_lane(directory: &Path, lane: LaneId, start: Position) -> Read {
@@ -63,7 +84,7 @@ fn read_on<S: Storage>(reader: &mut LaneReader<S>) -> Result<Read, (Vec<u32>, Re
         values.extend(batch.events().map(|event| event.value));
         match filled {
             Ok(Filled::More) => {}
-            Ok(Filled::End { is_torn }) => return Ok((values, damages, is_torn)),
+            Ok(Filled::End { torn_bytes }) => return Ok((values, damages, torn_bytes)),
             Err(ReadError::Damage(damage)) => damages.push(damage),
             Err(fault) => return Err((values, fault)),
         }
@@ -88,13 +109,16 @@ fn start_of(directory: &Path, lane: LaneId, number: u64) -> u64 {
 
 #[test]
 fn reads_from_any_position_over_many_segments() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 200);
-    assert!(segments(&Disk, directory.path()).unwrap().len() > 3);
-    for start in [0, 1, 2, 3, 100, 299, 598, 599, 600] {
-        let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(start.into()));
-        assert_eq!(values, (start..600).collect::<Vec<_>>());
-        assert_eq!((damages, is_torn), (vec![], false));
+    for write in WRITERS {
+        let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+        write(directory.path(), lane, 200);
+        assert!(segments(&Disk, directory.path()).unwrap().len() > 3);
+        for start in [0, 1, 2, 3, 100, 299, 598, 599, 600] {
+            let (values, damages, torn_bytes) =
+                read_lane(directory.path(), lane, Position(start.into()));
+            assert_eq!(values, (start..600).collect::<Vec<_>>());
+            assert_eq!((damages, torn_bytes), (vec![], 0));
+        }
     }
 }
 
@@ -116,31 +140,6 @@ fn stops_at_the_end_it_is_given() {
     assert_eq!(
         read_on(&mut reader).unwrap().0,
         (11..30).collect::<Vec<_>>()
-    );
-}
-
-#[test]
-fn a_torn_tail_is_the_end() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 4);
-    overwrite(directory.path(), 0, 48 + 3 * STRIDE + 60, &[0xAA; 20]);
-    assert_eq!(
-        read_lane(directory.path(), lane, Position(0)),
-        ((0..9).collect(), vec![], true)
-    );
-}
-
-#[test]
-fn damage_before_a_later_record_is_reported_and_the_rest_is_read() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 200);
-    overwrite(directory.path(), 0, 48 + 5 * STRIDE + 50, &[0xAA; 1]);
-    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
-    assert_eq!(values, (0..15).chain(18..600).collect::<Vec<_>>());
-    assert_eq!(damages.len(), 1, "{damages:?}");
-    assert_eq!(
-        (damages[0].from, damages[0].to),
-        (Position(15), Position(18))
     );
 }
 
@@ -179,42 +178,45 @@ fn records_of_an_earlier_segment_in_the_same_blocks_are_ignored() {
         number: SegmentNumber(last.0 + 1),
     };
     let mut new = old;
-    let head = crate::journal::record::segment_head(id, Position(600));
+    let head = segment_head(FormatVersion::Two, id, Position(600));
     new[..head.len()].copy_from_slice(&head);
     fs::write(file(directory.path(), last.0 + 1), new).unwrap();
-    let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(0));
-    assert_eq!((values.len(), damages, is_torn), (600, vec![], true));
+    let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(0));
+    assert_eq!((values.len(), damages), (600, vec![]));
+    assert!(torn_bytes > 0);
 }
 
 #[test]
 fn an_unreadable_head_in_the_middle_is_reported_once_and_hides_no_event() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 200);
-    let (second, third) = (
-        start_of(directory.path(), lane, 1),
-        start_of(directory.path(), lane, 2),
-    );
-    overwrite(directory.path(), 1, 20, &[0xAA; 8]);
-    for start in [0, second - 1, second, second + 1, third - 1] {
-        let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(start));
-        let first = u32::try_from(start).unwrap();
-        assert_eq!(values, (first..600).collect::<Vec<_>>());
-        let at = Position(start.max(second));
-        let expected = Damage {
-            file: file(directory.path(), 1),
-            offset: 0,
-            from: at,
-            to: at,
-        };
-        assert_eq!((damages, is_torn), (vec![expected.clone()], false));
-        let text = expected.to_string();
-        assert!(
-            text.ends_with("the segment's head is unreadable, no event is missing"),
-            "{text}"
+    for write in WRITERS {
+        let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+        write(directory.path(), lane, 200);
+        let (second, third) = (
+            start_of(directory.path(), lane, 1),
+            start_of(directory.path(), lane, 2),
         );
+        overwrite(directory.path(), 1, 20, &[0xAA; 8]);
+        for start in [0, second - 1, second, second + 1, third - 1] {
+            let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(start));
+            let first = u32::try_from(start).unwrap();
+            assert_eq!(values, (first..600).collect::<Vec<_>>());
+            let at = Position(start.max(second));
+            let expected = Damage {
+                file: file(directory.path(), 1),
+                offset: 0,
+                from: at,
+                to: at,
+            };
+            assert_eq!((damages, torn_bytes), (vec![expected.clone()], 0));
+            let text = expected.to_string();
+            assert!(
+                text.ends_with("the segment's head is unreadable, no event is missing"),
+                "{text}"
+            );
+        }
+        let (values, damages, _) = read_lane(directory.path(), lane, Position(third));
+        assert_eq!((values.len() as u64, damages), (600 - third, vec![]));
     }
-    let (values, damages, _) = read_lane(directory.path(), lane, Position(third));
-    assert_eq!((values.len() as u64, damages), (600 - third, vec![]));
 }
 
 #[test]
@@ -225,81 +227,25 @@ fn an_unreadable_head_of_the_only_or_the_last_segment_hides_no_event() {
         let last = segments(&Disk, directory.path()).unwrap().pop().unwrap();
         let start = Position(start_of(directory.path(), lane, last.0));
         overwrite(directory.path(), last.0, 0, &[0; 48]);
-        let (values, damages, is_torn) = read_lane(directory.path(), lane, Position(0));
+        let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(0));
         assert_eq!(values, (0..records * 3).collect::<Vec<_>>());
-        assert_eq!((damages.len(), is_torn), (1, false));
+        assert_eq!((damages.len(), torn_bytes), (1, 0));
         assert_eq!((damages[0].from, damages[0].to), (start, start));
     }
 }
 
+/// With all records of its segment, or with those of a block of it.
 #[test]
 fn events_lost_with_a_head_are_reported() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
     let start = start_of(directory.path(), lane, 1);
     let next = start_of(directory.path(), lane, 2);
-    let lost = |damages: Vec<Damage>| -> Vec<_> {
-        let positions = |damage: &Damage| (damage.from.0, damage.to.0);
-        damages.iter().map(positions).collect()
-    };
-    // With the first two records.
-    overwrite(directory.path(), 1, 0, &[0xAA; 48 + STRIDE + 60]);
-    let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
-    assert_eq!(
-        (values.len(), lost(damages)),
-        (594, vec![(start, start + 6)])
-    );
-    // With all of them.
-    overwrite(directory.path(), 1, 0, &vec![0; 4096]);
+    overwrite(directory.path(), 1, 0, &[0; 3 * 4096]);
     let (values, damages, _) = read_lane(directory.path(), lane, Position(0));
     assert_eq!(values.len() as u64, 600 - (next - start));
-    assert_eq!(lost(damages), [(start, next)]);
-}
-
-#[test]
-fn a_last_segment_that_was_never_finished_is_the_end() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 200);
-    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
-    let number = SegmentNumber(last + 1);
-    let head = crate::journal::record::segment_head(SegmentId { lane, number }, Position(600));
-    let allocated = |head: &[u8]| [head, &[0; 4000]].concat();
-    let unfinished = [
-        vec![],
-        allocated(&[]),
-        allocated(&head[..16]),
-        allocated(&[0xAA; 48]),
-    ];
-    for bytes in unfinished {
-        fs::write(file(directory.path(), last + 1), &bytes).unwrap();
-        let read = read_lane(directory.path(), lane, Position(0));
-        assert_eq!(read, ((0..600).collect(), vec![], false));
-        assert_eq!(
-            read_lane(directory.path(), lane, Position(600)),
-            (vec![], vec![], false)
-        );
-    }
-}
-
-#[test]
-fn a_segment_of_another_version_is_never_passed() {
-    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane(directory.path(), lane, 200);
-    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
-    for number in [last, 1, 0] {
-        let start = start_of(directory.path(), lane, number);
-        overwrite(directory.path(), number, 7, b"2");
-        let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
-        for expected in [start, 0] {
-            let (values, fault) = read_on(&mut reader).unwrap_err();
-            assert_eq!(values.len() as u64, expected);
-            assert!(
-                matches!(&fault, ReadError::Version { file: named } if *named == file(directory.path(), number)),
-                "{fault}"
-            );
-        }
-        assert_eq!(reader.position(), Position(start));
-    }
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert_eq!((damages[0].from.0, damages[0].to.0), (start, next));
 }
 
 #[test]
@@ -320,6 +266,61 @@ fn begins_at_the_oldest_event_on_the_disk() {
     assert_eq!(from_oldest(), (second, Some(value), 0));
     overwrite(directory.path(), 1, 20, &[0xAA; 8]);
     assert_eq!(from_oldest(), (second, Some(value), 1));
-    overwrite(directory.path(), 1, 60, &[0xAA; 8]);
+    // The first record, and its copy in the spare block.
+    for block in [4096, 2 * 4096] {
+        overwrite(directory.path(), 1, block + 60, &[0xAA; 8]);
+    }
     assert_eq!(from_oldest(), (0, Some(value + 3), 1));
+}
+
+#[test]
+fn a_last_segment_that_was_never_finished_is_the_end() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 200);
+    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+    let number = SegmentNumber(last + 1);
+    let head = segment_head(
+        FormatVersion::Two,
+        SegmentId { lane, number },
+        Position(600),
+    );
+    let allocated = |head: &[u8]| [head, &[0; 4000]].concat();
+    let unfinished = [
+        vec![],
+        allocated(&[]),
+        allocated(&head[..16]),
+        allocated(&[0xAA; 48]),
+    ];
+    for bytes in unfinished {
+        fs::write(file(directory.path(), last + 1), &bytes).unwrap();
+        let is_torn = bytes.iter().any(|&byte| byte != 0);
+        for (start, expected) in [(0, (0..600).collect()), (600, vec![])] {
+            let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(start));
+            assert_eq!((values, damages), (expected, vec![]));
+            assert_eq!(torn_bytes > 0, is_torn);
+        }
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_is_never_passed() {
+    for write in WRITERS {
+        let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+        write(directory.path(), lane, 200);
+        let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+        for number in [last, 1, 0] {
+            let start = start_of(directory.path(), lane, number);
+            overwrite(directory.path(), number, 7, b"3");
+            let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
+            for expected in [start, 0] {
+                let (values, fault) = read_on(&mut reader).unwrap_err();
+                assert_eq!(values.len() as u64, expected);
+                assert!(
+                    matches!(&fault, ReadError::Version { file: named } if *named == file(directory.path(), number)),
+                    "{fault}"
+                );
+            }
+            assert_eq!(reader.position(), Position(start));
+        }
+    }
 }
