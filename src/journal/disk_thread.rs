@@ -14,6 +14,7 @@ use std::sync::mpsc::{
 use std::time::Duration;
 
 use super::blocks::Blocks;
+use super::lane_end::ClosedLane;
 use super::lane_handle::{DiskLane, Origin};
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
@@ -24,6 +25,9 @@ use crate::os::notifier::ShardNotifier;
 
 /// Wait before another lane is opened, after one could not be opened or written.
 pub const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Most time that a shard waits for the end of its disk thread.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// Most orders that wait: a write, and a lane or a segment.
 const ORDERS_MAX: usize = 2;
@@ -54,8 +58,11 @@ pub struct Written {
 /// An order to a disk thread.
 #[derive(Debug)]
 pub enum DiskOrder {
-    /// Open a lane after this wait, and try again until it succeeds.
-    Lane(Duration),
+    /// Open a lane after this wait, and try again until it succeeds. Before that, write down where the lane that
+    /// was closed ends.
+    Lane(Duration, Option<ClosedLane>),
+    /// Write down where the lane that was closed ends, and end.
+    End(ClosedLane),
     /// Create a segment of the lane.
     Segment(Arc<DiskLane>, SegmentNumber),
     /// Write. Only ordered on epoll.
@@ -94,6 +101,11 @@ impl DiskThread {
             .map_err(|refused| match refused {
                 TrySendError::Full(_) | TrySendError::Disconnected(_) => DiskThreadGone,
             })
+    }
+
+    /// Waits until the thread has ended, but not long: a disk may hang.
+    pub fn wait(&self) {
+        while self.reports.recv_timeout(END_WAIT).is_ok() {}
     }
 
     /// The next report, if there is one.
@@ -140,10 +152,14 @@ impl DiskWork {
         let mut segment = None;
         while let Ok(order) = self.orders.recv() {
             let report = match order {
-                DiskOrder::Lane(after) => {
+                DiskOrder::Lane(after, closed) => {
                     // Closes the segment of the previous lane: else its space is not freed when it is removed.
                     segment = None;
-                    self.open_with_retries(after)
+                    self.open_with_retries(after, closed)
+                }
+                DiskOrder::End(closed) => {
+                    write_end(closed, &mut false);
+                    return;
                 }
                 DiskOrder::Segment(lane, number) => {
                     let made = make_segment(&Disk, &lane.directory, number, SEGMENT_BYTES);
@@ -174,9 +190,15 @@ impl DiskWork {
     }
 
     /// Opens a lane, and tries again until it succeeds. `None` when the shard or the janitor has ended.
-    fn open_with_retries(&self, after: Duration) -> Option<DiskReport> {
+    fn open_with_retries(
+        &self,
+        after: Duration,
+        mut closed: Option<ClosedLane>,
+    ) -> Option<DiskReport> {
         let mut wait = after;
+        let mut is_failure_logged = false;
         loop {
+            closed = closed.and_then(|closed| write_end(closed, &mut is_failure_logged));
             // A shard without a lane sends no order, so that only its end interrupts the wait.
             let waited = self.orders.recv_timeout(wait);
             if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
@@ -230,4 +252,18 @@ impl DiskWork {
         }
         Err(io::ErrorKind::WouldBlock.into())
     }
+}
+
+/// Makes durable where a closed lane ends. Returns the lane if that must be tried again.
+fn write_end(closed: ClosedLane, is_failure_logged: &mut bool) -> Option<ClosedLane> {
+    let fault = closed.write_end().err()?;
+    if !std::mem::replace(is_failure_logged, true) {
+        log::error!(
+            event = "lane_end_not_written", lane:% = closed.lane.id, code = fault.raw_os_error();
+            "lane {}: it ends at position {}, and that cannot be written: {fault}. hakaru tries again until another \
+             lane is open. Events that were answered 503 may be stored at the next start",
+            closed.lane.id, closed.end.0
+        );
+    }
+    Some(closed)
 }

@@ -86,6 +86,11 @@ impl LaneCursor {
         self.block + self.filled.next_multiple_of(BLOCK_BYTES) as u64
     }
 
+    /// The number of the current segment.
+    pub fn segment(&self) -> SegmentNumber {
+        self.segment.number
+    }
+
     /// Whether the next segment will be needed soon.
     pub fn is_half_full(&self) -> bool {
         self.block > self.segment_bytes / 2

@@ -17,6 +17,7 @@ mod bugs;
 pub mod disk_thread;
 pub mod janitor;
 pub mod lane_cursor;
+pub mod lane_end;
 pub mod lane_handle;
 pub mod lane_label;
 pub mod quota;

@@ -4,7 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Client, MariaDb, Settings};
+use crate::support::{Client, MariaDb, Settings, run, wait_until};
+
+/// A library that makes system calls on segments fail, as a test wants it.
+const FAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/disk_faults.c");
+
+/// Builds it in `directory`, to be preloaded.
+fn faults(directory: &Path) -> String {
+    let library = directory.join("disk_faults.so");
+    let library = library.to_str().unwrap().to_owned();
+    run(
+        "cc",
+        &["-shared", "-fPIC", "-O2", "-o", &library, FAULTS, "-ldl"],
+    );
+    library
+}
 
 /// The only segment of the only lane in a data directory.
 fn segment(data_dir: &Path) -> PathBuf {
@@ -81,6 +95,48 @@ fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
     }
 }
 
+/// After an orderly end it is known where the lane ends, and so that something is missing.
+#[test]
+fn a_damaged_block_at_the_end_of_a_drained_lane_is_reported_as_damage() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = |database: &MariaDb| {
+        let settings = Settings::mysql(database).directory(directory.path());
+        let settings = settings.flag("--ack=journaled").flag("--cores=1");
+        settings
+            .flag("--drain-timeout=1s")
+            .flag("--journal-keep=1s")
+    };
+    let first = settings(&database).start();
+    database.stop();
+    let mut client = Client::connect(first.address);
+    for value in 0..40 {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+    drop(client);
+    first.stop();
+    assert_eq!(verify(directory.path()).0, Some(0));
+    let path = segment(directory.path());
+    let mut bytes = fs::read(&path).unwrap();
+    // The 40th write went to the spare block.
+    bytes[4096..2 * 4096].fill(0xA5);
+    fs::write(&path, bytes).unwrap();
+    let (code, text) = verify(directory.path());
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("1 events are unreadable, positions 39 to 39"),
+        "{text}"
+    );
+
+    database.resume();
+    let second = settings(&database).start();
+    second.wait_for_event("events_unreadable");
+    second.wait_for_event("damaged_lane_kept");
+    second.stop();
+    assert_eq!(values(&database), (0..39).collect::<Vec<_>>());
+}
+
 /// A lane that the last release with version 1 of the format wrote.
 #[test]
 fn a_lane_of_version_1_is_listed_and_stored() {
@@ -105,4 +161,54 @@ fn a_lane_of_version_1_is_listed_and_stored() {
     hakaru.wait_for_event("lane_recovered");
     hakaru.stop();
     assert_eq!(values(&database), (0..300).collect::<Vec<_>>());
+}
+
+/// The write reaches the disk and is reported as failed.
+#[test]
+fn events_that_are_answered_503_are_no_rows_after_a_restart() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let library = faults(directory.path());
+    let trigger = directory.path().join("fail-a-write");
+    let settings = || {
+        let settings = Settings::mysql(&database).directory(directory.path());
+        settings.flag("--ack=journaled").flag("--cores=1")
+    };
+    let first = settings().flag("--linger=1h").flag("--io=epoll");
+    let first = first.variable("LD_PRELOAD", &library);
+    let first = first.variable("FAIL_A_WRITE", trigger.to_str().unwrap());
+    let first = first.start();
+    let send = |value: u32| {
+        // A connection may be closed after a 503.
+        let mut client = Client::connect(first.address);
+        client.get(&format!("/hakaru?name=a&value={value}")).status
+    };
+    let mut answered = Vec::new();
+    let mut refused = Vec::new();
+    for value in 0..60 {
+        if value % 20 == 10 {
+            fs::write(&trigger, "").unwrap();
+        }
+        match send(value) {
+            200 => answered.push(value),
+            503 => {
+                refused.push(value);
+                wait_until("events are taken again", || send(1_000) == 200);
+            }
+            status => panic!("{status}"),
+        }
+    }
+    assert_eq!(refused, [10, 30, 50]);
+    first.crash();
+    let second = settings().start();
+    wait_until("all is stored", || {
+        database.query_one::<u32>("SELECT COUNT(*) FROM eventlog WHERE value < 1000") >= 57
+    });
+    wait_until("all lanes are read", || {
+        second.events("lane_recovered").len() == 4
+    });
+    second.stop();
+    let rows: Vec<u32> =
+        database.query("SELECT value FROM eventlog WHERE value < 1000 ORDER BY value");
+    assert_eq!(rows, answered);
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::damage::{Damage, ReadError};
 use self::scan::{Found, Looked, WINDOW_BYTES};
+use super::lane_end;
 use super::record::{
     FormatVersion, PAYLOAD_BYTES_MAX, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, SegmentHead,
     SegmentId, SegmentNumber, events, read_segment_head,
@@ -43,6 +44,8 @@ pub struct LaneReader<S: Storage> {
     /// The next event to be read.
     position: Position,
     current: Option<CurrentSegment<S::File>>,
+    /// Where the lane ends, if a file says it. `None` as long as it was not looked for.
+    closed_at: Option<Option<Position>>,
     /// Bytes of the current segment, from `window_offset` on.
     window: Vec<u8>,
     window_offset: u64,
@@ -71,6 +74,7 @@ impl<S: Storage> LaneReader<S> {
             lane,
             position,
             current: None,
+            closed_at: None,
             window: Vec::new(),
             window_offset: 0,
         }
@@ -100,8 +104,48 @@ impl<S: Storage> LaneReader<S> {
         self.position
     }
 
-    /// Appends events to `batch` until it is full, or `end` is reached, or the lane ends.
+    /// Appends events to `batch` until it is full, or `end` is reached, or the lane ends. What follows the end
+    /// of a closed lane was never promised, and is not read.
     pub fn fill(&mut self, batch: &mut Batch, end: Option<Position>) -> Result<Filled, ReadError> {
+        let Some(closed_at) = self.closed_at()? else {
+            return self.fill_to(batch, end);
+        };
+        let closed = Filled::End { torn_bytes: 0 };
+        if self.position >= closed_at {
+            return Ok(closed);
+        }
+        let end = end.map_or(closed_at, |end| end.min(closed_at));
+        match self.fill_to(batch, Some(end))? {
+            Filled::More if self.position >= closed_at => Ok(closed),
+            Filled::More => Ok(Filled::More),
+            // The events up to there were promised.
+            Filled::End { .. } => {
+                let segment = self.current.as_ref();
+                let (number, offset) = segment.map_or((SegmentNumber(0), 0), |segment| {
+                    (segment.id.number, segment.offset)
+                });
+                let from = std::mem::replace(&mut self.position, closed_at);
+                Err(self.damage(number, offset, from))
+            }
+        }
+    }
+
+    /// Where the lane ends, if a file says it.
+    fn closed_at(&mut self) -> Result<Option<Position>, ReadError> {
+        if let Some(known) = self.closed_at {
+            return Ok(known);
+        }
+        let read = lane_end::read(&self.storage, &self.directory);
+        let closed_at = read.map_err(|fault| ReadError::Io {
+            file: self.directory.clone(),
+            fault,
+        })?;
+        self.closed_at = Some(closed_at);
+        Ok(closed_at)
+    }
+
+    /// The same without regard to where the lane was closed.
+    fn fill_to(&mut self, batch: &mut Batch, end: Option<Position>) -> Result<Filled, ReadError> {
         if end.is_some_and(|end| self.position >= end) {
             return Ok(Filled::More);
         }

@@ -14,6 +14,7 @@ use super::open_lane::{NextSegment, OpenLane};
 use crate::event::ack::Ack;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::{DiskOrder, REOPEN_AFTER, Write, Written};
+use crate::journal::lane_end::FailedWrite;
 
 /// What the task that writes groups to the disk is doing.
 #[derive(Debug)]
@@ -158,6 +159,7 @@ impl OpenLane {
         }
         let staged = self.group.stage(&mut self.cursor, &mut blocks);
         self.usage.write(staged.new_bytes);
+        self.write_offset = staged.offset;
         Some(Write {
             segment: self.segment.take(),
             offset: staged.offset,
@@ -175,6 +177,11 @@ impl OpenLane {
 
     /// Takes back the blocks of a write that failed. How much of it is on the disk is not known.
     pub(super) fn fail_write(&mut self, blocks: Blocks) {
+        let bytes = blocks.as_slice().len() as u64;
+        self.failed_write = Some(FailedWrite {
+            segment: self.cursor.segment(),
+            bytes: self.write_offset..self.write_offset + bytes,
+        });
         self.group.end_write(blocks);
     }
 

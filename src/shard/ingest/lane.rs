@@ -131,6 +131,13 @@ impl LaneState {
         };
     }
 
+    /// Ends the lane for good: the shard has drained.
+    pub(super) fn end(&mut self) {
+        if let Self::Open(lane) | Self::Failed { lane, .. } = std::mem::replace(self, Self::Ended) {
+            lane.end();
+        }
+    }
+
     /// Closes a lane that has failed or lacks events, unless a write is under way, and orders another one.
     pub(super) fn close_failed(&mut self) -> Option<Closed> {
         let is_due = match self {

@@ -264,7 +264,7 @@ impl Ingest {
         }
     }
 
-    /// Hands over the last batch, closes the handoff, and lets the disk thread end.
+    /// Hands over the last batch, closes the handoff, and ends the lane and the disk thread.
     pub fn close(&mut self) {
         if let Some(lane) = self.lane.present() {
             self.batches.seal_last(lane);
@@ -276,7 +276,7 @@ impl Ingest {
         }
         self.batches.hand_over(self.lane.present());
         self.batches.end();
-        self.lane = LaneState::Ended;
+        self.lane.end();
     }
 
     fn poll_open(&mut self, context: &Context<'_>) -> Poll<()> {

@@ -12,6 +12,7 @@ use crate::handoff::Span;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::{DiskOrder, DiskThread};
 use crate::journal::lane_cursor::LaneCursor;
+use crate::journal::lane_end::{ClosedLane, FailedWrite};
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::quota::{JournalBound, LaneUsage};
 use crate::journal::segment::SEGMENT_BYTES;
@@ -27,7 +28,7 @@ impl LaneMaker {
     /// Asks for the first lane.
     pub(super) fn new(disk: DiskThread, bound: JournalBound) -> Self {
         let maker = Self { disk, bound };
-        maker.order(DiskOrder::Lane(Duration::ZERO));
+        maker.order(DiskOrder::Lane(Duration::ZERO, None));
         maker
     }
 
@@ -60,6 +61,9 @@ pub(super) struct OpenLane {
     pub(super) next_segment: NextSegment,
     pub(super) group: GroupBuffer,
     pub(super) usage: LaneUsage,
+    /// Offset of the last write in its segment.
+    pub(super) write_offset: u64,
+    pub(super) failed_write: Option<FailedWrite>,
     /// Position of the next event.
     pub(super) next: Position,
     /// Every event before this position is on the disk.
@@ -81,6 +85,8 @@ impl OpenLane {
             segment: Some(segment),
             next_segment: NextSegment::NotRequested,
             group: GroupBuffer::new(blocks),
+            write_offset: 0,
+            failed_write: None,
             next: Position::START,
             durable: Position::START,
             spilled_from: None,
@@ -136,7 +142,26 @@ impl OpenLane {
     pub(super) fn close(mut self, reopen_after: Duration) -> LaneMaker {
         self.usage.clear();
         self.lane.set_end(self.durable);
-        self.maker.order(DiskOrder::Lane(reopen_after));
-        self.maker
+        let (maker, closed) = self.closed();
+        maker.order(DiskOrder::Lane(reopen_after, Some(closed)));
+        maker
+    }
+
+    /// Has it written down where the lane ends, unless a write is under way, and ends the disk thread.
+    pub(super) fn end(self) {
+        if self.is_idle() {
+            let (maker, closed) = self.closed();
+            maker.order(DiskOrder::End(closed));
+            maker.disk.wait();
+        }
+    }
+
+    fn closed(self) -> (LaneMaker, ClosedLane) {
+        let closed = ClosedLane {
+            lane: self.lane,
+            end: self.durable,
+            failed_write: self.failed_write,
+        };
+        (self.maker, closed)
     }
 }

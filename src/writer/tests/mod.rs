@@ -341,7 +341,7 @@ fn only_events_that_the_disk_has_lost_are_skipped() {
     let number = segments(&Disk, &directory).unwrap()[0];
     let path = directory.join(crate::journal::segment::segment_name(number));
     let mut bytes = std::fs::read(&path).unwrap();
-    // In both copies of the page.
+    // In its own block and in the spare one.
     for at in 0..bytes.len() - 4 {
         if bytes[at..].starts_with(b"lost") {
             bytes[at..at + 4].copy_from_slice(b"LOST");

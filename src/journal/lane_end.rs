@@ -1,0 +1,138 @@
+//! The file `end`: the position at which a closed lane ends. After a failed write it is not known how much of
+//! it is on the disk. Its events were answered 503, so they must never become rows.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::lane_handle::DiskLane;
+use super::record::SegmentNumber;
+use super::segment::segment_name;
+use super::storage::{Disk, Storage, StorageFile};
+use crate::event::position::Position;
+
+/// The file's name in the directory of its lane.
+const NAME: &str = "end";
+
+/// Its name while it is written.
+const NEW_NAME: &str = "end.new";
+
+/// Bytes of the file: 20 digits and a line feed.
+const BYTES: usize = 21;
+
+/// Blocks whose content is unknown since a write of them failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedWrite {
+    /// The segment.
+    pub segment: SegmentNumber,
+    /// The bytes in it. What is promised in them is in another block too.
+    pub bytes: Range<u64>,
+}
+
+/// A lane that takes no more events.
+#[derive(Debug)]
+pub struct ClosedLane {
+    /// The lane.
+    pub lane: Arc<DiskLane>,
+    /// Every event before this position is promised, and none after it.
+    pub end: Position,
+    /// The write that failed, if that is why the lane was closed.
+    pub failed_write: Option<FailedWrite>,
+}
+
+impl ClosedLane {
+    /// Makes durable where the lane ends: writes the file, or where that fails, erases the failed write.
+    pub(super) fn write_end(&self) -> io::Result<()> {
+        let directory = &self.lane.directory;
+        match (write(directory, self.end), &self.failed_write) {
+            (Ok(()), _) => Ok(()),
+            (Err(fault), None) => {
+                log::debug!("lane {}: {fault}", self.lane.id);
+                Ok(())
+            }
+            (Err(fault), Some(failed)) => {
+                log::debug!("lane {}: {fault}", self.lane.id);
+                erase(directory, failed)
+            }
+        }
+    }
+}
+
+/// Writes the file completely or not at all.
+fn write(directory: &Path, end: Position) -> io::Result<()> {
+    let new = directory.join(NEW_NAME);
+    let mut file = File::create(&new)?;
+    file.write_all(format!("{:020}\n", end.0).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, directory.join(NAME))?;
+    Disk.sync_dir(directory)
+}
+
+/// Replaces the blocks of a failed write by zeros.
+fn erase(directory: &Path, failed: &FailedWrite) -> io::Result<()> {
+    let path = directory.join(segment_name(failed.segment));
+    let file = File::options().write(true).open(path)?;
+    let offset = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let length = offset(failed.bytes.end - failed.bytes.start);
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(file.as_fd(), flags, offset(failed.bytes.start), length)?;
+    file.sync_all()
+}
+
+/// The position at which a lane ends, if the file is there.
+pub(super) fn read(storage: &impl Storage, directory: &Path) -> io::Result<Option<Position>> {
+    let file = match storage.open(&directory.join(NAME)) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = [0; BYTES];
+    let length = file.read_at(&mut text, 0)?;
+    let text = std::str::from_utf8(&text[..length]).unwrap_or_default();
+    let end = text
+        .strip_suffix('\n')
+        .and_then(|digits| digits.parse().ok());
+    let end = end.ok_or_else(|| io::Error::other("the file `end` has no position"))?;
+    Ok(Some(Position(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::position::LaneId;
+    use crate::journal::lane_handle::Origin;
+
+    #[test]
+    fn where_the_end_cannot_be_written_the_failed_write_is_erased() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = LaneId::random().unwrap();
+        let lane = DiskLane::lock(id, directory.path().to_owned(), Origin::Opened, None);
+        let segment = directory.path().join(segment_name(SegmentNumber(0)));
+        fs::write(&segment, [7; 3 * 4096]).unwrap();
+        let closed = ClosedLane {
+            lane: Arc::new(lane.unwrap().unwrap()),
+            end: Position(5),
+            failed_write: Some(FailedWrite {
+                segment: SegmentNumber(0),
+                bytes: 4096..8192,
+            }),
+        };
+        assert_eq!(read(&Disk, directory.path()).unwrap(), None);
+        // No file can take the name of a directory.
+        fs::create_dir(directory.path().join(NAME)).unwrap();
+        closed.write_end().unwrap();
+        let left = fs::read(&segment).unwrap();
+        let expected = [[7; 4096], [0; 4096], [7; 4096]].concat();
+        assert!(left == expected);
+
+        fs::remove_dir(directory.path().join(NAME)).unwrap();
+        closed.write_end().unwrap();
+        assert_eq!(read(&Disk, directory.path()).unwrap(), Some(Position(5)));
+        fs::write(directory.path().join(NAME), "five").unwrap();
+        assert!(read(&Disk, directory.path()).is_err());
+    }
+}
