@@ -147,6 +147,15 @@ fn events(out: &mut Exposition, overview: &Overview) {
     );
     out.each(
         (
+            "hakaru_events_lost_total",
+            "counter",
+            "Events that were promised and that the disk has lost.",
+        ),
+        writers,
+        |writer| writer.lost.get(),
+    );
+    out.each(
+        (
             "hakaru_events_shed_total",
             "counter",
             "Events answered 503.",

@@ -50,6 +50,7 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
             "recovered": totals.recovered,
             "stored": totals.stored,
             "dead_lettered": totals.dead_lettered,
+            "lost": totals.lost,
             "pending": totals.pending(),
             "shed": totals.shed,
             "rejected": rejected,

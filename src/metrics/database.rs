@@ -90,6 +90,8 @@ pub struct WriterCounters {
     pub recovered: Counter,
     /// Events that the database refused. They are in the dead-letter file.
     pub dead_lettered: Counter,
+    /// Events that were promised and that the disk has lost.
+    pub lost: Counter,
     /// 1 while there is a connection that is not known to be lost.
     pub connected: Gauge,
     /// When a write last succeeded, in Unix milliseconds. 0: not yet.

@@ -152,6 +152,7 @@ impl Metrics {
             .iter()
             .map(|writer| writer.dead_lettered.get())
             .sum();
+        let lost = self.writers.iter().map(|writer| writer.lost.get()).sum();
         let recovered: u64 = self
             .writers
             .iter()
@@ -162,6 +163,7 @@ impl Metrics {
         Totals {
             stored,
             dead_lettered,
+            lost,
             recovered,
             received: recovered
                 + self.found.load(Ordering::Relaxed)
@@ -190,17 +192,19 @@ fn recorders<T: Default>(count: usize) -> (Vec<Recorder<T>>, Vec<Arc<T>>) {
     (0..count).map(|_| Recorder::new(T::default())).unzip()
 }
 
-/// Sums over all threads. They keep the identity `received = stored + dead_lettered + pending`.
+/// The identity: `received = stored + dead_lettered + lost + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     /// Events that this process accepted, and unstored events that earlier processes left.
     pub received: u64,
-    /// Those of them that earlier processes left and that are stored or dead-lettered since.
+    /// Those of them that an earlier process took and of which it is known what became of them.
     pub recovered: u64,
     /// Events in the database.
     pub stored: u64,
     /// Events in the dead-letter file.
     pub dead_lettered: u64,
+    /// Events that were promised and that the disk has lost.
+    pub lost: u64,
     /// Events that were refused with 400, by reason, in the order of [`Rejection::ALL`].
     pub rejected: [u64; Rejection::ALL.len()],
     /// Events that were refused with 503.
@@ -208,10 +212,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Events that are neither stored nor dead-lettered yet.
+    /// Events taken and neither stored nor dead-lettered yet, and not lost.
     pub fn pending(&self) -> u64 {
         self.received
-            .saturating_sub(self.stored + self.dead_lettered)
+            .saturating_sub(self.stored + self.dead_lettered + self.lost)
     }
 
     /// The reasons of rejected events, for display.
@@ -261,6 +265,9 @@ mod tests {
         writer.add(|counters| &counters.dead_lettered, 1);
         let totals = metrics.totals();
         assert_eq!((totals.received, totals.pending()), (12, 3));
+        writer.add(|counters| &counters.lost, 2);
+        let totals = metrics.totals();
+        assert_eq!((totals.lost, totals.pending()), (2, 1));
         assert_eq!(totals.rejected_by_reason().to_string(), "value_too_large=3");
         assert_eq!(
             Metrics::new(1, 1)

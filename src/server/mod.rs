@@ -364,6 +364,7 @@ impl Server {
             recovered = totals.recovered,
             stored = totals.stored,
             dead_lettered = totals.dead_lettered,
+            lost = totals.lost,
             pending = totals.pending(),
             rejected = totals.rejected.iter().sum::<u64>(),
             rejected_by_reason:% = totals.rejected_by_reason(),

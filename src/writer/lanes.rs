@@ -133,14 +133,29 @@ impl LaneState {
         self.dead_letters.insert(position, fault);
     }
 
-    /// Notes that the disk has lost these events.
-    pub(super) fn add_unreadable(&mut self, from: Position, to: Position) {
+    /// Notes that the disk has lost these events. Gives how many of them were neither counted as stored nor
+    /// known to be lost.
+    pub(super) fn add_unreadable(&mut self, from: Position, to: Position) -> u64 {
         if let Some(lane) = self.lane.on_disk() {
             lane.set_damaged();
+        }
+        let mut lost = 0;
+        let mut at = from.max(self.counted.unwrap_or(from));
+        while at < to {
+            if let Some(known) = self.unreadable.iter().find(|known| known.contains(&at)) {
+                at = known.end;
+                continue;
+            }
+            let starts = self.unreadable.iter().map(|known| known.start);
+            let next = starts.filter(|start| *start > at).min();
+            let next = next.map_or(to, |next| next.min(to));
+            lost += next.since(at);
+            at = next;
         }
         if from < to {
             self.unreadable.push(from..to);
         }
+        lost
     }
 
     /// Whether the checkpoint may move over the events from `from` to `to` without storing them: there are none, or
@@ -155,5 +170,29 @@ impl LaneState {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::lane_handle::MemoryLane;
+    use crate::sink::Epoch;
+
+    #[test]
+    fn what_is_lost_is_counted_once_however_often_it_is_met() {
+        let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+        let mut lanes = Lanes::default();
+        let state = lanes.of(&lane);
+        state.set_checkpoint(Checkpoint {
+            epoch: Epoch(1),
+            position: Position(10),
+        });
+        let mut lose = |from, to| state.add_unreadable(Position(from), Position(to));
+        // What was counted as stored is not lost to the count, whatever the database has now.
+        assert_eq!((lose(5, 9), lose(8, 12)), (0, 2));
+        assert_eq!((lose(20, 30), lose(20, 30)), (10, 0));
+        // Around what is known, and with it.
+        assert_eq!((lose(15, 35), lose(0, 40)), (10, 8));
     }
 }

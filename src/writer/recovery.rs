@@ -190,10 +190,7 @@ impl Replay {
             Ok(Filled::End { torn_bytes }) => self.end(storing, position, torn_bytes),
             Err(ReadError::Damage(damage)) => {
                 log_damage(self.lane.id, &damage);
-                storing
-                    .lanes
-                    .of(&self.handle)
-                    .add_unreadable(damage.from, damage.to);
+                storing.lose(&self.handle, damage.from, damage.to);
                 Progress::More
             }
             Err(fault @ ReadError::Version { .. }) => {
@@ -295,12 +292,24 @@ impl Replay {
             "lane {id}: the journal ends at position {}; {} events that were written after it are lost",
             position.0, to.since(position)
         );
-        storing.lanes.of(&self.handle).add_unreadable(position, to);
+        storing.lose(&self.handle, position, to);
         Progress::Done
     }
 }
 
-/// Logs damage. The reader has skipped it.
+impl Storing {
+    /// Notes and counts that the disk has lost these events.
+    fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
+        let lost = self.lanes.of(lane).add_unreadable(from, to);
+        let counters = &self.writer.counters;
+        if lane.is_found() {
+            counters.add(|counters| &counters.recovered, lost);
+        }
+        counters.add(|counters| &counters.lost, lost);
+    }
+}
+
+/// What is damaged is passed over, as the reader says.
 fn log_damage(lane: LaneId, damage: &Damage) {
     match damage.to.since(damage.from) {
         0 => log::error!(

@@ -60,6 +60,7 @@ fn metrics_are_in_the_text_format_of_prometheus() {
         ("hakaru_events_received_total", "shard=\"", 5.0),
         ("hakaru_events_stored_total", "writer=\"", 5.0),
         ("hakaru_events_dead_lettered_total", "", 0.0),
+        ("hakaru_events_lost_total", "", 0.0),
         ("hakaru_events_shed_total", "", 0.0),
         ("hakaru_events_pending", "", 0.0),
         ("hakaru_events_rejected_total", "", 2.0),

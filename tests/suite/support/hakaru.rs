@@ -306,12 +306,13 @@ impl Hakaru {
             received: count("received"),
             stored: count("stored"),
             dead_lettered: count("dead_lettered"),
+            lost: count("lost"),
             pending: count("pending"),
             rejected: count("rejected"),
             shed: count("shed"),
             rejected_by_reason: line["rejected_by_reason"].as_str().unwrap().to_owned(),
         };
-        let ends = identity.stored + identity.dead_lettered + identity.pending;
+        let ends = identity.stored + identity.dead_lettered + identity.lost + identity.pending;
         assert_eq!(identity.received, ends, "{line}");
         identity
     }
@@ -356,6 +357,7 @@ pub struct Identity {
     pub received: u64,
     pub stored: u64,
     pub dead_lettered: u64,
+    pub lost: u64,
     pub pending: u64,
     pub rejected: u64,
     pub shed: u64,
