@@ -94,6 +94,7 @@ pub struct DiskLane {
     /// Whether there may be any: what asks for each answer takes no lock.
     has_refused: AtomicBool,
     confirmed: AtomicU64,
+    start: OnceLock<Position>,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_removed: AtomicBool,
@@ -127,6 +128,7 @@ impl DiskLane {
                 refused: Mutex::default(),
                 has_refused: AtomicBool::new(false),
                 confirmed: AtomicU64::new(0),
+                start: OnceLock::new(),
                 end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
                 is_removed: AtomicBool::new(false),
@@ -193,6 +195,16 @@ impl DiskLane {
     /// Only its writer calls this.
     pub fn confirm(&self, now: UnixMillis) {
         self.confirmed.store(now.0, Ordering::Release);
+    }
+
+    /// The checkpoint that this process has found in the database. `None` before it was read.
+    pub fn start(&self) -> Option<Position> {
+        self.start.get().copied()
+    }
+
+    /// Sets the checkpoint that was found. Only its writer calls this, at the first one.
+    pub fn set_start(&self, start: Position) {
+        self.start.get_or_init(|| start);
     }
 
     /// Where the lane ends. `None` while it is being written or its end is not known yet. Bytes that follow on

@@ -86,12 +86,16 @@ struct Details {
 pub struct WriterCounters {
     /// Events committed in the database.
     pub stored: Counter,
-    /// Events of earlier processes that were read back from the journal, and are stored or dead-lettered.
+    /// Events of earlier processes that were read back from the journal, and are stored, dead-lettered or lost.
     pub recovered: Counter,
     /// Events that the database refused. They are in the dead-letter file.
     pub dead_lettered: Counter,
     /// Events that were promised and that the disk has lost.
     pub lost: Counter,
+    /// Positions that are passed in all lanes: the events at them are not pending any more.
+    passed: Counter,
+    /// Held while the counters above change, or are read together.
+    settling: Mutex<()>,
     /// 1 while there is a connection that is not known to be lost.
     pub connected: Gauge,
     /// When a write last succeeded, in Unix milliseconds. 0: not yet.
@@ -105,7 +109,35 @@ pub struct WriterCounters {
     details: Mutex<Details>,
 }
 
+/// What became of events, and how many positions of lanes are passed. The two are counted apart, and agree.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Events that were committed.
+    pub stored: u64,
+    /// Events that the database refused.
+    pub dead_lettered: u64,
+    /// Events that the disk has lost.
+    pub lost: u64,
+    /// Positions that are passed.
+    pub passed: u64,
+}
+
 impl WriterCounters {
+    /// What this writer has settled so far, at one moment.
+    pub fn settled(&self) -> Settled {
+        let _held = self.settling();
+        Settled {
+            stored: self.stored.get(),
+            dead_lettered: self.dead_lettered.get(),
+            lost: self.lost.get(),
+            passed: self.passed.get(),
+        }
+    }
+
+    fn settling(&self) -> MutexGuard<'_, ()> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn details(&self) -> MutexGuard<'_, Details> {
         // A panic while the lock was held leaves the values valid.
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,6 +165,19 @@ impl WriterCounters {
 }
 
 impl Recorder<WriterCounters> {
+    /// Adds what was settled, of a lane of an earlier process if `is_found`.
+    pub fn settle(&self, more: Settled, is_found: bool) {
+        let _held = self.settling();
+        if is_found {
+            let recovered = more.stored + more.dead_lettered + more.lost;
+            self.add(|counters| &counters.recovered, recovered);
+        }
+        self.add(|counters| &counters.stored, more.stored);
+        self.add(|counters| &counters.dead_lettered, more.dead_lettered);
+        self.add(|counters| &counters.lost, more.lost);
+        self.add(|counters| &counters.passed, more.passed);
+    }
+
     /// Counts an error `times` times and keeps its text.
     pub fn error(&self, class: ErrorClass, fault: &Fault, times: u64) {
         let mut details = self.details();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::metrics::Settled;
 use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.
@@ -84,14 +85,19 @@ impl LaneState {
     /// after the database went back.
     pub(super) fn set_checkpoint(&mut self, checkpoint: Checkpoint) -> Position {
         self.checkpoint = Some(checkpoint);
-        self.counted.get_or_insert(checkpoint.position);
+        if self.counted.is_none() {
+            self.counted = Some(checkpoint.position);
+            if let Some(lane) = self.lane.on_disk() {
+                lane.set_start(checkpoint.position);
+            }
+        }
         let known = self.known.replace(checkpoint.position);
         known.unwrap_or(checkpoint.position)
     }
 
-    /// Counts the events of a run. Returns how many of them were not counted before, and how many of these are dead
-    /// letters. Where answers wait for rows, these are noted for the lane's shard.
-    pub(super) fn count(&mut self, first: Position, end: Position, is_awaited: bool) -> (u64, u64) {
+    /// Counts the events of a run. Returns what became of those that were not counted before. Where answers wait
+    /// for rows, dead letters are noted for the lane's shard.
+    pub(super) fn count(&mut self, first: Position, end: Position, is_awaited: bool) -> Settled {
         let from = self.counted.unwrap_or(first).max(first);
         let new = end.since(from);
         if is_awaited
@@ -113,8 +119,15 @@ impl LaneState {
             self.dead_letters.range(from..end).count() as u64
         };
         self.dead_letters = self.dead_letters.split_off(&end);
+        // Events before the run that were not counted are missing, and known to be lost.
+        let passed = self.not_lost(self.counted.unwrap_or(first), end);
         self.counted = Some(self.counted.unwrap_or(end).max(end));
-        (new, dead)
+        Settled {
+            stored: new - dead,
+            dead_lettered: dead,
+            lost: 0,
+            passed,
+        }
     }
 
     /// The events of a run that are dead-lettered already.
@@ -133,29 +146,37 @@ impl LaneState {
         self.dead_letters.insert(position, fault);
     }
 
-    /// Notes that the disk has lost these events. Gives how many of them were neither counted as stored nor
-    /// known to be lost.
-    pub(super) fn add_unreadable(&mut self, from: Position, to: Position) -> u64 {
+    /// Notes that the disk has lost these events. Returns those that were neither counted nor known to be lost.
+    pub(super) fn add_unreadable(&mut self, from: Position, to: Position) -> Settled {
         if let Some(lane) = self.lane.on_disk() {
             lane.set_damaged();
         }
-        let mut lost = 0;
-        let mut at = from.max(self.counted.unwrap_or(from));
-        while at < to {
-            if let Some(known) = self.unreadable.iter().find(|known| known.contains(&at)) {
-                at = known.end;
-                continue;
-            }
-            let starts = self.unreadable.iter().map(|known| known.start);
-            let next = starts.filter(|start| *start > at).min();
-            let next = next.map_or(to, |next| next.min(to));
-            lost += next.since(at);
-            at = next;
-        }
+        let lost = self.not_lost(self.counted.unwrap_or(from).max(from), to);
         if from < to {
             self.unreadable.push(from..to);
         }
-        lost
+        Settled {
+            lost,
+            passed: lost,
+            ..Settled::default()
+        }
+    }
+
+    /// How many events from `from` to `to` are not known to be lost.
+    fn not_lost(&self, from: Position, to: Position) -> u64 {
+        let (mut at, mut count) = (from, 0);
+        while at < to {
+            if let Some(lost) = self.unreadable.iter().find(|lost| lost.contains(&at)) {
+                at = lost.end;
+                continue;
+            }
+            let starts = self.unreadable.iter().map(|lost| lost.start);
+            let next = starts.filter(|start| *start > at).min();
+            let next = next.map_or(to, |next| next.min(to));
+            count += next.since(at);
+            at = next;
+        }
+        count
     }
 
     /// Whether the checkpoint may move over the events from `from` to `to` without storing them: there are none, or
@@ -179,20 +200,53 @@ mod tests {
     use crate::journal::lane_handle::MemoryLane;
     use crate::sink::Epoch;
 
-    #[test]
-    fn what_is_lost_is_counted_once_however_often_it_is_met() {
+    fn settled(stored: u64, lost: u64, passed: u64) -> Settled {
+        Settled {
+            stored,
+            lost,
+            passed,
+            ..Settled::default()
+        }
+    }
+
+    fn lane_at(position: u64) -> (Lanes, LaneHandle) {
         let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
         let mut lanes = Lanes::default();
-        let state = lanes.of(&lane);
-        state.set_checkpoint(Checkpoint {
+        lanes.of(&lane).set_checkpoint(Checkpoint {
             epoch: Epoch(1),
-            position: Position(10),
+            position: Position(position),
         });
-        let mut lose = |from, to| state.add_unreadable(Position(from), Position(to));
-        // What was counted as stored is not lost to the count, whatever the database has now.
+        (lanes, lane)
+    }
+
+    #[test]
+    fn lost_events_are_counted_once_however_often_they_are_found() {
+        let (mut lanes, lane) = lane_at(10);
+        let state = lanes.of(&lane);
+        let mut lose = |from, to| state.add_unreadable(Position(from), Position(to)).lost;
+        // What was counted as stored stays counted as stored, whatever the database has now.
         assert_eq!((lose(5, 9), lose(8, 12)), (0, 2));
         assert_eq!((lose(20, 30), lose(20, 30)), (10, 0));
         // Around what is known, and with it.
         assert_eq!((lose(15, 35), lose(0, 40)), (10, 8));
+    }
+
+    #[test]
+    fn positions_are_passed_as_events_are_stored_or_lost() {
+        let (mut lanes, lane) = lane_at(10);
+        let state = lanes.of(&lane);
+        let count =
+            |state: &mut LaneState, first, end| state.count(Position(first), Position(end), false);
+        assert_eq!(count(state, 10, 15), settled(5, 0, 5));
+        assert_eq!(
+            state.add_unreadable(Position(15), Position(18)),
+            settled(0, 3, 3)
+        );
+        assert_eq!(count(state, 18, 20), settled(2, 0, 2));
+        // Again after a restore of the database.
+        assert_eq!(count(state, 12, 15), settled(0, 0, 0));
+        assert_eq!(count(state, 18, 25), settled(5, 0, 5));
+        // An event that is skipped and not known to be lost shows: the two sides differ.
+        assert_eq!(count(state, 26, 27), settled(1, 0, 2));
     }
 }

@@ -234,13 +234,13 @@ impl Storing {
     fn count(&mut self, run: Run<'_>, sealed_at: Option<Instant>, times: Option<StoreTimes>) {
         let is_awaited = !self.writer.may_leave;
         let state = self.lanes.of(run.lane);
-        let (new, dead) = state.count(run.first, run.end(), is_awaited);
+        let settled = state.count(run.first, run.end(), is_awaited);
+        let (new, dead) = (
+            settled.stored + settled.dead_lettered,
+            settled.dead_lettered,
+        );
         let counters = &self.writer.counters;
-        if run.lane.is_found() {
-            counters.add(|counters| &counters.recovered, new);
-        }
-        counters.add(|counters| &counters.stored, new - dead);
-        counters.add(|counters| &counters.dead_lettered, dead);
+        counters.settle(settled, run.lane.is_found());
         let new = usize::try_from(new).unwrap_or(usize::MAX);
         counters.stored_batch(run.batch, run.batch.len().saturating_sub(new));
         if let Some(times) = times {

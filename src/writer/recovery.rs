@@ -300,16 +300,12 @@ impl Replay {
 impl Storing {
     /// Notes and counts that the disk has lost these events.
     fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
-        let lost = self.lanes.of(lane).add_unreadable(from, to);
-        let counters = &self.writer.counters;
-        if lane.is_found() {
-            counters.add(|counters| &counters.recovered, lost);
-        }
-        counters.add(|counters| &counters.lost, lost);
+        let settled = self.lanes.of(lane).add_unreadable(from, to);
+        self.writer.counters.settle(settled, lane.is_found());
     }
 }
 
-/// What is damaged is passed over, as the reader says.
+/// Logs damage. The reader has skipped it.
 fn log_damage(lane: LaneId, damage: &Damage) {
     match damage.to.since(damage.from) {
         0 => log::error!(

@@ -33,6 +33,7 @@ mod drain;
 mod gone_senders;
 mod http_bounds;
 mod http_contract;
+mod identity;
 mod io_drivers;
 mod journal;
 mod late_clock;

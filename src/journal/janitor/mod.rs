@@ -50,7 +50,7 @@ pub struct Janitor {
     pub inactive_bytes: Arc<AtomicU64>,
     /// The database that is served: lanes of others are left alone.
     pub served: Arc<ServedDatabase>,
-    /// Set to the number of unstored events of earlier processes.
+    /// Set to the number of events that earlier processes left to this one.
     pub found_events: Arc<AtomicU64>,
 }
 
@@ -82,11 +82,10 @@ impl Janitor {
     fn publish(&self, lanes: &mut [RetainedLane]) {
         for retained in &mut *lanes {
             retained.write_note();
+            retained.publish_found(&self.found_events);
         }
         let inactive_bytes = lanes.iter().map(unstored_bytes).sum();
         self.inactive_bytes.store(inactive_bytes, Ordering::Relaxed);
-        let found = lanes.iter().map(RetainedLane::found_events).sum();
-        self.found_events.store(found, Ordering::Relaxed);
     }
 
     /// Locks lanes without an owner and sends them to the writers in turn. `failed`: lanes whose failure is
@@ -129,20 +128,24 @@ impl Janitor {
                     }
                 }
                 Ok(Some(lane)) => {
-                    let retained = RetainedLane::found(lane);
+                    let mut retained = RetainedLane::found(lane);
                     let lane = Arc::clone(&retained.lane);
                     let adopted = known
                         .iter()
                         .filter(|retained| retained.lane.origin == Origin::Found)
                         .count();
                     let writer = &self.writers[adopted % self.writers.len()];
+                    // Before its writer counts what becomes of them.
+                    retained.publish_found(&self.found_events);
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
                             log::debug!("lane {id}: taken over, its owner is gone");
                             known.push(retained);
                         }
                         // The lock is released, and the next round tries again.
-                        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
+                        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                            return retained.unpublish_found(&self.found_events);
+                        }
                     }
                 }
             }
@@ -174,9 +177,10 @@ impl Janitor {
 
     fn clean_up(&self, lanes: &mut Vec<RetainedLane>, foreign: &mut ForeignLanes) {
         // Their locks are given up: the process that serves their database may take them.
-        lanes.retain(|retained| {
+        lanes.retain_mut(|retained| {
             let is_foreign = retained.lane.is_foreign();
             if is_foreign {
+                retained.unpublish_found(&self.found_events);
                 foreign.add_unclaimed(retained.lane.id);
             }
             !is_foreign
@@ -187,6 +191,8 @@ impl Janitor {
             // the other order a new confirmation could be read together with the old position.
             retained.clock.tick(retained.lane.last_confirmed_at());
             retained.trim();
+            // Before it may be removed.
+            retained.publish_found(&self.found_events);
             if let Err(fault) = self.remove_old_segments(retained, keep) {
                 log::debug!("lane {}: {fault}", retained.lane.id);
             }
@@ -313,7 +319,7 @@ fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
 /// Bytes of the unstored segments of a lane. 0 while a shard writes it.
 fn unstored_bytes(retained: &RetainedLane) -> u64 {
     let lane = &retained.lane;
-    if lane.origin == Origin::Found && retained.found_events() == 0 {
+    if lane.origin == Origin::Found && retained.unstored_events() == 0 {
         return 0;
     }
     let is_written = lane.origin == Origin::Opened && lane.end().is_none();
