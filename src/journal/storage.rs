@@ -42,6 +42,19 @@ pub trait StorageFile: Send + 'static {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
+/// Whether an error of a read is about the blocks that were read, such as a bad sector.
+pub fn is_unreadable(fault: &io::Error) -> bool {
+    let unreadable = [
+        Errno::EIO,
+        Errno::ENODATA,
+        Errno::EBADMSG,
+        Errno::EUCLEAN,
+        Errno::EILSEQ,
+    ];
+    let code = fault.raw_os_error().map(Errno::from_raw);
+    code.is_some_and(|code| unreadable.contains(&code))
+}
+
 /// Real files.
 #[derive(Debug, Clone, Copy)]
 pub struct Disk;

@@ -57,7 +57,7 @@ pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> 
     let Some(first) = last_start(directory, lane)? else {
         return Ok(Position::START);
     };
-    let mut reader = LaneReader::new(Disk, directory, lane, first);
+    let mut reader = LaneReader::new(Disk, directory, lane, first).pass_unreadable();
     let mut batch = BatchEvents::new(BATCH_EVENTS)
         .map(Batch::new)
         .unwrap_or_else(|| unreachable!("BATCH_EVENTS is in range"));

@@ -18,6 +18,9 @@ use crate::journal::storage::Disk;
 /// Wait before a lane that could not be read is tried again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Attempts to read a lane after which blocks that the disk does not read are taken for damaged.
+const READ_TRIES: u32 = 3;
+
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
 
@@ -39,6 +42,8 @@ struct Replay {
     reader: Option<LaneReader<Disk>>,
     /// Events that were read and stored.
     read: u64,
+    /// Attempts that failed.
+    failed_reads: u32,
     /// Whether the journal ended before `to` when it was last read.
     ended_early: bool,
     /// When to try again after an error.
@@ -144,6 +149,7 @@ impl Replay {
             to,
             reader: None,
             read: 0,
+            failed_reads: 0,
             ended_early: false,
             not_before: None,
         }
@@ -168,6 +174,10 @@ impl Replay {
         let first = reader.position();
         let filled = reader.fill(batch, self.to);
         let position = reader.position();
+        if reader.has_passed_unreadable() {
+            // Its files are kept, also if no event is known to be missing.
+            self.lane.set_damaged();
+        }
         if !batch.is_empty() {
             let run = Run {
                 batch,
@@ -203,8 +213,10 @@ impl Replay {
             Err(fault @ ReadError::Io { .. }) => {
                 log::error!(
                     event = "journal_read_failed", lane:% = self.lane.id;
-                    "lane {}: the journal cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}", self.lane.id
+                    "lane {}: the journal cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}, and takes \
+                     blocks that cannot be read for damaged after {READ_TRIES} attempts", self.lane.id
                 );
+                self.failed_reads += 1;
                 self.reader = None;
                 Progress::Later
             }
@@ -223,7 +235,12 @@ impl Replay {
         match adopted {
             Ok(Adopted::At(checkpoint)) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
-                self.reader = Some(LaneReader::new(Disk, &self.lane.directory, id, from));
+                let reader = LaneReader::new(Disk, &self.lane.directory, id, from);
+                self.reader = Some(if self.failed_reads < READ_TRIES {
+                    reader
+                } else {
+                    reader.pass_unreadable()
+                });
                 None
             }
             Ok(Adopted::Foreign) => {

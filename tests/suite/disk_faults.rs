@@ -212,3 +212,48 @@ fn events_that_are_answered_503_are_no_rows_after_a_restart() {
         database.query("SELECT value FROM eventlog WHERE value < 1000 ORDER BY value");
     assert_eq!(rows, answered);
 }
+
+/// A block that is damaged and one that cannot be read.
+#[test]
+fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let library = faults(directory.path());
+    let start = |linger: &str, unreadable: &str| {
+        let settings = Settings::mysql(&database).directory(directory.path());
+        let settings = settings.flag("--ack=journaled").flag("--cores=1");
+        let settings = settings.flag(linger).flag("--journal-keep=0s");
+        let settings = settings.variable("LD_PRELOAD", &library);
+        settings.variable("UNREADABLE", unreadable).start()
+    };
+    let first = start("--linger=1h", "-1");
+    let mut client = Client::connect(first.address);
+    for value in 0..300 {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+    first.crash();
+    // A block has 64 records, and the first are in block 2. Events 64 to 127 are damaged, and 128 to 191 cannot be
+    // read.
+    let path = segment(directory.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[3 * 4096..4 * 4096].fill(0xA5);
+    fs::write(&path, bytes).unwrap();
+    let second = start("--linger=1s", "16484");
+    second.wait_for_event("lane_recovered");
+    second.wait_for_event("damaged_lane_kept");
+    let identity = second.stop();
+    assert_eq!(
+        (identity.received, identity.stored, identity.lost),
+        (300, 172, 128)
+    );
+    assert_eq!(
+        values(&database),
+        (0..64).chain(192..300).collect::<Vec<_>>()
+    );
+    let mut left = fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
+    assert!(left.any(|entry| {
+        let name = entry.unwrap().file_name();
+        name.to_str().unwrap().starts_with("damaged-")
+    }));
+}

@@ -192,7 +192,7 @@ impl Inspection {
             let Some(from) = stored(lane, &label) else {
                 continue;
             };
-            let reader = LaneReader::new(Disk, &directory, lane, from);
+            let reader = LaneReader::new(Disk, &directory, lane, from).pass_unreadable();
             let mut contents = Contents::default();
             let read = read_to_end(
                 reader,

@@ -23,7 +23,7 @@ use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, lanes, segment_name, segments};
 use super::served_database::ServedDatabase;
-use super::storage::Disk;
+use super::storage::{Disk, is_unreadable};
 use crate::event::position::LaneId;
 
 /// Time between two rounds.
@@ -167,8 +167,11 @@ impl Janitor {
             return Ok(None);
         };
         for number in segments(&Disk, &directory)? {
-            if written_bytes(&directory.join(segment_name(number)))? > 0 {
-                return Ok(Some(lane));
+            match written_bytes(&directory.join(segment_name(number))) {
+                Ok(0) => {}
+                // A blank block reads as zeros.
+                Err(fault) if !is_unreadable(&fault) => return Err(fault),
+                Ok(_) | Err(_) => return Ok(Some(lane)),
             }
         }
         fs::remove_dir_all(directory)?;

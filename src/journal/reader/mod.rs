@@ -2,6 +2,7 @@
 
 mod damage;
 mod resume;
+mod salvage;
 mod scan;
 
 use std::io;
@@ -15,7 +16,7 @@ use super::record::{
     SegmentId, SegmentNumber, events, read_segment_head,
 };
 use super::segment::{segment_name, segments};
-use super::storage::{Storage, StorageFile};
+use super::storage::{Storage, StorageFile, is_unreadable};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 
@@ -46,6 +47,9 @@ pub struct LaneReader<S: Storage> {
     current: Option<CurrentSegment<S::File>>,
     /// Where the lane ends, if a file says it. `None` as long as it was not looked for.
     closed_at: Option<Option<Position>>,
+    /// Whether blocks that the disk does not read are taken for damaged.
+    passes_unreadable: bool,
+    has_passed_unreadable: bool,
     /// Bytes of the current segment, from `window_offset` on.
     window: Vec<u8>,
     window_offset: u64,
@@ -75,14 +79,28 @@ impl<S: Storage> LaneReader<S> {
             position,
             current: None,
             closed_at: None,
+            passes_unreadable: false,
+            has_passed_unreadable: false,
             window: Vec::new(),
             window_offset: 0,
         }
     }
 
+    /// Takes blocks that the disk does not read for damaged from now on. Where a later attempt may succeed, it
+    /// comes first.
+    pub fn pass_unreadable(mut self) -> Self {
+        self.passes_unreadable = true;
+        self
+    }
+
+    /// Whether there was such a block.
+    pub fn has_passed_unreadable(&self) -> bool {
+        self.has_passed_unreadable
+    }
+
     /// Starts at the oldest event on the disk. Earlier ones are stored and removed.
     pub fn from_oldest(storage: S, directory: &Path, lane: LaneId) -> Result<Self, ReadError> {
-        let mut reader = Self::new(storage, directory, lane, Position::START);
+        let mut reader = Self::new(storage, directory, lane, Position::START).pass_unreadable();
         for number in reader.numbers()? {
             let Some(segment) = reader.open(number)? else {
                 continue;
@@ -240,7 +258,13 @@ impl<S: Storage> LaneReader<S> {
         file: &S::File,
         id: SegmentId,
     ) -> Result<Option<(Position, FormatVersion)>, ReadError> {
-        match self.io(id.number, read_head(file, id))? {
+        let head = match read_head(file, id) {
+            Err(fault) if self.passes_unreadable && is_unreadable(&fault) => {
+                Ok(SegmentHead::Unreadable)
+            }
+            read => read,
+        };
+        match self.io(id.number, head)? {
             SegmentHead::Whole(start, version) => Ok(Some((start, version))),
             SegmentHead::Unreadable => Ok(None),
             SegmentHead::OtherVersion => Err(ReadError::Version {

@@ -1,5 +1,6 @@
 //! Finds records in a segment. A part of the segment is in memory, the window.
 
+use super::salvage::salvage;
 use super::{LaneReader, ReadError};
 use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::bugs::{Bug, planted};
@@ -7,7 +8,7 @@ use crate::journal::record::{
     FIRST_BLOCK, ParsedRecord, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, SPARE_BLOCK,
     parse_record,
 };
-use crate::journal::storage::{Storage, StorageFile};
+use crate::journal::storage::{Storage, StorageFile, is_unreadable};
 
 /// Bytes read at once.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -128,8 +129,15 @@ impl<S: Storage> LaneReader<S> {
                 Ok(())
             }
             Err(fault) => {
-                self.window.clear();
-                self.io(number, Err(fault))
+                let salvaged = if self.passes_unreadable && is_unreadable(&fault) {
+                    salvage(&segment.file, &mut self.window, offset)
+                } else {
+                    Err(fault)
+                };
+                let length = salvaged.as_ref().map_or(0, |&length| length);
+                self.window.truncate(length);
+                self.has_passed_unreadable |= salvaged.is_ok();
+                self.io(number, salvaged.map(drop))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod live_disk;
 mod spare_block;
+mod unreadable;
 mod version_1;
 
 use super::*;

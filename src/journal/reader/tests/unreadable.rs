@@ -1,0 +1,95 @@
+//! Blocks that the disk does not read.
+
+use super::*;
+use std::fs::File;
+use std::ops::Range;
+
+/// Real files, of which these bytes cannot be read.
+#[derive(Clone)]
+struct BadDisk(Range<u64>);
+
+struct BadFile(File, Range<u64>);
+
+impl Storage for BadDisk {
+    type File = BadFile;
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.make_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<BadFile> {
+        Disk.create(path).map(|file| BadFile(file, self.0.clone()))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<BadFile> {
+        Disk.open(path).map(|file| BadFile(file, self.0.clone()))
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        Disk.names(path)
+    }
+}
+
+impl StorageFile for BadFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        StorageFile::write_at(&self.0, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset < self.1.end && self.1.start < offset + bytes.len() as u64 {
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
+        StorageFile::read_at(&self.0, bytes, offset)
+    }
+}
+
+#[test]
+fn a_block_that_is_not_read_is_damage_of_that_block() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    // 39 records in a block, the first in block 2.
+    write_lane_on(Disk, directory.path(), lane, 100, 1 << 16, "name");
+    let reader =
+        |bad: Range<u64>| LaneReader::new(BadDisk(bad), directory.path(), lane, Position(0));
+    // A later attempt may succeed.
+    let (values, fault) = read_on(&mut reader(9000..9001)).unwrap_err();
+    assert!(
+        values.is_empty() && matches!(fault, ReadError::Io { .. }),
+        "{fault}"
+    );
+    let mut passing = reader(9000..9001).pass_unreadable();
+    let (values, damages, torn_bytes) = read_on(&mut passing).unwrap();
+    assert_eq!(values, (117..300).collect::<Vec<_>>());
+    assert_eq!(
+        (damages[0].from, damages[0].to),
+        (Position(0), Position(117))
+    );
+    assert_eq!((damages.len(), torn_bytes), (1, 0));
+    assert!(passing.has_passed_unreadable());
+    // The head has a block of its own.
+    let mut passing = reader(0..1).pass_unreadable();
+    let (values, damages, _) = read_on(&mut passing).unwrap();
+    assert_eq!(values, (0..300).collect::<Vec<_>>());
+    assert_eq!(damages[0].to.since(damages[0].from), 0);
+    // No block at all: then the disk is away, and its events are not given up.
+    let mut passing = reader(0..u64::MAX / 2).pass_unreadable();
+    assert!(matches!(
+        read_on(&mut passing),
+        Err((_, ReadError::Io { .. }))
+    ));
+}
