@@ -36,15 +36,20 @@ fn values(database: &MariaDb) -> Vec<u32> {
     database.query("SELECT value FROM eventlog ORDER BY value")
 }
 
-/// Runs `hakaru journal verify`. Returns its exit code and what it says.
-fn verify(directory: &Path) -> (Option<i32>, String) {
+/// Runs `hakaru journal`. Returns its exit code and what it says.
+fn inspect(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hakaru"))
         .current_dir(directory)
-        .args(["journal", "verify"])
+        .arg("journal")
+        .args(arguments)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     (output.status.code(), text)
+}
+
+fn verify(directory: &Path) -> (Option<i32>, String) {
+    inspect(directory, &["verify"])
 }
 
 /// Whichever block of a lane is damaged after a crash: what was answered and is in no other block is at most
@@ -155,6 +160,15 @@ fn a_lane_of_version_1_is_listed_and_stored() {
         (code, text),
         (Some(0), format!("{name}  whole: 300 events\n"))
     );
+
+    let (code, list) = inspect(directory.path(), &["list", "--json"]);
+    let row: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(
+        (code, &row["first"], &row["end"]),
+        (Some(0), &0.into(), &300.into())
+    );
+    let (code, dump) = inspect(directory.path(), &["dump", name]);
+    assert_eq!((code, dump.lines().count()), (Some(0), 300));
 
     let settings = Settings::mysql(&database).directory(directory.path());
     let hakaru = settings.flag("--adopt=any").start();
