@@ -283,6 +283,11 @@ fn database(out: &mut Exposition, overview: &Overview) {
     out.single("hakaru_journal_foreign_lanes", "gauge", help, lanes);
     let help = "Events of these lanes that are not noted as stored.";
     out.single("hakaru_journal_foreign_events", "gauge", help, events);
+    let (lanes, events) = overview.served.held();
+    let help = "Lanes of the journal that wait for a person: see hakaru journal settle.";
+    out.single("hakaru_journal_held_lanes", "gauge", help, lanes);
+    let help = "Events of these lanes of which nobody can tell whether they are stored.";
+    out.single("hakaru_journal_held_events", "gauge", help, events);
     let connected = "hakaru_database_connected";
     let help = "1 while the writer has a connection that is not known to be lost.";
     out.each((connected, "gauge", help), writers, |writer| {

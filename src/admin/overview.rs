@@ -156,8 +156,18 @@ impl Overview {
         }
     }
 
-    /// Why the sink is not healthy; `None` if each writer has written lately.
+    /// Why the sink is not healthy; `None` if each writer has written lately, and no lane is held.
     pub fn sink_unhealthy_reason(&self) -> Option<String> {
+        let reason = self.writer_reason();
+        let (held, _) = self.served.held();
+        reason.or_else(|| {
+            (held > 0).then(|| {
+                format!("{held} lanes of the journal wait for `hakaru journal settle`, see `hakaru journal list`")
+            })
+        })
+    }
+
+    fn writer_reason(&self) -> Option<String> {
         let now = UnixMillis::now().0;
         let writers = self.metrics.writers().iter().enumerate();
         writers

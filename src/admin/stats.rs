@@ -115,12 +115,15 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
     let last_write = last_write.filter(|&at| at > 0);
     let unhealthy_reason = overview.sink_unhealthy_reason();
     let (foreign_lanes, foreign_events) = overview.served.foreign();
+    let (held_lanes, held_events) = overview.served.held();
     json!({
         "kind": overview.facts.database_kind,
         "address": overview.facts.database,
         "id": overview.served.id().map(|id| id.to_string()),
         "foreign_lanes": foreign_lanes,
         "foreign_events": foreign_events,
+        "held_lanes": held_lanes,
+        "held_events": held_events,
         "healthy": unhealthy_reason.is_none(),
         "reason": unhealthy_reason,
         "writers": writers.iter().map(|writer| json!({

@@ -16,6 +16,7 @@ use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::commands::journal::JournalQuestion;
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
+use crate::journal::held_lane::Decision;
 use crate::os::io_driver::IoChoice;
 use crate::os::limits;
 use crate::os::logging::LogFormat;
@@ -309,6 +310,17 @@ pub(super) enum JournalQuestions {
     },
     /// Reads all lanes and reports what is damaged (exit code 1 if anything is)
     Verify,
+    /// Decides about a lane of which nobody can tell what is stored (`lane_held`)
+    Settle {
+        /// The lane, as `list` shows it
+        lane: String,
+        /// Its events in question are rows already
+        #[arg(long, conflicts_with = "refill", required_unless_present = "refill")]
+        stored: bool,
+        /// Its events in question are no rows, and are to be stored
+        #[arg(long)]
+        refill: bool,
+    },
     /// Allows a lane that was written for another database to be stored in the one that is served
     Adopt {
         /// The lane, as `list` shows it
@@ -364,6 +376,14 @@ impl From<JournalQuestions> for JournalQuestion {
             JournalQuestions::List => Self::List,
             JournalQuestions::Dump { lane } => Self::Dump { lane },
             JournalQuestions::Verify => Self::Verify,
+            JournalQuestions::Settle { lane, stored, .. } => Self::Settle {
+                lane,
+                decision: if stored {
+                    Decision::Stored
+                } else {
+                    Decision::Refill
+                },
+            },
             JournalQuestions::Adopt { lane } => Self::Adopt { lane },
         }
     }

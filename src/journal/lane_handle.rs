@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::row_witnesses::RowWitnesses;
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
 use crate::os::notifier::ShardNotifier;
@@ -93,10 +94,15 @@ pub struct DiskLane {
     refused: Mutex<BTreeSet<Position>>,
     /// Whether there may be any: what asks for each answer takes no lock.
     has_refused: AtomicBool,
+    /// Rows that its events have become, as far as they are kept.
+    rows: Mutex<RowWitnesses>,
     confirmed: AtomicU64,
     start: OnceLock<Position>,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
+    is_retired: AtomicBool,
+    /// Events in question, if the lane is held.
+    held: Mutex<Option<u64>>,
     is_removed: AtomicBool,
     is_foreign: AtomicBool,
     /// Notifies the shard that writes it when more is stored or the lane is found damaged.
@@ -121,6 +127,7 @@ impl DiskLane {
             .open(directory.join(LOCK_NAME))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self {
+                rows: Mutex::new(RowWitnesses::read(&directory)),
                 id,
                 directory,
                 origin,
@@ -131,6 +138,8 @@ impl DiskLane {
                 start: OnceLock::new(),
                 end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
+                is_retired: AtomicBool::new(false),
+                held: Mutex::default(),
                 is_removed: AtomicBool::new(false),
                 is_foreign: AtomicBool::new(false),
                 notifier,
@@ -180,6 +189,12 @@ impl DiskLane {
     fn refused(&self) -> MutexGuard<'_, BTreeSet<Position>> {
         // Whoever panicked in there left a set of positions.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows that its events have become, as far as they are kept.
+    pub fn rows(&self) -> MutexGuard<'_, RowWitnesses> {
+        // Whoever panicked in there left a list of rows.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the database last confirmed the checkpoint that [`Self::stored`] is based on. `None`: not yet since
@@ -242,6 +257,27 @@ impl DiskLane {
     pub fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Release);
         self.notify();
+    }
+
+    /// Whether its shard is to close it and open another one.
+    pub fn is_to_close(&self) -> bool {
+        self.is_damaged() || self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// Has its shard close it: its events are kept, and no more are to be added. Only its writer calls this.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.notify();
+    }
+
+    /// Of how many of its events nobody can tell whether they are stored. `None`: the lane is not held.
+    pub fn held(&self) -> Option<u64> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the lane is held, or that it is not any more. Only its writer calls this.
+    pub fn set_held(&self, events: Option<u64>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = events;
     }
 
     /// Whether its directory was removed or renamed.

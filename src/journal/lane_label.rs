@@ -1,17 +1,14 @@
 //! The database that a lane's events were promised to, noted beside its segments.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
+use super::durable_note;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "database";
-
-/// Under this name it is written before it takes the other's place.
-const NEW_NAME: &str = "database.new";
 
 /// What a lane knows of its database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +39,8 @@ impl LaneLabel {
     /// Reads the label of the lane in `directory`. One that cannot be understood is an error: the lane must
     /// not be taken for one without a label.
     pub fn read(directory: &Path) -> io::Result<Self> {
-        let text = match fs::read_to_string(directory.join(NAME)) {
-            Ok(text) => text,
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
-            Err(fault) => return Err(fault),
-        };
-        Self::parse(&text).ok_or_else(|| {
-            let text = format!("{}: not a lane's label", directory.join(NAME).display());
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })
+        let label = durable_note::read(directory, NAME, Self::parse)?;
+        Ok(label.unwrap_or(Self::Missing))
     }
 
     /// The label of a lane whose label is this one, once a person has let it into any database.
@@ -110,12 +100,7 @@ impl LaneLabel {
     /// Labels the lane in `directory`; the label is durable when this returns, and a crash leaves the one
     /// before or this one. Only the owner of a lane may label it.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let new = directory.join(NEW_NAME);
-        let mut file = File::create(&new)?;
-        file.write_all(self.text().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, directory.join(NAME))?;
-        File::open(directory)?.sync_all()
+        durable_note::replace(directory, NAME, &self.text())
     }
 }
 
@@ -164,7 +149,7 @@ mod tests {
             "id any\naddress \nfrom x\n",
             "id any\naddress \nfrom 1\n\n",
         ] {
-            fs::write(directory.path().join(NAME), wrong).unwrap();
+            std::fs::write(directory.path().join(NAME), wrong).unwrap();
             let fault = LaneLabel::read(directory.path()).unwrap_err();
             assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
         }

@@ -15,19 +15,23 @@
 pub mod blocks;
 mod bugs;
 pub mod disk_thread;
+mod durable_note;
+pub mod held_lane;
 pub mod janitor;
 pub mod lane_cursor;
 pub mod lane_end;
 pub mod lane_handle;
+pub mod lane_keys;
 pub mod lane_label;
 pub mod quota;
 pub mod reader;
 pub mod record;
+pub mod row_witnesses;
 pub mod segment;
 pub mod served_database;
 #[cfg(test)]
 mod simulation;
 pub mod storage;
-mod stored_note;
+pub mod stored_note;
 #[cfg(test)]
 pub(crate) mod test_writer;

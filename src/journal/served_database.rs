@@ -21,10 +21,16 @@ pub struct ServedDatabase {
     /// What the lanes of earlier processes say about databases.
     earlier: EarlierLanes,
     id: OnceLock<DatabaseId>,
+    /// How often a writer has seen that the database has lost rows.
+    restores: AtomicU64,
     /// Lanes in the journal that belong to another database.
     foreign_lanes: AtomicU64,
     /// Events in them that were not stored there, as far as is noted.
     foreign_events: AtomicU64,
+    /// Lanes that wait for a person.
+    held_lanes: AtomicU64,
+    /// Events in question in them.
+    held_events: AtomicU64,
 }
 
 /// What was in the journal when the process started.
@@ -89,8 +95,11 @@ impl ServedDatabase {
             adopts_any,
             earlier,
             id: OnceLock::new(),
+            restores: AtomicU64::new(0),
             foreign_lanes: AtomicU64::new(0),
             foreign_events: AtomicU64::new(0),
+            held_lanes: AtomicU64::new(0),
+            held_events: AtomicU64::new(0),
         }
     }
 
@@ -141,6 +150,17 @@ impl ServedDatabase {
         } else {
             Err(OtherDatabase { expected })
         }
+    }
+
+    /// How often a writer has seen that the database has lost rows.
+    pub fn restores(&self) -> u64 {
+        self.restores.load(Ordering::Acquire)
+    }
+
+    /// Notes that the database has lost rows: all lanes are checked, and nothing of them is removed before. Returns
+    /// how often that was seen.
+    pub fn announce_restore(&self) -> u64 {
+        1 + self.restores.fetch_add(1, Ordering::AcqRel)
     }
 
     /// The label of a lane whose events from `from` on are promised to it.
@@ -204,6 +224,18 @@ impl ServedDatabase {
     pub fn foreign(&self) -> (u64, u64) {
         let lanes = self.foreign_lanes.load(Ordering::Relaxed);
         (lanes, self.foreign_events.load(Ordering::Relaxed))
+    }
+
+    /// Lanes that wait for a person, and their events of which nobody can tell whether they are stored.
+    pub fn held(&self) -> (u64, u64) {
+        let lanes = self.held_lanes.load(Ordering::Relaxed);
+        (lanes, self.held_events.load(Ordering::Relaxed))
+    }
+
+    /// Notes what [`Self::held`] gives. Only the janitor calls this.
+    pub fn set_held(&self, lanes: u64, events: u64) {
+        self.held_lanes.store(lanes, Ordering::Relaxed);
+        self.held_events.store(events, Ordering::Relaxed);
     }
 
     /// Notes what [`Self::foreign`] gives. Only the janitor calls this.

@@ -23,7 +23,7 @@ const BATCH_EVENTS: u32 = 1000;
 
 /// Why the end of a lane is unknown.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EndError {
+pub enum EndError {
     /// Its directory or a segment's head cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -51,9 +51,9 @@ pub(super) fn read(directory: &Path) -> Position {
     position.map_or(Position::START, Position)
 }
 
-/// Where the readable events of a lane end. The lane must not be written meanwhile. Reads its last segment,
-/// at most 16 MiB.
-pub(super) fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
+/// Where the readable events of a lane end. Of a lane that is being written, at least the events are found that were
+/// durable when this was called. Reads its last segment, at most 16 MiB.
+pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
     let Some(first) = last_start(directory, lane)? else {
         return Ok(Position::START);
     };

@@ -51,7 +51,6 @@ pub(super) fn start(
 ) -> Result<Vec<SyncSender<Work>>, ServerError> {
     let writers = recoveries.len();
     let dead_letters = Arc::new(DeadLetters::new(&config.data_dir, config.dead_letter_limit));
-    let restores = Arc::default();
     let (ready, is_ready) = sync_channel(writers);
     let mut inboxes = Vec::with_capacity(writers);
     for (index, (recoveries, counters)) in recoveries.into_iter().zip(counters).enumerate() {
@@ -67,7 +66,6 @@ pub(super) fn start(
             may_leave: config.ack != Ack::Stored,
             draining: Arc::clone(&shared.draining),
             served: Arc::clone(&shared.served),
-            restores: Arc::clone(&restores),
         };
         let ready = ready.clone();
         let run = move || {

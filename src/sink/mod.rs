@@ -9,6 +9,7 @@ pub(crate) mod trial;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
@@ -36,8 +37,8 @@ pub trait Sink: Send {
     /// The id of the database, read anew.
     fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError>;
 
-    /// Whether the database has the checkpoint of this lane.
-    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError>;
+    /// The position of a lane's checkpoint; `None` where the database has none.
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError>;
 
     /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
     /// A lane without a checkpoint starts at the position `from`.
@@ -58,6 +59,16 @@ pub trait Sink: Send {
     /// Commits the transaction.
     fn commit(&mut self) -> Result<(), SinkError>;
 
+    /// A row of the last [`Self::insert`]: the index of its event in the batch, and its `id`. `None` where the table
+    /// gives rows no id.
+    fn inserted_row(&self) -> Option<(usize, u64)>;
+
+    /// Whether the row with this `id` is that of `event`.
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError>;
+
+    /// Whether a row of `event` has a greater `id` than `after`. `None`: there are too many rows to be searched.
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError>;
+
     /// Checks that checkpoints and rows can be written, by writes that change nothing. Also keeps the server from
     /// closing an idle connection.
     fn probe(&mut self) -> Result<(), SinkError>;
@@ -68,6 +79,9 @@ pub trait Sink: Send {
 
 /// Time between two probes of the database while there is no work.
 pub const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// Most ids that are searched for a row of an event.
+const SEARCHED_ROWS_MAX: u64 = 1_000_000;
 
 /// The number of a lane's owner. Each new owner increments it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -148,7 +148,7 @@ impl Storing {
     /// Whether a lane without a label belongs here. An older version wrote it. Either the database has its
     /// checkpoint, or it was stored nowhere, and nothing in the journal belongs to another database.
     fn claims_unlabelled(&mut self, lane: &DiskLane) -> Result<bool, SinkError> {
-        if self.writer.sink.knows(lane.id)? {
+        if self.writer.sink.stored(lane.id)?.is_some() {
             return Ok(true);
         }
         let served = Arc::clone(&self.writer.served);
@@ -156,7 +156,7 @@ impl Storing {
             return Ok(false);
         }
         for &other in served.unlabelled() {
-            if !self.writer.sink.knows(other)? {
+            if self.writer.sink.stored(other)?.is_none() {
                 return Ok(false);
             }
         }

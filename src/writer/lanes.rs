@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::journal::lane_keys::LaneKeys;
 use crate::metrics::Settled;
 use crate::sink::{Checkpoint, Fault, Refused};
 
@@ -19,8 +20,15 @@ pub(super) struct LaneState {
     pub(super) lane: LaneHandle,
     /// Its checkpoint in the database. `None`: it must be read.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The keys of its checkpoint.
+    pub(super) keys: LaneKeys,
     /// Position of the checkpoint that was read or moved last. `None` before the first one was read.
     known: Option<Position>,
+    /// Where the checkpoint can be at most, as far as this process has moved it: what was read last, or what was sent
+    /// to COMMIT since. The outcome of that may be unknown.
+    sent: Position,
+    /// Whether it waits for a person.
+    is_held: bool,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
     /// Events in the dead-letter file that are not counted yet. They are kept so that none is written twice.
@@ -35,7 +43,11 @@ impl Lanes {
         self.0.entry(lane.id()).or_insert_with(|| LaneState {
             lane: lane.clone(),
             checkpoint: None,
-            known: None,
+            keys: LaneKeys::new(lane.id()),
+            // A lane that this process has made is not stored yet.
+            known: (!lane.is_found()).then_some(Position::START),
+            sent: Position::START,
+            is_held: false,
             counted: None,
             dead_letters: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -81,24 +93,58 @@ impl Lanes {
 }
 
 impl LaneState {
-    /// Sets the checkpoint that was read or moved. Returns the position of the one before: it is greater only
-    /// after the database went back.
-    pub(super) fn set_checkpoint(&mut self, checkpoint: Checkpoint) -> Position {
+    /// Sets the checkpoint that was read or moved.
+    pub(super) fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
         self.checkpoint = Some(checkpoint);
-        if self.counted.is_none() {
-            self.counted = Some(checkpoint.position);
-            if let Some(lane) = self.lane.on_disk() {
-                lane.set_start(checkpoint.position);
-            }
+        self.begin_at(checkpoint.position);
+        self.sent = checkpoint.position;
+        self.known = Some(checkpoint.position);
+    }
+
+    /// Counts from `position` on, unless it counts already.
+    fn begin_at(&mut self, position: Position) -> Position {
+        if let Some(counted) = self.counted {
+            return counted;
         }
-        let known = self.known.replace(checkpoint.position);
-        known.unwrap_or(checkpoint.position)
+        self.counted = Some(position);
+        if let Some(lane) = self.lane.on_disk() {
+            lane.set_start(position);
+        }
+        position
+    }
+
+    /// How far the lane is known to be stored: by this process, or by the note of an earlier one.
+    pub(super) fn stored(&self) -> Position {
+        let noted = self.lane.on_disk().map(|lane| lane.stored());
+        self.known.or(noted).unwrap_or(Position::START)
+    }
+
+    /// The position beyond which this process has not moved the checkpoint.
+    pub(super) fn sent(&self) -> Position {
+        self.sent
+    }
+
+    /// Notes that a COMMIT is sent that moves the checkpoint to `position`.
+    pub(super) fn will_commit(&mut self, position: Position) {
+        self.sent = position;
+    }
+
+    /// Notes that the lane waits for a person. Returns whether that is new.
+    pub(super) fn set_held(&mut self) -> bool {
+        self.checkpoint = None;
+        !std::mem::replace(&mut self.is_held, true)
+    }
+
+    /// Notes that a person has decided.
+    pub(super) fn end_hold(&mut self) {
+        self.is_held = false;
     }
 
     /// Counts the events of a run. Returns what became of those that were not counted before. Where answers wait
     /// for rows, dead letters are noted for the lane's shard.
     pub(super) fn count(&mut self, first: Position, end: Position, is_awaited: bool) -> Settled {
-        let from = self.counted.unwrap_or(first).max(first);
+        let counted = self.begin_at(first);
+        let from = counted.max(first);
         let new = end.since(from);
         if is_awaited
             && new > 0
@@ -120,8 +166,8 @@ impl LaneState {
         };
         self.dead_letters = self.dead_letters.split_off(&end);
         // Events before the run that were not counted are missing, and known to be lost.
-        let passed = self.not_lost(self.counted.unwrap_or(first), end);
-        self.counted = Some(self.counted.unwrap_or(end).max(end));
+        let passed = self.not_lost(counted, end);
+        self.counted = Some(counted.max(end));
         Settled {
             stored: new - dead,
             dead_lettered: dead,

@@ -1,19 +1,23 @@
 //! A writer: a blocking thread with one sink. It stores each batch once, and tries until it succeeds.
 
+mod checkpoint;
+mod fork;
 mod identity;
 mod lanes;
 mod outage;
+mod proof;
 mod recovery;
 mod transaction;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use self::lanes::Lanes;
 use self::outage::Outage;
+use self::proof::RowIds;
 pub use self::recovery::READ_AT_ONCE;
 use self::recovery::Recovery;
 use self::transaction::{Attempt, StoreTimes};
@@ -57,8 +61,6 @@ pub struct Writer {
     pub draining: Arc<AtomicBool>,
     /// The database that events are promised to.
     pub served: Arc<ServedDatabase>,
-    /// How often any writer has seen that the database went back. Shared by all of them.
-    pub restores: Arc<AtomicU64>,
 }
 
 /// How often in a row a checkpoint may be at an unexpected position before that is an error.
@@ -74,6 +76,8 @@ struct Storing {
     must_check: bool,
     /// The value of `restores` when it was last read.
     restores_seen: u64,
+    /// Whether rows of this connection can be noted.
+    row_ids: RowIds,
     /// The process drains and the database fails: what is in a journal stays there.
     has_given_up: bool,
     /// When the database last took a write or was probed.
@@ -118,7 +122,8 @@ impl Writer {
             outage: Outage::new(self.index),
             lanes: Lanes::default(),
             must_check: false,
-            restores_seen: self.restores.load(Ordering::Relaxed),
+            restores_seen: self.served.restores(),
+            row_ids: RowIds::Untried,
             has_given_up: false,
             used_at: Instant::now(),
             writer: self,
@@ -232,21 +237,24 @@ impl Storing {
 
     /// Counts what a run has newly stored.
     fn count(&mut self, run: Run<'_>, sealed_at: Option<Instant>, times: Option<StoreTimes>) {
-        let is_awaited = !self.writer.may_leave;
-        let state = self.lanes.of(run.lane);
-        let settled = state.count(run.first, run.end(), is_awaited);
-        let (new, dead) = (
-            settled.stored + settled.dead_lettered,
-            settled.dead_lettered,
-        );
+        let (new, dead) = self.count_stored(run.lane, run.first, run.end());
         let counters = &self.writer.counters;
-        counters.settle(settled, run.lane.is_found());
         let new = usize::try_from(new).unwrap_or(usize::MAX);
         counters.stored_batch(run.batch, run.batch.len().saturating_sub(new));
         if let Some(times) = times {
             counters.observe_time(|counters| &counters.store_time, times.sum());
             self.log_batch(run, sealed_at, dead, times);
         }
+    }
+
+    /// Counts events of a lane as stored or dead-lettered. Returns how many were not counted before, and how many of
+    /// these are dead letters.
+    fn count_stored(&mut self, lane: &LaneHandle, from: Position, to: Position) -> (u64, u64) {
+        let is_awaited = !self.writer.may_leave;
+        let settled = self.lanes.of(lane).count(from, to, is_awaited);
+        self.writer.counters.settle(settled, lane.is_found());
+        let dead = settled.dead_lettered;
+        (settled.stored + dead, dead)
     }
 
     /// Logs the error and waits before the next attempt. If the process drains and the events may be left in the
@@ -292,22 +300,7 @@ impl Storing {
             self.writer.counters.set(|counters| &counters.connected, 0);
             self.lanes.forget_checkpoints();
             self.must_check = true;
-        }
-    }
-
-    /// The database has lost rows on an open connection: all writers read all checkpoints again.
-    fn announce_restore(&mut self) {
-        self.restores_seen = 1 + self.writer.restores.fetch_add(1, Ordering::Relaxed);
-        self.lanes.forget_checkpoints();
-        self.must_check = true;
-    }
-
-    /// Reads all checkpoints again if another writer has announced a restore.
-    fn check_for_restores(&mut self) {
-        let restores = self.writer.restores.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.restores_seen, restores) != restores {
-            self.lanes.forget_checkpoints();
-            self.must_check = true;
+            self.row_ids = RowIds::Untried;
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Adopted;
 use super::lanes::Lanes;
-use super::transaction::Adopted;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
@@ -247,10 +247,11 @@ impl Replay {
                 self.lane.set_foreign();
                 Some(Progress::Done)
             }
+            Ok(Adopted::Held) => Some(Progress::Later),
             Ok(Adopted::Unreadable(fault)) => {
                 log::error!(
                     event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
-                    "lane {}: its database cannot be read: {fault}; tried again in {READ_AGAIN_AFTER:?}",
+                    "lane {}: what is noted beside it cannot be read: {fault}; tried again in {READ_AGAIN_AFTER:?}",
                     self.lane.id
                 );
                 Some(Progress::Later)

@@ -240,7 +240,9 @@ fn an_altered_id_is_put_back_at_a_start() {
     let directory = tempfile::tempdir().unwrap();
     let first = start(&database, directory.path());
     send(first.address, 0, 10);
-    wait_until("all is stored", || database.count() == 10);
+    wait_until("it is noted how far the lane is stored", || {
+        noted(directory.path()) == 10
+    });
     first.crash();
     let named = id(&database);
     database.run("UPDATE hakaru_checkpoint SET position = 7 WHERE lane = 'database'");

@@ -404,23 +404,6 @@ fn a_lane_without_its_first_block_is_reported_as_damaged_and_its_rest_is_stored(
 }
 
 #[test]
-fn events_of_a_batch_that_the_database_has_are_not_stored_again() {
-    let database = MariaDb::start();
-    let hakaru = Settings::mysql(&database)
-        .flag("--cores=1")
-        .flag("--linger=10ms")
-        .start();
-    send(hakaru.address, 0, 5);
-    wait_until("all is stored", || database.count() == 5);
-    // As if the next three were stored too.
-    database.run("UPDATE hakaru.hakaru_checkpoint SET position = position + 3");
-    send(hakaru.address, 5, 10);
-    wait_until("the rest is stored", || database.count() == 7);
-    hakaru.stop();
-    assert_eq!(values(&database), [0, 1, 2, 3, 4, 8, 9]);
-}
-
-#[test]
 fn a_lane_whose_epoch_changed_is_adopted_again_and_its_events_are_stored_once() {
     let database = MariaDb::start();
     let hakaru = Settings::mysql(&database)

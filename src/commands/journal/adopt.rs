@@ -1,4 +1,4 @@
-//! The database that a lane belongs to, and `hakaru journal adopt`.
+//! `hakaru journal adopt`.
 
 use std::io::{self, Write};
 
@@ -9,17 +9,6 @@ use crate::journal::lane_label::LaneLabel;
 use crate::os::printable::Printable;
 
 impl Inspection {
-    /// The database that a lane was written for, as text.
-    pub(super) fn database(&self, lane: LaneId) -> String {
-        match LaneLabel::read(&self.journal.join(lane.to_string())) {
-            Ok(LaneLabel::Missing) => "unknown".to_owned(),
-            Ok(LaneLabel::Any { .. }) => "any".to_owned(),
-            Ok(LaneLabel::Address(address)) => format!("at {address}"),
-            Ok(LaneLabel::Database { id, address, .. }) => format!("{id} at {address}"),
-            Err(fault) => fault.to_string(),
-        }
-    }
-
     /// Labels a lane so that a server stores it in any database. A running server does so within a second.
     pub(super) fn adopt(&self, out: &mut impl Write, lane: &str) -> Result<(), InspectError> {
         let id: LaneId = lane.parse().map_err(|fault| InspectError::Name {

@@ -20,6 +20,9 @@ pub enum InspectError {
     /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
+    /// The lane is not held.
+    #[error("lane {0} is not held; `hakaru journal list` shows which are")]
+    NotHeld(LaneId),
     /// The argument names no lane.
     #[error("{text:?}: {fault}; `hakaru journal list` shows them")]
     Name {

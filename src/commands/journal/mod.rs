@@ -1,13 +1,14 @@
-//! `hakaru journal`: lists the lanes of a journal, writes their events, verifies that they can be read, and allows a
-//! lane to be stored in another database.
+//! `hakaru journal`: lists the lanes of a journal, writes their events, verifies that they can be read, allows a lane to
+//! be stored in another database, and decides about a lane that is held.
 //!
-//! Only the last of these writes. A lane that a server writes meanwhile is read as far as it is written.
+//! Only the last two write. A lane that a server writes meanwhile is read as far as it is written.
 
 mod adopt;
 mod error;
+mod list;
+mod settle;
 mod verify;
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,11 +19,12 @@ pub use self::error::InspectError;
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
+use crate::journal::held_lane::Decision;
+use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
 use crate::journal::segment::{lanes, segment_name, segments};
 use crate::journal::storage::Disk;
-use crate::os::printable::Printable;
 
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;
@@ -39,6 +41,13 @@ pub enum JournalQuestion {
     },
     /// Reads all lanes and reports what is damaged.
     Verify,
+    /// Decides about the events of a held lane.
+    Settle {
+        /// The lane, as `list` shows it.
+        lane: String,
+        /// Whether they are stored.
+        decision: Decision,
+    },
     /// Allows a lane to be stored in the database that is served, whichever that is.
     Adopt {
         /// The lane, as `list` shows it.
@@ -86,6 +95,7 @@ impl Inspection {
             JournalQuestion::List => self.list(&mut out),
             JournalQuestion::Dump { lane } => self.dump(&mut out, lane),
             JournalQuestion::Verify => self.verify(&mut out),
+            JournalQuestion::Settle { lane, decision } => self.settle(&mut out, lane, *decision),
             JournalQuestion::Adopt { lane } => self.adopt(&mut out, lane),
         };
         out.flush().map_err(InspectError::Output).and(answered)
@@ -104,50 +114,6 @@ impl Inspection {
             path: path.to_owned(),
             fault,
         })
-    }
-
-    /// Lists the lanes.
-    pub fn list(&self, out: &mut impl Write) -> Result<(), InspectError> {
-        if self.output == Output::Text {
-            writeln!(
-                out,
-                "{:32}  {:5}  {:>8}  {:>12}  {:>12}  {:>12}  DATABASE",
-                "LANE", "OWNED", "SEGMENTS", "BYTES", "FIRST", "END"
-            )?;
-        }
-        let mut unreadable = 0;
-        for lane in Self::io(&self.journal, lanes(&self.journal))? {
-            let Some(contents) = self.contents(lane) else {
-                continue;
-            };
-            unreadable += usize::from(contents.error.is_some());
-            let is_owned = self.is_owned(lane);
-            let database = self.database(lane);
-            let (segments, bytes) = (contents.segments, contents.bytes);
-            let (first, end) = (contents.first.0, contents.end.0);
-            match self.output {
-                Output::Text => {
-                    let owned = if is_owned { "yes" } else { "no" };
-                    write!(
-                        out,
-                        "{lane}  {owned:5}  {segments:8}  {bytes:12}  {first:12}  {end:12}  {}",
-                        Printable(&database)
-                    )?;
-                    match contents.error {
-                        Some(error) => writeln!(out, "  {}", Printable(error))?,
-                        None => writeln!(out)?,
-                    }
-                }
-                Output::Json => {
-                    let line = json!({
-                        "lane": lane.to_string(), "owned": is_owned, "segments": segments,
-                        "bytes": bytes, "first": first, "end": end, "database": database,
-                    });
-                    writeln!(out, "{}", with_error(line, contents.error.as_ref()))?;
-                }
-            }
-        }
-        verdict(0, unreadable)
     }
 
     /// Writes every event of a lane.
@@ -177,19 +143,20 @@ impl Inspection {
     }
 
     /// Calls `each` with every event that is not stored yet: the events of each lane from the position that `stored`
-    /// returns for it and its label; none of a lane for which it returns none. Returns how many of these events are
-    /// unreadable.
+    /// returns for its keys and its label; none of a lane for which it returns none. Returns how many of these events
+    /// are unreadable.
     pub fn pending(
         &self,
-        stored: impl Fn(LaneId, &LaneLabel) -> Option<Position>,
+        stored: impl Fn(&LaneKeys, &LaneLabel) -> Option<Position>,
         mut each: impl FnMut(LaneId, Position, Event<'_>),
     ) -> Result<u64, InspectError> {
         let mut unreadable = 0;
         for lane in Self::io(&self.journal, lanes(&self.journal))? {
             let directory = self.directory(lane);
+            let keys = Self::io(&directory, LaneKeys::read(&directory, lane))?;
             // The events of a lane whose label cannot be read may belong here.
             let label = LaneLabel::read(&directory).unwrap_or(LaneLabel::Missing);
-            let Some(from) = stored(lane, &label) else {
+            let Some(from) = stored(&keys, &label) else {
                 continue;
             };
             let reader = LaneReader::new(Disk, &directory, lane, from).pass_unreadable();
@@ -214,13 +181,6 @@ impl Inspection {
                 .sum::<u64>();
         }
         Ok(unreadable)
-    }
-
-    /// Whether a process holds the lane's lock.
-    fn is_owned(&self, lane: LaneId) -> bool {
-        let lock = self.directory(lane).join("lock");
-        let held = File::open(lock).map(|lock| lock.try_lock_shared());
-        matches!(held, Ok(Err(std::fs::TryLockError::WouldBlock)))
     }
 
     fn directory(&self, lane: LaneId) -> PathBuf {

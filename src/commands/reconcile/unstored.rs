@@ -1,6 +1,7 @@
 //! Events that are not rows: dead letters, and events of the journal that are not before the checkpoints.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use crate::commands::query::moment::TimeRange;
 use crate::commands::query::{Cell, QueryError, QuerySession};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
 use crate::sink::DATABASE_ROW;
 use crate::sink::dead_letters::FILE_NAME;
@@ -38,7 +40,7 @@ pub(super) struct Unread {
 /// The events of a data directory that are not stored.
 pub(super) struct UnstoredEvents {
     data_dir: PathBuf,
-    /// The checkpoint of each lane.
+    /// The checkpoints, by the keys of lanes.
     stored: HashMap<LaneId, Position>,
     /// The id of the database, if it has one.
     database: Option<DatabaseId>,
@@ -91,10 +93,16 @@ impl UnstoredEvents {
         if matches!(self.data_dir.join("journal").try_exists(), Ok(false)) {
             return Ok(unread);
         }
-        let stored = |lane, label: &LaneLabel| match (label, self.database) {
-            // Its events wait for another database: they explain nothing that this one lacks.
-            (LaneLabel::Database { id, .. }, Some(ours)) if *id != ours => None,
-            _ => Some(self.stored.get(&lane).copied().unwrap_or_default()),
+        let stored = |keys: &LaneKeys, label: &LaneLabel| {
+            let from = match (label, self.database) {
+                // Its events wait for another database: they explain nothing that this one lacks.
+                (LaneLabel::Database { id, .. }, Some(ours)) if *id != ours => return None,
+                (LaneLabel::Database { from, .. }, _) => *from,
+                _ => Position::START,
+            };
+            let checkpoint = |key| Ok::<_, Infallible>(self.stored.get(&key).copied());
+            let Ok(stored) = keys.stored(checkpoint);
+            Some(stored.max(from))
         };
         unread.events = journal.pending(stored, |lane, position, event| {
             let received = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);

@@ -60,6 +60,7 @@ impl Janitor {
         let mut lanes: Vec<RetainedLane> = Vec::new();
         let mut foreign = ForeignLanes::default();
         let mut failed = BTreeSet::new();
+        let mut restores = self.served.restores();
         // The first round starts at once: the events of an earlier process are late already.
         let mut round = Instant::now();
         loop {
@@ -70,6 +71,11 @@ impl Janitor {
                     round = Instant::now() + ROUND;
                     self.adopt(&mut lanes, &mut foreign, &mut failed);
                     foreign.publish(&self.served);
+                    let seen = self.served.restores();
+                    if std::mem::replace(&mut restores, seen) != seen {
+                        // Writers may not have asked for the checkpoints of all lanes yet.
+                        lanes.iter_mut().for_each(RetainedLane::keep_anew);
+                    }
                     self.clean_up(&mut lanes, &mut foreign);
                 }
                 // The notes are for the next process, the numbers for the last lines of the log.
@@ -84,6 +90,8 @@ impl Janitor {
             retained.write_note();
             retained.publish_found(&self.found_events);
         }
+        let held = || lanes.iter().filter_map(|retained| retained.lane.held());
+        self.served.set_held(held().count() as u64, held().sum());
         let inactive_bytes = lanes.iter().map(unstored_bytes).sum();
         self.inactive_bytes.store(inactive_bytes, Ordering::Relaxed);
     }

@@ -82,11 +82,20 @@ impl RetainedLane {
         if stored == self.noted || self.lane.is_removed() {
             return;
         }
-        match stored_note::write(&self.lane.directory, stored) {
+        let rows = self.lane.rows().clone();
+        // The rows first: without them the position cannot be checked.
+        let written = rows.write(&self.lane.directory);
+        match written.and_then(|()| stored_note::write(&self.lane.directory, stored)) {
             Ok(()) => self.noted = stored,
             // The next process counts too many events as unstored until it has asked the database.
             Err(fault) => log::debug!("lane {}: its note is not written: {fault}", self.lane.id),
         }
+    }
+
+    /// Lets the time begin anew after which what is stored is removed.
+    pub(super) fn keep_anew(&mut self) {
+        self.stored_since.clear();
+        self.done_since = None;
     }
 
     /// Events of a lane of an earlier process that are not stored yet.

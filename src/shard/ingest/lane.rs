@@ -138,11 +138,12 @@ impl LaneState {
         }
     }
 
-    /// Closes a lane that has failed or lacks events, unless a write is under way, and orders another one.
+    /// Closes a lane that has failed or that its writer wants closed, unless a write is under way, and orders another
+    /// one.
     pub(super) fn close_failed(&mut self) -> Option<Closed> {
         let is_due = match self {
             Self::Failed { lane, .. } => lane.is_idle(),
-            Self::Open(lane) => lane.is_idle() && lane.lane.is_damaged(),
+            Self::Open(lane) => lane.is_idle() && lane.lane.is_to_close(),
             Self::Memory { .. } | Self::Opening { .. } | Self::Ended => false,
         };
         if !is_due {

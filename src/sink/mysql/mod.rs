@@ -5,12 +5,13 @@ pub(crate) mod classify;
 pub(crate) mod columns;
 pub(crate) mod connect;
 mod database_row;
+mod gaps;
+mod known_rows;
 pub mod panic_guard;
 mod rows;
 mod statement_size;
 pub(crate) mod trial;
 
-use std::ops::Range;
 use std::time::Instant;
 
 use mysql::prelude::Queryable;
@@ -19,10 +20,12 @@ use mysql::{Conn, Statement};
 use self::at::LateTimes;
 pub(crate) use self::classify::sink_error;
 pub(crate) use self::connect::connect;
+use self::gaps::gaps;
 use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
 use self::statement_size::StatementSizes;
 use super::{Checkpoint, Epoch, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
+use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
@@ -55,6 +58,8 @@ struct Session {
     statements: [Vec<Option<Statement>>; 2],
     late_times: LateTimes,
     packet_bytes_max: usize,
+    /// A row of the last insert: the index of its event, and its id.
+    inserted: Option<(usize, u64)>,
     /// `None` until it is known.
     database: Option<DatabaseId>,
 }
@@ -99,6 +104,7 @@ impl Sink for MySqlSink {
             statements,
             late_times: LateTimes::default(),
             packet_bytes_max,
+            inserted: None,
             database: None,
         };
         self.session = Some(session);
@@ -129,11 +135,9 @@ impl Sink for MySqlSink {
         self.database()
     }
 
-    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
-        let query = format!("SELECT 1 FROM hakaru_checkpoint WHERE lane = '{lane}'");
-        let connection = &mut self.session()?.connection;
-        let row: Option<u8> = connection.query_first(query).map_err(sink_error)?;
-        Ok(row.is_some())
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
+        let found = read_checkpoint(&mut self.session()?.connection, lane)?;
+        Ok(found.map(|found| found.position))
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
@@ -157,6 +161,7 @@ impl Sink for MySqlSink {
     ) -> Result<Inserted, SinkError> {
         let known = self.known.clone();
         let session = self.session()?;
+        session.inserted = None;
         session
             .connection
             .query_drop("START TRANSACTION")
@@ -181,6 +186,18 @@ impl Sink for MySqlSink {
     fn commit(&mut self) -> Result<(), SinkError> {
         let committed = self.session()?.connection.query_drop("COMMIT");
         committed.map_err(classify::commit_error)
+    }
+
+    fn inserted_row(&self) -> Option<(usize, u64)> {
+        self.session.as_ref()?.inserted
+    }
+
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
+        known_rows::is_row_of(&mut self.session()?.connection, id, event)
+    }
+
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+        known_rows::has_row_after(&mut self.session()?.connection, after, event)
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
@@ -257,31 +274,5 @@ impl Session {
             .query_drop(step_statement(step))
             .map_err(sink_error)?;
         Ok(self.connection.affected_rows() == 1)
-    }
-}
-
-/// The ranges of `rows` between the refused ones.
-fn gaps(rows: Range<usize>, refused: &Refused) -> Vec<Range<usize>> {
-    let mut start = rows.start;
-    let mut gaps = Vec::with_capacity(refused.len() + 1);
-    let inside = refused.range(rows.clone()).map(|(&index, _)| index);
-    for index in inside.chain([rows.end]) {
-        gaps.push(start..index);
-        start = index + 1;
-    }
-    gaps
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gaps_leave_out_what_was_refused() {
-        let refused = |rows: &[usize]| rows.iter().map(|&row| (row, Fault::new(""))).collect();
-        assert_eq!(gaps(0..4, &refused(&[])), vec![0..4]);
-        assert_eq!(gaps(0..4, &refused(&[0, 2])), [0..0, 1..2, 3..4]);
-        assert_eq!(gaps(0..4, &refused(&[3])), [0..3, 4..4]);
-        assert_eq!(gaps(2..4, &refused(&[0, 1, 3])), [2..3, 4..4]);
     }
 }

@@ -1,6 +1,7 @@
 //! Turns the panics of a sink's driver, as over a malformed packet, into errors.
 
 use super::classify::panic_fault;
+use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
@@ -44,8 +45,8 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(Sink::reread_database, SinkError::Reconnect)
     }
 
-    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
-        self.call(|sink| sink.knows(lane), SinkError::Reconnect)
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
+        self.call(|sink| sink.stored(lane), SinkError::Reconnect)
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
@@ -67,6 +68,22 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(Sink::commit, SinkError::OutcomeUnknown)
     }
 
+    fn inserted_row(&self) -> Option<(usize, u64)> {
+        // Nothing is asked of the driver.
+        self.0.inserted_row()
+    }
+
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
+        self.call(|sink| sink.is_row_of(id, event), SinkError::Reconnect)
+    }
+
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+        self.call(
+            |sink| sink.has_row_after(after, event),
+            SinkError::Reconnect,
+        )
+    }
+
     fn probe(&mut self) -> Result<(), SinkError> {
         self.call(Sink::probe, SinkError::Reconnect)
     }
@@ -85,19 +102,22 @@ impl<S: Sink> Sink for PanicGuard<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::UnixMillis;
     use crate::event::batch::BatchEvents;
     use crate::sink::{Epoch, FaultKind};
 
     /// In the order in which they are called.
-    const CALLS: [&str; 9] = [
+    const CALLS: [&str; 11] = [
         "open",
         "database",
         "name_database",
         "restore_database_id",
         "reread_database",
-        "knows",
+        "stored",
         "adopt",
         "insert",
+        "is_row_of",
+        "has_row_after",
         "probe",
     ];
 
@@ -124,8 +144,8 @@ mod tests {
             panic!("reread_database")
         }
 
-        fn knows(&mut self, _: LaneId) -> Result<bool, SinkError> {
-            panic!("knows")
+        fn stored(&mut self, _: LaneId) -> Result<Option<Position>, SinkError> {
+            panic!("stored")
         }
 
         fn adopt(&mut self, _: LaneId, _: Position) -> Result<Checkpoint, SinkError> {
@@ -144,6 +164,18 @@ mod tests {
 
         fn commit(&mut self) -> Result<(), SinkError> {
             panic!("commit")
+        }
+
+        fn inserted_row(&self) -> Option<(usize, u64)> {
+            None
+        }
+
+        fn is_row_of(&mut self, _: u64, _: Event<'_>) -> Result<bool, SinkError> {
+            panic!("is_row_of")
+        }
+
+        fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {
+            panic!("has_row_after")
         }
 
         fn probe(&mut self) -> Result<(), SinkError> {
@@ -167,6 +199,11 @@ mod tests {
         };
         let batch = Batch::new(BatchEvents::new(10).unwrap());
         let inserted = sink.insert(&batch, 0, step, &mut Refused::new());
+        let event = Event {
+            name: "a",
+            value: 1,
+            received_at: UnixMillis(0),
+        };
         let faults = [
             sink.open().unwrap_err(),
             sink.database().unwrap_err(),
@@ -175,9 +212,11 @@ mod tests {
             sink.restore_database_id(DatabaseId::from_halves(1, 2))
                 .unwrap_err(),
             sink.reread_database().unwrap_err(),
-            sink.knows(lane).unwrap_err(),
+            sink.stored(lane).unwrap_err(),
             sink.adopt(lane, Position::START).unwrap_err(),
             inserted.unwrap_err(),
+            sink.is_row_of(1, event).unwrap_err(),
+            sink.has_row_after(1, event).unwrap_err(),
             sink.probe().unwrap_err(),
         ];
         for (fault, call) in faults.iter().zip(CALLS) {

@@ -175,7 +175,13 @@ impl Session {
             Err(Verdict::RepeatsPrimaryKey(fault)) => {
                 Err(trial::repeated_primary_key(&mut self.connection, fault))
             }
-            executed => executed.and_then(|()| self.check_rows(rows.len())),
+            Err(fault) => Err(fault),
+            Ok(()) => {
+                // Of an INSERT of many rows it is the id of the first.
+                let id = self.connection.last_insert_id();
+                self.inserted = (id > 0).then_some((rows.start, id));
+                self.check_rows(rows.len())
+            }
         }
     }
 

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{
-    Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step,
+    Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX,
+    Sink, SinkError, Step,
 };
+use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
@@ -51,6 +53,10 @@ const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE la
 const STEP: &str = "
     UPDATE hakaru_checkpoint SET position = ?1 WHERE lane = ?2 AND epoch = ?3 AND position = ?4";
 
+/// What a row of an event has.
+const IS_EVENT: &str =
+    "at IS datetime(?1, 'unixepoch') AND name = ?2 COLLATE BINARY AND value IS ?3";
+
 /// Inserts one row.
 pub(crate) const INSERT: &str =
     "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
@@ -62,6 +68,8 @@ pub struct SqliteSink {
     connection: Option<Connection>,
     /// The file to which the connection was opened.
     file: Option<FileId>,
+    /// A row of the last insert: the index of its event, and its id.
+    inserted: Option<(usize, u64)>,
     /// Its id; `None` until it is known.
     database: Option<DatabaseId>,
     /// A row that was inserted.
@@ -93,6 +101,7 @@ impl SqliteSink {
             path,
             connection: None,
             file: None,
+            inserted: None,
             database: None,
             known: None,
         }
@@ -195,12 +204,13 @@ impl Sink for SqliteSink {
         self.database()
     }
 
-    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
         let lane = lane.to_string();
         let row = self
             .connection()?
             .query_row(CHECKPOINT, params![lane], read_checkpoint);
-        Ok(row.optional().map_err(classify)?.is_some())
+        let found = row.optional().map_err(classify)?;
+        Ok(found.map(|found| found.position))
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
@@ -238,6 +248,7 @@ impl Sink for SqliteSink {
             connection.execute_batch("ROLLBACK").map_err(classify)?;
             return Ok(Inserted::CheckpointMismatch(found));
         }
+        let mut inserted = None;
         let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
         let prepare = start.elapsed();
         let mut last = None;
@@ -247,7 +258,10 @@ impl Sink for SqliteSink {
             }
             let seconds = signed(event.received_at.seconds());
             match statement.execute(params![seconds, event.name, event.value]) {
-                Ok(_) => last = Some(event),
+                Ok(_) => {
+                    last = Some(event);
+                    inserted = Some((index, connection.last_insert_rowid()));
+                }
                 Err(fault) if is_about_the_row(&fault) => {
                     let fault = describe(&fault);
                     let known = last.map(Content::of).or_else(|| self.known.clone());
@@ -265,6 +279,7 @@ impl Sink for SqliteSink {
         }
         let execute = start.elapsed().saturating_sub(prepare);
         drop(statement);
+        self.inserted = inserted.map(|(index, id)| (index, id.cast_unsigned()));
         if let Some(event) = last {
             self.known = Some(Content::of(event));
         }
@@ -274,6 +289,36 @@ impl Sink for SqliteSink {
     fn commit(&mut self) -> Result<(), SinkError> {
         // The outcome of a COMMIT is always known: after an error the transaction is still open.
         self.connection()?.execute_batch("COMMIT").map_err(classify)
+    }
+
+    fn inserted_row(&self) -> Option<(usize, u64)> {
+        self.inserted
+    }
+
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
+        let query = format!("SELECT 1 FROM eventlog WHERE id = ?4 AND {IS_EVENT}");
+        let seconds = signed(event.received_at.seconds());
+        let parameters = params![seconds, event.name, event.value, id.cast_signed()];
+        let row = self.connection()?.query_row(&query, parameters, |_| Ok(()));
+        Ok(row.optional().map_err(classify)?.is_some())
+    }
+
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+        let connection = self.connection()?;
+        let to = signed(after.saturating_add(SEARCHED_ROWS_MAX));
+        let after = signed(after);
+        let query =
+            format!("SELECT 1 FROM eventlog WHERE id > ?4 AND id <= ?5 AND {IS_EVENT} LIMIT 1");
+        let seconds = signed(event.received_at.seconds());
+        let parameters = params![seconds, event.name, event.value, after, to];
+        let row = connection.query_row(&query, parameters, |_| Ok(()));
+        if row.optional().map_err(classify)?.is_some() {
+            return Ok(Some(true));
+        }
+        let further = "SELECT 1 FROM eventlog WHERE id > ?1 LIMIT 1";
+        let row = connection.query_row(further, params![to], |_| Ok(()));
+        let is_searched = row.optional().map_err(classify)?.is_none();
+        Ok(is_searched.then_some(false))
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {

@@ -125,9 +125,10 @@ impl Sink for FaultInjector {
         self.database()
     }
 
-    fn knows(&mut self, lane: LaneId) -> Result<bool, SinkError> {
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
         let database = self.database.lock().unwrap();
-        Ok(database.checkpoints.contains_key(&lane))
+        let found = database.checkpoints.get(&lane);
+        Ok(found.map(|checkpoint| checkpoint.position))
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
@@ -139,6 +140,18 @@ impl Sink for FaultInjector {
         let checkpoint = checkpoints.entry(lane).or_insert(new);
         checkpoint.epoch.0 += 1;
         Ok(*checkpoint)
+    }
+
+    fn inserted_row(&self) -> Option<(usize, u64)> {
+        None
+    }
+
+    fn is_row_of(&mut self, _: u64, _: Event<'_>) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {
+        Ok(None)
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {

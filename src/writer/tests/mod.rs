@@ -97,7 +97,6 @@ impl Bench {
             may_leave: true,
             draining: Arc::new(AtomicBool::new(self.is_draining)),
             served: Arc::clone(&self.served),
-            restores: Arc::default(),
         };
         let (to_writer, inbox) = handoff::inbox(1);
         let mut handoff = Handoff::new(to_writer, BatchEvents::new(100).unwrap());
@@ -270,7 +269,8 @@ fn events_that_the_database_lacks_before_a_batch_are_read_back_first() {
 #[test]
 fn the_stored_part_of_a_batch_is_not_stored_again() {
     let bench = Bench::new();
-    let lane = bench.lane(&["a", "b", "c"]);
+    let id = bench.lane(&["a", "b", "c"]).id;
+    let lane = bench.lock(id, Origin::Found);
     let checkpoint = Checkpoint {
         epoch: Epoch(1),
         position: Position(2),

@@ -1,0 +1,133 @@
+//! A lane of which nobody can tell what is stored. It waits for a person.
+//!
+//! The file `held` beside its segments says which events are in question. It outlives the process that wrote it.
+
+use std::io;
+use std::path::Path;
+
+use super::durable_note;
+use crate::event::position::Position;
+
+/// The file's name in the directory of its lane.
+const NAME: &str = "held";
+
+/// The file of a decision, in the directory of its lane.
+const DECISION_NAME: &str = "settled";
+
+/// Why a lane is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The first event that may be stored or not. Those before it are stored.
+    pub from: Position,
+    /// The event after the last one in question. From here on none is stored.
+    pub to: Position,
+    /// What was seen, in one line.
+    pub reason: String,
+}
+
+/// What a person has decided about the events in question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// They are stored.
+    Stored,
+    /// They are not stored, and are to be.
+    Refill,
+}
+
+impl Decision {
+    /// Reads the decision beside the lane in `directory`, if there is one.
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
+        durable_note::read(directory, DECISION_NAME, |text| match text {
+            "stored\n" => Some(Self::Stored),
+            "refill\n" => Some(Self::Refill),
+            _ => None,
+        })
+    }
+
+    /// Writes the decision beside the lane. It is durable when this returns.
+    pub fn write(self, directory: &Path) -> io::Result<()> {
+        let text = match self {
+            Self::Stored => "stored\n",
+            Self::Refill => "refill\n",
+        };
+        durable_note::replace(directory, DECISION_NAME, text)
+    }
+}
+
+impl Hold {
+    /// Reads the note beside the lane in `directory`. `None`: the lane is not held.
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
+        durable_note::read(directory, NAME, Self::parse)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut position = |word| {
+            let number = durable_note::field(lines.next(), word)?;
+            Some(Position(number.parse().ok()?))
+        };
+        Some(Self {
+            from: position("from")?,
+            to: position("to")?,
+            reason: durable_note::field(lines.next(), "reason")?.to_owned(),
+        })
+    }
+
+    /// Notes the hold beside the lane. The note is durable when this returns.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let Self { from, to, reason } = self;
+        let reason = reason.replace(['\n', '\r'], " ");
+        let text = format!("from {}\nto {}\nreason {reason}\n", from.0, to.0);
+        durable_note::replace(directory, NAME, &text)
+    }
+
+    /// Removes the note, and the decision that led to it.
+    pub fn remove(directory: &Path) -> io::Result<()> {
+        durable_note::remove(directory, NAME)?;
+        durable_note::remove(directory, DECISION_NAME)
+    }
+
+    /// The events before this position are stored, by a decision.
+    pub fn settled(&self, decision: Decision) -> Position {
+        match decision {
+            Decision::Stored => self.to,
+            Decision::Refill => self.from,
+        }
+    }
+
+    /// Events in question.
+    pub fn events(&self) -> u64 {
+        self.to.since(self.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Hold::read(directory.path()).unwrap(), None);
+        let mut hold = Hold {
+            from: Position(7),
+            to: Position(9),
+            reason: "two\nlines".to_owned(),
+        };
+        hold.write(directory.path()).unwrap();
+        hold.reason = "two lines".to_owned();
+        assert_eq!(hold.events(), 2);
+        assert_eq!(Hold::read(directory.path()).unwrap(), Some(hold.clone()));
+        for (decision, position) in [(Decision::Stored, 9), (Decision::Refill, 7)] {
+            assert_eq!(Decision::read(directory.path()).unwrap(), None);
+            decision.write(directory.path()).unwrap();
+            assert_eq!(Decision::read(directory.path()).unwrap(), Some(decision));
+            assert_eq!(hold.settled(decision), Position(position));
+            Hold::remove(directory.path()).unwrap();
+        }
+        assert_eq!(Hold::read(directory.path()).unwrap(), None);
+        std::fs::write(directory.path().join(NAME), "from 7\nto").unwrap();
+        let fault = Hold::read(directory.path()).unwrap_err();
+        assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
+    }
+}

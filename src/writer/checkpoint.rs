@@ -1,0 +1,250 @@
+//! Takes lanes over in the database, and judges the checkpoints that are found there.
+
+use std::io;
+
+use super::Storing;
+use super::fork::Verdict;
+use super::identity::Claim;
+use crate::event::batch::Batch;
+use crate::event::position::Position;
+use crate::journal::held_lane::{Decision, Hold};
+use crate::journal::lane_handle::LaneHandle;
+use crate::journal::lane_keys::LaneKeys;
+use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
+
+/// What became of taking a lane over in the database.
+pub(super) enum Adopted {
+    /// This process owns it; here is its checkpoint.
+    At(Checkpoint),
+    /// It belongs to another database.
+    Foreign,
+    /// What is noted beside its segments cannot be read.
+    Unreadable(io::Error),
+    /// It waits for a person.
+    Held,
+}
+
+/// What is noted beside a lane that is taken over, and decides how.
+enum Notes {
+    /// It belongs to the database that is served.
+    Ours {
+        keys: LaneKeys,
+        /// Where its checkpoint begins, if the database has none.
+        from: Position,
+    },
+    /// It is not taken over.
+    Other(Adopted),
+}
+
+impl Storing {
+    /// The checkpoint of a lane. Reads it once per connection, which makes this process the owner of the lane.
+    pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Adopted, SinkError> {
+        if let Some(checkpoint) = self.lanes.checkpoint(lane) {
+            return Ok(Adopted::At(checkpoint));
+        }
+        // Before anything is remembered of the lane: one of another database is let go.
+        let (keys, from) = match self.notes(lane)? {
+            Notes::Ours { keys, from } => (keys, from),
+            Notes::Other(adopted) => return Ok(adopted),
+        };
+        let found = self.writer.sink.adopt(keys.current(), from)?;
+        self.lanes.of(lane).keys = keys.clone();
+        let verdict = match self.judge(lane, found.position) {
+            Ok(Verdict::Ours) => self.judge_behind(lane, found.position)?,
+            Ok(Verdict::Ahead { from, to, end }) => {
+                self.judge_ahead(lane, found.position, from..to, end)?
+            }
+            Ok(verdict) => verdict,
+            Err(fault) => return Ok(Adopted::Unreadable(fault)),
+        };
+        match verdict {
+            Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
+            Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
+            Verdict::Stored { to } => self.put_back(lane, keys, found, to),
+            Verdict::Forked { from, end } => {
+                let checkpoint = self.fork(lane, found.position, from, end)?;
+                Ok(Adopted::At(checkpoint))
+            }
+            Verdict::Doubtful(hold) => {
+                self.hold(lane, &hold)?;
+                Ok(Adopted::Held)
+            }
+        }
+    }
+
+    fn accept(&mut self, lane: &LaneHandle, found: Checkpoint) -> Result<Adopted, SinkError> {
+        self.lanes.of(lane).set_checkpoint(found);
+        Ok(Adopted::At(found))
+    }
+
+    /// Believes that the database was restored.
+    fn accept_restore(
+        &mut self,
+        lane: &LaneHandle,
+        found: Checkpoint,
+        is_checked: bool,
+    ) -> Result<Adopted, SinkError> {
+        let stored = self.lanes.of(lane).stored();
+        log_lost_events(lane, stored, found.position, is_checked);
+        lane.set_stored(found.position);
+        if let Some(disk) = lane.on_disk() {
+            // Their ids are given to other rows now.
+            disk.rows().truncate(found.position);
+        }
+        // The database may have lost events of all lanes.
+        self.announce_restore();
+        self.accept(lane, found)
+    }
+
+    /// Moves a checkpoint to where it was: the rows of the events before `to` are there.
+    fn put_back(
+        &mut self,
+        lane: &LaneHandle,
+        keys: LaneKeys,
+        found: Checkpoint,
+        to: Position,
+    ) -> Result<Adopted, SinkError> {
+        log::error!(
+            event = "checkpoint_put_back", lane:% = lane.id(), found = found.position.0, position = to.0;
+            "lane {}: its checkpoint is {}, but the rows up to {} are there, as after an UPDATE or DELETE of \
+             hakaru_checkpoint; it is put back, and nothing is stored twice",
+            lane.id(), found.position.0, to.0
+        );
+        let step = Step {
+            lane: keys.current(),
+            epoch: found.epoch,
+            old: found.position,
+            new: to,
+        };
+        let none = Batch::new(self.writer.batch_events);
+        let sink = &mut self.writer.sink;
+        if let Inserted::Open(_) = sink.insert(&none, 0, step, &mut Refused::new())? {
+            sink.commit()?;
+        }
+        // It is read again, since somebody may have altered it meanwhile.
+        let found = self.writer.sink.adopt(keys.current(), to)?;
+        if found.position != to {
+            let text = format!("the checkpoint of lane {} does not stay", lane.id());
+            return Err(SinkError::Stop(Fault::new(text)));
+        }
+        self.accept(lane, found)
+    }
+
+    fn notes(&mut self, lane: &LaneHandle) -> Result<Notes, SinkError> {
+        let Some(disk) = lane.on_disk() else {
+            let keys = self.lanes.of(lane).keys.clone();
+            let from = self.start(&keys, Position::START)?;
+            return Ok(Notes::Ours { keys, from });
+        };
+        let noted = match self.claim(disk)? {
+            Claim::Foreign => return Ok(Notes::Other(Adopted::Foreign)),
+            Claim::Unreadable(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+            Claim::Ours { from } => from,
+        };
+        let keys = match LaneKeys::read(&disk.directory, disk.id) {
+            Ok(keys) => keys,
+            Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+        };
+        match Hold::read(&disk.directory) {
+            Ok(None) => {}
+            Ok(Some(hold)) => match Decision::read(&disk.directory) {
+                Ok(None) => {
+                    self.announce_hold(lane, &hold);
+                    return Ok(Notes::Other(Adopted::Held));
+                }
+                Ok(Some(decision)) => {
+                    self.lanes.of(lane).keys = keys;
+                    let checkpoint = self.settle(lane, disk, &hold, decision)?;
+                    return Ok(Notes::Other(Adopted::At(checkpoint)));
+                }
+                Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+            },
+            Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+        }
+        let from = self.start(&keys, noted)?;
+        Ok(Notes::Ours { keys, from })
+    }
+
+    /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events
+    /// before `from`.
+    fn start(&mut self, keys: &LaneKeys, from: Position) -> Result<Position, SinkError> {
+        if keys.given().is_none() {
+            return Ok(from);
+        }
+        let sink = &mut self.writer.sink;
+        let stored = keys.stored(|key| sink.stored(key))?;
+        Ok(stored.max(from))
+    }
+
+    /// The database has lost rows on an open connection: all writers read all checkpoints again.
+    pub(super) fn announce_restore(&mut self) {
+        self.restores_seen = self.writer.served.announce_restore();
+        self.lanes.forget_checkpoints();
+        self.must_check = true;
+    }
+
+    /// Reads all checkpoints again if another writer has announced a restore.
+    pub(super) fn check_for_restores(&mut self) {
+        let restores = self.writer.served.restores();
+        if std::mem::replace(&mut self.restores_seen, restores) != restores {
+            self.lanes.forget_checkpoints();
+            self.must_check = true;
+        }
+    }
+
+    /// Takes over the checkpoint that was found instead of the expected one. Returns whether it is where the step was to
+    /// move it: an earlier COMMIT, whose answer was lost, took effect.
+    pub(super) fn relocate_checkpoint(
+        &mut self,
+        lane: &LaneHandle,
+        step: Step,
+        found: Option<Checkpoint>,
+    ) -> bool {
+        let expected = step.epoch;
+        match found {
+            Some(found) if found.epoch == expected && found.position == step.new => {
+                let state = self.lanes.of(lane);
+                if found.position <= state.sent() {
+                    state.set_checkpoint(found);
+                    return true;
+                }
+            }
+            // Its position is wrong. It is judged when the lane is taken over again.
+            Some(found) if found.epoch == expected => {}
+            // The epoch differs, or there is no checkpoint. Either the database was restored or replaced, or the lane
+            // was taken over by a late statement of a lost connection, or by a process on a copy of the directory.
+            // This process holds the lane's lock, and a position is the same event in every copy. So it takes the lane
+            // over again, and the compare-and-set still stores each event once.
+            _ => {
+                let now = found.map_or(0, |found| found.epoch.0);
+                log::warn!(
+                    event = "lane_epoch_changed", lane:% = lane.id(), epoch = now, own_epoch = expected.0;
+                    "lane {}: its epoch in the database is {now} and not {}, as if another process owned it; \
+                     hakaru takes it over again",
+                    lane.id(), expected.0
+                );
+            }
+        }
+        self.lanes.of(lane).checkpoint = None;
+        false
+    }
+}
+
+/// Logs how many events the database has lost: its checkpoint has decreased from `before` to `now`.
+fn log_lost_events(lane: &LaneHandle, before: Position, now: Position, is_checked: bool) {
+    let lost = before.since(now);
+    let remedy = if lane.on_disk().is_none() {
+        "without a journal they cannot be stored again"
+    } else if is_checked {
+        "their rows are gone; hakaru stores them again, as far as they are still in the journal"
+    } else {
+        "whether their rows are gone could not be checked; hakaru stores them again, as far as they are still in the \
+         journal"
+    };
+    log::error!(
+        event = "database_lost_events", lane:% = lane.id(), events = lost;
+        "lane {}: the database has lost {lost} stored events, as after a restore from a backup; \
+         {remedy}",
+        lane.id()
+    );
+}

@@ -1,0 +1,263 @@
+//! A checkpoint that is ahead of what its lane can have stored.
+//!
+//! Two processes may store one lane without a fault: those on copies of a data directory. A position is the same event
+//! in each copy, up to where the lane ended when it was copied. A checkpoint beyond that is of a lane that has the same
+//! id and other events, as after a machine was reverted to a snapshot; or somebody altered it.
+
+use std::io;
+use std::ops::Range;
+
+use super::Storing;
+use super::proof::Proof;
+use crate::event::position::{LaneId, Position};
+use crate::journal::held_lane::{Decision, Hold};
+use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::journal::reader::ReadError;
+use crate::journal::stored_note::{self, EndError};
+use crate::sink::{Checkpoint, Fault, SinkError};
+
+/// What the position of a checkpoint says.
+pub(super) enum Verdict {
+    /// The events before it are stored.
+    Ours,
+    /// It is ahead. The events before `from` are stored, those from `to` on are not, and rows decide about the others.
+    Ahead {
+        from: Position,
+        to: Position,
+        /// Where the lane ends at present.
+        end: Position,
+    },
+    /// It is of another lane. The events before `from` are stored, and none after it.
+    Forked {
+        from: Position,
+        /// Where the lane ends at present, if that is known.
+        end: Option<Position>,
+    },
+    /// It is behind, since the database was restored.
+    Behind {
+        /// Whether the rows are known to be gone.
+        is_checked: bool,
+    },
+    /// It is behind, and the events before `to` are stored.
+    Stored { to: Position },
+    /// Nobody can tell which events are stored.
+    Doubtful(Hold),
+}
+
+impl Storing {
+    /// Judges the position of a checkpoint that was read. The lane is owned by this process then, so that no COMMIT
+    /// of an earlier connection can still move it.
+    pub(super) fn judge(&mut self, lane: &LaneHandle, found: Position) -> io::Result<Verdict> {
+        let state = self.lanes.of(lane);
+        let (stored, sent) = (state.stored(), state.sent());
+        if found <= stored.max(sent) {
+            return Ok(Verdict::Ours);
+        }
+        let Some(disk) = lane.on_disk() else {
+            // What was sent to COMMIT is gone from memory, or about to be.
+            return Ok(Verdict::Forked {
+                from: sent,
+                end: None,
+            });
+        };
+        let end = match stored_note::end(&disk.directory, disk.id) {
+            Ok(end) => end,
+            Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
+                return Err(fault);
+            }
+            Err(fault) => {
+                // Whoever reads the lane logs what is wrong.
+                log::debug!("lane {}: its end is not known: {fault}", disk.id);
+                return Ok(Verdict::Ours);
+            }
+        };
+        let to = if disk.origin == Origin::Opened && found > end {
+            // No process on a copy of the lane can have stored so much.
+            sent
+        } else {
+            found.min(end)
+        };
+        Ok(if to > stored {
+            Verdict::Ahead {
+                from: stored,
+                to,
+                end,
+            }
+        } else {
+            // What an earlier process has noted may be beyond an end that is damaged.
+            Verdict::Forked {
+                from: stored.min(end),
+                end: Some(end),
+            }
+        })
+    }
+
+    /// Whether a checkpoint that is ahead, but within its lane, is that of a process on a copy of the lane.
+    pub(super) fn judge_ahead(
+        &mut self,
+        lane: &LaneHandle,
+        found: Position,
+        doubtful: Range<Position>,
+        end: Position,
+    ) -> Result<Verdict, SinkError> {
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Ours);
+        };
+        let Range {
+            start: from,
+            end: to,
+        } = doubtful;
+        let proof = self.prove_by_search(disk, from, to)?;
+        let is_within = found <= end;
+        Ok(match proof {
+            Proof::Stored(_) if is_within => Verdict::Ours,
+            Proof::Stored(to) => Verdict::Forked {
+                from: to,
+                end: Some(end),
+            },
+            Proof::Missing => Verdict::Forked {
+                from,
+                end: Some(end),
+            },
+            // An earlier process stores for up to a second before it notes it. Some of its events may be dead letters.
+            Proof::Mixed | Proof::Unknown if is_within && lane.is_found() => Verdict::Ours,
+            Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
+                from,
+                to,
+                reason: format!(
+                    "its checkpoint is {}, it is known to be stored up to {} and ends at {}",
+                    found.0, from.0, end.0
+                ),
+            }),
+        })
+    }
+
+    /// Whether a checkpoint that is behind what was stored is that of a restored database.
+    pub(super) fn judge_behind(
+        &mut self,
+        lane: &LaneHandle,
+        found: Position,
+    ) -> Result<Verdict, SinkError> {
+        let stored = self.lanes.of(lane).stored();
+        if found >= stored {
+            return Ok(Verdict::Ours);
+        }
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Behind { is_checked: false });
+        };
+        Ok(match self.prove_stored(disk, found, stored)? {
+            Proof::Stored(to) => Verdict::Stored { to },
+            Proof::Missing => Verdict::Behind { is_checked: true },
+            // An older version has noted no rows.
+            Proof::Unknown if disk.rows().is_empty() => Verdict::Behind { is_checked: false },
+            Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
+                from: found,
+                to: stored,
+                reason: format!(
+                    "its checkpoint has gone back from {} to {}, and only some of its rows are there",
+                    stored.0, found.0
+                ),
+            }),
+        })
+    }
+
+    /// Gives a lane a new key, under which its events are stored from `from` on.
+    pub(super) fn fork(
+        &mut self,
+        lane: &LaneHandle,
+        found: Position,
+        from: Position,
+        end: Option<Position>,
+    ) -> Result<Checkpoint, SinkError> {
+        let events = end.map(|end| end.since(from));
+        log::error!(
+            event = "lane_forked", lane:% = lane.id(), found = found.0, expected = from.0, events;
+            "lane {}: its checkpoint is {} and cannot be beyond {}: the machine or its data directory is a copy of \
+             another one or was reverted, or the checkpoint was altered; what the lane holds from there on is stored \
+             under a new key, and events go into another lane",
+            lane.id(), found.0, end.unwrap_or(from).0
+        );
+        self.give_key(lane, from)
+    }
+
+    /// Gives a lane a new key. It is in the database before it is noted, and noted before anything is stored under it.
+    fn give_key(&mut self, lane: &LaneHandle, from: Position) -> Result<Checkpoint, SinkError> {
+        let key = LaneId::random().map_err(stop)?;
+        let checkpoint = self.writer.sink.adopt(key, from)?;
+        let mut keys = self.lanes.of(lane).keys.clone();
+        keys.push(key, from);
+        if let Some(disk) = lane.on_disk() {
+            keys.write(&disk.directory).map_err(stop)?;
+            disk.rows().truncate(from);
+            disk.retire();
+            disk.set_stored(from);
+        }
+        let state = self.lanes.of(lane);
+        state.keys = keys;
+        state.set_checkpoint(checkpoint);
+        Ok(checkpoint)
+    }
+
+    /// Does with a held lane what a person has decided.
+    pub(super) fn settle(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        decision: Decision,
+    ) -> Result<Checkpoint, SinkError> {
+        let from = hold.settled(decision);
+        if decision == Decision::Stored {
+            self.count_stored(lane, hold.from, hold.to);
+        }
+        let checkpoint = self.give_key(lane, from)?;
+        Hold::remove(&disk.directory).map_err(stop)?;
+        disk.set_held(None);
+        self.lanes.of(lane).end_hold();
+        let events = hold.events();
+        log::warn!(
+            event = "lane_settled", lane:% = lane.id(), events;
+            "lane {}: as was decided, {events} of its events {}; the lane is stored from position {} on",
+            lane.id(),
+            match decision {
+                Decision::Stored => "count as stored",
+                Decision::Refill => "are stored now",
+            },
+            from.0
+        );
+        Ok(checkpoint)
+    }
+
+    /// Holds a lane: nothing of it is stored any more before a person has decided.
+    pub(super) fn hold(&mut self, lane: &LaneHandle, hold: &Hold) -> Result<(), SinkError> {
+        if let Some(disk) = lane.on_disk() {
+            hold.write(&disk.directory).map_err(stop)?;
+        }
+        self.announce_hold(lane, hold);
+        Ok(())
+    }
+
+    /// Logs a hold once per process.
+    pub(super) fn announce_hold(&mut self, lane: &LaneHandle, hold: &Hold) {
+        if !self.lanes.of(lane).set_held() {
+            return;
+        }
+        if let Some(disk) = lane.on_disk() {
+            disk.retire();
+            disk.set_held(Some(hold.events()));
+            // Nothing that is in question may be removed.
+            disk.set_stored(disk.stored().min(hold.from));
+        }
+        let events = hold.events();
+        log::error!(
+            event = "lane_held", lane:% = lane.id(), events;
+            "lane {}: nobody can tell whether {events} of its events are stored: {}; it waits, and every byte of it \
+             is kept, until `hakaru journal settle {} --stored` or `--refill` says what is true",
+            lane.id(), hold.reason, lane.id()
+        );
+    }
+}
+
+fn stop(fault: io::Error) -> SinkError {
+    SinkError::Stop(Fault::new(fault.to_string()))
+}
