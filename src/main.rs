@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Inspect(inspection, question)) => {
             exit_code(inspection.answer(&question, standard_output()))
         }
+        Ok(Invocation::DeadLetters(request)) => exit_code(request.run(standard_output())),
         Ok(Invocation::Report(report)) => query(|out| Ok(report.run(out).map(|()| true)?)),
         Ok(Invocation::Reconcile(reconciliation)) => query(|out| reconciliation.run(out)),
         Ok(Invocation::Print(text)) => exit_code(standard_output().write_all(&text)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
+use super::letter_arguments::DeadLettersArguments;
 use super::parsers::{
     DURATION_MIN, DataSourceSetting, Directory, HOUR, Optional, Parsed, Refusal, YEAR,
     admin_listen, batch_events, count, disk_limit, duration, listen, log_filter, name_of, one_of,
@@ -363,6 +364,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         question: JournalQuestions,
     },
+    /// Lists the events that the database refused, has them stored again, or drops them
+    ///
+    /// A server may run meanwhile.
+    DeadLetters(DeadLettersArguments),
+
     /// Reports the stored events: counts and sums by name, and over time
     Report(ReportArguments),
 

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod documents;
+mod letter_arguments;
 mod parsers;
 mod query_arguments;
 pub mod stdout;
@@ -13,6 +14,7 @@ pub use self::arguments::settings;
 pub use self::parsers::Refusal;
 
 use self::arguments::{Arguments, Command, Variables};
+use crate::commands::dead_letters::LetterRequest;
 use crate::commands::journal::{Inspection, JournalQuestion, Output};
 use crate::commands::reconcile::Reconciliation;
 use crate::commands::report::Report;
@@ -31,6 +33,8 @@ pub enum Invocation {
     Report(Report),
     /// Compare expected events with the rows.
     Reconcile(Reconciliation),
+    /// List dead letters, replay or drop them.
+    DeadLetters(LetterRequest),
     /// Write this to standard output: the version, completions or a manual page.
     Print(Vec<u8>),
 }
@@ -73,6 +77,9 @@ impl Invocation {
             Some(Command::Journal { json, question }) => {
                 let inspection = Inspection::new(&arguments.data_dir, output(json));
                 Invocation::Inspect(inspection, question.into())
+            }
+            Some(Command::DeadLetters(given)) => {
+                Invocation::DeadLetters(given.request(arguments.data_dir)?)
             }
             Some(Command::Report(given)) => {
                 Invocation::Report(given.report(arguments.datasource?)?)

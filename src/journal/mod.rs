@@ -23,9 +23,11 @@ pub mod lane_end;
 pub mod lane_handle;
 pub mod lane_keys;
 pub mod lane_label;
+pub mod lane_writer;
 pub mod quota;
 pub mod reader;
 pub mod record;
+pub mod refused_note;
 pub mod row_witnesses;
 pub mod segment;
 pub mod served_database;
@@ -33,5 +35,3 @@ pub mod served_database;
 mod simulation;
 pub mod storage;
 pub mod stored_note;
-#[cfg(test)]
-pub(crate) mod test_writer;

@@ -7,6 +7,7 @@ use super::ServerError;
 use crate::event::ack::Ack;
 use crate::os::file_system::{self, FileSystemRisk, LockFault};
 use crate::server::config::Config;
+use crate::sink::dead_letters::replay;
 
 /// A data directory that can be used.
 pub(super) struct DataDir {
@@ -44,6 +45,7 @@ pub(super) fn open(config: &Config) -> Result<DataDir, ServerError> {
         path: path.display().to_string(),
         fault,
     })?;
+    finish_replay(path);
     let faults = faults(&journal, config.ack);
     for fault in &faults {
         log(path, fault);
@@ -83,6 +85,29 @@ pub(crate) fn faults(directory: &Path, ack: Ack) -> Vec<DataDirFault> {
         .into_iter()
         .chain(risk.map(DataDirFault::FileSystem))
         .collect()
+}
+
+/// Finishes a replay of dead letters that was cut short. The letters are safe where they are: serving does not
+/// depend on it.
+fn finish_replay(path: &Path) {
+    match replay::finish(path) {
+        Ok(unknown) => {
+            for directory in unknown {
+                log::error!(
+                    event = "replay_unfinished";
+                    "{}: holds dead letters of a replay that are no longer in dead-letters.ndjson; give it the \
+                     name of a lane, without `replay-`, to have them stored, or remove it",
+                    directory.display()
+                );
+            }
+        }
+        Err(fault) => log::error!(
+            event = "replay_unfinished";
+            "{}: a replay of dead letters cannot be finished: {fault}; tried again by the next start and by \
+             `hakaru dead-letters`",
+            path.display()
+        ),
+    }
 }
 
 /// Makes the directories where they are missing, their names durable, and tries whether files can be

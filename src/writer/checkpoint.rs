@@ -49,6 +49,10 @@ impl Storing {
         };
         let found = self.writer.sink.adopt(keys.current(), from)?;
         self.lanes.of(lane).keys = keys.clone();
+        let first = self.lanes.of(lane).stored().min(found.position);
+        if let Err(fault) = self.learn_letters(lane, first) {
+            return Ok(Adopted::Unreadable(fault));
+        }
         let verdict = match self.judge(lane, found.position) {
             Ok(Verdict::Ours) => self.judge_behind(lane, found.position)?,
             Ok(Verdict::Ahead { from, to, end }) => {
@@ -154,6 +158,9 @@ impl Storing {
                 }
                 Ok(Some(decision)) => {
                     self.lanes.of(lane).keys = keys;
+                    if let Err(fault) = self.learn_letters(lane, hold.from) {
+                        return Ok(Notes::Other(Adopted::Unreadable(fault)));
+                    }
                     let checkpoint = self.settle(lane, disk, &hold, decision)?;
                     return Ok(Notes::Other(Adopted::At(checkpoint)));
                 }
@@ -163,6 +170,23 @@ impl Storing {
         }
         let from = self.start(&keys, noted)?;
         Ok(Notes::Ours { keys, from })
+    }
+
+    /// Where a checkpoint may stand before events that were refused, reads which these are: those from `first` on.
+    /// They are letters, and stay letters, also where the database would take them now. Otherwise an event whose
+    /// letter was replayed meanwhile would be two rows.
+    fn learn_letters(&mut self, lane: &LaneHandle, first: Position) -> io::Result<()> {
+        let state = self.lanes.of(lane);
+        if let Some(on_disk) = lane.on_disk()
+            && state.may_have_letters(first)
+        {
+            let refused = self.writer.dead_letters.of_lane(on_disk);
+            let refused = refused.map_err(io::Error::other)?;
+            for position in refused.range(first..) {
+                state.add_dead_letter(*position, Fault::new("refused before"));
+            }
+        }
+        Ok(())
     }
 
     /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events

@@ -187,6 +187,15 @@ impl LaneState {
             .collect()
     }
 
+    /// Whether events from `now` on may have been refused before, by another process or by the database before
+    /// it went back.
+    pub(super) fn may_have_letters(&self, now: Position) -> bool {
+        match self.counted {
+            None => self.lane.is_found(),
+            Some(counted) => now < counted,
+        }
+    }
+
     /// Notes that an event is in the dead-letter file.
     pub(super) fn add_dead_letter(&mut self, position: Position, fault: Fault) {
         self.dead_letters.insert(position, fault);

@@ -43,6 +43,7 @@ mod memory_bound;
 mod outage;
 mod reconcile;
 mod reload;
+mod replay;
 mod report;
 mod rows;
 mod sessions;

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::event::UnixMillis;
+use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{SegmentNumber, append_event, begin_record};
 use crate::journal::segment::make_directory;
-use crate::journal::test_writer::TestWriter;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn write_lane(journal: &Path) -> (LaneId, PathBuf) {
 fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
     let lane = LaneId::random().unwrap();
     let directory = make_directory(&Disk, journal, lane).unwrap();
-    let mut written = TestWriter::create(Disk, &directory, lane, 3 * 4096).unwrap();
+    let mut written = LaneWriter::create(Disk, &directory, lane, 3 * 4096).unwrap();
     for first in 0..count {
         let mut record = Vec::new();
         begin_record(&mut record);

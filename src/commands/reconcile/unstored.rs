@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
@@ -14,8 +12,11 @@ use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
+use crate::journal::refused_note;
+use crate::journal::segment::lanes;
 use crate::sink::DATABASE_ROW;
 use crate::sink::dead_letters::FILE_NAME;
+use crate::sink::dead_letters::file::Letters;
 
 /// Why an event is not a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,7 @@ impl UnstoredEvents {
         if matches!(self.data_dir.join("journal").try_exists(), Ok(false)) {
             return Ok(unread);
         }
+        self.find_noted(&mut seen)?;
         let stored = |keys: &LaneKeys, label: &LaneLabel| {
             let from = match (label, self.database) {
                 // Its events wait for another database: they explain nothing that this one lacks.
@@ -113,6 +115,21 @@ impl UnstoredEvents {
         Ok(unread)
     }
 
+    /// Adds the events that were dead letters and were replayed or dropped: they are not stored from their lanes,
+    /// also where the checkpoint has not passed them.
+    fn find_noted(&self, seen: &mut HashSet<(LaneId, Position)>) -> Result<(), ReconcileError> {
+        let journal = self.data_dir.join("journal");
+        let error = |fault| ReconcileError::DeadLetters {
+            path: journal.clone(),
+            fault,
+        };
+        for lane in lanes(&journal).map_err(error)? {
+            let noted = refused_note::read(&journal.join(lane.to_string())).map_err(error)?;
+            seen.extend(noted.into_iter().map(|position| (lane, position)));
+        }
+        Ok(())
+    }
+
     /// Calls `each` with every dead letter in `range`. Returns how many lines are no dead letters.
     fn find_letters(
         &self,
@@ -120,31 +137,16 @@ impl UnstoredEvents {
         seen: &mut HashSet<(LaneId, Position)>,
         each: &mut impl FnMut(UnstoredKind, &str, u32),
     ) -> Result<u64, ReconcileError> {
-        let path = self.data_dir.join(FILE_NAME);
-        let error = |fault| ReconcileError::DeadLetters {
-            path: path.clone(),
-            fault,
-        };
-        let file = match File::open(&path) {
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(0),
-            outcome => outcome.map_err(error)?,
-        };
-        let mut unreadable = 0;
-        let mut lines = BufReader::new(file);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).map_err(error)? > 0 {
-            match Letter::read(&line) {
-                Some(letter) => {
-                    let is_in = letter.received.is_none_or(|received| range.holds(received));
-                    if is_in && seen.insert(letter.position) {
-                        each(UnstoredKind::DeadLetter, &letter.name, letter.value);
-                    }
-                }
-                None => unreadable += 1,
+        let scanned = Letters::scan(&self.data_dir, |letter| {
+            let received = i64::try_from(letter.received_at.seconds()).unwrap_or(i64::MAX);
+            if range.holds(received) && seen.insert(letter.place()) {
+                each(UnstoredKind::DeadLetter, &letter.name, letter.value);
             }
-            line.clear();
-        }
-        Ok(unreadable)
+        });
+        scanned.map_err(|fault| ReconcileError::DeadLetters {
+            path: self.data_dir.join(FILE_NAME),
+            fault,
+        })
     }
 }
 
@@ -156,31 +158,4 @@ fn half(cell: Cell<'_>) -> Result<u64, QueryError> {
     unsigned
         .or_else(signed)
         .ok_or_else(|| QueryError::Row(format!("an id of {number}")))
-}
-
-/// The parts of a dead letter that are used here.
-struct Letter {
-    name: String,
-    value: u32,
-    position: (LaneId, Position),
-    /// In seconds since 1970.
-    received: Option<i64>,
-}
-
-impl Letter {
-    fn read(line: &[u8]) -> Option<Self> {
-        let letter: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let received = letter["received_at"].as_str();
-        Some(Self {
-            name: letter["name"].as_str()?.to_owned(),
-            value: letter["value"].as_u64()?.try_into().ok()?,
-            position: (
-                letter["lane"].as_str()?.parse().ok()?,
-                Position(letter["position"].as_u64()?),
-            ),
-            received: received
-                .and_then(|text| text.parse().ok())
-                .map(|at: jiff::Timestamp| at.as_millisecond().div_euclid(1000)),
-        })
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
+use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
-use crate::journal::test_writer::TestWriter;
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -43,7 +43,7 @@ impl Bench {
         let id = LaneId::random().unwrap();
         let directory = self.path(id);
         fs::create_dir(&directory).unwrap();
-        let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT).unwrap();
+        let mut writer = LaneWriter::create(Disk, &directory, id, SEGMENT).unwrap();
         let mut record = Vec::new();
         let name = "n".repeat(250);
         for _ in 0..records {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use self::disk::{Faults, SimulatedDisk};
 use super::bugs::{Bug, plant};
+use super::lane_writer::LaneWriter;
 use super::reader::{Filled, LaneReader, ReadError};
 use super::record::{append_event, begin_record};
 use super::segment::make_directory;
 use super::storage::Storage;
-use super::test_writer::TestWriter;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
@@ -64,7 +64,7 @@ fn write_until_crash(
     while !disk.has_crashed() {
         let id = LaneId::random().unwrap();
         let opened = make_directory(disk, journal, id).and_then(|directory| {
-            let lane = TestWriter::create(disk.clone(), &directory, id, SEGMENT_BYTES)?;
+            let lane = LaneWriter::create(disk.clone(), &directory, id, SEGMENT_BYTES)?;
             Ok((lane, directory))
         });
         let Ok((mut lane, directory)) = opened else {

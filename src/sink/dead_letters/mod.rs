@@ -1,15 +1,22 @@
 //! The dead-letter file: events that the database refused, one JSON object per line, with the database's error.
 
-use std::fs::{self, File, OpenOptions};
+pub mod file;
+pub mod letter;
+pub mod replay;
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use serde_json::json;
-
+use self::file::{is_at, sync_parent};
+use self::letter::{Letter, Line};
+use crate::event::Event;
 use crate::event::position::{LaneId, Position};
-use crate::event::{Event, UnixMillis};
+use crate::journal::lane_handle::DiskLane;
+use crate::journal::refused_note;
 use crate::sink::Fault;
 
 /// The file's name in the data directory.
@@ -69,8 +76,16 @@ impl DeadLetters {
     ) -> Result<(), DeadLetterError> {
         let mut lines = String::new();
         for (event, position, fault) in letters {
-            lines.push_str(&line(&event, lane, position, fault));
-            lines.push('\n');
+            let letter = Letter {
+                received_at: event.received_at,
+                name: event.name.to_owned(),
+                value: event.value,
+                code: fault.code,
+                error: fault.text.clone(),
+                lane,
+                position,
+            };
+            lines.push_str(&format!("{letter}\n"));
         }
         // After a panic of another writer the handle is still valid.
         let mut file = self
@@ -94,6 +109,32 @@ impl DeadLetters {
                 })
             }
         }
+    }
+
+    /// Events of a lane that were refused before, and so are letters, or were replayed or dropped: none of them is
+    /// stored from this lane.
+    pub fn of_lane(&self, lane: &DiskLane) -> Result<BTreeSet<Position>, DeadLetterError> {
+        let error = |path: &Path, fault| DeadLetterError::Io {
+            path: path.to_owned(),
+            fault,
+        };
+        let mut refused = BTreeSet::new();
+        let name = lane.id.to_string();
+        // Other letters, which may be many, are not parsed.
+        let scanned = file::each_line(&self.path, |line| {
+            let may_be_of_lane = str::from_utf8(line).is_ok_and(|line| line.contains(&name));
+            if may_be_of_lane
+                && let Line::Letter(letter) = Line::parse(line)
+                && letter.lane == lane.id
+            {
+                refused.insert(letter.position);
+            }
+        });
+        scanned.map_err(|fault| error(&self.path, fault))?;
+        // After the letters: a replay notes its letters here before it takes them out of the file.
+        let noted = refused_note::read(&lane.directory);
+        refused.extend(noted.map_err(|fault| error(&lane.directory, fault))?);
+        Ok(refused)
     }
 
     /// Gives the bytes of a file that is full, to which nothing was written.
@@ -124,19 +165,9 @@ impl DeadLetters {
                 None => self.open()?,
             };
             file.lock()?;
-            if self.is_at_path(&file)? {
+            if is_at(&self.path, &file)? {
                 return Ok(open.insert(file));
             }
-        }
-    }
-
-    /// Whether `file` is the one that has the name now.
-    fn is_at_path(&self, file: &File) -> io::Result<bool> {
-        let open = file.metadata()?;
-        match fs::metadata(&self.path) {
-            Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(fault) => Err(fault),
         }
     }
 
@@ -146,10 +177,8 @@ impl DeadLetters {
             .read(true)
             .append(true)
             .open(&self.path)?;
-        if let Some(directory) = self.path.parent() {
-            // The name must be durable too.
-            File::open(directory)?.sync_all()?;
-        }
+        // The name must be durable too.
+        sync_parent(&self.path)?;
         Ok(file)
     }
 }
@@ -164,29 +193,12 @@ fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
     Ok(byte == *b"\n")
 }
 
-fn line(event: &Event<'_>, lane: LaneId, position: Position, fault: &Fault) -> String {
-    json!({
-        "received_at": rfc3339(event.received_at),
-        "name": event.name,
-        "value": event.value,
-        "code": fault.code,
-        "error": fault.text,
-        "lane": lane.to_string(),
-        "position": position.0,
-    })
-    .to_string()
-}
-
-/// UTC, with milliseconds.
-fn rfc3339(at: UnixMillis) -> Option<String> {
-    let millis = i64::try_from(at.0).ok()?;
-    let timestamp = jiff::Timestamp::from_millisecond(millis).ok()?;
-    Some(format!("{timestamp:.3}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::UnixMillis;
+    use serde_json::json;
+    use std::fs;
 
     const LIMIT: u64 = 1 << 20;
 

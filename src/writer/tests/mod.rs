@@ -12,10 +12,10 @@ use crate::event::position::LaneId;
 use crate::event::rule::EventRule;
 use crate::handoff::{self, Handoff};
 use crate::journal::lane_handle::{MemoryLane, Origin};
+use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::segment::{SEGMENT_BYTES, segments};
 use crate::journal::storage::Disk;
-use crate::journal::test_writer::TestWriter;
 use crate::sink::{Checkpoint, Epoch};
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
@@ -54,7 +54,7 @@ impl Bench {
             .label(Position::START)
             .write(&directory)
             .unwrap();
-        let mut writer = TestWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
+        let mut writer = LaneWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
         let mut record = Vec::new();
         for name in names {
             begin_record(&mut record);
@@ -351,4 +351,21 @@ fn only_events_that_the_disk_has_lost_are_skipped() {
     bench.run(&handle(&lane), &[(4, &["e"])], &[], None);
     assert_eq!(bench.rows(), ["a", "b", "d", "e"]);
     assert!(lane.is_damaged());
+}
+
+#[test]
+fn an_event_that_is_a_letter_already_stays_one() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b", "c", "d"]);
+    let (id, directory) = (lane.id, lane.directory.clone());
+    drop(lane);
+    // What a process leaves that died before the checkpoint passed the letter, and a replay of another.
+    let letters = DeadLetters::new(bench.directory.path(), 1 << 20);
+    let letter = [(event("b"), Position(1), &fault())];
+    letters.write(id, letter.into_iter()).unwrap();
+    crate::journal::refused_note::add(&directory, &[Position(2)]).unwrap();
+    let (next, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
+    bench.recover(&next, &found);
+    assert_eq!(bench.rows(), ["a", "d"]);
+    assert_eq!((bench.counted(), bench.letters()), ((2, 2), 1));
 }

@@ -8,9 +8,9 @@ mod version_1;
 use super::*;
 use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
+use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record, segment_head};
 use crate::journal::storage::Disk;
-use crate::journal::test_writer::TestWriter;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -44,7 +44,7 @@ fn write_lane_on(
     segment_bytes: u64,
     name: &str,
 ) {
-    let mut written = TestWriter::create(storage, directory, lane, segment_bytes).unwrap();
+    let mut written = LaneWriter::create(storage, directory, lane, segment_bytes).unwrap();
     let mut record = Vec::new();
     for value in 0..records {
         begin_record(&mut record);

@@ -1,4 +1,4 @@
-//! Writes a lane as a shard and its disk thread do, on one thread, for tests.
+//! Writes a whole lane on one thread: what `hakaru dead-letters replay` puts into the journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
 
 /// A lane that is being written. A failed operation consumes it.
-pub(crate) struct TestWriter<S: Storage> {
+#[derive(Debug)]
+pub struct LaneWriter<S: Storage> {
     storage: S,
     directory: PathBuf,
     segment_bytes: u64,
@@ -21,9 +22,9 @@ pub(crate) struct TestWriter<S: Storage> {
     next: Option<S::File>,
 }
 
-impl<S: Storage> TestWriter<S> {
+impl<S: Storage> LaneWriter<S> {
     /// A new lane in an existing directory.
-    pub(crate) fn create(
+    pub fn create(
         storage: S,
         directory: &Path,
         id: LaneId,
@@ -44,7 +45,7 @@ impl<S: Storage> TestWriter<S> {
     }
 
     /// Appends a record of `events` events and returns when it is on the disk.
-    pub(crate) fn append(mut self, record: &mut Vec<u8>, events: u32) -> io::Result<Self> {
+    pub fn append(mut self, record: &mut Vec<u8>, events: u32) -> io::Result<Self> {
         let fits = self
             .lane
             .fits(record.len().next_multiple_of(RECORD_ALIGNMENT));

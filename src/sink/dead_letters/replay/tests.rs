@@ -1,0 +1,278 @@
+//! A replay that is cut short after each of its steps.
+
+use super::*;
+use crate::event::UnixMillis;
+use crate::event::batch::{Batch, BatchEvents};
+use crate::journal::reader::LaneReader;
+use crate::journal::segment::lanes;
+use std::os::unix::fs::PermissionsExt;
+
+/// A data directory with letters, of a lane that is still in the journal.
+struct Bench {
+    directory: tempfile::TempDir,
+    lane: LaneId,
+}
+
+impl Bench {
+    fn new(names: &[&str]) -> Self {
+        let bench = Self {
+            directory: tempfile::tempdir().unwrap(),
+            lane: LaneId::random().unwrap(),
+        };
+        fs::create_dir_all(bench.journal().join(bench.lane.to_string())).unwrap();
+        let lines = (0..)
+            .zip(names)
+            .map(|(position, name)| bench.letter(name, position));
+        let lines: String = lines.map(|letter| format!("{letter}\n")).collect();
+        fs::write(bench.path(), lines).unwrap();
+        bench
+    }
+
+    fn letter(&self, name: &str, position: u64) -> Letter {
+        Letter {
+            received_at: UnixMillis(1_700_000_000_123 + position),
+            name: name.to_owned(),
+            value: 7,
+            code: Some(4025),
+            error: "no".to_owned(),
+            lane: self.lane,
+            position: Position(position),
+        }
+    }
+
+    fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.data_dir().join("journal")
+    }
+
+    fn path(&self) -> PathBuf {
+        self.data_dir().join(FILE_NAME)
+    }
+
+    fn letters(&self) -> Vec<String> {
+        let letters = Letters::read(self.data_dir()).unwrap().letters;
+        letters.into_iter().map(|letter| letter.name).collect()
+    }
+
+    /// The names of events that a server would store, and when they were received.
+    fn events(&self) -> Vec<(String, u64)> {
+        let mut events = Vec::new();
+        for lane in lanes(&self.journal()).unwrap() {
+            let directory = self.journal().join(lane.to_string());
+            let mut reader = LaneReader::from_oldest(Disk, &directory, lane).unwrap();
+            let mut batch = Batch::new(BatchEvents::new(10_000).unwrap());
+            reader.fill(&mut batch, None).unwrap();
+            let each = batch
+                .events()
+                .map(|event| (event.name.to_owned(), event.received_at.0));
+            events.extend(each);
+        }
+        events.sort();
+        events
+    }
+
+    /// Takes the first steps of a replay, and no more.
+    fn cut_short(&self, steps: usize, is_wanted: impl Fn(&Letter) -> bool) {
+        let locked = LockedLetters::lock(self.data_dir(), None).unwrap();
+        let file = locked.unwrap();
+        let mut letters = file.read().unwrap();
+        let taken = letters.take(is_wanted);
+        let lane = LaneId::random().unwrap();
+        if steps == 0 {
+            // In the midst of the first.
+            let directory = staged_directory(&self.journal(), lane);
+            fs::create_dir(&directory).unwrap();
+            drop(LaneWriter::create(Disk, &directory, lane, SEGMENT_BYTES).unwrap());
+        }
+        if steps > 0 {
+            stage(&self.journal(), lane, &taken).unwrap();
+        }
+        if steps > 1 {
+            note_refused(&self.journal(), &taken).unwrap();
+        }
+        if steps > 2 {
+            drop(file.replace(&letters, Some(lane)).unwrap());
+        }
+        if steps > 3 {
+            publish(&self.journal(), lane).unwrap();
+        }
+    }
+
+    fn staged(&self) -> usize {
+        staged(&self.journal()).unwrap().len()
+    }
+}
+
+fn at(name: &str, millis: u64) -> (String, u64) {
+    (name.to_owned(), 1_700_000_000_123 + millis)
+}
+
+#[test]
+fn wherever_a_replay_is_cut_short_each_event_is_a_letter_or_in_the_journal() {
+    let is_wanted = |letter: &Letter| letter.name != "b";
+    for steps in 0..=4 {
+        for is_server in [true, false] {
+            let bench = Bench::new(&["a", "b", "c"]);
+            bench.cut_short(steps, is_wanted);
+            let is_done = steps > 2;
+            let left: &[&str] = if is_done { &["b"] } else { &["a", "b", "c"] };
+            assert_eq!(bench.letters(), left, "{steps}");
+            if is_server {
+                assert!(finish(bench.data_dir()).unwrap().is_empty());
+                let events = if is_done {
+                    vec![at("a", 0), at("c", 2)]
+                } else {
+                    Vec::new()
+                };
+                assert_eq!((bench.events(), bench.staged()), (events, 0), "{steps}");
+            }
+            // A command does what is left to be done, too.
+            let moved = replay(bench.data_dir(), |_| true).unwrap();
+            assert_eq!((moved.letters, moved.left), (left.len(), 0), "{steps}");
+            let events = [at("a", 0), at("b", 1), at("c", 2)];
+            assert_eq!(
+                (bench.events(), bench.staged()),
+                (events.to_vec(), 0),
+                "{steps}"
+            );
+            assert!(bench.letters().is_empty());
+            let noted = refused_note::read(&bench.journal().join(bench.lane.to_string()));
+            assert_eq!(noted.unwrap(), [0, 1, 2].map(Position).into());
+        }
+    }
+}
+
+#[test]
+fn a_letter_that_is_there_twice_is_replayed_once_and_what_is_none_stays() {
+    let bench = Bench::new(&["a", "b"]);
+    let twice = format!("{}\nhalf a l", bench.letter("a", 0));
+    let text = fs::read_to_string(bench.path()).unwrap() + &twice;
+    fs::write(bench.path(), text).unwrap();
+    let mode = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(bench.path(), mode.clone()).unwrap();
+    let moved = replay(bench.data_dir(), |letter| letter.name == "a").unwrap();
+    assert_eq!((moved.letters, moved.left, moved.unreadable), (1, 1, 1));
+    assert_eq!(bench.events(), [at("a", 0)]);
+    let text = fs::read_to_string(bench.path()).unwrap();
+    assert!(text.contains("\nhalf a l\n"), "{text}");
+    let now = fs::metadata(bench.path()).unwrap().permissions().mode();
+    assert_eq!(now & 0o777, mode.mode());
+}
+
+#[test]
+fn what_is_dropped_is_never_stored() {
+    let bench = Bench::new(&["a", "b"]);
+    let moved = discard(bench.data_dir(), |letter| letter.name == "a").unwrap();
+    assert_eq!((moved.letters, moved.left, moved.lane), (1, 1, None));
+    assert_eq!(
+        (bench.letters(), bench.events()),
+        (vec!["b".to_owned()], Vec::new())
+    );
+    let noted = refused_note::read(&bench.journal().join(bench.lane.to_string()));
+    assert_eq!(noted.unwrap(), [Position(0)].into());
+}
+
+#[test]
+fn a_staged_lane_whose_letters_were_moved_away_is_kept_for_a_person() {
+    let bench = Bench::new(&["a"]);
+    bench.cut_short(3, |_| true);
+    for text in [Some(""), None] {
+        match text {
+            Some(text) => fs::write(bench.path(), text).unwrap(),
+            None => fs::remove_file(bench.path()).unwrap(),
+        }
+        assert_eq!(finish(bench.data_dir()).unwrap().len(), 1, "{text:?}");
+        assert_eq!(bench.staged(), 1);
+    }
+    for text in [None, Some("")] {
+        if let Some(text) = text {
+            fs::write(bench.path(), text).unwrap();
+        }
+        let error = replay(bench.data_dir(), |_| true).unwrap_err().to_string();
+        assert!(error.contains("replay-"), "{error}");
+        assert_eq!(bench.staged(), 1);
+    }
+}
+
+#[test]
+fn many_letters_are_many_records() {
+    let names: Vec<String> = (0..3000).map(|number| format!("{number:0100}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let bench = Bench::new(&names);
+    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 3000);
+    let events = bench.events();
+    let read: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(read, names);
+}
+
+#[test]
+fn a_replay_that_fails_leaves_nothing_behind() {
+    let bench = Bench::new(&["a"]);
+    let blocked = bench.path().with_extension("ndjson.new");
+    // Whatever cannot be removed.
+    fs::create_dir_all(blocked.join("x")).unwrap();
+    let error = replay(bench.data_dir(), |_| true).unwrap_err().to_string();
+    assert!(error.contains(FILE_NAME), "{error}");
+    assert_eq!((bench.letters(), bench.staged()), (vec!["a".to_owned()], 0));
+    fs::remove_dir_all(blocked).unwrap();
+    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(bench.events(), [at("a", 0)]);
+}
+
+#[test]
+fn letters_without_a_journal_are_replayed() {
+    let bench = Bench::new(&["a"]);
+    fs::remove_dir_all(bench.journal()).unwrap();
+    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(bench.events(), [at("a", 0)]);
+}
+
+#[test]
+fn a_stopped_command_keeps_no_server_from_starting() {
+    let bench = Bench::new(&["a"]);
+    bench.cut_short(1, |_| true);
+    let stopped = LockedLetters::lock(bench.data_dir(), None)
+        .unwrap()
+        .unwrap();
+    let error = finish(bench.data_dir()).unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+    drop(stopped);
+    assert!(finish(bench.data_dir()).unwrap().is_empty());
+    assert_eq!(bench.staged(), 0);
+}
+
+#[test]
+fn letters_that_a_server_writes_while_the_file_is_moved_away_are_kept() {
+    let bench = Bench::new(&["a", "b"]);
+    let file = LockedLetters::lock(bench.data_dir(), None)
+        .unwrap()
+        .unwrap();
+    let mut letters = file.read().unwrap();
+    letters.take(|letter| letter.name == "a");
+    fs::rename(bench.path(), bench.data_dir().join("moved")).unwrap();
+    let new = format!("{}\n", bench.letter("c", 2));
+    fs::write(bench.path(), &new).unwrap();
+    let error = file.replace(&letters, None).unwrap_err().to_string();
+    assert!(error.contains("moved"), "{error}");
+    assert_eq!(fs::read_to_string(bench.path()).unwrap(), new);
+}
+
+#[test]
+fn a_file_behind_a_link_is_replaced_where_it_is() {
+    let bench = Bench::new(&["a", "b"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("letters");
+    fs::rename(bench.path(), &target).unwrap();
+    std::os::unix::fs::symlink(&target, bench.path()).unwrap();
+    assert_eq!(
+        replay(bench.data_dir(), |letter| letter.name == "a")
+            .unwrap()
+            .letters,
+        1
+    );
+    assert_eq!(bench.letters(), ["b"]);
+    assert!(!fs::read_to_string(target).unwrap().contains("\"a\""));
+}
