@@ -10,7 +10,7 @@ mod small_disk;
 pub use asked::{Asked, ask, ask_with};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
-pub use mariadb::{MariaDb, free_port};
+pub use mariadb::{DATABASE, MariaDb, free_port};
 pub use proxy::{NetworkFault, Proxy};
 pub use small_disk::SmallDisk;
 

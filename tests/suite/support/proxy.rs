@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -38,6 +38,9 @@ pub struct Proxy {
 }
 
 struct Shared {
+    /// The port to which new connections are forwarded.
+    to: AtomicU16,
+    connections: AtomicU64,
     fault: AtomicU8,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -48,14 +51,18 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
+            to: AtomicU16::new(port),
+            connections: AtomicU64::new(0),
             fault: AtomicU8::new(0),
             open: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                let port = accepting.to.load(Ordering::Relaxed);
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
                     accepting.join(client, server);
+                    accepting.connections.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
@@ -77,6 +84,16 @@ impl Proxy {
     /// Whether the last fault was injected.
     pub fn is_injected(&self) -> bool {
         self.shared.fault.load(Ordering::Relaxed) == NetworkFault::None as u8
+    }
+
+    /// Forwards connections that are made from now on to another port.
+    pub fn point_to(&self, port: u16) {
+        self.shared.to.store(port, Ordering::Relaxed);
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Cuts every connection.
