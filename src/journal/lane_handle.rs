@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::found_events::FoundEvents;
 use super::row_witnesses::RowWitnesses;
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
@@ -98,6 +99,7 @@ pub struct DiskLane {
     rows: Mutex<RowWitnesses>,
     confirmed: AtomicU64,
     start: OnceLock<Position>,
+    found: OnceLock<FoundEvents>,
     end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_retired: AtomicBool,
@@ -136,6 +138,7 @@ impl DiskLane {
                 has_refused: AtomicBool::new(false),
                 confirmed: AtomicU64::new(0),
                 start: OnceLock::new(),
+                found: OnceLock::new(),
                 end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
                 is_retired: AtomicBool::new(false),
@@ -220,6 +223,35 @@ impl DiskLane {
     /// Sets the checkpoint that was found. Only its writer calls this, at the first one.
     pub fn set_start(&self, start: Position) {
         self.start.get_or_init(|| start);
+        // Before the writer counts what becomes of the events from there on.
+        self.publish_found();
+    }
+
+    /// Counts the events that an earlier process left as a part of `total`. When the janitor found the lane, it ended
+    /// at `end`.
+    pub(super) fn set_found(&self, total: &Arc<AtomicU64>, end: Position) {
+        self.found
+            .get_or_init(|| FoundEvents::new(Arc::clone(total), end));
+        self.publish_found();
+    }
+
+    /// Updates the lane's part of the number of events that earlier processes left to this one: those from the
+    /// checkpoint on that its writer has found, or from the note as long as that is not known.
+    pub(super) fn publish_found(&self) {
+        if let Some(found) = self.found.get() {
+            found.publish(|| {
+                let stored = self.stored();
+                let end = self.end().unwrap_or(found.end).max(stored);
+                end.since(self.start().unwrap_or(stored))
+            });
+        }
+    }
+
+    /// Takes that part back: this process does not store the lane.
+    pub(super) fn unpublish_found(&self) {
+        if let Some(found) = self.found.get() {
+            found.publish(|| 0);
+        }
     }
 
     /// Where the lane ends. `None` while it is being written or its end is not known yet. Bytes that follow on

@@ -16,6 +16,7 @@ pub mod blocks;
 mod bugs;
 pub mod disk_thread;
 mod durable_note;
+mod found_events;
 pub mod held_lane;
 pub mod janitor;
 pub mod lane_cursor;

@@ -109,3 +109,40 @@ fn the_identity_holds_during_recovery_and_damage_and_under_load() {
     assert_eq!(last.stored, database.count());
     assert_eq!(second.stop().lost, 64);
 }
+
+/// The database lost what an earlier process had stored: that is pending again before the first of it is stored.
+#[test]
+fn the_identity_holds_while_a_restored_database_is_filled() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = || {
+        let settings = Settings::mysql(&database).directory(directory.path());
+        settings.flag("--ack=journaled").flag("--cores=1")
+    };
+    let first = settings().flag("--linger=10ms").start();
+    let mut client = Client::connect(first.address);
+    let events = 3000;
+    for value in 0..events {
+        let target = format!("/hakaru?name=a&value={value}");
+        assert_eq!(client.get(&target).status, 200);
+    }
+    wait_until("all is stored", || database.count() == events);
+    let journal = directory.path().join("hakaru-data/journal");
+    let lane = fs::read_dir(journal).unwrap().next().unwrap().unwrap();
+    let note = format!("{events:020}\n");
+    wait_until("it is noted how far the lane is stored", || {
+        fs::read_to_string(lane.path().join("stored")).is_ok_and(|noted| noted == note)
+    });
+    first.crash();
+    database.run(
+        "DELETE FROM eventlog; UPDATE hakaru_checkpoint SET position = 0 WHERE lane <> 'database'",
+    );
+    let second = settings().flag("--batch-events=1000").start();
+    wait_until("all is filled", || {
+        let terms = Terms::of(&second);
+        assert_eq!(terms.received, terms.settled() + terms.pending, "{terms:?}");
+        terms.stored == events
+    });
+    database.stop();
+    drop(second);
+}

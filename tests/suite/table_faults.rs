@@ -267,3 +267,21 @@ fn a_repeated_primary_key_that_the_event_brings_is_its_own_fault() {
     let identity = hakaru.stop();
     assert_eq!((identity.stored, identity.dead_lettered), (1, 1));
 }
+
+/// A trigger keeps names in a table of its own, once each.
+#[test]
+fn a_primary_key_that_a_trigger_repeats_is_the_fault_of_its_event() {
+    let database = table("bigint unsigned", "");
+    database.run(
+        "CREATE TABLE seen (name varchar(255) PRIMARY KEY); \
+         CREATE TRIGGER see AFTER INSERT ON eventlog FOR EACH ROW INSERT INTO seen VALUES (NEW.name)",
+    );
+    let hakaru = start(&database, "10ms");
+    send(&hakaru, "once", 0..1);
+    wait_until("the first one is stored", || database.count() == 1);
+    send(&hakaru, "once", 1..2);
+    wait_until("the second one is a dead letter", || letters(&hakaru) == 1);
+    send(&hakaru, "twice", 2..3);
+    wait_until("another one is stored", || database.count() == 2);
+    assert_eq!(hakaru.stop().pending, 0);
+}

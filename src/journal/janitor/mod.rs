@@ -88,7 +88,7 @@ impl Janitor {
     fn publish(&self, lanes: &mut [RetainedLane]) {
         for retained in &mut *lanes {
             retained.write_note();
-            retained.publish_found(&self.found_events);
+            retained.lane.publish_found();
         }
         let held = || lanes.iter().filter_map(|retained| retained.lane.held());
         self.served.set_held(held().count() as u64, held().sum());
@@ -136,15 +136,13 @@ impl Janitor {
                     }
                 }
                 Ok(Some(lane)) => {
-                    let mut retained = RetainedLane::found(lane);
+                    let retained = RetainedLane::found(lane, &self.found_events);
                     let lane = Arc::clone(&retained.lane);
                     let adopted = known
                         .iter()
                         .filter(|retained| retained.lane.origin == Origin::Found)
                         .count();
                     let writer = &self.writers[adopted % self.writers.len()];
-                    // Before its writer counts what becomes of them.
-                    retained.publish_found(&self.found_events);
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
                             log::debug!("lane {id}: taken over, its owner is gone");
@@ -152,7 +150,7 @@ impl Janitor {
                         }
                         // The lock is released, and the next round tries again.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                            return retained.unpublish_found(&self.found_events);
+                            return retained.lane.unpublish_found();
                         }
                     }
                 }
@@ -191,7 +189,7 @@ impl Janitor {
         lanes.retain_mut(|retained| {
             let is_foreign = retained.lane.is_foreign();
             if is_foreign {
-                retained.unpublish_found(&self.found_events);
+                retained.lane.unpublish_found();
                 foreign.add_unclaimed(retained.lane.id);
             }
             !is_foreign
@@ -203,7 +201,7 @@ impl Janitor {
             retained.clock.tick(retained.lane.last_confirmed_at());
             retained.trim();
             // Before it may be removed.
-            retained.publish_found(&self.found_events);
+            retained.lane.publish_found();
             if let Err(fault) = self.remove_old_segments(retained, keep) {
                 log::debug!("lane {}: {fault}", retained.lane.id);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::trim::trim;
@@ -33,8 +33,6 @@ pub(super) struct RetainedLane {
     noted: Position,
     /// Where the events of a lane of an earlier process ended when it was found.
     found_end: Position,
-    /// Its part of the number of events that earlier processes left.
-    published: u64,
     /// Segments that were trimmed, or could not be.
     trimmed: BTreeSet<SegmentNumber>,
 }
@@ -48,13 +46,13 @@ impl RetainedLane {
             done_since: None,
             noted: Position::START,
             found_end: Position::START,
-            published: 0,
             trimmed: BTreeSet::new(),
         }
     }
 
-    /// A lane of an earlier process. Its note counts until the database has been asked.
-    pub(super) fn found(lane: DiskLane) -> Self {
+    /// A lane of an earlier process. Its note counts until the database has been asked. Its events become a part of
+    /// `total`.
+    pub(super) fn found(lane: DiskLane, total: &Arc<AtomicU64>) -> Self {
         let noted = stored_note::read(&lane.directory);
         let found = stored_note::end(&lane.directory, lane.id);
         let is_known = found.is_ok();
@@ -64,6 +62,7 @@ impl RetainedLane {
             noted
         });
         lane.set_stored(noted.min(end));
+        lane.set_found(total, end);
         let mut retained = Self {
             noted,
             found_end: end,
@@ -101,27 +100,6 @@ impl RetainedLane {
     /// Events of a lane of an earlier process that are not stored yet.
     pub(super) fn unstored_events(&self) -> u64 {
         self.found_end.since(self.lane.stored())
-    }
-
-    /// Updates its part of `total`, the number of events that earlier processes left to this one: those from the
-    /// checkpoint on that this process has found, or from the note as long as that is not known.
-    pub(super) fn publish_found(&mut self, total: &AtomicU64) {
-        if self.lane.origin == Origin::Found {
-            let (stored, end) = (self.lane.stored(), self.lane.end());
-            let end = end.unwrap_or(self.found_end).max(stored);
-            self.set_published(end.since(self.lane.start().unwrap_or(stored)), total);
-        }
-    }
-
-    /// Takes its part back: this process does not store the lane.
-    pub(super) fn unpublish_found(&mut self, total: &AtomicU64) {
-        self.set_published(0, total);
-    }
-
-    fn set_published(&mut self, events: u64, total: &AtomicU64) {
-        let before = std::mem::replace(&mut self.published, events);
-        // Wraps around where it shrinks.
-        total.fetch_add(events.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Frees the unused space at the end of a lane that this process has closed.

@@ -165,7 +165,7 @@ fn a_lane_without_a_shard_takes_no_more_space_than_its_events() {
     let found = DiskLane::lock(found, bench.path(found), Origin::Found, None);
     let mut lanes = vec![
         RetainedLane::new(lane),
-        RetainedLane::found(found.unwrap().unwrap()),
+        RetainedLane::found(found.unwrap().unwrap(), &bench.janitor.found_events),
     ];
     bench
         .janitor

@@ -64,11 +64,15 @@ fn any_row(connection: &mut Conn) -> Result<Option<[Value; 2]>, SinkError> {
     }
 }
 
-/// Whose fault a repeated primary key is: that of the table if the server gives the ids, else that of the row.
+/// Whose fault a repeated primary key is: that of the table if the server gives the ids and has given one that exists,
+/// else that of the row. A trigger may repeat the primary key of another table.
 pub(super) fn repeated_primary_key(connection: &mut Conn, fault: Fault) -> Verdict {
-    let asked = connection.query_first(ID_IS_PRIMARY).map_err(sink_error);
+    let asked = match repeated_id(&fault.text) {
+        Some(id) => has_given(connection, id).map_err(sink_error),
+        None => Ok(false),
+    };
     match asked {
-        Ok(Some(true)) => {
+        Ok(true) => {
             let text = format!(
                 "{}; the next id is one that exists: the ids of the column are used up, or AUTO_INCREMENT of \
                  eventlog is below the highest id",
@@ -76,7 +80,35 @@ pub(super) fn repeated_primary_key(connection: &mut Conn, fault: Fault) -> Verdi
             );
             Verdict::Ends(SinkError::Stop(Fault { text, ..fault }))
         }
-        Ok(_) => Verdict::RefusesRow(fault),
+        Ok(false) => Verdict::RefusesRow(fault),
         Err(fault) => Verdict::Ends(fault),
+    }
+}
+
+/// The id in `Duplicate entry '7' for key 'PRIMARY'`.
+fn repeated_id(text: &str) -> Option<u64> {
+    text.split('\'').nth(1)?.parse().ok()
+}
+
+/// Whether the server gives the ids of eventlog, and a row has this one.
+fn has_given(connection: &mut Conn, id: u64) -> mysql::Result<bool> {
+    if connection.query_first(ID_IS_PRIMARY)? != Some(true) {
+        return Ok(false);
+    }
+    let row: Option<u8> =
+        connection.query_first(format!("SELECT 1 FROM eventlog WHERE id = {id}"))?;
+    Ok(row.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_that_is_repeated_is_in_the_message() {
+        let message = |entry: &str| format!("Duplicate entry '{entry}' for key 'PRIMARY'");
+        assert_eq!(repeated_id(&message("127")), Some(127));
+        assert_eq!(repeated_id(&message("a name")), None);
+        assert_eq!(repeated_id("no entry"), None);
     }
 }
