@@ -285,3 +285,26 @@ fn a_primary_key_that_a_trigger_repeats_is_the_fault_of_its_event() {
     wait_until("another one is stored", || database.count() == 2);
     assert_eq!(hakaru.stop().pending, 0);
 }
+
+/// The table loses its transactions while it is connected: a statement that fails would leave rows behind, and each
+/// attempt would store them again.
+#[test]
+fn a_table_that_loses_its_transactions_stops_storing_before_rows_are_searched() {
+    let database = table("bigint unsigned", "");
+    database.run(
+        "CREATE TRIGGER no_bad BEFORE INSERT ON eventlog FOR EACH ROW \
+         IF NEW.name = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'bad'; END IF",
+    );
+    let hakaru = start(&database, "10ms");
+    send(&hakaru, "good", 0..1);
+    wait_until("the first one is stored", || database.count() == 1);
+    database.run("ALTER TABLE eventlog ENGINE = MyISAM");
+    send(&hakaru, "bad", 1..2);
+    assert!(stopped(&hakaru).contains("no transactions"));
+    assert_eq!((database.count(), letters(&hakaru)), (1, 0));
+    database.run("ALTER TABLE eventlog ENGINE = InnoDB");
+    wait_until("the event is a dead letter", || letters(&hakaru) == 1);
+    send(&hakaru, "good", 2..3);
+    wait_until("another one is stored", || database.count() == 2);
+    assert_eq!(hakaru.stop().pending, 0);
+}

@@ -8,6 +8,7 @@ use mysql::{Params, Statement, Value};
 
 use super::at::At;
 use super::classify::{self, Verdict, sink_error, verdict};
+use super::connect;
 use super::statement_size::{self, StatementSize};
 use super::trial;
 use super::{PLACEHOLDERS_PER_ROW, Session};
@@ -37,6 +38,8 @@ pub(super) struct Insertion<'a> {
     /// The last row that was inserted.
     last: Option<usize>,
     suspects: Suspects<At>,
+    /// The table still has transactions. It may have been altered since the columns were last read.
+    is_transactional: bool,
     times: InsertTimes,
 }
 
@@ -48,6 +51,7 @@ impl<'a> Insertion<'a> {
             known,
             last: None,
             suspects: Suspects::default(),
+            is_transactional: false,
             times: InsertTimes::default(),
         }
     }
@@ -91,6 +95,7 @@ impl<'a> Insertion<'a> {
                 Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault))
                     if size.rows() == 1 =>
                 {
+                    self.check_transactions()?;
                     let seconds = self.batch.event(now.start).received_at.seconds();
                     let suspect = Suspect { seconds, at, fault };
                     if self.suspects.add(now.start, suspect) {
@@ -98,6 +103,7 @@ impl<'a> Insertion<'a> {
                     }
                 }
                 Err(Verdict::RefusesRow(_) | Verdict::RepeatsPrimaryKey(_)) => {
+                    self.check_transactions()?;
                     let middle = now.start + size.rows() / 2;
                     to_do.push(middle..now.end);
                     to_do.push(now.start..middle);
@@ -105,6 +111,16 @@ impl<'a> Insertion<'a> {
                 Err(Verdict::Ends(fault)) => return Err(fault),
             }
         }
+        Ok(())
+    }
+
+    /// Makes sure, once, that a statement that fails leaves no rows behind and that a trial row can be removed.
+    fn check_transactions(&mut self) -> Result<(), SinkError> {
+        if self.is_transactional {
+            return Ok(());
+        }
+        connect::has_transactions(&mut self.session.connection, "eventlog")?;
+        self.is_transactional = true;
         Ok(())
     }
 

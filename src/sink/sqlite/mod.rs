@@ -57,6 +57,12 @@ const STEP: &str = "
 const IS_EVENT: &str =
     "at IS datetime(?1, 'unixepoch') AND name = ?2 COLLATE BINARY AND value IS ?3";
 
+fn no_row_stored() -> SinkError {
+    let text = "the table eventlog ignores a row instead of storing or refusing it, as with ON CONFLICT IGNORE or a \
+                trigger that raises IGNORE: the event would be lost";
+    SinkError::Stop(Fault::new(text))
+}
+
 /// Inserts one row.
 pub(crate) const INSERT: &str =
     "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
@@ -258,6 +264,8 @@ impl Sink for SqliteSink {
             }
             let seconds = signed(event.received_at.seconds());
             match statement.execute(params![seconds, event.name, event.value]) {
+                // As with ON CONFLICT IGNORE, or a trigger that raises IGNORE.
+                Ok(0) => return Err(no_row_stored()),
                 Ok(_) => {
                     last = Some(event);
                     inserted = Some((index, connection.last_insert_rowid()));

@@ -236,3 +236,31 @@ fn a_trial_row_is_not_refused_for_its_own_content() {
         assert_eq!(rows(&other).len(), 2);
     }
 }
+
+/// A row that the table ignores would count as stored.
+#[test]
+fn a_row_that_is_ignored_stops_storing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    sink.open().unwrap();
+    let trigger = "CREATE TRIGGER t BEFORE INSERT ON eventlog WHEN new.name = 'b' \
+                   BEGIN SELECT raise(IGNORE); END";
+    Connection::open(path)
+        .unwrap()
+        .execute_batch(trigger)
+        .unwrap();
+    let lane = LaneId::random().unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+    let step = Step {
+        lane,
+        epoch,
+        old: position,
+        new: position.plus(2),
+    };
+    let inserted = sink.insert(&batch(&["a", "b"]), 0, step, &mut Refused::new());
+    let Err(SinkError::Stop(fault)) = inserted else {
+        panic!("{inserted:?}")
+    };
+    assert!(fault.text.contains("ignores"), "{fault}");
+}
