@@ -75,6 +75,8 @@ impl Hold {
 
     /// Notes the hold beside the lane. The note is durable when this returns.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
+        // One that was left by an earlier hold decides nothing about this one.
+        durable_note::remove(directory, DECISION_NAME)?;
         let Self { from, to, reason } = self;
         let reason = reason.replace(['\n', '\r'], " ");
         let text = format!("from {}\nto {}\nreason {reason}\n", from.0, to.0);

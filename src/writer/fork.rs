@@ -107,7 +107,8 @@ impl Storing {
             start: from,
             end: to,
         } = doubtful;
-        let proof = self.prove_by_search(disk, from, to)?;
+        let refused = self.lanes.refused(disk.id, from..to);
+        let proof = self.prove_by_search(disk, from, to, &refused)?;
         let is_within = found <= end;
         Ok(match proof {
             Proof::Stored(_) if is_within => Verdict::Ours,
@@ -115,13 +116,14 @@ impl Storing {
                 from: to,
                 end: Some(end),
             },
-            Proof::Missing => Verdict::Forked {
+            // This process knows what it sent to COMMIT.
+            Proof::Missing if !is_within || !lane.is_found() => Verdict::Forked {
                 from,
                 end: Some(end),
             },
             // An earlier process stores for up to a second before it notes it. Some of its events may be dead letters.
             Proof::Mixed | Proof::Unknown if is_within && lane.is_found() => Verdict::Ours,
-            Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
+            Proof::Missing | Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
                 from,
                 to,
                 reason: format!(
@@ -146,15 +148,16 @@ impl Storing {
             return Ok(Verdict::Behind { is_checked: false });
         };
         Ok(match self.prove_stored(disk, found, stored)? {
-            Proof::Stored(to) => Verdict::Stored { to },
+            Proof::Stored(to) if to >= stored => Verdict::Stored { to },
             Proof::Missing => Verdict::Behind { is_checked: true },
             // An older version has noted no rows.
             Proof::Unknown if disk.rows().is_empty() => Verdict::Behind { is_checked: false },
-            Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
+            Proof::Stored(_) | Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
                 from: found,
                 to: stored,
                 reason: format!(
-                    "its checkpoint has gone back from {} to {}, and only some of its rows are there",
+                    "its checkpoint has gone back from {} to {}, and its rows do not tell whether the database was \
+                     restored",
                     stored.0, found.0
                 ),
             }),

@@ -1,6 +1,6 @@
 //! What a writer knows about the lanes from which it stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,6 +57,17 @@ impl Lanes {
     /// The checkpoint of `lane`, where it is known.
     pub(super) fn checkpoint(&self, lane: &LaneHandle) -> Option<Checkpoint> {
         self.0.get(&lane.id())?.checkpoint
+    }
+
+    /// The events of a lane in a range that are known to be dead-lettered.
+    pub(super) fn refused(&self, lane: LaneId, range: Range<Position>) -> BTreeSet<Position> {
+        let state = self.0.get(&lane);
+        let letters = state.map(|state| state.dead_letters.range(range));
+        letters
+            .into_iter()
+            .flatten()
+            .map(|(position, _)| *position)
+            .collect()
     }
 
     /// Forgets all checkpoints, so that they are read again.

@@ -2,6 +2,12 @@
 //!
 //! After a commit one of its rows is noted, with its `id`. A row counts as that of an event only with the same `id`,
 //! `at`, `name` and `value`: after a restore the database gives the same ids to other rows.
+//!
+//! These may be equal: another lane, or another node, stores events of the same second, name and value again, on the
+//! ids that this lane had. So a row that is missing proves more than one that is there. Events are proven to be stored
+//! only by several rows that differ from each other and from the events around them.
+
+use std::collections::BTreeSet;
 
 use super::{Run, Storing};
 use crate::event::Event;
@@ -16,7 +22,10 @@ use crate::sink::SinkError;
 /// Most rows that are asked for to prove one checkpoint.
 const ROWS_ASKED: usize = 8;
 
-/// Events read at once.
+/// Least rows, all different, that prove events to be stored.
+const DIFFERENT_MIN: usize = 3;
+
+/// Events among which an event must have no equal for its row to prove anything.
 const BATCH_EVENTS: u32 = 1000;
 
 /// What the rows say about events.
@@ -26,7 +35,7 @@ pub(super) enum Proof {
     Stored(Position),
     /// None of those that were asked for is a row.
     Missing,
-    /// Some are, and some are not.
+    /// Some are, and some are not; or so few different ones were asked for that they may be rows of other events.
     Mixed,
     /// No row is known that could be asked for.
     Unknown,
@@ -55,6 +64,11 @@ impl Storing {
         };
         if self.row_ids == RowIds::Untried {
             let found = self.writer.sink.is_row_of(row, run.batch.event(index));
+            if let Err(fault @ SinkError::Reconnect(_)) = &found {
+                self.writer.sink.abandon(fault);
+                // The next connection tries.
+                return disk.rows().truncate(Position::START);
+            }
             self.row_ids = match found {
                 Ok(true) => RowIds::Usable,
                 Ok(false) | Err(_) => RowIds::Unusable,
@@ -88,107 +102,170 @@ impl Storing {
     ) -> Result<Proof, SinkError> {
         let known = lane.rows().spread(found, stored, ROWS_ASKED);
         let Some(last) = known.last() else {
-            return self.prove_by_search(lane, found, stored);
+            let refused = self.lanes.refused(lane.id, found..stored);
+            return self.prove_by_search(lane, found, stored, &refused);
         };
         let end = last.end.min(stored);
         let mut answers = Answers::default();
         for row in known {
-            if let Some(is_there) = self.is_there(lane, row)? {
-                answers.add(is_there);
+            if let Some(event) = LaneEvent::read(lane, row.position) {
+                let is_there = self.writer.sink.is_row_of(row.row, event.event())?;
+                answers.add(is_there, &event);
             }
         }
         Ok(answers.proof(end))
     }
 
     /// Whether the events from `from` up to `to` are rows, none of which is noted. They are looked for among the rows
-    /// that are younger than the last one that is known to be there.
+    /// that are younger than the last one that is known to be there. Those that are `refused` are no rows.
     pub(super) fn prove_by_search(
         &mut self,
         lane: &DiskLane,
         from: Position,
         to: Position,
+        refused: &BTreeSet<Position>,
     ) -> Result<Proof, SinkError> {
         let Some(last) = lane.rows().last_before(from) else {
             return Ok(Proof::Unknown);
         };
         // Where it is gone, the others may have been removed with it.
-        if self.is_there(lane, last)? != Some(true) {
+        let Some(event) = LaneEvent::read(lane, last.position) else {
+            return Ok(Proof::Unknown);
+        };
+        if !self.writer.sink.is_row_of(last.row, event.event())? {
             return Ok(Proof::Unknown);
         }
-        let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
         let mut answers = Answers::default();
+        let mut next = from;
+        let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
         for index in spread(count, ROWS_ASKED) {
-            let Some(event) = read_event(lane, from.plus(index)) else {
+            let mut position = next.max(from.plus(index));
+            while refused.contains(&position) {
+                position = position.plus(1);
+            }
+            next = position.plus(1);
+            if position >= to {
+                break;
+            }
+            let Some(event) = LaneEvent::read(lane, position) else {
                 continue;
             };
-            let event = event.event(0);
-            match self.writer.sink.has_row_after(last.row, event)? {
-                Some(is_there) => answers.add(is_there),
+            match self.writer.sink.has_row_after(last.row, event.event())? {
+                Some(is_there) => answers.add(is_there, &event),
                 None => return Ok(Proof::Unknown),
             }
         }
-        Ok(answers.proof(to))
-    }
-
-    /// Whether a row is there. `None`: the event cannot be read back from the journal.
-    fn is_there(&mut self, lane: &DiskLane, row: RowWitness) -> Result<Option<bool>, SinkError> {
-        let Some(event) = read_event(lane, row.position) else {
-            return Ok(None);
-        };
-        let event: Event<'_> = event.event(0);
-        self.writer.sink.is_row_of(row.row, event).map(Some)
+        let are_all_refused = refused.range(from..to).count() == count;
+        Ok(if are_all_refused {
+            Proof::Stored(to)
+        } else {
+            answers.proof(to)
+        })
     }
 }
 
-/// How many rows are there, and how many are not.
+/// An event of a lane, and those after it.
+struct LaneEvent(Batch);
+
+impl LaneEvent {
+    /// Reads the event at a position. `None`: it cannot be read back from the journal.
+    fn read(lane: &DiskLane, position: Position) -> Option<Self> {
+        let mut batch = BatchEvents::new(BATCH_EVENTS).map(Batch::new)?;
+        let mut reader = LaneReader::new(Disk, &lane.directory, lane.id, position);
+        let filled = reader.fill(&mut batch, None);
+        let is_read = matches!(filled, Ok(Filled::More | Filled::End { .. })) && !batch.is_empty();
+        is_read.then_some(Self(batch))
+    }
+
+    fn event(&self) -> Event<'_> {
+        self.0.event(0)
+    }
+
+    /// What a row of it has.
+    fn content(event: Event<'_>) -> (u64, &str, u32) {
+        (event.received_at.seconds(), event.name, event.value)
+    }
+
+    /// Whether none of the events after it would have an equal row.
+    fn has_no_equal(&self) -> bool {
+        let own = Self::content(self.event());
+        self.0
+            .events()
+            .skip(1)
+            .all(|event| Self::content(event) != own)
+    }
+}
+
+/// Which rows are there, and how many are not.
 #[derive(Debug, Default)]
 struct Answers {
+    /// What those have that are there and have no equal.
+    different: BTreeSet<(u64, String, u32)>,
     there: usize,
     missing: usize,
 }
 
 impl Answers {
-    fn add(&mut self, is_there: bool) {
-        if is_there {
-            self.there += 1;
-        } else {
+    fn add(&mut self, is_there: bool, event: &LaneEvent) {
+        if !is_there {
             self.missing += 1;
+            return;
+        }
+        self.there += 1;
+        if event.has_no_equal() {
+            let (seconds, name, value) = LaneEvent::content(event.event());
+            self.different.insert((seconds, name.to_owned(), value));
         }
     }
 
     fn proof(&self, end: Position) -> Proof {
         match (self.there, self.missing) {
             (0, 0) => Proof::Unknown,
-            (_, 0) => Proof::Stored(end),
-            (0, _) => Proof::Missing,
+            (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
+            // Rows that may be those of other events prove nothing against one that is missing.
+            (_, 1..) if self.different.is_empty() => Proof::Missing,
             _ => Proof::Mixed,
         }
     }
 }
 
-/// The event at a position of a lane, if it can be read.
-fn read_event(lane: &DiskLane, position: Position) -> Option<Batch> {
-    let mut batch = BatchEvents::new(BATCH_EVENTS).map(Batch::new)?;
-    let mut reader = LaneReader::new(Disk, &lane.directory, lane.id, position);
-    let filled = reader.fill(&mut batch, Some(position.plus(1)));
-    let is_read = matches!(filled, Ok(Filled::More | Filled::End { .. })) && !batch.is_empty();
-    is_read.then_some(batch)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::UnixMillis;
+
+    /// Events of one second with this name and these values.
+    fn events(values: &[u32]) -> LaneEvent {
+        let mut batch = Batch::new(BatchEvents::new(BATCH_EVENTS).unwrap());
+        for &value in values {
+            let event = Event {
+                name: "view",
+                value,
+                received_at: UnixMillis(7_000),
+            };
+            batch.push(event).unwrap();
+        }
+        LaneEvent(batch)
+    }
 
     #[test]
-    fn all_rows_or_none_are_a_proof() {
-        let proof = |answers: &[bool]| {
+    fn several_different_rows_or_none_are_a_proof() {
+        let proof = |answers: &[(bool, &[u32])]| {
             let mut asked = Answers::default();
-            answers.iter().for_each(|&is_there| asked.add(is_there));
+            for (is_there, values) in answers {
+                asked.add(*is_there, &events(values));
+            }
             asked.proof(Position(7))
         };
         assert_eq!(proof(&[]), Proof::Unknown);
-        assert_eq!(proof(&[true, true]), Proof::Stored(Position(7)));
-        assert_eq!(proof(&[false]), Proof::Missing);
-        assert_eq!(proof(&[true, false]), Proof::Mixed);
+        let different: [(bool, &[u32]); 3] = [(true, &[1]), (true, &[2, 1]), (true, &[3])];
+        assert_eq!(proof(&different), Proof::Stored(Position(7)));
+        assert_eq!(proof(&different[..2]), Proof::Mixed);
+        assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
+        assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
+        // Events that have equals: their rows may be those of another lane, on the same ids.
+        let equal: (bool, &[u32]) = (true, &[1, 1]);
+        assert_eq!(proof(&[equal; 8]), Proof::Mixed);
+        assert_eq!(proof(&[equal, (false, &[1, 1])]), Proof::Missing);
     }
 }

@@ -82,9 +82,11 @@ impl RetainedLane {
             return;
         }
         let rows = self.lane.rows().clone();
-        // The rows first: without them the position cannot be checked.
-        let written = rows.write(&self.lane.directory);
-        match written.and_then(|()| stored_note::write(&self.lane.directory, stored)) {
+        // The rows first: without them the position cannot be checked. It is written all the same, as on a full disk.
+        if let Err(fault) = rows.write(&self.lane.directory) {
+            log::debug!("lane {}: its rows are not noted: {fault}", self.lane.id);
+        }
+        match stored_note::write(&self.lane.directory, stored) {
             Ok(()) => self.noted = stored,
             // The next process counts too many events as unstored until it has asked the database.
             Err(fault) => log::debug!("lane {}: its note is not written: {fault}", self.lane.id),
