@@ -101,6 +101,7 @@ pub struct DiskLane {
     start: OnceLock<Position>,
     found: OnceLock<FoundEvents>,
     end: OnceLock<Position>,
+    found_end: OnceLock<Position>,
     is_damaged: AtomicBool,
     is_retired: AtomicBool,
     /// Events in question, if the lane is held.
@@ -140,6 +141,7 @@ impl DiskLane {
                 start: OnceLock::new(),
                 found: OnceLock::new(),
                 end: OnceLock::new(),
+                found_end: OnceLock::new(),
                 is_damaged: AtomicBool::new(false),
                 is_retired: AtomicBool::new(false),
                 held: Mutex::default(),
@@ -272,6 +274,17 @@ impl DiskLane {
                 self.id, known.0, end.0
             );
         }
+    }
+
+    /// Where the records of a lane of an earlier process ended when it was taken over. `None` if that could not be
+    /// read.
+    pub fn found_end(&self) -> Option<Position> {
+        self.found_end.get().copied()
+    }
+
+    /// Sets it. Only the janitor calls this.
+    pub fn set_found_end(&self, end: Position) {
+        self.found_end.get_or_init(|| end);
     }
 
     /// Whether the lane has ended and all its events are stored.

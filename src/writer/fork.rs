@@ -65,6 +65,9 @@ impl Storing {
             Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
                 return Err(fault);
             }
+            Err(fault @ EndError::Read(ReadError::UnknownEnd { .. })) => {
+                return Err(io::Error::other(fault));
+            }
             Err(fault) => {
                 // Whoever reads the lane logs what is wrong.
                 log::debug!("lane {}: its end is not known: {fault}", disk.id);

@@ -1,6 +1,7 @@
 //! A writer: a blocking thread with one sink. It stores each batch once, and tries until it succeeds.
 
 mod checkpoint;
+mod failed_reads;
 mod fork;
 mod identity;
 mod lanes;

@@ -7,19 +7,14 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Adopted;
+use super::failed_reads::{FailedReads, READ_AGAIN_AFTER, UNREADABLE_FOR, log_damage};
 use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
-use crate::journal::reader::{Damage, Filled, LaneReader, ReadError};
+use crate::journal::reader::{Filled, LaneReader, ReadError, UnreadableBlocks};
 use crate::journal::storage::Disk;
-
-/// Wait before a lane that could not be read is tried again.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// Attempts to read a lane after which blocks that the disk does not read are taken for damaged.
-const READ_TRIES: u32 = 3;
 
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
@@ -42,8 +37,9 @@ struct Replay {
     reader: Option<LaneReader<Disk>>,
     /// Events that were read and stored.
     read: u64,
-    /// Attempts that failed.
-    failed_reads: u32,
+    /// Blocks that are taken for damaged, while there is no reader.
+    unreadable: UnreadableBlocks,
+    failed_reads: FailedReads,
     /// Whether the journal ended before `to` when it was last read.
     ended_early: bool,
     /// When to try again after an error.
@@ -149,7 +145,8 @@ impl Replay {
             to,
             reader: None,
             read: 0,
-            failed_reads: 0,
+            unreadable: UnreadableBlocks::default(),
+            failed_reads: FailedReads::default(),
             ended_early: false,
             not_before: None,
         }
@@ -174,6 +171,11 @@ impl Replay {
         let first = reader.position();
         let filled = reader.fill(batch, self.to);
         let position = reader.position();
+        if matches!(filled, Ok(_) | Err(ReadError::Damage(_))) {
+            // The next block has its own time.
+            reader.pass_no_more();
+            self.failed_reads.clear();
+        }
         if reader.has_passed_unreadable() {
             // Its files are kept, also if no event is known to be missing.
             self.lane.set_damaged();
@@ -188,7 +190,7 @@ impl Replay {
                 Outcome::Stored => self.read += run.batch.len() as u64,
                 // The database has lost more events. The next step starts at its checkpoint.
                 Outcome::Behind => {
-                    self.reader = None;
+                    self.close();
                     return Progress::More;
                 }
                 Outcome::Left => return Progress::Done,
@@ -198,26 +200,46 @@ impl Replay {
             Ok(_) if self.to.is_some_and(|to| position >= to) => Progress::Done,
             Ok(Filled::More) => Progress::More,
             Ok(Filled::End { torn_bytes }) => self.end(storing, position, torn_bytes),
-            Err(ReadError::Damage(damage)) => {
+            Err(fault) => self.fail(storing, position, fault),
+        }
+    }
+
+    /// Says what an error of the reader means for the lane.
+    fn fail(&mut self, storing: &mut Storing, position: Position, fault: ReadError) -> Progress {
+        match fault {
+            ReadError::Damage(damage) => {
                 log_damage(self.lane.id, &damage);
                 storing.lose(&self.handle, damage.from, damage.to);
                 Progress::More
             }
-            Err(fault @ ReadError::Version { .. }) => {
+            fault @ ReadError::Version { .. } => {
                 log::error!(
                     event = "lane_of_other_version", lane:% = self.lane.id;
                     "lane {}: not recovered, and left as it is: {fault}", self.lane.id
                 );
                 Progress::Done
             }
-            Err(fault @ ReadError::Io { .. }) => {
+            ReadError::UnknownEnd { .. } if self.is_short(position) => {
+                self.end(storing, position, 0)
+            }
+            fault @ ReadError::UnknownEnd { .. } => {
                 log::error!(
-                    event = "journal_read_failed", lane:% = self.lane.id;
-                    "lane {}: the journal cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}, and takes \
-                     blocks that cannot be read for damaged after {READ_TRIES} attempts", self.lane.id
+                    event = "lane_end_unknown", lane:% = self.lane.id;
+                    "lane {}: {fault}; its events before that are stored, its files are kept, and hakaru tries again in \
+                     {READ_AGAIN_AFTER:?}", self.lane.id
                 );
-                self.failed_reads += 1;
-                self.reader = None;
+                self.close();
+                Progress::Later
+            }
+            ReadError::Io { file, fault } => {
+                log::error!(
+                    event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
+                    "lane {}: the journal cannot be read: {}: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}, and \
+                     takes blocks that the disk has not read for {UNREADABLE_FOR:?} for damaged",
+                    self.lane.id, file.display()
+                );
+                self.failed_reads.add(&fault);
+                self.close();
                 Progress::Later
             }
         }
@@ -235,11 +257,12 @@ impl Replay {
         match adopted {
             Ok(Adopted::At(checkpoint)) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
-                let reader = LaneReader::new(Disk, &self.lane.directory, id, from);
-                self.reader = Some(if self.failed_reads < READ_TRIES {
-                    reader
-                } else {
+                let reader = LaneReader::new(Disk, &self.lane.directory, id, from)
+                    .pass_again(std::mem::take(&mut self.unreadable));
+                self.reader = Some(if self.failed_reads.are_enough() {
                     reader.pass_unreadable()
+                } else {
+                    reader
                 });
                 None
             }
@@ -268,15 +291,32 @@ impl Replay {
         }
     }
 
+    /// Closes its files.
+    fn close(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.unreadable = reader.into_unreadable();
+        }
+    }
+
+    /// The position before which all events were on the disk, as far as it is known. A lane that is read to its end
+    /// does not end before the end that it had when it was taken over.
+    fn known_end(&self) -> Option<Position> {
+        self.to.or_else(|| self.lane.found_end())
+    }
+
+    fn is_short(&self, position: Position) -> bool {
+        self.known_end().is_some_and(|end| position < end)
+    }
+
     /// Ends the lane: the journal has no more events of it.
     fn end(&mut self, storing: &mut Storing, position: Position, torn_bytes: u64) -> Progress {
         let id = self.lane.id;
         // Another writer has seen that the database went back: this lane may have lost events too.
         if storing.lanes.checkpoint(&self.handle).is_none() {
-            self.reader = None;
+            self.close();
             return Progress::More;
         }
-        let Some(to) = self.to else {
+        let Some(to) = self.known_end().filter(|to| position < *to) else {
             if torn_bytes > 0 {
                 log::warn!(
                     event = "lane_tail_torn", lane:% = id, bytes = torn_bytes;
@@ -302,7 +342,7 @@ impl Replay {
         };
         // The missing events were durable. The lane is read once more before they are taken for lost.
         if !std::mem::replace(&mut self.ended_early, true) {
-            self.reader = None;
+            self.close();
             return Progress::Later;
         }
         log::error!(
@@ -311,6 +351,10 @@ impl Replay {
             position.0, to.since(position)
         );
         storing.lose(&self.handle, position, to);
+        if self.to.is_none() {
+            self.lane.set_stored(to);
+            self.lane.set_end(to);
+        }
         Progress::Done
     }
 }
@@ -320,19 +364,5 @@ impl Storing {
     fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
         let settled = self.lanes.of(lane).add_unreadable(from, to);
         self.writer.counters.settle(settled, lane.is_found());
-    }
-}
-
-/// Logs damage. The reader has skipped it.
-fn log_damage(lane: LaneId, damage: &Damage) {
-    match damage.to.since(damage.from) {
-        0 => log::error!(
-            event = "segment_head_unreadable", lane:% = lane;
-            "lane {lane}: {damage}"
-        ),
-        events => log::error!(
-            event = "events_unreadable", lane:% = lane, events;
-            "lane {lane}: {damage}"
-        ),
     }
 }

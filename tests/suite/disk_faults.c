@@ -1,6 +1,7 @@
 // Preloaded into hakaru: system calls on segments of the journal that fail as the environment says.
 //   FAIL_A_WRITE=PATH   as long as the file PATH is there, the next write is done, reported as failed, and PATH removed
-//   UNREADABLE=OFFSET   a read that touches the byte at OFFSET of any segment fails
+//   UNREADABLE=OFFSET   a read that touches a byte from OFFSET on of any segment fails, as long as the file
+//   UNREADABLE_WHILE=PATH is there
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -36,7 +37,8 @@ ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset) {
   const char *unreadable = getenv("UNREADABLE");
   if (unreadable && is_segment(fd)) {
     off64_t bad = atoll(unreadable);
-    if (offset <= bad && bad < offset + (off64_t)count) {
+    const char *path = getenv("UNREADABLE_WHILE");
+    if (bad < offset + (off64_t)count && path && access(path, F_OK) == 0) {
       errno = EIO;
       return -1;
     }

@@ -227,47 +227,90 @@ fn events_that_are_answered_503_are_no_rows_after_a_restart() {
     assert_eq!(rows, answered);
 }
 
-/// A block that is damaged and one that cannot be read.
 #[test]
 fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
-    let library = faults(directory.path());
-    let start = |linger: &str, unreadable: &str| {
+    let start = |linger: &str| {
         let settings = Settings::mysql(&database).directory(directory.path());
         let settings = settings.flag("--ack=journaled").flag("--cores=1");
-        let settings = settings.flag(linger).flag("--journal-keep=0s");
-        let settings = settings.variable("LD_PRELOAD", &library);
-        settings.variable("UNREADABLE", unreadable).start()
+        settings.flag(linger).flag("--journal-keep=0s").start()
     };
-    let first = start("--linger=1h", "-1");
+    let first = start("--linger=1h");
     let mut client = Client::connect(first.address);
     for value in 0..300 {
         let answer = client.get(&format!("/hakaru?name=a&value={value}"));
         assert_eq!(answer.status, 200);
     }
     first.crash();
-    // A block has 64 records, and the first are in block 2. Events 64 to 127 are damaged, and 128 to 191 cannot be
-    // read.
+    // A block has 64 records, and the first are in block 2.
     let path = segment(directory.path());
     let mut bytes = fs::read(&path).unwrap();
     bytes[3 * 4096..4 * 4096].fill(0xA5);
     fs::write(&path, bytes).unwrap();
-    let second = start("--linger=1s", "16484");
+    let second = start("--linger=1s");
     second.wait_for_event("lane_recovered");
     second.wait_for_event("damaged_lane_kept");
     let identity = second.stop();
     assert_eq!(
         (identity.received, identity.stored, identity.lost),
-        (300, 172, 128)
+        (300, 236, 64)
     );
     assert_eq!(
         values(&database),
-        (0..64).chain(192..300).collect::<Vec<_>>()
+        (0..64).chain(128..300).collect::<Vec<_>>()
     );
     let mut left = fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
     assert!(left.any(|entry| {
         let name = entry.unwrap().file_name();
         name.to_str().unwrap().starts_with("damaged-")
     }));
+}
+
+/// A disk that is away, except for what is in the page cache, and one with bad blocks. The lane waits, and new events
+/// are stored.
+#[test]
+fn nothing_is_lost_when_a_disk_that_could_not_be_read_comes_back() {
+    let database = MariaDb::start();
+    // From the spare block on, and from the third block of records on.
+    for offset in ["4096", "16384"] {
+        let directory = tempfile::tempdir().unwrap();
+        let library = faults(directory.path());
+        let away = directory.path().join("away");
+        let start = |linger: &str| {
+            let settings = Settings::mysql(&database).directory(directory.path());
+            let settings = settings.flag("--ack=journaled").flag("--cores=1");
+            let settings = settings.flag(linger).flag("--journal-keep=0s");
+            let settings = settings.variable("LD_PRELOAD", &library);
+            let settings = settings.variable("UNREADABLE_WHILE", away.to_str().unwrap());
+            settings.variable("UNREADABLE", offset).start()
+        };
+        let first = start("--linger=1h");
+        let mut client = Client::connect(first.address);
+        for value in 0..300 {
+            let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+            assert_eq!(answer.status, 200);
+        }
+        first.crash();
+        fs::write(&away, "").unwrap();
+        let second = start("--linger=1s");
+        let mut client = Client::connect(second.address);
+        assert_eq!(client.get("/hakaru?name=a&value=1000").status, 200);
+        wait_until("the new event is stored", || {
+            values(&database).contains(&1000)
+        });
+        wait_until("it was tried often", || {
+            let failed = second.events("journal_read_failed").len();
+            assert!(second.events("lane_recovered").is_empty());
+            failed >= 5
+        });
+        fs::remove_file(&away).unwrap();
+        wait_until("all is stored", || values(&database).len() == 301);
+        let identity = second.stop();
+        assert_eq!(
+            (identity.received, identity.stored, identity.lost),
+            (301, 301, 0)
+        );
+        database.run("DELETE FROM hakaru.eventlog");
+    }
 }

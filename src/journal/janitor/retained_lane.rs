@@ -55,7 +55,9 @@ impl RetainedLane {
     pub(super) fn found(lane: DiskLane, total: &Arc<AtomicU64>) -> Self {
         let noted = stored_note::read(&lane.directory);
         let found = stored_note::end(&lane.directory, lane.id);
-        let is_known = found.is_ok();
+        if let Ok(end) = found {
+            lane.set_found_end(end);
+        }
         let end = found.unwrap_or_else(|fault| {
             // The writer that reads the lane logs the error.
             log::debug!("lane {}: its end is unknown: {fault}", lane.id);
@@ -69,7 +71,7 @@ impl RetainedLane {
             ..Self::new(Arc::new(lane))
         };
         // A lane that cannot be read, or is of another version, is not changed.
-        if is_known {
+        if retained.lane.found_end().is_some() {
             retained.trim_end();
         }
         retained

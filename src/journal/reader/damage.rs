@@ -45,6 +45,15 @@ pub enum ReadError {
         /// The system's error.
         fault: io::Error,
     },
+    /// Blocks after the last record were passed, which the disk does not read. They may have events.
+    #[error(
+        "{}: blocks after the last record that was read cannot be read; it is not known where the lane ends",
+        file.display()
+    )]
+    UnknownEnd {
+        /// The segment of the last record.
+        file: PathBuf,
+    },
     /// Events are missing, or a head. The reader has moved past them: the caller reports the damage and may
     /// read on.
     #[error("{0}")]

@@ -1,5 +1,6 @@
 //! Reads the events of a lane, from any position to another one or to the end.
 
+mod closed;
 mod damage;
 mod resume;
 mod salvage;
@@ -9,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::damage::{Damage, ReadError};
+pub use self::salvage::UnreadableBlocks;
 use self::scan::{Found, Looked, WINDOW_BYTES};
-use super::lane_end;
 use super::record::{
     FormatVersion, PAYLOAD_BYTES_MAX, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, SegmentHead,
     SegmentId, SegmentNumber, events, read_segment_head,
@@ -47,9 +48,8 @@ pub struct LaneReader<S: Storage> {
     current: Option<CurrentSegment<S::File>>,
     /// Where the lane ends, if a file says it. `None` as long as it was not looked for.
     closed_at: Option<Option<Position>>,
-    /// Whether blocks that the disk does not read are taken for damaged.
-    passes_unreadable: bool,
-    has_passed_unreadable: bool,
+    /// Blocks that the disk does not read.
+    unreadable: UnreadableBlocks,
     /// Bytes of the current segment, from `window_offset` on.
     window: Vec<u8>,
     window_offset: u64,
@@ -79,8 +79,7 @@ impl<S: Storage> LaneReader<S> {
             position,
             current: None,
             closed_at: None,
-            passes_unreadable: false,
-            has_passed_unreadable: false,
+            unreadable: UnreadableBlocks::default(),
             window: Vec::new(),
             window_offset: 0,
         }
@@ -89,13 +88,30 @@ impl<S: Storage> LaneReader<S> {
     /// Takes blocks that the disk does not read for damaged from now on. Where a later attempt may succeed, it
     /// comes first.
     pub fn pass_unreadable(mut self) -> Self {
-        self.passes_unreadable = true;
+        self.unreadable.pass_more();
         self
+    }
+
+    /// Takes no more blocks for damaged than those that were until now.
+    pub fn pass_no_more(&mut self) {
+        self.unreadable.pass_no_more();
+    }
+
+    /// Takes `blocks` for damaged if the disk does not read them.
+    pub fn pass_again(mut self, blocks: UnreadableBlocks) -> Self {
+        self.unreadable = blocks;
+        self
+    }
+
+    /// Ends reading. Returns the blocks that were taken for damaged.
+    pub fn into_unreadable(mut self) -> UnreadableBlocks {
+        self.pass_no_more();
+        self.unreadable
     }
 
     /// Whether there was such a block.
     pub fn has_passed_unreadable(&self) -> bool {
-        self.has_passed_unreadable
+        self.unreadable.is_any_passed()
     }
 
     /// Starts at the oldest event on the disk. Earlier ones are stored and removed.
@@ -120,46 +136,6 @@ impl<S: Storage> LaneReader<S> {
     /// The position of the next event.
     pub fn position(&self) -> Position {
         self.position
-    }
-
-    /// Appends events to `batch` until it is full, or `end` is reached, or the lane ends. What follows the end
-    /// of a closed lane was never promised, and is not read.
-    pub fn fill(&mut self, batch: &mut Batch, end: Option<Position>) -> Result<Filled, ReadError> {
-        let Some(closed_at) = self.closed_at()? else {
-            return self.fill_to(batch, end);
-        };
-        let closed = Filled::End { torn_bytes: 0 };
-        if self.position >= closed_at {
-            return Ok(closed);
-        }
-        let end = end.map_or(closed_at, |end| end.min(closed_at));
-        match self.fill_to(batch, Some(end))? {
-            Filled::More if self.position >= closed_at => Ok(closed),
-            Filled::More => Ok(Filled::More),
-            // The events up to there were promised.
-            Filled::End { .. } => {
-                let segment = self.current.as_ref();
-                let (number, offset) = segment.map_or((SegmentNumber(0), 0), |segment| {
-                    (segment.id.number, segment.offset)
-                });
-                let from = std::mem::replace(&mut self.position, closed_at);
-                Err(self.damage(number, offset, from))
-            }
-        }
-    }
-
-    /// Where the lane ends, if a file says it.
-    fn closed_at(&mut self) -> Result<Option<Position>, ReadError> {
-        if let Some(known) = self.closed_at {
-            return Ok(known);
-        }
-        let read = lane_end::read(&self.storage, &self.directory);
-        let closed_at = read.map_err(|fault| ReadError::Io {
-            file: self.directory.clone(),
-            fault,
-        })?;
-        self.closed_at = Some(closed_at);
-        Ok(closed_at)
     }
 
     /// The same without regard to where the lane was closed.
@@ -259,7 +235,7 @@ impl<S: Storage> LaneReader<S> {
         id: SegmentId,
     ) -> Result<Option<(Position, FormatVersion)>, ReadError> {
         let head = match read_head(file, id) {
-            Err(fault) if self.passes_unreadable && is_unreadable(&fault) => {
+            Err(fault) if is_unreadable(&fault) && self.unreadable.passes(id.number, 0) => {
                 Ok(SegmentHead::Unreadable)
             }
             read => read,

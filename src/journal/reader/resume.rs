@@ -43,6 +43,11 @@ impl<S: Storage> LaneReader<S> {
             return Ok(None);
         }
         let torn_bytes = self.torn_bytes(number, offset)?;
+        let version = self.current.as_ref().and_then(|segment| segment.version);
+        if self.unreadable.may_hide_events(number, offset, version) {
+            let file = self.path(number);
+            return Err(ReadError::UnknownEnd { file });
+        }
         Ok(Some(NextRecord::End { torn_bytes }))
     }
 

@@ -129,14 +129,14 @@ impl<S: Storage> LaneReader<S> {
                 Ok(())
             }
             Err(fault) => {
-                let salvaged = if self.passes_unreadable && is_unreadable(&fault) {
-                    salvage(&segment.file, &mut self.window, offset)
+                let salvaged = if is_unreadable(&fault) && self.unreadable.passes_any() {
+                    let blocks = &mut self.unreadable;
+                    salvage(&segment.file, number, &mut self.window, offset, blocks)
                 } else {
                     Err(fault)
                 };
                 let length = salvaged.as_ref().map_or(0, |&length| length);
                 self.window.truncate(length);
-                self.has_passed_unreadable |= salvaged.is_ok();
                 self.io(number, salvaged.map(drop))
             }
         }

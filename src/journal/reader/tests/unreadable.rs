@@ -86,10 +86,42 @@ fn a_block_that_is_not_read_is_damage_of_that_block() {
     let (values, damages, _) = read_on(&mut passing).unwrap();
     assert_eq!(values, (0..300).collect::<Vec<_>>());
     assert_eq!(damages[0].to.since(damages[0].from), 0);
-    // No block at all: then the disk is away, and its events are not given up.
-    let mut passing = reader(0..u64::MAX / 2).pass_unreadable();
-    assert!(matches!(
-        read_on(&mut passing),
-        Err((_, ReadError::Io { .. }))
-    ));
+    // No block at all, except such as are in the page cache: then the disk may be away, and no event is given up.
+    for bad in [0..u64::MAX / 2, 4096..u64::MAX / 2] {
+        let mut passing = reader(bad).pass_unreadable();
+        assert!(matches!(
+            read_on(&mut passing),
+            Err((_, ReadError::Io { .. }))
+        ));
+    }
+}
+
+#[test]
+fn where_blocks_after_the_last_record_are_not_read_the_end_is_not_known() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane_on(Disk, directory.path(), lane, 101, 1 << 16, "name");
+    // The last record is in one of them: the third block of records, and the spare block. The other was never written.
+    for bad in [16_384, 5_000, 30_000] {
+        let disk = BadDisk(bad..bad + 1);
+        let reader = LaneReader::new(disk, directory.path(), lane, Position(0));
+        let (values, fault) = read_on(&mut reader.pass_unreadable()).unwrap_err();
+        assert!(
+            values.len() >= 300
+                && values
+                    .iter()
+                    .copied()
+                    .eq(0..u32::try_from(values.len()).unwrap())
+        );
+        assert!(matches!(fault, ReadError::UnknownEnd { .. }), "{fault}");
+    }
+    // The end is known: then so is what is missing before it.
+    fs::write(directory.path().join("end"), format!("{:020}\n", 303)).unwrap();
+    let disk = BadDisk(5_000..16_385);
+    let reader = LaneReader::new(disk, directory.path(), lane, Position(0));
+    let (values, damages, torn_bytes) = read_on(&mut reader.pass_unreadable()).unwrap();
+    assert_eq!((values.len(), torn_bytes), (0, 0));
+    assert_eq!(
+        (damages[0].from, damages[0].to),
+        (Position(0), Position(303))
+    );
 }

@@ -1,0 +1,76 @@
+//! What the disk does not read, or has lost.
+
+use std::io;
+use std::time::Duration;
+
+use crate::event::position::LaneId;
+use crate::journal::reader::Damage;
+use crate::journal::storage::is_unreadable;
+
+/// Wait before a lane that could not be read is tried again.
+pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Attempts in a row to read a lane after which blocks that the disk does not read are taken for damaged: until then
+/// the disk may come back.
+const UNREADABLE_TRIES: u32 = 120;
+
+/// The least time that they take.
+pub(super) const UNREADABLE_FOR: Duration = READ_AGAIN_AFTER.saturating_mul(UNREADABLE_TRIES);
+
+/// How often in a row the disk did not read a block of a lane.
+#[derive(Default)]
+pub(super) struct FailedReads(u32);
+
+impl FailedReads {
+    /// Other errors, such as too many open files, say nothing about the disk.
+    pub(super) fn add(&mut self, fault: &io::Error) {
+        if is_unreadable(fault) {
+            self.0 = self.0.saturating_add(1);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Whether what cannot be read is taken for damaged.
+    pub(super) fn are_enough(&self) -> bool {
+        self.0 >= UNREADABLE_TRIES
+    }
+}
+
+/// Logs damage. The reader has skipped it.
+pub(super) fn log_damage(lane: LaneId, damage: &Damage) {
+    match damage.to.since(damage.from) {
+        0 => log::error!(
+            event = "segment_head_unreadable", lane:% = lane;
+            "lane {lane}: {damage}"
+        ),
+        events => log::error!(
+            event = "events_unreadable", lane:% = lane, events;
+            "lane {lane}: {damage}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_taken_for_damaged_after_ten_minutes_without_a_success() {
+        let fault = |code| io::Error::from_raw_os_error(code);
+        let mut failed = FailedReads::default();
+        for _ in 1..UNREADABLE_TRIES {
+            failed.add(&fault(nix::libc::EIO));
+            failed.add(&fault(nix::libc::EMFILE));
+        }
+        assert!(!failed.are_enough());
+        failed.add(&fault(nix::libc::EIO));
+        assert!(failed.are_enough());
+        failed.clear();
+        failed.add(&fault(nix::libc::EIO));
+        assert!(!failed.are_enough());
+        assert_eq!(UNREADABLE_FOR, Duration::from_secs(600));
+    }
+}
