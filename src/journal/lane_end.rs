@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -84,9 +84,14 @@ fn erase(directory: &Path, failed: &FailedWrite) -> io::Result<()> {
     file.sync_all()
 }
 
+/// The file of the lane in `directory`.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join(NAME)
+}
+
 /// The position at which a lane ends, if the file is there.
 pub(super) fn read(storage: &impl Storage, directory: &Path) -> io::Result<Option<Position>> {
-    let file = match storage.open(&directory.join(NAME)) {
+    let file = match storage.open(&path(directory)) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -96,7 +101,7 @@ pub(super) fn read(storage: &impl Storage, directory: &Path) -> io::Result<Optio
     let end = text
         .strip_suffix('\n')
         .and_then(|digits| digits.parse().ok());
-    let end = end.ok_or_else(|| io::Error::other("the file `end` has no position"))?;
+    let end = end.ok_or_else(|| io::Error::other("has no position"))?;
     Ok(Some(Position(end)))
 }
 

@@ -65,7 +65,9 @@ impl Storing {
             Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
                 return Err(fault);
             }
-            Err(fault @ EndError::Read(ReadError::UnknownEnd { .. })) => {
+            Err(
+                fault @ EndError::Read(ReadError::UnknownEnd { .. } | ReadError::EndFile { .. }),
+            ) => {
                 return Err(io::Error::other(fault));
             }
             Err(fault) => {

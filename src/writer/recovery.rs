@@ -231,6 +231,15 @@ impl Replay {
                 self.close();
                 Progress::Later
             }
+            fault @ ReadError::EndFile { .. } => {
+                log::error!(
+                    event = "lane_end_unreadable", lane:% = self.lane.id;
+                    "lane {}: where it ends cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}",
+                    self.lane.id
+                );
+                self.close();
+                Progress::Later
+            }
             ReadError::Io { file, fault } => {
                 log::error!(
                     event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();

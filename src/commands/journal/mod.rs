@@ -174,6 +174,7 @@ impl Inspection {
             // If a server has removed the lane meanwhile, its events are stored.
             if !matches!(directory.try_exists(), Ok(false)) {
                 read?;
+                contents.error.map_or(Ok(()), Err)?;
             }
             let missing = contents.damages.iter();
             unreadable += missing
@@ -200,7 +201,9 @@ impl Inspection {
         each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
     ) -> Contents {
         let mut contents = Contents::default();
-        contents.error = self.read_into(&mut contents, lane, each).err();
+        if let Err(fault) = self.read_into(&mut contents, lane, each) {
+            contents.error = Some(fault);
+        }
         contents
     }
 
@@ -227,7 +230,7 @@ impl Inspection {
     }
 }
 
-/// Reads a lane to its end.
+/// Reads a lane to its end. That the file `end` cannot be read is noted, and the lane is read to its last record.
 fn read_to_end(
     mut reader: LaneReader<Disk>,
     directory: &Path,
@@ -256,6 +259,10 @@ fn read_to_end(
                 if !is_removed(directory, lane, &damage) {
                     contents.damages.push(damage);
                 }
+            }
+            Err(fault @ ReadError::EndFile { .. }) => {
+                contents.error = Some(fault.into());
+                reader.ignore_end_file();
             }
             Err(fault) => return Err(fault.into()),
         }

@@ -133,3 +133,16 @@ fn segments_that_are_removed_while_they_are_read_are_no_damage() {
     fs::remove_dir_all(&directory).unwrap();
     assert!(inspection.contents(lane).is_none());
 }
+
+#[test]
+fn a_lane_whose_file_end_says_nothing_is_read_to_its_last_record() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let journal = data_dir.path().join("journal");
+    fs::create_dir(&journal).unwrap();
+    let (lane, directory) = write_lane(&journal);
+    fs::write(directory.join("end"), "four").unwrap();
+    let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.verify(out));
+    assert!(matches!(outcome, Err(InspectError::Unreadable(1))));
+    assert_eq!(rows[&lane]["events"], 4);
+    assert!(rows[&lane]["error"].is_string());
+}

@@ -35,14 +35,19 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
+    /// Reads to the last record, whatever the file says.
+    pub fn ignore_end_file(&mut self) {
+        self.closed_at = Some(None);
+    }
+
     /// Where the lane ends, if a file says it.
     fn closed_at(&mut self) -> Result<Option<Position>, ReadError> {
         if let Some(known) = self.closed_at {
             return Ok(known);
         }
         let read = lane_end::read(&self.storage, &self.directory);
-        let closed_at = read.map_err(|fault| ReadError::Io {
-            file: self.directory.clone(),
+        let closed_at = read.map_err(|fault| ReadError::EndFile {
+            file: lane_end::path(&self.directory),
             fault,
         })?;
         self.closed_at = Some(closed_at);

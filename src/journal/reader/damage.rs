@@ -54,6 +54,17 @@ pub enum ReadError {
         /// The segment of the last record.
         file: PathBuf,
     },
+    /// The file that says where the lane ends cannot be read, or says nothing.
+    #[error(
+        "{}: {fault}; without this file the lane is read to its last record, which may store events that were answered 503",
+        file.display()
+    )]
+    EndFile {
+        /// The file.
+        file: PathBuf,
+        /// The system's error, or what is wrong with it.
+        fault: io::Error,
+    },
     /// Events are missing, or a head. The reader has moved past them: the caller reports the damage and may
     /// read on.
     #[error("{0}")]

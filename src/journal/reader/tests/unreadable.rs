@@ -125,3 +125,15 @@ fn where_blocks_after_the_last_record_are_not_read_the_end_is_not_known() {
         (Position(0), Position(303))
     );
 }
+
+#[test]
+fn a_file_end_that_says_nothing_is_an_error_until_it_is_ignored() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    write_lane(directory.path(), lane, 3);
+    fs::write(directory.path().join("end"), "nine").unwrap();
+    let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
+    let (values, fault) = read_on(&mut reader).unwrap_err();
+    assert!(values.is_empty() && matches!(fault, ReadError::EndFile { .. }));
+    reader.ignore_end_file();
+    assert_eq!(read_on(&mut reader).unwrap().0, (0..9).collect::<Vec<_>>());
+}
