@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::reader::{Filled, LaneReader, ReadError, segment_start};
-use super::segment::segments;
+use super::segment::{segment_name, segments};
 use super::storage::Disk;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
@@ -54,9 +54,7 @@ pub(super) fn read(directory: &Path) -> Position {
 /// Where the readable events of a lane end. Of a lane that is being written, at least the events are found that were
 /// durable when this was called. Reads its last segment, at most 16 MiB.
 pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
-    let Some(first) = last_start(directory, lane)? else {
-        return Ok(Position::START);
-    };
+    let first = last_start(directory, lane)?;
     let mut reader = LaneReader::new(Disk, directory, lane, first).pass_unreadable();
     let mut batch = BatchEvents::new(BATCH_EVENTS)
         .map(Batch::new)
@@ -73,14 +71,20 @@ pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
     }
 }
 
-/// The start of the last segment with a readable head.
-fn last_start(directory: &Path, lane: LaneId) -> io::Result<Option<Position>> {
+/// The start of the last segment with a readable head. The start of the lane if there is none.
+fn last_start(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
     for number in segments(&Disk, directory)?.into_iter().rev() {
-        if let Some(first) = segment_start(&Disk, directory, lane, number)? {
-            return Ok(Some(first));
+        match segment_start(&Disk, directory, lane, number) {
+            Ok(Some(first)) => return Ok(first),
+            Ok(None) => {}
+            Err(fault) if fault.kind() == io::ErrorKind::InvalidData => {
+                let file = directory.join(segment_name(number));
+                return Err(ReadError::Version { file }.into());
+            }
+            Err(fault) => return Err(fault.into()),
         }
     }
-    Ok(None)
+    Ok(Position::START)
 }
 
 #[cfg(test)]

@@ -18,12 +18,14 @@ use nix::sys::statvfs::statvfs;
 use self::foreign_lanes::ForeignLanes;
 use self::retained_lane::RetainedLane;
 use self::trim::written_bytes;
+use super::lane_end;
 use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{SEGMENT_BYTES, lanes, segment_name, segments};
 use super::served_database::ServedDatabase;
 use super::storage::{Disk, is_unreadable};
+use super::stored_note;
 use crate::event::position::LaneId;
 
 /// Time between two rounds.
@@ -166,7 +168,8 @@ impl Janitor {
     }
 
     /// Locks a lane. `None` if it has an owner. A lane to which nothing was written is removed at once, and is
-    /// `None` too: many restarts leave many empty lanes, also while the database is unreachable.
+    /// `None` too: many restarts leave many empty lanes, also while the database is unreachable. A file `end` says if
+    /// something was written that is gone.
     fn lock(&self, id: LaneId) -> io::Result<Option<DiskLane>> {
         let directory = self.journal.join(id.to_string());
         let Some(lane) = DiskLane::lock(id, directory.clone(), Origin::Found, None)? else {
@@ -180,8 +183,15 @@ impl Janitor {
                 Ok(_) | Err(_) => return Ok(Some(lane)),
             }
         }
-        fs::remove_dir_all(directory)?;
-        Ok(None)
+        match lane_end::read(&Disk, &directory) {
+            // Then events are missing, which its writer reports; or nobody knows.
+            Ok(Some(end)) if end > stored_note::read(&directory) => Ok(Some(lane)),
+            Err(_) => Ok(Some(lane)),
+            Ok(_) => {
+                fs::remove_dir_all(directory)?;
+                Ok(None)
+            }
+        }
     }
 
     fn clean_up(&self, lanes: &mut Vec<RetainedLane>, foreign: &mut ForeignLanes) {

@@ -176,3 +176,44 @@ fn a_lane_without_a_shard_takes_no_more_space_than_its_events() {
     );
     assert_eq!(bench.janitor.found_events.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_lane_is_not_removed_as_an_empty_one_if_it_ended_with_events() {
+    let bench = Bench::new();
+    let end = |text: &str, has_segments: bool| {
+        let id = bench.write(0);
+        if !has_segments {
+            for number in segments(&Disk, &bench.path(id)).unwrap() {
+                fs::remove_file(bench.path(id).join(segment_name(number))).unwrap();
+            }
+        }
+        fs::write(bench.path(id).join("end"), text).unwrap();
+        stored_note::write(&bench.path(id), Position(5)).unwrap();
+        bench.janitor.lock(id).unwrap()
+    };
+    for has_segments in [true, false] {
+        assert!(end("00000000000000000005\n", has_segments).is_none());
+        assert!(end("five", has_segments).is_some());
+        let lane = end("00000000000000000007\n", has_segments).unwrap();
+        assert_eq!(
+            RetainedLane::found(lane, &bench.janitor.found_events).unstored_events(),
+            2
+        );
+    }
+}
+
+#[test]
+fn a_lane_of_another_version_is_left_as_it_is() {
+    let bench = Bench::new();
+    let id = bench.write(40);
+    let segment = bench.path(id).join(segment_name(SegmentNumber(0)));
+    let file = fs::File::options().write(true).open(&segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"3", 7).unwrap();
+    stored_note::write(&bench.path(id), Position(30)).unwrap();
+    let lane = bench.janitor.lock(id).unwrap().unwrap();
+    let mut retained = RetainedLane::found(lane, &bench.janitor.found_events);
+    retained.write_note();
+    assert_eq!(retained.lane.stored(), Position(30));
+    assert_eq!(stored_note::read(&bench.path(id)), Position(30));
+    assert_eq!(file.metadata().unwrap().len(), SEGMENT);
+}

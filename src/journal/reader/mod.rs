@@ -334,7 +334,8 @@ impl<S: Storage> LaneReader<S> {
     }
 }
 
-/// The position at which a segment starts. `None` if its head is unreadable or of another version.
+/// The position at which a segment starts. `None` if its head is unreadable. An error of the kind `InvalidData` if it
+/// is of another version.
 pub fn segment_start(
     storage: &impl Storage,
     directory: &Path,
@@ -344,7 +345,8 @@ pub fn segment_start(
     let file = storage.open(&directory.join(segment_name(number)))?;
     match read_head(&file, SegmentId { lane, number })? {
         SegmentHead::Whole(start, _) => Ok(Some(start)),
-        SegmentHead::OtherVersion | SegmentHead::Unreadable => Ok(None),
+        SegmentHead::Unreadable => Ok(None),
+        SegmentHead::OtherVersion => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

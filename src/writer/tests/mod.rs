@@ -369,3 +369,21 @@ fn an_event_that_is_a_letter_already_stays_one() {
     assert_eq!(bench.rows(), ["a", "d"]);
     assert_eq!((bench.counted(), bench.letters()), ((2, 2), 1));
 }
+
+#[test]
+fn the_events_of_a_closed_lane_without_segments_are_lost() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b"]);
+    let (id, directory) = (lane.id, lane.directory.clone());
+    drop(lane);
+    for number in segments(&Disk, &directory).unwrap() {
+        std::fs::remove_file(directory.join(crate::journal::segment::segment_name(number)))
+            .unwrap();
+    }
+    std::fs::write(directory.join("end"), "00000000000000000002\n").unwrap();
+    let (next, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
+    bench.recover(&next, &found);
+    assert!(found.is_damaged());
+    let counters = bench.counters.borrow();
+    assert_eq!(counters[0].lost.get(), 2);
+}
