@@ -158,7 +158,9 @@ impl DiskWork {
                     self.open_with_retries(after, closed)
                 }
                 DiskOrder::End(closed) => {
-                    write_end(closed, &mut false);
+                    if let Err(fault) = closed.write_end() {
+                        log_end_not_written(&closed, &fault, "hakaru ends, and does not try again");
+                    }
                     return;
                 }
                 DiskOrder::Segment(lane, number) => {
@@ -258,12 +260,20 @@ impl DiskWork {
 fn write_end(closed: ClosedLane, is_failure_logged: &mut bool) -> Option<ClosedLane> {
     let fault = closed.write_end().err()?;
     if !std::mem::replace(is_failure_logged, true) {
-        log::error!(
-            event = "lane_end_not_written", lane:% = closed.lane.id, code = fault.raw_os_error();
-            "lane {}: it ends at position {}, and that cannot be written: {fault}. hakaru tries again until another \
-             lane is open. Events that were answered 503 may be stored at the next start",
-            closed.lane.id, closed.end.0
+        log_end_not_written(
+            &closed,
+            &fault,
+            "hakaru tries again until another lane is open",
         );
     }
     Some(closed)
+}
+
+fn log_end_not_written(closed: &ClosedLane, fault: &io::Error, next: &str) {
+    log::error!(
+        event = "lane_end_not_written", lane:% = closed.lane.id, code = fault.raw_os_error();
+        "lane {}: it ends at position {}, and that cannot be written: {fault}. {next}. Events that were answered 503 may \
+         be stored at the next start",
+        closed.lane.id, closed.end.0
+    );
 }

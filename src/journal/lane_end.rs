@@ -57,7 +57,11 @@ impl ClosedLane {
             }
             (Err(fault), Some(failed)) => {
                 log::debug!("lane {}: {fault}", self.lane.id);
-                erase(directory, failed)
+                match erase(directory, failed) {
+                    // All its events are stored: the janitor has removed it.
+                    Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
+                    erased => erased,
+                }
             }
         }
     }
@@ -139,5 +143,7 @@ mod tests {
         assert_eq!(read(&Disk, directory.path()).unwrap(), Some(Position(5)));
         fs::write(directory.path().join(NAME), "five").unwrap();
         assert!(read(&Disk, directory.path()).is_err());
+        fs::remove_dir_all(directory.path()).unwrap();
+        closed.write_end().unwrap();
     }
 }
