@@ -40,6 +40,8 @@ pub trait StorageFile: Send + 'static {
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Reads up to `bytes.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Bytes of the file.
+    fn length(&self) -> io::Result<u64>;
 }
 
 /// Whether an error of a read is about the blocks that were read, such as a bad sector.
@@ -125,6 +127,10 @@ impl StorageFile for File {
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.set_len(bytes),
             outcome => Ok(outcome?),
         }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.metadata().map(|about| about.len())
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -162,13 +162,25 @@ impl<S: Storage> LaneReader<S> {
         Ok(found.min_by_key(|found| found.head.position))
     }
 
+    /// Bytes of the current segment.
+    fn length(&self) -> Result<u64, ReadError> {
+        match &self.current {
+            Some(segment) => self.io(segment.id.number, segment.file.length()),
+            None => Ok(0),
+        }
+    }
+
     /// The first record from `from` to `to` in the current segment that ends after the position.
     pub(super) fn search(&mut self, from: u64, to: u64) -> Result<Option<Found>, ReadError> {
         let Some(id) = self.current.as_ref().map(|segment| segment.id) else {
             return Ok(None);
         };
+        let to = to.min(self.length()?);
         let mut at = from;
         loop {
+            if at >= to {
+                return Ok(None);
+            }
             self.load(at, WINDOW_BYTES)?;
             let length = self.window.len();
             if length < RECORD_HEAD_BYTES {
@@ -208,6 +220,7 @@ impl<S: Storage> LaneReader<S> {
         let Some(id) = self.current.as_ref().map(|segment| segment.id) else {
             return Ok(0);
         };
+        let to = to.min(self.length()?);
         let (mut at, mut torn) = (from, 0);
         while at < to {
             self.load(at, WINDOW_BYTES)?;

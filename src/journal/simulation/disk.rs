@@ -306,6 +306,10 @@ impl StorageFile for SimulatedFile {
         Ok(())
     }
 
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().files[&self.number].present.len() as u64)
+    }
+
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.lock();
         let content = &state.files[&self.number].present;

@@ -102,6 +102,10 @@ impl StorageFile for (LiveDisk, PathBuf) {
         self.write_at(&vec![0; usize::try_from(bytes).unwrap()], 0)
     }
 
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.live().files[&self.1].len() as u64)
+    }
+
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let live = self.0.reader_calls();
         let content = &live.files[&self.1];

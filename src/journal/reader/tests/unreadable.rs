@@ -51,6 +51,10 @@ impl StorageFile for BadFile {
         self.0.allocate(bytes)
     }
 
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         if offset < self.1.end && self.1.start < offset + bytes.len() as u64 {
             return Err(io::Error::from_raw_os_error(nix::libc::EIO));
