@@ -65,6 +65,10 @@ impl Storing {
             Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
                 return Err(fault);
             }
+            // What can be read of the lane is stored, and whoever reads it logs what cannot.
+            Err(EndError::Read(ReadError::UnknownEnd { .. })) if lane.is_found() => {
+                return Ok(Verdict::Ours);
+            }
             Err(
                 fault @ EndError::Read(ReadError::UnknownEnd { .. } | ReadError::EndFile { .. }),
             ) => {

@@ -281,8 +281,13 @@ fn a_primary_key_that_a_trigger_repeats_is_the_fault_of_its_event() {
     wait_until("the first one is stored", || database.count() == 1);
     send(&hakaru, "once", 1..2);
     wait_until("the second one is a dead letter", || letters(&hakaru) == 1);
-    send(&hakaru, "twice", 2..3);
+    // A name that is an id of a row.
+    send(&hakaru, "1", 2..3);
     wait_until("another one is stored", || database.count() == 2);
+    send(&hakaru, "1", 3..4);
+    wait_until("its second one is a dead letter", || letters(&hakaru) == 2);
+    send(&hakaru, "twice", 4..5);
+    wait_until("another one is stored", || database.count() == 3);
     assert_eq!(hakaru.stop().pending, 0);
 }
 

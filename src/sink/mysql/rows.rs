@@ -189,7 +189,12 @@ impl Session {
         times.execute += start.elapsed();
         match executed.map_err(verdict) {
             Err(Verdict::RepeatsPrimaryKey(fault)) => {
-                Err(trial::repeated_primary_key(&mut self.connection, fault))
+                let events = rows.map(|row| batch.event(row));
+                Err(trial::repeated_primary_key(
+                    &mut self.connection,
+                    events,
+                    fault,
+                ))
             }
             Err(fault) => Err(fault),
             Ok(()) => {

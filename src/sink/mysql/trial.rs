@@ -4,6 +4,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Params, Row, Statement, Value};
 
 use super::classify::{Verdict, sink_error, verdict};
+use crate::event::Event;
 use crate::event::rule::EventRule;
 use crate::sink::trial::{Content, contents};
 use crate::sink::{Fault, SinkError};
@@ -65,9 +66,14 @@ fn any_row(connection: &mut Conn) -> Result<Option<[Value; 2]>, SinkError> {
 }
 
 /// Whose fault a repeated primary key is: that of the table if the server gives the ids and has given one that exists,
-/// else that of the row. A trigger may repeat the primary key of another table.
-pub(super) fn repeated_primary_key(connection: &mut Conn, fault: Fault) -> Verdict {
+/// else that of the row. A trigger may repeat the primary key of another table, with the name or the value of an event.
+pub(super) fn repeated_primary_key<'a>(
+    connection: &mut Conn,
+    mut events: impl Iterator<Item = Event<'a>>,
+    fault: Fault,
+) -> Verdict {
     let asked = match repeated_id(&fault.text) {
+        Some(id) if events.any(|event| brings(event, id)) => Ok(false),
         Some(id) => has_given(connection, id).map_err(sink_error),
         None => Ok(false),
     };
@@ -83,6 +89,11 @@ pub(super) fn repeated_primary_key(connection: &mut Conn, fault: Fault) -> Verdi
         Ok(false) => Verdict::RefusesRow(fault),
         Err(fault) => Verdict::Ends(fault),
     }
+}
+
+/// Whether a column of the event has this number.
+fn brings(event: Event<'_>, number: u64) -> bool {
+    u64::from(event.value) == number || event.name.parse() == Ok(number)
 }
 
 /// The id in `Duplicate entry '7' for key 'PRIMARY'`.

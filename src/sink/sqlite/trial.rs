@@ -39,6 +39,7 @@ pub(crate) fn refusal(
             })?;
         }
         match inserted {
+            Ok(0) => return Err(super::no_row_stored()),
             Ok(_) => return Ok(None),
             Err(fault) if is_about_the_row(&fault) => last = Some(describe(&fault)),
             Err(fault) => return Err(classify(fault)),
