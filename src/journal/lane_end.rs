@@ -1,8 +1,8 @@
 //! The file `end`: the position at which a closed lane ends. After a failed write it is not known how much of
 //! it is on the disk. Its events were answered 503, so they must never become rows.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,15 @@ use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::durable_note;
 use super::lane_handle::DiskLane;
 use super::record::SegmentNumber;
 use super::segment::segment_name;
-use super::storage::{Disk, Storage, StorageFile};
+use super::storage::{Storage, StorageFile};
 use crate::event::position::Position;
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "end";
-
-/// Its name while it is written.
-const NEW_NAME: &str = "end.new";
 
 /// Bytes of the file: 20 digits and a line feed.
 const BYTES: usize = 21;
@@ -69,12 +67,7 @@ impl ClosedLane {
 
 /// Writes the file completely or not at all.
 fn write(directory: &Path, end: Position) -> io::Result<()> {
-    let new = directory.join(NEW_NAME);
-    let mut file = File::create(&new)?;
-    file.write_all(format!("{:020}\n", end.0).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, directory.join(NAME))?;
-    Disk.sync_dir(directory)
+    durable_note::replace(directory, NAME, &format!("{:020}\n", end.0))
 }
 
 /// Replaces the blocks of a failed write by zeros.
@@ -114,6 +107,8 @@ mod tests {
     use super::*;
     use crate::event::position::LaneId;
     use crate::journal::lane_handle::Origin;
+    use crate::journal::storage::Disk;
+    use std::fs;
 
     #[test]
     fn where_the_end_cannot_be_written_the_failed_write_is_erased() {

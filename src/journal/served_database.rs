@@ -245,7 +245,7 @@ impl ServedDatabase {
     }
 }
 
-/// Whether two addresses are of the same database, whoever logs in.
+/// Whether two addresses are of the same database. The user that logs in makes no difference.
 fn is_same_place(one: &str, other: &str) -> bool {
     place(one) == place(other)
 }

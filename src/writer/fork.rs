@@ -65,7 +65,7 @@ impl Storing {
             Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
                 return Err(fault);
             }
-            // What can be read of the lane is stored, and whoever reads it logs what cannot.
+            // The replay stores what can be read of the lane, and logs what cannot.
             Err(EndError::Read(ReadError::UnknownEnd { .. })) if lane.is_found() => {
                 return Ok(Verdict::Ours);
             }
@@ -75,7 +75,7 @@ impl Storing {
                 return Err(io::Error::other(fault));
             }
             Err(fault) => {
-                // Whoever reads the lane logs what is wrong.
+                // The replay logs what is wrong.
                 log::debug!("lane {}: its end is not known: {fault}", disk.id);
                 return Ok(Verdict::Ours);
             }

@@ -105,7 +105,7 @@ impl LockedLetters {
     /// Waits for the lock, at most for `patience` where there is one. `None`: there is no file.
     pub(super) fn lock(data_dir: &Path, patience: Option<Duration>) -> io::Result<Option<Self>> {
         let path = data_dir.join(FILE_NAME);
-        // The file may be on another disk behind a link: it is replaced where it is.
+        // The path may be a symbolic link: the file that it leads to is replaced, on its own disk.
         let path = match fs::canonicalize(&path) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             canonical => canonical?,

@@ -249,7 +249,7 @@ fn write_lane(directory: &Path, lane: LaneId, letters: &[Letter]) -> io::Result<
     file.sync_all()?;
     // The letters go into the database that is served then: nothing in them says which they were promised to.
     LaneLabel::Any { was: None }.write(directory)?;
-    // The server adopts the lane, whoever staged it.
+    // The files get the owner of the journal: the user of this command need not be that of the server.
     let model = fs::metadata(directory.parent().unwrap_or(directory))?;
     for entry in fs::read_dir(directory)? {
         own_as(&entry?.path(), &model)?;
