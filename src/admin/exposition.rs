@@ -288,6 +288,11 @@ fn database(out: &mut Exposition, overview: &Overview) {
     out.single("hakaru_journal_held_lanes", "gauge", help, lanes);
     let help = "Events of these lanes of which nobody can tell whether they are stored.";
     out.single("hakaru_journal_held_events", "gauge", help, events);
+    let (help, lanes) = (
+        "Lanes of the journal that cannot be taken over or read at present.",
+        overview.served.waiting(),
+    );
+    out.single("hakaru_journal_waiting_lanes", "gauge", help, lanes);
     let connected = "hakaru_database_connected";
     let help = "1 while the writer has a connection that is not known to be lost.";
     out.each((connected, "gauge", help), writers, |writer| {

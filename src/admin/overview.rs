@@ -156,15 +156,24 @@ impl Overview {
         }
     }
 
-    /// Why the sink is not healthy; `None` if each writer has written lately, and no lane is held.
+    /// Why the sink is not healthy; `None` if each writer has written lately, and no lane is held or waits.
     pub fn sink_unhealthy_reason(&self) -> Option<String> {
         let reason = self.writer_reason();
         let (held, _) = self.served.held();
-        reason.or_else(|| {
-            (held > 0).then(|| {
-                format!("{held} lanes of the journal wait for `hakaru journal settle`, see `hakaru journal list`")
-            })
-        })
+        let waiting = self.served.waiting();
+        if reason.is_some() {
+            reason
+        } else if held > 0 {
+            Some(format!(
+                "{held} lanes of the journal wait for `hakaru journal settle`, see `hakaru journal list`"
+            ))
+        } else if waiting > 0 {
+            Some(format!(
+                "{waiting} lanes of the journal cannot be taken over or read at present, the log says why"
+            ))
+        } else {
+            None
+        }
     }
 
     fn writer_reason(&self) -> Option<String> {

@@ -124,6 +124,7 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
         "foreign_events": foreign_events,
         "held_lanes": held_lanes,
         "held_events": held_events,
+        "waiting_lanes": overview.served.waiting(),
         "healthy": unhealthy_reason.is_none(),
         "reason": unhealthy_reason,
         "writers": writers.iter().map(|writer| json!({

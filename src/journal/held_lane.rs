@@ -86,7 +86,11 @@ impl Hold {
     /// Removes the note, and the decision that led to it.
     pub fn remove(directory: &Path) -> io::Result<()> {
         durable_note::remove(directory, NAME)?;
-        durable_note::remove(directory, DECISION_NAME)
+        // A decision without a hold decides nothing.
+        if let Err(fault) = durable_note::remove(directory, DECISION_NAME) {
+            log::debug!("{}: {fault}", directory.display());
+        }
+        Ok(())
     }
 
     /// The events before this position are stored, by a decision.

@@ -106,6 +106,10 @@ pub struct DiskLane {
     is_retired: AtomicBool,
     /// Events in question, if the lane is held.
     held: Mutex<Option<u64>>,
+    /// Its writer cannot take it over at present.
+    is_not_taken_over: AtomicBool,
+    /// Its writer cannot read it at present.
+    is_not_read: AtomicBool,
     is_removed: AtomicBool,
     is_foreign: AtomicBool,
     /// Notifies the shard that writes it when more is stored or the lane is found damaged.
@@ -145,6 +149,8 @@ impl DiskLane {
                 is_damaged: AtomicBool::new(false),
                 is_retired: AtomicBool::new(false),
                 held: Mutex::default(),
+                is_not_taken_over: AtomicBool::new(false),
+                is_not_read: AtomicBool::new(false),
                 is_removed: AtomicBool::new(false),
                 is_foreign: AtomicBool::new(false),
                 notifier,
@@ -323,6 +329,23 @@ impl DiskLane {
     /// Notes that the lane is held, or that it is not any more. Only its writer calls this.
     pub fn set_held(&self, events: Option<u64>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = events;
+    }
+
+    /// Whether it waits for something else than a database that takes writes: its writer cannot take it over, or cannot
+    /// read it, and tries again. Nothing of it may be removed meanwhile.
+    pub fn is_waiting(&self) -> bool {
+        self.is_not_taken_over.load(Ordering::Acquire) || self.is_not_read.load(Ordering::Acquire)
+    }
+
+    /// Notes that it cannot be taken over at present, or that it could be. Returns whether that was so before. Only its
+    /// writer calls this.
+    pub fn set_not_taken_over(&self, is_so: bool) -> bool {
+        self.is_not_taken_over.swap(is_so, Ordering::AcqRel)
+    }
+
+    /// Notes that it cannot be read at present, or that it could be. Only its writer calls this.
+    pub fn set_not_read(&self, is_so: bool) {
+        self.is_not_read.store(is_so, Ordering::Release);
     }
 
     /// Whether its directory was removed or renamed.

@@ -63,9 +63,18 @@ impl LaneKeys {
         self.forks.last().map(|fork| fork.key)
     }
 
+    /// The key that was given to the lane last, if that was at the position `from`.
+    pub fn given_at(&self, from: Position) -> Option<LaneId> {
+        let last = self.forks.last().filter(|fork| fork.from == from);
+        last.map(|fork| fork.key)
+    }
+
     /// Stores under `key` from the position `from` on.
     pub fn push(&mut self, key: LaneId, from: Position) {
-        self.forks.push(Fork { key, from });
+        let fork = Fork { key, from };
+        if self.forks.last() != Some(&fork) {
+            self.forks.push(fork);
+        }
     }
 
     /// The position before which all events of the lane are stored, by the checkpoints in the database. A database
@@ -115,6 +124,10 @@ mod tests {
             keys.write(directory.path()).unwrap();
             assert_eq!(LaneKeys::read(directory.path(), lane).unwrap(), keys);
             assert_eq!((keys.current(), keys.given()), (key, Some(key)));
+            assert_eq!(keys.given_at(Position(from)), Some(key));
+            assert_eq!(keys.given_at(Position(8)), None);
+            keys.push(key, Position(from));
+            assert_eq!(LaneKeys::read(directory.path(), lane).unwrap(), keys);
         }
         std::fs::write(directory.path().join(NAME), "key 12 from 7\n").unwrap();
         let fault = LaneKeys::read(directory.path(), lane).unwrap_err();

@@ -31,6 +31,8 @@ pub struct ServedDatabase {
     held_lanes: AtomicU64,
     /// Events in question in them.
     held_events: AtomicU64,
+    /// Lanes that their writers cannot take over or read at present.
+    waiting_lanes: AtomicU64,
 }
 
 /// What was in the journal when the process started.
@@ -100,6 +102,7 @@ impl ServedDatabase {
             foreign_events: AtomicU64::new(0),
             held_lanes: AtomicU64::new(0),
             held_events: AtomicU64::new(0),
+            waiting_lanes: AtomicU64::new(0),
         }
     }
 
@@ -236,6 +239,16 @@ impl ServedDatabase {
     pub fn set_held(&self, lanes: u64, events: u64) {
         self.held_lanes.store(lanes, Ordering::Relaxed);
         self.held_events.store(events, Ordering::Relaxed);
+    }
+
+    /// Lanes that their writers cannot take over or read at present, and try again.
+    pub fn waiting(&self) -> u64 {
+        self.waiting_lanes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what [`Self::waiting`] gives. Only the janitor calls this.
+    pub fn set_waiting(&self, lanes: u64) {
+        self.waiting_lanes.store(lanes, Ordering::Relaxed);
     }
 
     /// Notes what [`Self::foreign`] gives. Only the janitor calls this.

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Storing;
+use super::adopted::{Adopted, Wait};
 use super::fork::Verdict;
 use super::identity::Claim;
 use crate::event::batch::Batch;
@@ -11,18 +12,6 @@ use crate::journal::held_lane::{Decision, Hold};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
-
-/// What became of taking a lane over in the database.
-pub(super) enum Adopted {
-    /// This process owns it; here is its checkpoint.
-    At(Checkpoint),
-    /// It belongs to another database.
-    Foreign,
-    /// What is noted beside its segments cannot be read.
-    Unreadable(io::Error),
-    /// It waits for a person.
-    Held,
-}
 
 /// What is noted beside a lane that is taken over, and decides how.
 enum Notes {
@@ -36,12 +25,26 @@ enum Notes {
     Other(Adopted),
 }
 
+impl Notes {
+    fn unreadable(fault: io::Error) -> Self {
+        Self::Other(Adopted::Waits(Wait::Unreadable(fault)))
+    }
+}
+
 impl Storing {
     /// The checkpoint of a lane. Reads it once per connection, which makes this process the owner of the lane.
     pub(super) fn checkpoint(&mut self, lane: &LaneHandle) -> Result<Adopted, SinkError> {
         if let Some(checkpoint) = self.lanes.checkpoint(lane) {
             return Ok(Adopted::At(checkpoint));
         }
+        let adopted = self.take_over(lane)?;
+        if let Some(disk) = lane.on_disk() {
+            self.note_wait(disk, &adopted);
+        }
+        Ok(adopted)
+    }
+
+    fn take_over(&mut self, lane: &LaneHandle) -> Result<Adopted, SinkError> {
         // Before anything is remembered of the lane: one of another database is let go.
         let (keys, from) = match self.notes(lane)? {
             Notes::Ours { keys, from } => (keys, from),
@@ -51,7 +54,7 @@ impl Storing {
         self.lanes.of(lane).keys = keys.clone();
         let first = self.lanes.of(lane).stored().min(found.position);
         if let Err(fault) = self.learn_letters(lane, first) {
-            return Ok(Adopted::Unreadable(fault));
+            return Ok(Adopted::Waits(Wait::Unreadable(fault)));
         }
         let verdict = match self.judge(lane, found.position) {
             Ok(Verdict::Ours) => self.judge_behind(lane, found.position)?,
@@ -59,20 +62,14 @@ impl Storing {
                 self.judge_ahead(lane, found.position, from..to, end)?
             }
             Ok(verdict) => verdict,
-            Err(fault) => return Ok(Adopted::Unreadable(fault)),
+            Err(fault) => return Ok(Adopted::Waits(Wait::Unreadable(fault))),
         };
         match verdict {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
             Verdict::Stored { to } => self.put_back(lane, keys, found, to),
-            Verdict::Forked { from, end } => {
-                let checkpoint = self.fork(lane, found.position, from, end)?;
-                Ok(Adopted::At(checkpoint))
-            }
-            Verdict::Doubtful(hold) => {
-                self.hold(lane, &hold)?;
-                Ok(Adopted::Held)
-            }
+            Verdict::Forked { from, end } => self.fork(lane, found.position, from, end),
+            Verdict::Doubtful(hold) => Ok(self.hold(lane, &hold)),
         }
     }
 
@@ -142,12 +139,12 @@ impl Storing {
         };
         let noted = match self.claim(disk)? {
             Claim::Foreign => return Ok(Notes::Other(Adopted::Foreign)),
-            Claim::Unreadable(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+            Claim::Unreadable(fault) => return Ok(Notes::unreadable(fault)),
             Claim::Ours { from } => from,
         };
         let keys = match LaneKeys::read(&disk.directory, disk.id) {
             Ok(keys) => keys,
-            Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+            Err(fault) => return Ok(Notes::unreadable(fault)),
         };
         match Hold::read(&disk.directory) {
             Ok(None) => {}
@@ -159,14 +156,14 @@ impl Storing {
                 Ok(Some(decision)) => {
                     self.lanes.of(lane).keys = keys;
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
-                        return Ok(Notes::Other(Adopted::Unreadable(fault)));
+                        return Ok(Notes::unreadable(fault));
                     }
-                    let checkpoint = self.settle(lane, disk, &hold, decision)?;
-                    return Ok(Notes::Other(Adopted::At(checkpoint)));
+                    let adopted = self.settle(lane, disk, &hold, decision)?;
+                    return Ok(Notes::Other(adopted));
                 }
-                Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+                Err(fault) => return Ok(Notes::unreadable(fault)),
             },
-            Err(fault) => return Ok(Notes::Other(Adopted::Unreadable(fault))),
+            Err(fault) => return Ok(Notes::unreadable(fault)),
         }
         let from = self.start(&keys, noted)?;
         Ok(Notes::Ours { keys, from })

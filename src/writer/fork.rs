@@ -8,10 +8,12 @@ use std::io;
 use std::ops::Range;
 
 use super::Storing;
+use super::adopted::{Adopted, Wait};
 use super::proof::Proof;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Decision, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::journal::lane_keys::LaneKeys;
 use crate::journal::reader::ReadError;
 use crate::journal::stored_note::{self, EndError};
 use crate::sink::{Checkpoint, Fault, SinkError};
@@ -173,14 +175,20 @@ impl Storing {
         })
     }
 
-    /// Gives a lane a new key, under which its events are stored from `from` on.
+    /// Gives a lane another key, under which its events are stored from `from` on.
     pub(super) fn fork(
         &mut self,
         lane: &LaneHandle,
         found: Position,
         from: Position,
         end: Option<Position>,
-    ) -> Result<Checkpoint, SinkError> {
+    ) -> Result<Adopted, SinkError> {
+        let (keys, checkpoint) = self.another_key(lane, from)?;
+        if let Some(disk) = lane.on_disk()
+            && let Err(fault) = keys.write(&disk.directory)
+        {
+            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+        }
         let events = end.map(|end| end.since(from));
         log::error!(
             event = "lane_forked", lane:% = lane.id(), found = found.0, expected = from.0, events;
@@ -189,25 +197,46 @@ impl Storing {
              under a new key, and events go into another lane",
             lane.id(), found.0, end.unwrap_or(from).0
         );
-        self.give_key(lane, from)
+        Ok(self.use_keys(lane, keys, checkpoint))
     }
 
-    /// Gives a lane a new key. It is in the database before it is noted, and noted before anything is stored under it.
-    fn give_key(&mut self, lane: &LaneHandle, from: Position) -> Result<Checkpoint, SinkError> {
+    /// Finds another key for a lane, whose checkpoint is `from`. It is in the database before it is noted, and noted
+    /// before anything is stored under it. Where it cannot be noted, the next attempt finds the same one.
+    fn another_key(
+        &mut self,
+        lane: &LaneHandle,
+        from: Position,
+    ) -> Result<(LaneKeys, Checkpoint), SinkError> {
+        let with = |keys: &LaneKeys, key| {
+            let mut keys = keys.clone();
+            keys.push(key, from);
+            keys
+        };
+        let unused = self.lanes.of(lane).unused_keys(from);
+        for key in unused {
+            let checkpoint = self.writer.sink.adopt(key, from)?;
+            if checkpoint.position == from {
+                return Ok((with(&self.lanes.of(lane).keys, key), checkpoint));
+            }
+        }
         let key = LaneId::random().map_err(stop)?;
         let checkpoint = self.writer.sink.adopt(key, from)?;
-        let mut keys = self.lanes.of(lane).keys.clone();
-        keys.push(key, from);
+        let state = self.lanes.of(lane);
+        state.set_new_key(key);
+        Ok((with(&state.keys, key), checkpoint))
+    }
+
+    /// Stores a lane under the last of its keys, which are noted, from its checkpoint on.
+    fn use_keys(&mut self, lane: &LaneHandle, keys: LaneKeys, checkpoint: Checkpoint) -> Adopted {
         if let Some(disk) = lane.on_disk() {
-            keys.write(&disk.directory).map_err(stop)?;
-            disk.rows().truncate(from);
+            disk.rows().truncate(checkpoint.position);
             disk.retire();
-            disk.set_stored(from);
+            disk.set_stored(checkpoint.position);
         }
         let state = self.lanes.of(lane);
-        state.keys = keys;
+        state.set_keys(keys);
         state.set_checkpoint(checkpoint);
-        Ok(checkpoint)
+        Adopted::At(checkpoint)
     }
 
     /// Does with a held lane what a person has decided.
@@ -217,13 +246,17 @@ impl Storing {
         disk: &DiskLane,
         hold: &Hold,
         decision: Decision,
-    ) -> Result<Checkpoint, SinkError> {
+    ) -> Result<Adopted, SinkError> {
         let from = hold.settled(decision);
+        let (keys, checkpoint) = self.another_key(lane, from)?;
+        let noted = keys.write(&disk.directory);
+        if let Err(fault) = noted.and_then(|()| Hold::remove(&disk.directory)) {
+            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+        }
         if decision == Decision::Stored {
             self.count_stored(lane, hold.from, hold.to);
         }
-        let checkpoint = self.give_key(lane, from)?;
-        Hold::remove(&disk.directory).map_err(stop)?;
+        let adopted = self.use_keys(lane, keys, checkpoint);
         disk.set_held(None);
         self.lanes.of(lane).end_hold();
         let events = hold.events();
@@ -237,16 +270,18 @@ impl Storing {
             },
             from.0
         );
-        Ok(checkpoint)
+        Ok(adopted)
     }
 
     /// Holds a lane: nothing of it is stored any more before a person has decided.
-    pub(super) fn hold(&mut self, lane: &LaneHandle, hold: &Hold) -> Result<(), SinkError> {
-        if let Some(disk) = lane.on_disk() {
-            hold.write(&disk.directory).map_err(stop)?;
+    pub(super) fn hold(&mut self, lane: &LaneHandle, hold: &Hold) -> Adopted {
+        if let Some(disk) = lane.on_disk()
+            && let Err(fault) = hold.write(&disk.directory)
+        {
+            return Adopted::Waits(Wait::Unwritable(fault));
         }
         self.announce_hold(lane, hold);
-        Ok(())
+        Adopted::Held
     }
 
     /// Logs a hold once per process.

@@ -29,6 +29,8 @@ pub(super) struct LaneState {
     sent: Position,
     /// Whether it waits for a person.
     is_held: bool,
+    /// A key that is in the database and not noted yet.
+    new_key: Option<LaneId>,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
     /// Events in the dead-letter file that are not counted yet. They are kept so that none is written twice.
@@ -48,6 +50,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             is_held: false,
+            new_key: None,
             counted: None,
             dead_letters: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -144,6 +147,24 @@ impl LaneState {
     pub(super) fn set_held(&mut self) -> bool {
         self.checkpoint = None;
         !std::mem::replace(&mut self.is_held, true)
+    }
+
+    /// Keys that the database may have and under which nothing is stored yet, if the lane is to be stored under
+    /// another key from `from` on: an earlier attempt to give it one did not come to its end.
+    pub(super) fn unused_keys(&self, from: Position) -> impl Iterator<Item = LaneId> + use<> {
+        let noted = self.keys.given_at(from);
+        noted.into_iter().chain(self.new_key)
+    }
+
+    /// Remembers a key that is in the database before it is noted.
+    pub(super) fn set_new_key(&mut self, key: LaneId) {
+        self.new_key = Some(key);
+    }
+
+    /// Stores under the last of `keys` from now on. They are noted.
+    pub(super) fn set_keys(&mut self, keys: LaneKeys) {
+        self.keys = keys;
+        self.new_key = None;
     }
 
     /// Notes that a person has decided.

@@ -1,5 +1,6 @@
 //! A writer: a blocking thread with one sink. It stores each batch once, and tries until it succeeds.
 
+mod adopted;
 mod checkpoint;
 mod failed_reads;
 mod fork;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::Adopted;
+use super::adopted::Adopted;
 use super::failed_reads::{FailedReads, READ_AGAIN_AFTER, UNREADABLE_FOR, log_damage};
 use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
@@ -84,10 +84,12 @@ impl Recovery {
         }
     }
 
-    /// Whether events of the lane are being read back, so that later ones must wait. `false` before its first step.
+    /// Whether events of the lane are being read back, or wait to be, so that later ones must wait. `false` before its
+    /// first step.
     pub(super) fn is_reading(&self, lane: LaneId) -> bool {
         let mut lanes = self.lanes.iter();
-        lanes.any(|replay| replay.lane.id == lane && replay.reader.is_some())
+        let has_begun = |replay: &Replay| replay.reader.is_some() || !replay.due_in().is_zero();
+        lanes.any(|replay| replay.lane.id == lane && has_begun(replay))
     }
 
     /// Whether any lane remains to be read.
@@ -279,15 +281,7 @@ impl Replay {
                 self.lane.set_foreign();
                 Some(Progress::Done)
             }
-            Ok(Adopted::Held) => Some(Progress::Later),
-            Ok(Adopted::Unreadable(fault)) => {
-                log::error!(
-                    event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
-                    "lane {}: what is noted beside it cannot be read: {fault}; tried again in {READ_AGAIN_AFTER:?}",
-                    self.lane.id
-                );
-                Some(Progress::Later)
-            }
+            Ok(Adopted::Held | Adopted::Waits(_)) => Some(Progress::Later),
             Err(fault) => {
                 // It has waited already.
                 storing.fail(&fault, true);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::checkpoint::Adopted;
+use super::adopted::Adopted;
 use super::{Run, Storing};
 use crate::metrics::ErrorClass;
 use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, SinkError, Step};
@@ -39,17 +39,11 @@ impl Storing {
         let checkpoint = match self.checkpoint(run.lane)? {
             Adopted::At(checkpoint) => checkpoint,
             // It is tried again with those that are read back.
-            Adopted::Held => return Ok(Attempt::Behind),
-            // Whoever reads the lane back begins again, and lets it go or waits.
-            Adopted::Foreign | Adopted::Unreadable(_) if run.lane.is_found() => {
-                return Ok(Attempt::Behind);
-            }
+            Adopted::Held | Adopted::Waits(_) => return Ok(Attempt::Behind),
+            // Whoever reads the lane back begins again, and lets it go.
+            Adopted::Foreign if run.lane.is_found() => return Ok(Attempt::Behind),
             Adopted::Foreign => {
                 let text = format!("lane {} belongs to another database", run.lane.id());
-                return Err(SinkError::Stop(Fault::new(text)));
-            }
-            Adopted::Unreadable(fault) => {
-                let text = format!("the notes of lane {}: {fault}", run.lane.id());
                 return Err(SinkError::Stop(Fault::new(text)));
             }
         };

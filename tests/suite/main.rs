@@ -52,3 +52,4 @@ mod status_page;
 mod table_faults;
 mod tls;
 mod torture;
+mod waiting_lanes;

@@ -94,6 +94,8 @@ impl Janitor {
         }
         let held = || lanes.iter().filter_map(|retained| retained.lane.held());
         self.served.set_held(held().count() as u64, held().sum());
+        let waiting = lanes.iter().filter(|retained| retained.lane.is_waiting());
+        self.served.set_waiting(waiting.count() as u64);
         let inactive_bytes = lanes.iter().map(unstored_bytes).sum();
         self.inactive_bytes.store(inactive_bytes, Ordering::Relaxed);
     }
@@ -246,8 +248,10 @@ impl Janitor {
     /// Removes segments whose events were stored `keep` ago. Never removes the last one.
     fn remove_old_segments(&self, retained: &mut RetainedLane, keep: Duration) -> io::Result<()> {
         let lane = &retained.lane;
-        // Before the database confirms a lane, the stored position is from a note, which may be wrong.
-        if lane.is_damaged() || lane.last_confirmed_at().is_none() {
+        // Before the database confirms a lane, the stored position is from a note, which may be wrong. That of a lane that
+        // waits may be in question.
+        let is_certain = !lane.is_waiting() && lane.last_confirmed_at().is_some();
+        if lane.is_damaged() || !is_certain {
             return Ok(());
         }
         for (number, is_stored) in ended_segments(lane)? {
@@ -275,7 +279,7 @@ impl Janitor {
         too_many: &mut usize,
     ) -> bool {
         let lane = &retained.lane;
-        if !lane.is_done() {
+        if !lane.is_done() || lane.is_waiting() {
             retained.done_since = None;
             return false;
         }

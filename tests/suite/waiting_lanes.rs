@@ -1,0 +1,173 @@
+//! A lane that cannot be taken over or read waits and is tried again. The other lanes of its writer go on, and the
+//! server says that one waits.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Client, Hakaru, MariaDb, Settings, ask, wait_until};
+
+fn settings(database: &MariaDb, directory: &Path) -> Settings {
+    Settings::mysql(database)
+        .directory(directory)
+        .flag("--linger=10ms")
+        .flag("--db-connections=1")
+}
+
+/// Sends events on a connection each, so that they come to all shards.
+fn send(address: SocketAddr, from: u32, to: u32) {
+    for value in from..to {
+        wait_until("the event is taken", || {
+            let mut client = Client::connect(address);
+            let status = client.get(&format!("/hakaru?name=a&value={value}")).status;
+            assert!([200, 503].contains(&status), "{status}");
+            status == 200
+        });
+    }
+}
+
+fn check_rows(database: &MariaDb, count: u32) {
+    wait_until("all is stored", || database.count() >= u64::from(count));
+    let values: Vec<u32> = database.query("SELECT value FROM eventlog ORDER BY value");
+    assert_eq!(values, (0..count).collect::<Vec<_>>());
+}
+
+fn journal(directory: &Path) -> PathBuf {
+    directory.join("hakaru-data/journal")
+}
+
+/// The lanes of a journal and where each ends.
+fn lanes(directory: &Path) -> Vec<(String, u64)> {
+    let listed = ask(directory, "", &["journal", "list", "--json"]);
+    let lanes = listed.out.lines().map(|line| {
+        let lane: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = lane["lane"].as_str().unwrap().to_owned();
+        (name, lane["end"].as_u64().unwrap_or(0))
+    });
+    lanes.collect()
+}
+
+/// Of one lane, the epoch and the position of its checkpoint.
+fn checkpoint(database: &MariaDb, lane: &str) -> (u64, u64) {
+    let found: Vec<(u64, u64)> = database.query(&format!(
+        "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}'"
+    ));
+    found.first().copied().unwrap_or_default()
+}
+
+/// The epoch of each checkpoint whose key is not the name of a lane.
+fn given_keys(database: &MariaDb, directory: &Path) -> Vec<u64> {
+    let found: Vec<(String, u64)> =
+        database.query("SELECT lane, epoch FROM hakaru_checkpoint WHERE lane <> 'database'");
+    let given = found
+        .into_iter()
+        .filter(|(key, _)| !journal(directory).join(key).exists());
+    given.map(|(_, epoch)| epoch).collect()
+}
+
+fn check_health(hakaru: &Hakaru, status: u16) {
+    let admin = hakaru.admin();
+    wait_until("the health is as expected", || {
+        Client::connect(admin).get("/sink-health").status == status
+    });
+    let waiting = u64::from(status != 200);
+    let metrics = Client::connect(admin).get("/metrics").body;
+    let gauge = format!("\nhakaru_journal_waiting_lanes {waiting}\n");
+    assert!(metrics.contains(&gauge), "{metrics}");
+    let stats = Client::connect(admin).get("/stats.json").body;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(stats["database"]["waiting_lanes"], waiting, "{stats}");
+}
+
+/// Two lanes of one writer, both of them stored so far: the first one, and the other. Returns how many events there are.
+fn two_lanes(hakaru: &Hakaru, database: &MariaDb, directory: &Path) -> (u32, [String; 2]) {
+    let mut sent = 0;
+    wait_until("both shards have events", || {
+        send(hakaru.address, sent, sent + 10);
+        sent += 10;
+        lanes(directory).iter().filter(|(_, end)| *end > 20).count() == 2
+    });
+    check_rows(database, sent);
+    let names: Vec<_> = lanes(directory).into_iter().map(|(name, _)| name).collect();
+    (sent, names.try_into().unwrap())
+}
+
+#[test]
+fn a_fork_that_cannot_be_noted_waits_and_adds_one_key() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = settings(&database, directory.path())
+        .flag("--cores=2")
+        .start();
+    let (mut sent, [forked, other]) = two_lanes(&hakaru, &database, directory.path());
+    // As on a full disk: no file can take the name of a directory.
+    let obstacle = journal(directory.path()).join(&forked).join("keys.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    database.run(&format!(
+        "UPDATE hakaru_checkpoint SET position = position + 1000 WHERE lane = '{forked}'"
+    ));
+    wait_until("the lane waits", || {
+        send(hakaru.address, sent, sent + 10);
+        sent += 10;
+        !hakaru.events("lane_not_noted").is_empty()
+    });
+    let line = hakaru.wait_for_event("lane_not_noted");
+    assert_eq!(line["lane"], forked.as_str());
+    let before = checkpoint(&database, &other).1;
+    wait_until("the other lane is stored", || {
+        send(hakaru.address, sent, sent + 1);
+        sent += 1;
+        checkpoint(&database, &other).1 > before
+    });
+    check_health(&hakaru, 503);
+    // Each attempt raises the epoch of the key.
+    wait_until("it was tried again", || {
+        let keys = given_keys(&database, directory.path());
+        assert_eq!(keys.len(), 1, "{}", hakaru.log());
+        keys[0] >= 3
+    });
+    assert!(hakaru.events("lane_forked").is_empty());
+    std::fs::remove_dir(&obstacle).unwrap();
+    hakaru.wait_for_event("lane_forked");
+    check_rows(&database, sent);
+    assert_eq!(hakaru.events("lane_not_noted").len(), 1);
+    assert!(hakaru.events("storing_stopped").is_empty());
+    assert_eq!(given_keys(&database, directory.path()).len(), 1);
+    check_health(&hakaru, 200);
+    assert_eq!(hakaru.stop().pending, 0);
+}
+
+#[test]
+fn a_hold_that_cannot_be_noted_waits_and_stores_nothing() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = settings(&database, directory.path())
+        .flag("--cores=2")
+        .start();
+    let (mut sent, [held, other]) = two_lanes(&hakaru, &database, directory.path());
+    let obstacle = journal(directory.path()).join(&held).join("held.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let position = checkpoint(&database, &held).1;
+    database.run("DELETE FROM eventlog WHERE value % 2 = 1");
+    database.run(&format!(
+        "UPDATE hakaru_checkpoint SET position = 0 WHERE lane = '{held}'"
+    ));
+    let before = checkpoint(&database, &other).1;
+    wait_until("the other lane goes on, and this one waits", || {
+        send(hakaru.address, sent, sent + 1);
+        sent += 1;
+        let waits = !hakaru.events("lane_not_noted").is_empty();
+        waits && checkpoint(&database, &other).1 > before
+    });
+    check_health(&hakaru, 503);
+    let epoch = checkpoint(&database, &held).0;
+    wait_until("it was tried again", || {
+        checkpoint(&database, &held).0 >= epoch + 2
+    });
+    assert_eq!(checkpoint(&database, &held).1, 0, "{position}");
+    assert_eq!(hakaru.events("lane_not_noted").len(), 1);
+    assert!(hakaru.events("storing_stopped").is_empty());
+    std::fs::remove_dir(&obstacle).unwrap();
+    let line = hakaru.wait_for_event("lane_held");
+    assert_eq!(line["events"], position);
+    hakaru.stop();
+}
