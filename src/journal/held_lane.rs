@@ -25,7 +25,7 @@ pub struct Hold {
     pub reason: String,
 }
 
-/// What a person has decided about the events in question.
+/// What a person has decided about events in question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// They are stored.
@@ -34,24 +34,58 @@ pub enum Decision {
     Refill,
 }
 
-impl Decision {
+/// A decision, and about which events it is. The lane may be held for others by the time it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// What was decided.
+    pub decision: Decision,
+    /// The first event that it is about.
+    pub from: Position,
+    /// The event after the last one.
+    pub to: Position,
+}
+
+impl Settlement {
     /// Reads the decision beside the lane in `directory`, if there is one.
     pub fn read(directory: &Path) -> io::Result<Option<Self>> {
-        durable_note::read(directory, DECISION_NAME, |text| match text {
-            "stored\n" => Some(Self::Stored),
-            "refill\n" => Some(Self::Refill),
-            _ => None,
-        })
+        durable_note::read(directory, DECISION_NAME, Self::parse)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let decision = match lines.next()? {
+            "stored" => Decision::Stored,
+            "refill" => Decision::Refill,
+            _ => return None,
+        };
+        let [from, to] = range(&mut lines)?;
+        Some(Self { decision, from, to })
     }
 
     /// Writes the decision beside the lane. It is durable when this returns.
     pub fn write(self, directory: &Path) -> io::Result<()> {
-        let text = match self {
-            Self::Stored => "stored\n",
-            Self::Refill => "refill\n",
+        let Self { decision, from, to } = self;
+        let decision = match decision {
+            Decision::Stored => "stored",
+            Decision::Refill => "refill",
         };
-        durable_note::replace(directory, DECISION_NAME, text)
+        let text = format!("{decision}\nfrom {}\nto {}\n", from.0, to.0);
+        durable_note::replace(directory, DECISION_NAME, &text)
     }
+
+    /// Whether it is about the events of this hold.
+    pub fn is_about(self, hold: &Hold) -> bool {
+        (self.from, self.to) == (hold.from, hold.to)
+    }
+}
+
+/// The positions in the next two lines.
+fn range<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<[Position; 2]> {
+    let mut position = |word| {
+        let number = durable_note::field(lines.next(), word)?;
+        Some(Position(number.parse().ok()?))
+    };
+    Some([position("from")?, position("to")?])
 }
 
 impl Hold {
@@ -62,13 +96,10 @@ impl Hold {
 
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let mut position = |word| {
-            let number = durable_note::field(lines.next(), word)?;
-            Some(Position(number.parse().ok()?))
-        };
+        let [from, to] = range(&mut lines)?;
         Some(Self {
-            from: position("from")?,
-            to: position("to")?,
+            from,
+            to,
             reason: durable_note::field(lines.next(), "reason")?.to_owned(),
         })
     }
@@ -91,6 +122,15 @@ impl Hold {
             log::debug!("{}: {fault}", directory.display());
         }
         Ok(())
+    }
+
+    /// A decision about its events.
+    pub fn decide(&self, decision: Decision) -> Settlement {
+        Settlement {
+            decision,
+            from: self.from,
+            to: self.to,
+        }
     }
 
     /// The events before this position are stored, by a decision.
@@ -125,9 +165,16 @@ mod tests {
         assert_eq!(hold.events(), 2);
         assert_eq!(Hold::read(directory.path()).unwrap(), Some(hold.clone()));
         for (decision, position) in [(Decision::Stored, 9), (Decision::Refill, 7)] {
-            assert_eq!(Decision::read(directory.path()).unwrap(), None);
-            decision.write(directory.path()).unwrap();
-            assert_eq!(Decision::read(directory.path()).unwrap(), Some(decision));
+            assert_eq!(Settlement::read(directory.path()).unwrap(), None);
+            hold.decide(decision).write(directory.path()).unwrap();
+            let read = Settlement::read(directory.path()).unwrap().unwrap();
+            assert_eq!(read, hold.decide(decision));
+            assert!(read.is_about(&hold));
+            let other = Hold {
+                to: Position(10),
+                ..hold.clone()
+            };
+            assert!(!read.is_about(&other));
             assert_eq!(hold.settled(decision), Position(position));
             Hold::remove(directory.path()).unwrap();
         }

@@ -8,7 +8,7 @@ use super::fork::Verdict;
 use super::identity::Claim;
 use crate::event::batch::Batch;
 use crate::event::position::Position;
-use crate::journal::held_lane::{Decision, Hold};
+use crate::journal::held_lane::{Hold, Settlement};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
@@ -148,18 +148,21 @@ impl Storing {
         };
         match Hold::read(&disk.directory) {
             Ok(None) => {}
-            Ok(Some(hold)) => match Decision::read(&disk.directory) {
-                Ok(None) => {
-                    self.announce_hold(lane, &hold);
-                    return Ok(Notes::Other(Adopted::Held));
-                }
-                Ok(Some(decision)) => {
+            Ok(Some(hold)) => match Settlement::read(&disk.directory) {
+                Ok(Some(settled)) if settled.is_about(&hold) => {
                     self.lanes.of(lane).keys = keys;
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
                         return Ok(Notes::unreadable(fault));
                     }
-                    let adopted = self.settle(lane, disk, &hold, decision)?;
+                    let adopted = self.settle(lane, disk, &hold, settled.decision)?;
                     return Ok(Notes::Other(adopted));
+                }
+                Ok(other) => {
+                    self.announce_hold(lane, &hold);
+                    if let Some(other) = other {
+                        self.refuse_settlement(lane, &hold, other);
+                    }
+                    return Ok(Notes::Other(Adopted::Held));
                 }
                 Err(fault) => return Ok(Notes::unreadable(fault)),
             },

@@ -11,7 +11,7 @@ use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::proof::Proof;
 use crate::event::position::{LaneId, Position};
-use crate::journal::held_lane::{Decision, Hold};
+use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::reader::ReadError;
@@ -271,6 +271,24 @@ impl Storing {
             from.0
         );
         Ok(adopted)
+    }
+
+    /// Logs once that a decision is about other events than those the lane is held for, as when it was held again
+    /// meanwhile.
+    pub(super) fn refuse_settlement(
+        &mut self,
+        lane: &LaneHandle,
+        hold: &Hold,
+        settled: Settlement,
+    ) {
+        if self.lanes.of(lane).refuse_settlement(settled) {
+            log::error!(
+                event = "lane_settlement_refused", lane:% = lane.id();
+                "lane {}: the decision is about the events from {} to {}, and the lane is held for those from {} to {}: \
+                 it is not applied, and the lane waits for `hakaru journal settle`",
+                lane.id(), settled.from.0, settled.to.0, hold.from.0, hold.to.0
+            );
+        }
     }
 
     /// Holds a lane: nothing of it is stored any more before a person has decided.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
+use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::metrics::Settled;
@@ -29,6 +30,8 @@ pub(super) struct LaneState {
     sent: Position,
     /// Whether it waits for a person.
     is_held: bool,
+    /// A decision about other events than those it is held for, which was logged.
+    refused_settlement: Option<Settlement>,
     /// A key that is in the database and not noted yet.
     new_key: Option<LaneId>,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
@@ -50,6 +53,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             is_held: false,
+            refused_settlement: None,
             new_key: None,
             counted: None,
             dead_letters: BTreeMap::new(),
@@ -165,6 +169,11 @@ impl LaneState {
     pub(super) fn set_keys(&mut self, keys: LaneKeys) {
         self.keys = keys;
         self.new_key = None;
+    }
+
+    /// Notes a decision that is about other events. Returns whether that is new.
+    pub(super) fn refuse_settlement(&mut self, settled: Settlement) -> bool {
+        self.refused_settlement.replace(settled) != Some(settled)
     }
 
     /// Notes that a person has decided.

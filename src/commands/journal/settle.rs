@@ -32,7 +32,7 @@ impl Inspection {
             }
             Ok(())
         });
-        Self::io(&directory, decision.write(&directory))?;
+        Self::io(&directory, hold.decide(decision).write(&directory))?;
         let received = times.map_or_else(String::new, |(first, last)| {
             format!(", received from {} to {},", time(first), time(last))
         });

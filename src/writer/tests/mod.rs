@@ -1,6 +1,7 @@
 //! A writer with a sink that fails by script, and lanes in memory and on the disk.
 
 mod fault_injector;
+mod waiting;
 
 use crate::journal::served_database::EarlierLanes;
 use std::cell::RefCell;
