@@ -10,8 +10,8 @@ use crate::event::position::Position;
 #[derive(Debug)]
 pub(super) struct FoundEvents {
     total: Arc<AtomicU64>,
-    /// Where the lane ended when it was found.
-    pub(super) end: Position,
+    /// Where the lane ended when it was found, or up to where it was read since.
+    end: AtomicU64,
     published: Mutex<u64>,
 }
 
@@ -20,9 +20,19 @@ impl FoundEvents {
     pub(super) fn new(total: Arc<AtomicU64>, end: Position) -> Self {
         Self {
             total,
-            end,
+            end: AtomicU64::new(end.0),
             published: Mutex::new(0),
         }
+    }
+
+    /// Where the lane ended when it was found, as far as is known.
+    pub(super) fn end(&self) -> Position {
+        Position(self.end.load(Ordering::Acquire))
+    }
+
+    /// Notes that the lane has events up to `end` at least.
+    pub(super) fn reaches(&self, end: Position) {
+        self.end.fetch_max(end.0, Ordering::AcqRel);
     }
 
     /// Replaces the part in the total by what `events` returns.

@@ -249,9 +249,20 @@ impl DiskLane {
         if let Some(found) = self.found.get() {
             found.publish(|| {
                 let stored = self.stored();
-                let end = self.end().unwrap_or(found.end).max(stored);
+                let end = self.end().unwrap_or(found.end()).max(stored);
                 end.since(self.start().unwrap_or(stored))
             });
+        }
+    }
+
+    /// Notes that a lane of an earlier process has events up to `end`, before these are counted: it may go on where it
+    /// could not be read before. Only its writer calls this.
+    pub fn reaches(&self, end: Position) {
+        if let Some(found) = self.found.get()
+            && end > found.end()
+        {
+            found.reaches(end);
+            self.publish_found();
         }
     }
 

@@ -54,7 +54,16 @@ pub(super) fn read(directory: &Path) -> Position {
 /// Where the readable events of a lane end. Of a lane that is being written, at least the events are found that were
 /// durable when this was called. Reads its last segment, at most 16 MiB.
 pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
-    let first = last_start(directory, lane)?;
+    let (position, fault) = end_or_more(directory, lane);
+    fault.map_or(Ok(position), Err)
+}
+
+/// The same. With an error, the lane has events up to this position at least.
+pub(super) fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
+    let (first, fault) = last_start(directory, lane);
+    if fault.is_some() {
+        return (first, fault);
+    }
     let mut reader = LaneReader::new(Disk, directory, lane, first).pass_unreadable();
     let mut batch = BatchEvents::new(BATCH_EVENTS)
         .map(Batch::new)
@@ -63,28 +72,35 @@ pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
         batch.clear();
         match reader.fill(&mut batch, None) {
             Ok(Filled::More) => {}
-            Ok(Filled::End { .. }) => return Ok(reader.position()),
+            Ok(Filled::End { .. }) => return (reader.position(), None),
             // The reader continues after the damage. The writer will log what is missing.
             Err(ReadError::Damage(_)) => {}
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => return (reader.position(), Some(fault.into())),
         }
     }
 }
 
-/// The start of the last segment with a readable head. The start of the lane if there is none.
-fn last_start(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
-    for number in segments(&Disk, directory)?.into_iter().rev() {
-        match segment_start(&Disk, directory, lane, number) {
-            Ok(Some(first)) => return Ok(first),
-            Ok(None) => {}
+/// The start of the last segment with a readable head. The start of the lane if there is none. With it the first error
+/// of a later one.
+fn last_start(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
+    let numbers = match segments(&Disk, directory) {
+        Ok(numbers) => numbers,
+        Err(fault) => return (Position::START, Some(fault.into())),
+    };
+    let mut unread = None;
+    for number in numbers.into_iter().rev() {
+        let fault = match segment_start(&Disk, directory, lane, number) {
+            Ok(Some(first)) => return (first, unread),
+            Ok(None) => continue,
             Err(fault) if fault.kind() == io::ErrorKind::InvalidData => {
                 let file = directory.join(segment_name(number));
-                return Err(ReadError::Version { file }.into());
+                ReadError::Version { file }.into()
             }
-            Err(fault) => return Err(fault.into()),
-        }
+            Err(fault) => EndError::from(fault),
+        };
+        unread.get_or_insert(fault);
     }
-    Ok(Position::START)
+    (Position::START, unread)
 }
 
 #[cfg(test)]

@@ -252,6 +252,9 @@ impl Storing {
     /// Counts events of a lane as stored or dead-lettered. Returns how many were not counted before, and how many of
     /// these are dead letters.
     fn count_stored(&mut self, lane: &LaneHandle, from: Position, to: Position) -> (u64, u64) {
+        if let Some(disk) = lane.on_disk() {
+            disk.reaches(to);
+        }
         let is_awaited = !self.writer.may_leave;
         let settled = self.lanes.of(lane).count(from, to, is_awaited);
         self.writer.counters.settle(settled, lane.is_found());

@@ -174,6 +174,7 @@ impl Replay {
         let filled = reader.fill(batch, self.to);
         let position = reader.position();
         if matches!(filled, Ok(_) | Err(ReadError::Damage(_))) {
+            self.lane.set_not_read(false);
             // The next block has its own time.
             reader.pass_no_more();
             self.failed_reads.clear();
@@ -202,7 +203,12 @@ impl Replay {
             Ok(_) if self.to.is_some_and(|to| position >= to) => Progress::Done,
             Ok(Filled::More) => Progress::More,
             Ok(Filled::End { torn_bytes }) => self.end(storing, position, torn_bytes),
-            Err(fault) => self.fail(storing, position, fault),
+            Err(fault) => {
+                let progress = self.fail(storing, position, fault);
+                let waits = matches!(progress, Progress::Later);
+                self.lane.set_not_read(waits);
+                progress
+            }
         }
     }
 
@@ -365,6 +371,9 @@ impl Replay {
 impl Storing {
     /// Notes and counts that the disk has lost these events.
     fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
+        if let Some(disk) = lane.on_disk() {
+            disk.reaches(to);
+        }
         let settled = self.lanes.of(lane).add_unreadable(from, to);
         self.writer.counters.settle(settled, lane.is_found());
     }

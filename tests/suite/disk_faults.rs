@@ -10,7 +10,7 @@ use crate::support::{Client, MariaDb, Settings, run, wait_until};
 const FAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/disk_faults.c");
 
 /// Builds it in `directory`, to be preloaded.
-fn faults(directory: &Path) -> String {
+pub fn faults(directory: &Path) -> String {
     let library = directory.join("disk_faults.so");
     let library = library.to_str().unwrap().to_owned();
     run(

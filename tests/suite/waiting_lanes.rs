@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::disk_faults::faults;
 use crate::support::{Client, Hakaru, MariaDb, Settings, ask, wait_until};
 
 fn settings(database: &MariaDb, directory: &Path) -> Settings {
@@ -76,6 +77,13 @@ fn check_health(hakaru: &Hakaru, status: u16) {
     let stats = Client::connect(admin).get("/stats.json").body;
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     assert_eq!(stats["database"]["waiting_lanes"], waiting, "{stats}");
+}
+
+/// Events received, stored, lost and pending.
+fn identity(hakaru: &Hakaru) -> [u64; 4] {
+    let stats = Client::connect(hakaru.admin()).get("/stats.json").body;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    ["received", "stored", "lost", "pending"].map(|name| stats["events"][name].as_u64().unwrap())
 }
 
 /// Two lanes of one writer, both of them stored so far: the first one, and the other. Returns how many events there are.
@@ -170,4 +178,44 @@ fn a_hold_that_cannot_be_noted_waits_and_stores_nothing() {
     let line = hakaru.wait_for_event("lane_held");
     assert_eq!(line["events"], position);
     hakaru.stop();
+}
+
+/// A disk that does not read a lane from its third block of records on: what is known of it is pending.
+#[test]
+fn a_lane_that_is_not_read_is_pending_and_unhealthy() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let library = faults(directory.path());
+    let away = directory.path().join("away");
+    let start = |linger: &str| {
+        let settings = Settings::mysql(&database).directory(directory.path());
+        let settings = settings.flag("--cores=1").flag(linger);
+        let settings = settings.variable("LD_PRELOAD", &library);
+        let settings = settings.variable("UNREADABLE_WHILE", away.to_str().unwrap());
+        settings.variable("UNREADABLE", "16384").start()
+    };
+    let first = start("--linger=1h");
+    let mut client = Client::connect(first.address);
+    for value in 0..300 {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+    first.crash();
+    std::fs::write(&away, "").unwrap();
+    let second = start("--linger=10ms");
+    second.wait_for_event("journal_read_failed");
+    check_health(&second, 503);
+    let reason = Client::connect(second.admin()).get("/sink-health").body;
+    assert!(reason.contains("cannot be taken over or read"), "{reason}");
+    // A block has 64 records.
+    assert_eq!(identity(&second), [128, 0, 0, 128]);
+    std::fs::remove_file(&away).unwrap();
+    wait_until("all is stored", || {
+        let [received, stored, lost, pending] = identity(&second);
+        assert_eq!(received, stored + lost + pending);
+        stored == 300
+    });
+    check_health(&second, 200);
+    assert_eq!(second.stop().pending, 0);
+    check_rows(&database, 300);
 }

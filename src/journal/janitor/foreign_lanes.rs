@@ -90,13 +90,11 @@ fn lock_only(id: LaneId, directory: &Path) -> io::Result<Option<DiskLane>> {
 /// Events of the lane that are not noted as stored, as far as its end can be read.
 fn unstored_events(lane: &DiskLane) -> u64 {
     let noted = stored_note::read(&lane.directory);
-    match stored_note::end(&lane.directory, lane.id) {
-        Ok(end) => end.since(noted),
-        Err(fault) => {
-            log::debug!("lane {}: its end is not known: {fault}", lane.id);
-            0
-        }
+    let (end, fault) = stored_note::end_or_more(&lane.directory, lane.id);
+    if let Some(fault) = fault {
+        log::debug!("lane {}: its end is not known: {fault}", lane.id);
     }
+    end.since(noted)
 }
 
 fn log_foreign(id: LaneId, label: &LaneLabel, events: u64) {

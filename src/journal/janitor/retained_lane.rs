@@ -54,15 +54,18 @@ impl RetainedLane {
     /// `total`.
     pub(super) fn found(lane: DiskLane, total: &Arc<AtomicU64>) -> Self {
         let noted = stored_note::read(&lane.directory);
-        let found = stored_note::end(&lane.directory, lane.id);
-        if let Ok(end) = found {
-            lane.set_found_end(end);
-        }
-        let end = found.unwrap_or_else(|fault| {
-            // The writer that reads the lane logs the error.
-            log::debug!("lane {}: its end is unknown: {fault}", lane.id);
-            noted
-        });
+        let (found, fault) = stored_note::end_or_more(&lane.directory, lane.id);
+        let end = match fault {
+            None => {
+                lane.set_found_end(found);
+                found
+            }
+            Some(fault) => {
+                // The writer that reads the lane logs the error.
+                log::debug!("lane {}: its end is unknown: {fault}", lane.id);
+                found.max(noted)
+            }
+        };
         lane.set_stored(noted.min(end));
         lane.set_found(total, end);
         let mut retained = Self {
