@@ -315,7 +315,7 @@ impl Janitor {
             fs::rename(&lane.directory, &renamed)?;
             log::error!(
                 event = "damaged_lane_kept", lane:% = lane.id;
-                "lane {}: events are missing on the disk; its files are kept in {}",
+                "lane {}: the disk lacks events of it, or did not read all of its blocks; its files are kept in {}",
                 lane.id, renamed.display()
             );
             return Ok(());

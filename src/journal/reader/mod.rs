@@ -103,10 +103,9 @@ impl<S: Storage> LaneReader<S> {
         self
     }
 
-    /// Ends reading. Returns the blocks that were taken for damaged.
-    pub fn into_unreadable(mut self) -> UnreadableBlocks {
-        self.pass_no_more();
-        self.unreadable
+    /// Ends reading. Returns the blocks that were taken for damaged, for the reader that reads on.
+    pub fn into_unreadable(self) -> UnreadableBlocks {
+        self.unreadable.for_another()
     }
 
     /// Whether there was such a block.

@@ -13,8 +13,10 @@ const UNREADABLE: u8 = 0xA5;
 /// Blocks of a lane that are taken for damaged because the disk does not read them.
 #[derive(Debug, Default)]
 pub struct UnreadableBlocks {
-    /// Segment and offset of each.
+    /// Segment and offset of each that this reader has passed.
     passed: BTreeSet<(SegmentNumber, u64)>,
+    /// The same of earlier readers. This one may pass them too, and need not: the disk may read them again.
+    passed_before: BTreeSet<(SegmentNumber, u64)>,
     /// Whether more may be added.
     passes_more: bool,
 }
@@ -29,18 +31,28 @@ impl UnreadableBlocks {
         self.passes_more = false;
     }
 
+    /// For the next reader.
+    pub(super) fn for_another(mut self) -> Self {
+        self.passed_before.append(&mut self.passed);
+        Self {
+            passes_more: false,
+            ..self
+        }
+    }
+
     pub(super) fn is_any_passed(&self) -> bool {
         !self.passed.is_empty()
     }
 
     /// Whether there may be a block that is taken for damaged.
     pub(super) fn passes_any(&self) -> bool {
-        self.passes_more || self.is_any_passed()
+        self.passes_more || self.is_any_passed() || !self.passed_before.is_empty()
     }
 
     /// Whether the block at `offset` is taken for damaged if it cannot be read.
     pub(super) fn passes(&self, number: SegmentNumber, offset: u64) -> bool {
-        self.passes_more || self.passed.contains(&(number, offset))
+        let block = (number, offset);
+        self.passes_more || self.passed.contains(&block) || self.passed_before.contains(&block)
     }
 
     /// Whether events may be in such a block, after the last record, which ends at `offset` of a segment: in the

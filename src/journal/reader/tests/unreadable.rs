@@ -118,6 +118,17 @@ fn where_blocks_after_the_last_record_are_not_read_the_end_is_not_known() {
         );
         assert!(matches!(fault, ReadError::UnknownEnd { .. }), "{fault}");
     }
+    // A later reader may pass what an earlier one has passed. Where the disk reads it again, the end is known.
+    let on = |disk: BadDisk| LaneReader::new(disk, directory.path(), lane, Position(0));
+    let mut first = on(BadDisk(16_384..16_385)).pass_unreadable();
+    read_on(&mut first).unwrap_err();
+    let mut second = on(BadDisk(16_384..16_385)).pass_again(first.into_unreadable());
+    let (_, fault) = read_on(&mut second).unwrap_err();
+    assert!(matches!(fault, ReadError::UnknownEnd { .. }), "{fault}");
+    let mut third = on(BadDisk(0..0)).pass_again(second.into_unreadable());
+    let (values, damages, torn_bytes) = read_on(&mut third).unwrap();
+    assert_eq!((values.len(), damages.len(), torn_bytes), (303, 0, 0));
+    assert!(!third.has_passed_unreadable());
     // The end is known: then so is what is missing before it.
     fs::write(directory.path().join("end"), format!("{:020}\n", 303)).unwrap();
     let disk = BadDisk(5_000..16_385);
