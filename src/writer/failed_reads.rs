@@ -3,7 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use crate::event::position::LaneId;
+use super::{Outcome, Run, Storing};
+use crate::event::batch::Batch;
+use crate::event::position::{LaneId, Position};
+use crate::journal::lane_handle::LaneHandle;
 use crate::journal::reader::Damage;
 use crate::journal::storage::is_unreadable;
 
@@ -50,6 +53,32 @@ pub(super) fn log_damage(lane: LaneId, damage: &Damage) {
             event = "events_unreadable", lane:% = lane, events;
             "lane {lane}: {damage}"
         ),
+    }
+}
+
+impl Storing {
+    /// Notes and counts that the disk has lost these events.
+    pub(super) fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
+        if let Some(disk) = lane.on_disk() {
+            disk.reaches(to);
+        }
+        let settled = self.lanes.of(lane).add_unreadable(from, to);
+        self.writer.counters.settle(settled, lane.is_found());
+    }
+
+    /// Moves the checkpoint of a lane to its end, over events that the disk has lost. If it stayed, it would be behind
+    /// what is noted as stored, as after a restore of the database.
+    pub(super) fn pass_lost_end(&mut self, lane: &LaneHandle, end: Position) -> Outcome {
+        let checkpoint = self.lanes.checkpoint(lane);
+        if checkpoint.is_some_and(|checkpoint| checkpoint.position >= end) {
+            return Outcome::Stored;
+        }
+        let run = Run {
+            batch: &Batch::new(self.writer.batch_events),
+            lane,
+            first: end,
+        };
+        self.store(run, None)
     }
 }
 

@@ -345,9 +345,7 @@ impl Replay {
                 level, event = "lane_recovered", lane:% = id, events = self.read;
                 "lane {id}: recovered, {} events stored", self.read
             );
-            self.lane.set_stored(position);
-            self.lane.set_end(position);
-            return Progress::Done;
+            return self.finish(storing, position);
         };
         // The missing events were durable. The lane is read once more before they are taken for lost.
         if !std::mem::replace(&mut self.ended_early, true) {
@@ -360,21 +358,24 @@ impl Replay {
             position.0, to.since(position)
         );
         storing.lose(&self.handle, position, to);
-        if self.to.is_none() {
-            self.lane.set_stored(to);
-            self.lane.set_end(to);
-        }
-        Progress::Done
+        self.finish(storing, to)
     }
-}
 
-impl Storing {
-    /// Notes and counts that the disk has lost these events.
-    fn lose(&mut self, lane: &LaneHandle, from: Position, to: Position) {
-        if let Some(disk) = lane.on_disk() {
-            disk.reaches(to);
+    /// Notes that all of a lane of an earlier process before `end` is stored or lost.
+    fn finish(&mut self, storing: &mut Storing, end: Position) -> Progress {
+        if self.to.is_some() {
+            return Progress::Done;
         }
-        let settled = self.lanes.of(lane).add_unreadable(from, to);
-        self.writer.counters.settle(settled, lane.is_found());
+        match storing.pass_lost_end(&self.handle, end) {
+            Outcome::Stored => {}
+            Outcome::Behind => {
+                self.close();
+                return Progress::More;
+            }
+            Outcome::Left => return Progress::Done,
+        }
+        self.lane.set_stored(end);
+        self.lane.set_end(end);
+        Progress::Done
     }
 }
