@@ -216,7 +216,8 @@ impl Connection<'_> {
     }
 
     /// Sends the answers of this turn when their events are safe. If they never will be, the first answer
-    /// that acknowledges an event becomes a 503, and the connection is closed after it.
+    /// that acknowledges an event becomes a 503, and the connection is closed after it. If nobody can tell, the
+    /// connection is closed without an answer: a 503 says that an event is no row, now or later.
     async fn send_when_acknowledged(
         &mut self,
         waiting: Waiting,
@@ -231,9 +232,9 @@ impl Connection<'_> {
                 self.refuse(&waiting, &mut answers);
                 next
             }
-            Err(AckFailed::Abandoned) => {
+            // Nobody is there to be answered, or no answer would be true.
+            Err(AckFailed::Abandoned | AckFailed::Unknown) => {
                 shard.give_back(answers);
-                // Nobody is there to be answered.
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Err(AckFailed::NotKept) => {

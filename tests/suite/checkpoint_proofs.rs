@@ -267,3 +267,27 @@ fn a_held_lane_is_settled_before_a_server_starts() {
     next.wait_for_event("lane_settled");
     assert_eq!(next.stop().pending, 0);
 }
+
+/// Neither a 200 nor a 503 would be true.
+#[test]
+fn who_waits_for_a_row_of_a_held_lane_gets_no_answer() {
+    let database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = settings(&database, directory.path())
+        .flag("--ack=stored")
+        .start();
+    send(hakaru.address, 0, 100);
+    database.run("DELETE FROM eventlog WHERE value >= 50");
+    database.run("UPDATE hakaru_checkpoint SET position = 0 WHERE lane <> 'database'");
+    let mut client = Client::connect(hakaru.address);
+    assert!(client.try_get("/hakaru?name=a&value=100").is_none());
+    let line = hakaru.wait_for_event("lane_held");
+    // Others are answered, as soon as another lane is open.
+    wait_until("the next one is a row", || {
+        let mut client = Client::connect(hakaru.address);
+        client.get("/hakaru?name=a&value=200").status == 200
+    });
+    settle(directory.path(), line["lane"].as_str().unwrap(), "--stored");
+    wait_until("it is a row", || values(&database).contains(&100));
+    hakaru.stop();
+}

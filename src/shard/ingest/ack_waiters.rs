@@ -20,8 +20,10 @@ pub struct AckTicket {
 /// Why the events of a ticket will never be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckFailed {
-    /// Their lane was closed before they were on the disk, or it lacks events.
+    /// Their lane was closed before they were on the disk. They will never be rows.
     NotKept,
+    /// Nobody can tell whether they are rows, or will be: their lane is held, or lacks events.
+    Unknown,
     /// The ticket was abandoned: its sender is gone.
     Abandoned,
 }
@@ -52,15 +54,16 @@ impl ClosedLane {
         match &self.rows {
             None => Poll::Ready(Ok(())),
             // Which events are missing is not known here.
-            Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed::NotKept)),
+            Some(lane) if lane.is_damaged() => Poll::Ready(Err(AckFailed::Unknown)),
             Some(lane) if lane.stored() >= position => Poll::Ready(Ok(())),
+            // They are stored when a person has decided, or were stored before.
+            Some(lane) if lane.held().is_some() => Poll::Ready(Err(AckFailed::Unknown)),
             Some(_) => Poll::Pending,
         }
     }
 }
 
-/// Closed lanes that are remembered. After more failures in a row a sender may be answered 503 for an event
-/// that is safe.
+/// Closed lanes that are remembered. After more failures in a row a sender may get no answer to an event that is safe.
 const CLOSED_LANES_MAX: usize = 8;
 
 /// If no answer was released for this long, the disk or the database is stalled.
@@ -153,7 +156,7 @@ impl AckWaiters {
             let mut closed = self.closed.iter_mut();
             match closed.find(|closed| closed.lane == ticket.lane) {
                 Some(closed) => (closed.state(ticket.position), &mut closed.waiters),
-                None => return Poll::Ready(Err(AckFailed::NotKept)),
+                None => return Poll::Ready(Err(AckFailed::Unknown)),
             }
         };
         if state.is_pending() {

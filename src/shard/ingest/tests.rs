@@ -111,6 +111,7 @@ impl Bench {
 
 const SAFE: Poll<Result<(), AckFailed>> = Poll::Ready(Ok(()));
 const FAILED: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed::NotKept));
+const UNKNOWN: Poll<Result<(), AckFailed>> = Poll::Ready(Err(AckFailed::Unknown));
 
 #[test]
 fn an_answer_waits_for_the_write_that_holds_its_event() {
@@ -266,7 +267,22 @@ fn a_lane_that_lacks_events_is_closed_and_acknowledges_no_row() {
     assert_eq!(bench.state(ticket), Poll::Pending);
     bench.ingest.on_notify();
     assert!(!bench.ingest.is_open());
-    assert_eq!(bench.state(ticket), FAILED);
+    assert_eq!(bench.state(ticket), UNKNOWN);
+}
+
+#[test]
+fn events_of_a_held_lane_are_neither_acknowledged_nor_refused() {
+    let mut bench = Bench::new(Ack::Stored);
+    let tickets = [1, 2].map(|value| bench.take(value).unwrap());
+    let write = bench.ingest.begin_write().unwrap();
+    bench.end(write, Ok(()));
+    let lane = bench.handed_over_lane();
+    lane.retire();
+    lane.set_held(Some(1));
+    lane.set_stored(Position(1));
+    bench.ingest.on_notify();
+    assert!(!bench.ingest.is_open());
+    assert_eq!(tickets.map(|ticket| bench.state(ticket)), [SAFE, UNKNOWN]);
 }
 
 impl Bench {
