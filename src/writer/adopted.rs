@@ -5,7 +5,7 @@ use std::io;
 
 use super::Storing;
 use crate::journal::lane_handle::DiskLane;
-use crate::sink::Checkpoint;
+use crate::sink::{Checkpoint, SinkError};
 
 /// What became of taking a lane over in the database.
 pub(super) enum Adopted {
@@ -26,6 +26,8 @@ pub(super) enum Wait {
     Unreadable(io::Error),
     /// What was found out about it cannot be noted beside its segments.
     Unwritable(io::Error),
+    /// The database does not say which of its rows are there.
+    Unproven(SinkError),
 }
 
 impl Storing {
@@ -49,6 +51,11 @@ impl Storing {
                 event = "lane_not_noted", lane:% = id, code = fault.raw_os_error();
                 "lane {id}: its checkpoint cannot be true, and what follows from that cannot be noted beside it: \
                  {fault}; it waits, other lanes go on, and hakaru tries again by itself"
+            ),
+            Wait::Unproven(fault) => log::error!(
+                event = "lane_not_proven", lane:% = id, code = fault.fault().code;
+                "lane {id}: its checkpoint is not where it was, and the database does not say which of its rows are \
+                 there: {fault}; it waits, other lanes go on, and hakaru tries again by itself"
             ),
         }
     }

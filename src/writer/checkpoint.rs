@@ -57,13 +57,18 @@ impl Storing {
             return Ok(Adopted::Waits(Wait::Unreadable(fault)));
         }
         let verdict = match self.judge(lane, found.position) {
-            Ok(Verdict::Ours) => self.judge_behind(lane, found.position)?,
+            Ok(Verdict::Ours) => self.judge_behind(lane, found.position),
             Ok(Verdict::Ahead { from, to, end }) => {
-                self.judge_ahead(lane, found.position, from..to, end)?
+                self.judge_ahead(lane, found.position, from..to, end)
             }
-            Ok(verdict) => verdict,
+            Ok(verdict) => Ok(verdict),
             Err(fault) => return Ok(Adopted::Waits(Wait::Unreadable(fault))),
         };
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(fault) => return self.wait_for_proof(lane, fault),
+        };
+        self.lanes.of(lane).has_no_proof = false;
         match verdict {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
@@ -71,6 +76,21 @@ impl Storing {
             Verdict::Forked { from, end } => self.fork(lane, found.position, from, end),
             Verdict::Doubtful(hold) => Ok(self.hold(lane, &hold)),
         }
+    }
+
+    /// The database does not say which rows are there, such as without the right to read them, or in time. If the
+    /// connection may have been lost, it is asked once more as after any other error.
+    fn wait_for_proof(
+        &mut self,
+        lane: &LaneHandle,
+        fault: SinkError,
+    ) -> Result<Adopted, SinkError> {
+        let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
+        if is_first && !matches!(fault, SinkError::Stop(_)) {
+            return Err(fault);
+        }
+        self.abandon(&fault);
+        Ok(Adopted::Waits(Wait::Unproven(fault)))
     }
 
     fn accept(&mut self, lane: &LaneHandle, found: Checkpoint) -> Result<Adopted, SinkError> {

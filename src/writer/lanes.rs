@@ -30,6 +30,8 @@ pub(super) struct LaneState {
     sent: Position,
     /// Whether it waits for a person.
     is_held: bool,
+    /// The database did not say which of its rows are there, when it was asked last.
+    pub(super) has_no_proof: bool,
     /// A decision about other events than those it is held for, which was logged.
     refused_settlement: Option<Settlement>,
     /// A key that is in the database and not noted yet.
@@ -53,6 +55,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             is_held: false,
+            has_no_proof: false,
             refused_settlement: None,
             new_key: None,
             counted: None,

@@ -19,6 +19,9 @@ use crate::journal::storage::Disk;
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
 
+/// A lane that waits is tried again after this many times as long as the last try took, at least.
+const WAIT_PER_TRY: u32 = 10;
+
 /// The lanes that a writer reads back, one batch of each in turn.
 #[derive(Default)]
 pub(super) struct Recovery {
@@ -52,7 +55,7 @@ enum Progress {
     More,
     /// The lane is read.
     Done,
-    /// Try again after [`READ_AGAIN_AFTER`].
+    /// Try again after [`READ_AGAIN_AFTER`] or more.
     Later,
 }
 
@@ -121,6 +124,7 @@ impl Recovery {
             .take()
             .unwrap_or_else(|| Batch::new(storing.writer.batch_events));
         batch.clear();
+        let begun = Instant::now();
         match replay.advance(storing, &mut batch) {
             Progress::More => {
                 replay.not_before = None;
@@ -129,7 +133,9 @@ impl Recovery {
                 self.lanes.insert(index, replay);
             }
             Progress::Later => {
-                replay.not_before = Some(Instant::now() + READ_AGAIN_AFTER);
+                // A lane that waits must not take much of the time of the others.
+                let wait = READ_AGAIN_AFTER.max(WAIT_PER_TRY * begun.elapsed());
+                replay.not_before = Some(Instant::now() + wait);
                 self.lanes.push_back(replay);
             }
             Progress::Done => {}

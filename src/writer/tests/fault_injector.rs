@@ -34,6 +34,10 @@ pub(super) struct Database {
     pub(super) rows: Vec<String>,
     pub(super) checkpoints: HashMap<LaneId, Checkpoint>,
     pub(super) abandoned: usize,
+    /// What a question about a row fails with.
+    pub(super) unread: Option<SinkError>,
+    /// How often a row was asked for.
+    pub(super) asked: usize,
 }
 
 /// Stores rows in memory, fails by script, refuses names that start with `bad`.
@@ -147,7 +151,9 @@ impl Sink for FaultInjector {
     }
 
     fn is_row_of(&mut self, _: u64, _: Event<'_>) -> Result<bool, SinkError> {
-        Ok(false)
+        let mut database = self.database.lock().unwrap();
+        database.asked += 1;
+        database.unread.clone().map_or(Ok(false), Err)
     }
 
     fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {

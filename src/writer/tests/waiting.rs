@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::held_lane::{Decision, Hold};
+use crate::journal::row_witnesses::RowWitness;
 
 #[test]
 fn a_decision_about_other_events_is_not_applied() {
@@ -65,5 +66,44 @@ fn a_lost_end_is_lost_for_the_next_process_too() {
         assert_eq!(bench.rows(), ["a", "b"]);
         let checkpoint = bench.database.lock().unwrap().checkpoints[&id];
         assert_eq!(checkpoint.position, Position(3));
+    }
+}
+
+/// A lane whose rows cannot be asked for waits. The other lanes of the writer are stored.
+#[test]
+fn a_question_that_the_database_does_not_answer_stops_no_other_lane() {
+    for unread in [
+        SinkError::Stop(fault()),
+        SinkError::Reconnect(fault()),
+        SinkError::Retry(fault()),
+    ] {
+        let bench = Bench::new();
+        let id = bench.lane(&["a", "b", "c"]).id;
+        let found = bench.lock(id, Origin::Found);
+        let row = RowWitness {
+            position: Position(1),
+            end: Position(2),
+            row: 7,
+        };
+        found.rows().push(row);
+        found.set_stored(Position(2));
+        bench.database.lock().unwrap().unread = Some(unread.clone());
+        let own = bench.lane(&["d", "e", "f"]);
+        let batches: [(u64, &[&str]); 4] = [(0, &[]), (0, &["d"]), (1, &["e"]), (2, &["f"])];
+        bench.run(&handle(&own), &batches, &[], Some(Arc::clone(&found)));
+        assert_eq!(bench.rows(), ["d", "e", "f"], "{unread:?}");
+        assert!(found.is_waiting());
+        let asked = bench.database.lock().unwrap().asked;
+        assert!((1..=2).contains(&asked), "{asked}");
+
+        // The next process gets an answer: the rows are gone.
+        bench.database.lock().unwrap().unread = None;
+        drop(found);
+        let (own, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
+        found.rows().push(row);
+        found.set_stored(Position(2));
+        bench.recover(&own, &found);
+        assert_eq!(bench.rows(), ["d", "e", "f", "a", "b", "c"]);
+        assert!(!found.is_waiting());
     }
 }
