@@ -8,6 +8,7 @@ use super::parsers::{Parsed, Refusal, moment};
 use crate::commands::dead_letters::{LetterAction, LetterRequest};
 use crate::commands::journal::Output;
 use crate::commands::query::moment::{Moment, TimeSpan};
+use crate::sink::dead_letters::replay::WithoutDatabase;
 
 #[derive(Debug, Args)]
 pub(super) struct DeadLettersArguments {
@@ -41,8 +42,14 @@ pub(super) struct DeadLettersArguments {
 enum Action {
     /// Shows the letters, each once
     List,
-    /// Has the letters stored again, through the journal, each once; what is refused again is a letter again
-    Replay,
+    /// Has the letters stored again, through the journal, each once, in the database that refused it; what is
+    /// refused again is a letter again
+    Replay {
+        /// Also letters that name no database, as earlier versions wrote them: they go into the database that is
+        /// served next
+        #[arg(long)]
+        any_database: bool,
+    },
     /// Removes the letters: they are never stored
     Drop,
 }
@@ -53,7 +60,12 @@ impl DeadLettersArguments {
             data_dir,
             action: match self.action {
                 Action::List => LetterAction::List,
-                Action::Replay => LetterAction::Replay,
+                Action::Replay { any_database: true } => {
+                    LetterAction::Replay(WithoutDatabase::Replay)
+                }
+                Action::Replay {
+                    any_database: false,
+                } => LetterAction::Replay(WithoutDatabase::Leave),
                 Action::Drop => LetterAction::Drop,
             },
             span: TimeSpan {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// Names a database, wherever its server is. Drawn at random once and kept in the database itself, so that a
 /// replica, a dump and a restored backup have it too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DatabaseId(u128);
 
 impl DatabaseId {

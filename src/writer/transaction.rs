@@ -106,7 +106,11 @@ impl Storing {
         let letters = new
             .iter()
             .map(|(index, fault)| (run.batch.event(*index), position(*index), fault));
-        let written = self.writer.dead_letters.write(run.lane.id(), letters);
+        let database = self.writer.sink.database()?;
+        let written = self
+            .writer
+            .dead_letters
+            .write(run.lane.id(), database, letters);
         written.map_err(|fault| SinkError::Stop(Fault::new(fault.to_string())))?;
         log::warn!(
             event = "dead_letters_written", writer = self.writer.index, lane:% = run.lane.id(),

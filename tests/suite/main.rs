@@ -39,6 +39,7 @@ mod identity;
 mod io_drivers;
 mod journal;
 mod late_clock;
+mod letter_databases;
 mod memory_bound;
 mod outage;
 mod reconcile;

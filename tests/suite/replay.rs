@@ -100,7 +100,7 @@ fn letters_are_listed_dropped_and_replayed_while_a_server_runs() {
     // What is refused again is a letter again, under its new place.
     let replayed = letters(directory, &["replay", "--name=a"]);
     assert_eq!(replayed[0]["replayed"], 1);
-    let lane = &replayed[0]["lane"];
+    let lane = &replayed[0]["lanes"][0]["lane"];
     wait_until("it is refused again", || {
         letters(directory, &["list", "--name=a"])
             .iter()

@@ -11,7 +11,7 @@ use crate::os::printable::Printable;
 use crate::sink::dead_letters::FILE_NAME;
 use crate::sink::dead_letters::file::Letters;
 use crate::sink::dead_letters::letter::{Letter, rfc3339};
-use crate::sink::dead_letters::replay::{self, Moved, ReplayError};
+use crate::sink::dead_letters::replay::{self, Moved, ReplayError, WithoutDatabase};
 
 /// What is done with the letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum LetterAction {
     /// They are shown.
     List,
     /// They are stored again.
-    Replay,
+    Replay(WithoutDatabase),
     /// They are removed.
     Drop,
 }
@@ -86,8 +86,8 @@ impl LetterRequest {
                     self.warn_of_unfinished(&mut out)?;
                 }
             }
-            LetterAction::Replay => {
-                let moved = replay::replay(&self.data_dir, is_wanted)?;
+            LetterAction::Replay(without_database) => {
+                let moved = replay::replay(&self.data_dir, without_database, is_wanted)?;
                 self.report("replayed", &moved, &mut out)?;
             }
             LetterAction::Drop => {
@@ -154,23 +154,50 @@ impl LetterRequest {
 
     fn report(&self, done: &str, moved: &Moved, out: &mut impl Write) -> io::Result<()> {
         let (letters, left) = (moved.letters, moved.left);
-        let lane = moved.lane.map(|lane| lane.to_string());
         if self.output == Output::Json {
-            let line = json!({
-                done: letters, "left": left, "unreadable": moved.unreadable, "lane": lane,
-            });
-            return writeln!(out, "{line}");
+            return writeln!(out, "{}", report_line(done, moved));
         }
         writeln!(out, "{letters} letters {done}, {left} are left")?;
         if moved.unreadable > 0 {
             writeln!(out, "{} lines are no letters, and stay", moved.unreadable)?;
         }
-        match lane {
-            Some(lane) => writeln!(
-                out,
-                "they are in lane {lane} of the journal; the server that runs, or the next one, stores them"
-            ),
-            None => Ok(()),
+        for lane in &moved.lanes {
+            let (id, letters) = (lane.id, lane.letters);
+            match lane.database {
+                Some(database) => writeln!(
+                    out,
+                    "{letters} are in lane {id} of the journal, for the database {database} that refused them; the \
+                     server of that database that runs, or its next one, stores them"
+                )?,
+                None => writeln!(
+                    out,
+                    "{letters} are in lane {id} of the journal; the server that runs, or the next one, stores them, \
+                     whatever its database is"
+                )?,
+            }
         }
+        if moved.without_database > 0 {
+            writeln!(
+                out,
+                "{} letters of an earlier version do not say which database refused them, and stay; `hakaru \
+                 dead-letters replay --any-database` stores them in the database that is served",
+                moved.without_database
+            )?;
+        }
+        Ok(())
     }
+}
+
+fn report_line(done: &str, moved: &Moved) -> serde_json::Value {
+    let lanes = moved.lanes.iter().map(|lane| {
+        json!({
+            "lane": lane.id.to_string(),
+            "database": lane.database.map(|database| database.to_string()),
+            "letters": lane.letters,
+        })
+    });
+    json!({
+        done: moved.letters, "left": moved.left, "unreadable": moved.unreadable,
+        "without_database": moved.without_database, "lanes": lanes.collect::<Vec<_>>(),
+    })
 }

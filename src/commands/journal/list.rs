@@ -79,6 +79,7 @@ impl Inspection {
             Ok(LaneLabel::Missing) => "unknown".to_owned(),
             Ok(LaneLabel::Any { .. }) => "any".to_owned(),
             Ok(LaneLabel::Address(address)) => format!("at {address}"),
+            Ok(LaneLabel::Database { id, address, .. }) if address.is_empty() => id.to_string(),
             Ok(LaneLabel::Database { id, address, .. }) => format!("{id} at {address}"),
             Err(fault) => fault.to_string(),
         }

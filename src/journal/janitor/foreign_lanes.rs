@@ -99,6 +99,10 @@ fn unstored_events(lane: &DiskLane) -> u64 {
 
 fn log_foreign(id: LaneId, label: &LaneLabel, events: u64) {
     let database = match label {
+        // Replayed letters name their database, and not where it is.
+        LaneLabel::Database { id, address, .. } if address.is_empty() => {
+            format!("the database {id}")
+        }
         LaneLabel::Database { id, address, .. } => format!("the database {id} at {address}"),
         LaneLabel::Address(address) => format!("the database at {address}"),
         LaneLabel::Missing | LaneLabel::Any { .. } => "a database that is not known".to_owned(),

@@ -129,9 +129,13 @@ impl LockedLetters {
         Ok(Letters::parse(&bytes))
     }
 
-    /// Replaces the file by one that holds `left`, and the mark of a lane that its other letters are stored
+    /// Replaces the file by one that holds `left`, and the mark of each lane that its other letters are stored
     /// from. The rename is the moment at which these are no letters any more. The new file is locked too.
-    pub(super) fn replace(self, left: &Letters, replayed: Option<LaneId>) -> io::Result<Self> {
+    pub(super) fn replace(
+        self,
+        left: &Letters,
+        replayed: impl Iterator<Item = LaneId>,
+    ) -> io::Result<Self> {
         let mut text = Vec::new();
         for letter in &left.letters {
             writeln!(text, "{letter}")?;
@@ -140,7 +144,9 @@ impl LockedLetters {
             text.extend_from_slice(line);
             text.push(b'\n');
         }
-        text.extend(replayed.map(replayed_line).unwrap_or_default().bytes());
+        for lane in replayed {
+            text.extend_from_slice(replayed_line(lane).as_bytes());
+        }
         let new = self.path.with_extension("ndjson.new");
         let written = self.write(&new, &text).and_then(|file| {
             // Whoever moved the file away has not asked for the lock. A server may have begun another one.

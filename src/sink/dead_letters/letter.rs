@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
@@ -25,6 +26,8 @@ pub struct Letter {
     pub lane: LaneId,
     /// Its position there. A crash may write a letter twice: lane and position tell that it is the same.
     pub position: Position,
+    /// The database that refused it. `None` in a letter of a version that did not note it.
+    pub database: Option<DatabaseId>,
 }
 
 /// What a line of the file is.
@@ -62,6 +65,11 @@ impl Letter {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
+        let database = match &value["database"] {
+            serde_json::Value::Null => None,
+            // A letter must not be taken for one of any database.
+            database => Some(database.as_str()?.parse().ok()?),
+        };
         Some(Self {
             received_at: UnixMillis(received.as_millisecond().try_into().ok()?),
             name: name.to_owned(),
@@ -70,6 +78,7 @@ impl Letter {
             error: value["error"].as_str().unwrap_or_default().to_owned(),
             lane: value["lane"].as_str()?.parse().ok()?,
             position: Position(value["position"].as_u64()?),
+            database,
         })
     }
 
@@ -99,6 +108,7 @@ impl fmt::Display for Letter {
             "error": self.error,
             "lane": self.lane.to_string(),
             "position": self.position.0,
+            "database": self.database.map(|database| database.to_string()),
         });
         line.fmt(out)
     }

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use self::file::{is_at, sync_parent};
 use self::letter::{Letter, Line};
 use crate::event::Event;
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::refused_note;
@@ -67,11 +68,12 @@ impl DeadLetters {
         }
     }
 
-    /// Appends a line for each event, and returns when they are on the disk. After a crash before the checkpoint
-    /// has passed an event, its line is written again, with the same lane and position.
+    /// Appends a line for each event that `database` refused, and returns when they are on the disk. After a crash
+    /// before the checkpoint has passed an event, its line is written again, with the same lane and position.
     pub fn write<'a>(
         &self,
         lane: LaneId,
+        database: Option<DatabaseId>,
         letters: impl Iterator<Item = (Event<'a>, Position, &'a Fault)>,
     ) -> Result<(), DeadLetterError> {
         let mut lines = String::new();
@@ -84,6 +86,7 @@ impl DeadLetters {
                 error: fault.text.clone(),
                 lane,
                 position,
+                database,
             };
             lines.push_str(&format!("{letter}\n"));
         }
@@ -217,6 +220,7 @@ mod tests {
             letters
                 .write(
                     LaneId::random().unwrap(),
+                    None,
                     [(event, Position(5), &fault)].into_iter(),
                 )
                 .unwrap();
@@ -245,7 +249,7 @@ mod tests {
         };
         let letter = [(event, Position(0), &fault)];
         letters
-            .write(LaneId::random().unwrap(), letter.into_iter())
+            .write(LaneId::random().unwrap(), None, letter.into_iter())
             .unwrap();
     }
 
@@ -314,7 +318,7 @@ mod tests {
             };
             let letter = [(event, Position(position), &fault)];
             letters
-                .write(LaneId::random().unwrap(), letter.into_iter())
+                .write(LaneId::random().unwrap(), None, letter.into_iter())
                 .unwrap();
         };
         let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
@@ -339,7 +343,7 @@ mod tests {
             received_at: UnixMillis(0),
         };
         let lane = LaneId::random().unwrap();
-        let write = || letters.write(lane, [(event, Position(0), &fault)].into_iter());
+        let write = || letters.write(lane, None, [(event, Position(0), &fault)].into_iter());
         write().unwrap();
         let path = directory.path().join(FILE_NAME);
         let whole = fs::read(&path).unwrap();
@@ -355,7 +359,7 @@ mod tests {
     fn an_unwritable_file_is_an_error_that_names_it() {
         let letters = DeadLetters::new(Path::new("/proc/nowhere"), LIMIT);
         let error = letters
-            .write(LaneId::random().unwrap(), std::iter::empty())
+            .write(LaneId::random().unwrap(), None, std::iter::empty())
             .unwrap_err()
             .to_string();
         assert!(

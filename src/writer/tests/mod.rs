@@ -363,7 +363,7 @@ fn an_event_that_is_a_letter_already_stays_one() {
     // What a process leaves that died before the checkpoint passed the letter, and a replay of another.
     let letters = DeadLetters::new(bench.directory.path(), 1 << 20);
     let letter = [(event("b"), Position(1), &fault())];
-    letters.write(id, letter.into_iter()).unwrap();
+    letters.write(id, None, letter.into_iter()).unwrap();
     crate::journal::refused_note::add(&directory, &[Position(2)]).unwrap();
     let (next, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
     bench.recover(&next, &found);

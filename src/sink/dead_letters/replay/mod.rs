@@ -2,14 +2,15 @@
 //!
 //! The steps, each durable before the next:
 //!
-//! 1. The letters are written to a lane that is *staged*: its directory has a name that nobody takes for a lane's.
+//! 1. The letters are written to one lane for each database that refused some. The lanes are *staged*: their
+//!    directories have names that nobody takes for a lane's. Each is labelled with its database.
 //! 2. The lanes that the letters come from note that these events are never to be stored from there.
-//! 3. The file of letters is replaced by one without them, which names the staged lane. From this moment on they
-//!    are events of that lane, and before it they are letters.
-//! 4. The staged lane gets a lane's name, and is stored by the server that runs or starts next.
+//! 3. The file of letters is replaced by one without them, which names the staged lanes. From this moment on they
+//!    are events of those lanes, and before it they are letters.
+//! 4. Each staged lane gets a lane's name, and is stored by the server of its database that runs or starts next.
 //!
 //! [`finish`] does what a crash has left undone: the fourth step where the third was done, else it removes the
-//! staged lane. The lock of the file of letters is held from the first step to the fourth.
+//! staged lanes. The lock of the file of letters is held from the first step to the fourth.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,12 +18,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::refused_note;
-use crate::journal::segment::SEGMENT_BYTES;
+use crate::journal::segment::{SEGMENT_BYTES, lanes};
 use crate::journal::storage::Disk;
 use crate::sink::dead_letters::FILE_NAME;
 use crate::sink::dead_letters::file::{Letters, LockedLetters, own_as, sync_parent};
@@ -49,8 +51,30 @@ pub struct Moved {
     pub left: usize,
     /// Lines that are no letters, which stay.
     pub unreadable: usize,
-    /// The lane from which replayed letters are stored.
-    pub lane: Option<LaneId>,
+    /// Letters among those that are left which would have been replayed, but name no database.
+    pub without_database: usize,
+    /// The lanes from which replayed letters are stored.
+    pub lanes: Vec<ReplayedLane>,
+}
+
+/// A lane that a replay made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayedLane {
+    /// Its id.
+    pub id: LaneId,
+    /// The database that it waits for. `None`: the one that is served next.
+    pub database: Option<DatabaseId>,
+    /// Letters that are its events.
+    pub letters: usize,
+}
+
+/// What is done with a letter that does not say which database refused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutDatabase {
+    /// It stays a letter.
+    Leave,
+    /// It goes into the database that is served next.
+    Replay,
 }
 
 /// Why letters could not be replayed or dropped. Each of them is a letter or in the journal.
@@ -80,16 +104,32 @@ fn at(path: &Path) -> impl Fn(io::Error) -> ReplayError + '_ {
     }
 }
 
-/// Has the letters that `is_wanted` stored again, each once.
-pub fn replay(data_dir: &Path, is_wanted: impl Fn(&Letter) -> bool) -> Result<Moved, ReplayError> {
-    let taken = take(data_dir, is_wanted, true);
+/// Has the letters that `is_wanted` stored again, each once, in the database that refused it.
+pub fn replay(
+    data_dir: &Path,
+    without_database: WithoutDatabase,
+    is_wanted: impl Fn(&Letter) -> bool,
+) -> Result<Moved, ReplayError> {
+    let is_known =
+        |letter: &Letter| letter.database.is_some() || without_database == WithoutDatabase::Replay;
+    let taken = take(
+        data_dir,
+        |letter| is_known(letter) && is_wanted(letter),
+        true,
+    );
+    let taken = taken.map(|(mut moved, left)| {
+        let left = left.letters.iter();
+        let unknown = left.filter(|letter| !is_known(letter) && is_wanted(letter));
+        moved.without_database = unknown.count();
+        moved
+    });
     // What was staged takes disk space. Where this fails too, the next command or start does it.
     taken.inspect_err(|_| drop(finish(data_dir)))
 }
 
 /// Removes the letters that `is_wanted`: they are never stored.
 pub fn discard(data_dir: &Path, is_wanted: impl Fn(&Letter) -> bool) -> Result<Moved, ReplayError> {
-    take(data_dir, is_wanted, false)
+    take(data_dir, is_wanted, false).map(|(moved, _)| moved)
 }
 
 /// Whether a replay is under way, or was cut short.
@@ -98,11 +138,12 @@ pub fn is_unfinished(data_dir: &Path) -> Result<bool, ReplayError> {
     Ok(!staged(&journal).map_err(at(&journal))?.is_empty())
 }
 
+/// Takes letters out of the file. Also gives those that are left.
 fn take(
     data_dir: &Path,
     is_wanted: impl Fn(&Letter) -> bool,
     is_replay: bool,
-) -> Result<Moved, ReplayError> {
+) -> Result<(Moved, Letters), ReplayError> {
     let (path, journal) = (data_dir.join(FILE_NAME), data_dir.join("journal"));
     let file = LockedLetters::lock(data_dir, None).map_err(at(&path))?;
     let letters = file.as_ref().map(LockedLetters::read).transpose();
@@ -112,30 +153,28 @@ fn take(
         return Err(ReplayError::Moved(unknown));
     }
     let Some(file) = file else {
-        return Ok(Moved::default());
+        return Ok((Moved::default(), letters));
     };
     let taken = letters.take(is_wanted);
     let mut moved = Moved {
         letters: taken.len(),
         left: letters.letters.len(),
         unreadable: letters.unreadable(),
-        lane: None,
+        ..Moved::default()
     };
     if taken.is_empty() {
-        return Ok(moved);
+        return Ok((moved, letters));
     }
     if is_replay {
-        let lane = LaneId::random().map_err(at(&journal))?;
-        let directory = staged_directory(&journal, lane);
-        stage(&journal, lane, &taken).map_err(at(&directory))?;
-        moved.lane = Some(lane);
+        moved.lanes = stage_by_database(&journal, &taken)?;
     }
     note_refused(&journal, &taken).map_err(at(&journal))?;
-    let _locked = file.replace(&letters, moved.lane).map_err(at(&path))?;
-    if let Some(lane) = moved.lane {
-        publish(&journal, lane).map_err(at(&journal))?;
+    let replayed = moved.lanes.iter().map(|lane| lane.id);
+    let _locked = file.replace(&letters, replayed).map_err(at(&path))?;
+    for lane in &moved.lanes {
+        publish(&journal, lane.id).map_err(at(&journal))?;
     }
-    Ok(moved)
+    Ok((moved, letters))
 }
 
 /// Does what a replay that was cut short has left undone. Gives the staged lanes that nobody can judge: their
@@ -207,12 +246,60 @@ fn staged(journal: &Path) -> io::Result<Vec<LaneId>> {
     Ok(lanes)
 }
 
+/// Writes the letters to staged lanes, one for each database that refused some.
+fn stage_by_database(journal: &Path, letters: &[Letter]) -> Result<Vec<ReplayedLane>, ReplayError> {
+    let mut by_database: BTreeMap<Option<DatabaseId>, Vec<&Letter>> = BTreeMap::new();
+    for letter in letters {
+        by_database.entry(letter.database).or_default().push(letter);
+    }
+    let mut staged = Vec::new();
+    for (database, letters) in by_database {
+        let id = LaneId::random().map_err(at(journal))?;
+        let label = label(journal, database).map_err(at(journal))?;
+        stage(journal, id, &label, &letters).map_err(at(&staged_directory(journal, id)))?;
+        staged.push(ReplayedLane {
+            id,
+            database,
+            letters: letters.len(),
+        });
+    }
+    Ok(staged)
+}
+
+/// The label of a lane whose letters `database` refused.
+fn label(journal: &Path, database: Option<DatabaseId>) -> io::Result<LaneLabel> {
+    let Some(database) = database else {
+        return Ok(LaneLabel::Any { was: None });
+    };
+    let mut address = String::new();
+    let found = match lanes(journal) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Vec::new(),
+        found => found?,
+    };
+    for lane in found {
+        // The address is for people: a label that cannot be read hinders nothing.
+        if let Ok(LaneLabel::Database {
+            id, address: at, ..
+        }) = LaneLabel::read(&journal.join(lane.to_string()))
+            && id == database
+        {
+            address = at;
+        }
+    }
+    Ok(LaneLabel::Database {
+        id: database,
+        address,
+        from: Position::START,
+    })
+}
+
 /// Writes the letters to a staged lane.
-fn stage(journal: &Path, lane: LaneId, letters: &[Letter]) -> io::Result<()> {
+fn stage(journal: &Path, lane: LaneId, label: &LaneLabel, letters: &[&Letter]) -> io::Result<()> {
     let directory = staged_directory(journal, lane);
     make_journal(journal)?;
     fs::create_dir(&directory)?;
-    let staged = write_lane(&directory, lane, letters).and_then(|()| sync_parent(&directory));
+    let staged =
+        write_lane(&directory, lane, label, letters).and_then(|()| sync_parent(&directory));
     staged.inspect_err(|_| drop(fs::remove_dir_all(&directory)))
 }
 
@@ -227,7 +314,12 @@ fn make_journal(journal: &Path) -> io::Result<()> {
     sync_parent(journal)
 }
 
-fn write_lane(directory: &Path, lane: LaneId, letters: &[Letter]) -> io::Result<()> {
+fn write_lane(
+    directory: &Path,
+    lane: LaneId,
+    label: &LaneLabel,
+    letters: &[&Letter],
+) -> io::Result<()> {
     let mut writer = LaneWriter::create(Disk, directory, lane, SEGMENT_BYTES)?;
     let mut record = Vec::new();
     let (mut rest, mut text) = (letters, String::new());
@@ -247,8 +339,7 @@ fn write_lane(directory: &Path, lane: LaneId, letters: &[Letter]) -> io::Result<
     let mut file = File::create(directory.join(LETTERS_NAME))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    // The letters go into the database that is served then: nothing in them says which they were promised to.
-    LaneLabel::Any { was: None }.write(directory)?;
+    label.write(directory)?;
     // The files get the owner of the journal: the user of this command need not be that of the server.
     let model = fs::metadata(directory.parent().unwrap_or(directory))?;
     for entry in fs::read_dir(directory)? {

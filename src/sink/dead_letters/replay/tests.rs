@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 struct Bench {
     directory: tempfile::TempDir,
     lane: LaneId,
+    database: DatabaseId,
 }
 
 impl Bench {
@@ -18,6 +19,7 @@ impl Bench {
         let bench = Self {
             directory: tempfile::tempdir().unwrap(),
             lane: LaneId::random().unwrap(),
+            database: DatabaseId::random().unwrap(),
         };
         fs::create_dir_all(bench.journal().join(bench.lane.to_string())).unwrap();
         let lines = (0..)
@@ -37,6 +39,7 @@ impl Bench {
             error: "no".to_owned(),
             lane: self.lane,
             position: Position(position),
+            database: Some(self.database),
         }
     }
 
@@ -80,30 +83,39 @@ impl Bench {
         let file = locked.unwrap();
         let mut letters = file.read().unwrap();
         let taken = letters.take(is_wanted);
-        let lane = LaneId::random().unwrap();
+        let mut staged = Vec::new();
         if steps == 0 {
             // In the midst of the first.
+            let lane = LaneId::random().unwrap();
             let directory = staged_directory(&self.journal(), lane);
             fs::create_dir(&directory).unwrap();
             drop(LaneWriter::create(Disk, &directory, lane, SEGMENT_BYTES).unwrap());
         }
         if steps > 0 {
-            stage(&self.journal(), lane, &taken).unwrap();
+            staged = stage_by_database(&self.journal(), &taken).unwrap();
         }
         if steps > 1 {
             note_refused(&self.journal(), &taken).unwrap();
         }
         if steps > 2 {
-            drop(file.replace(&letters, Some(lane)).unwrap());
+            let lanes = staged.iter().map(|lane| lane.id);
+            drop(file.replace(&letters, lanes).unwrap());
         }
-        if steps > 3 {
-            publish(&self.journal(), lane).unwrap();
+        for lane in staged.iter().take(steps.saturating_sub(3)) {
+            publish(&self.journal(), lane.id).unwrap();
         }
     }
 
     fn staged(&self) -> usize {
         staged(&self.journal()).unwrap().len()
     }
+}
+
+fn replay_known(
+    data_dir: &Path,
+    is_wanted: impl Fn(&Letter) -> bool,
+) -> Result<Moved, ReplayError> {
+    replay(data_dir, WithoutDatabase::Leave, is_wanted)
 }
 
 fn at(name: &str, millis: u64) -> (String, u64) {
@@ -130,7 +142,7 @@ fn wherever_a_replay_is_cut_short_each_event_is_a_letter_or_in_the_journal() {
                 assert_eq!((bench.events(), bench.staged()), (events, 0), "{steps}");
             }
             // A command does what is left to be done, too.
-            let moved = replay(bench.data_dir(), |_| true).unwrap();
+            let moved = replay_known(bench.data_dir(), |_| true).unwrap();
             assert_eq!((moved.letters, moved.left), (left.len(), 0), "{steps}");
             let events = [at("a", 0), at("b", 1), at("c", 2)];
             assert_eq!(
@@ -153,7 +165,7 @@ fn a_letter_that_is_there_twice_is_replayed_once_and_what_is_none_stays() {
     fs::write(bench.path(), text).unwrap();
     let mode = fs::Permissions::from_mode(0o640);
     fs::set_permissions(bench.path(), mode.clone()).unwrap();
-    let moved = replay(bench.data_dir(), |letter| letter.name == "a").unwrap();
+    let moved = replay_known(bench.data_dir(), |letter| letter.name == "a").unwrap();
     assert_eq!((moved.letters, moved.left, moved.unreadable), (1, 1, 1));
     assert_eq!(bench.events(), [at("a", 0)]);
     let text = fs::read_to_string(bench.path()).unwrap();
@@ -166,7 +178,7 @@ fn a_letter_that_is_there_twice_is_replayed_once_and_what_is_none_stays() {
 fn what_is_dropped_is_never_stored() {
     let bench = Bench::new(&["a", "b"]);
     let moved = discard(bench.data_dir(), |letter| letter.name == "a").unwrap();
-    assert_eq!((moved.letters, moved.left, moved.lane), (1, 1, None));
+    assert_eq!((moved.letters, moved.left, moved.lanes), (1, 1, Vec::new()));
     assert_eq!(
         (bench.letters(), bench.events()),
         (vec!["b".to_owned()], Vec::new())
@@ -191,7 +203,9 @@ fn a_staged_lane_whose_letters_were_moved_away_is_kept_for_a_person() {
         if let Some(text) = text {
             fs::write(bench.path(), text).unwrap();
         }
-        let error = replay(bench.data_dir(), |_| true).unwrap_err().to_string();
+        let error = replay_known(bench.data_dir(), |_| true)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("replay-"), "{error}");
         assert_eq!(bench.staged(), 1);
     }
@@ -202,7 +216,10 @@ fn many_letters_are_many_records() {
     let names: Vec<String> = (0..3000).map(|number| format!("{number:0100}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let bench = Bench::new(&names);
-    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 3000);
+    assert_eq!(
+        replay_known(bench.data_dir(), |_| true).unwrap().letters,
+        3000
+    );
     let events = bench.events();
     let read: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(read, names);
@@ -214,11 +231,13 @@ fn a_replay_that_fails_leaves_nothing_behind() {
     let blocked = bench.path().with_extension("ndjson.new");
     // Whatever cannot be removed.
     fs::create_dir_all(blocked.join("x")).unwrap();
-    let error = replay(bench.data_dir(), |_| true).unwrap_err().to_string();
+    let error = replay_known(bench.data_dir(), |_| true)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(FILE_NAME), "{error}");
     assert_eq!((bench.letters(), bench.staged()), (vec!["a".to_owned()], 0));
     fs::remove_dir_all(blocked).unwrap();
-    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(replay_known(bench.data_dir(), |_| true).unwrap().letters, 1);
     assert_eq!(bench.events(), [at("a", 0)]);
 }
 
@@ -226,7 +245,7 @@ fn a_replay_that_fails_leaves_nothing_behind() {
 fn letters_without_a_journal_are_replayed() {
     let bench = Bench::new(&["a"]);
     fs::remove_dir_all(bench.journal()).unwrap();
-    assert_eq!(replay(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(replay_known(bench.data_dir(), |_| true).unwrap().letters, 1);
     assert_eq!(bench.events(), [at("a", 0)]);
 }
 
@@ -255,7 +274,10 @@ fn letters_that_a_server_writes_while_the_file_is_moved_away_are_kept() {
     fs::rename(bench.path(), bench.data_dir().join("moved")).unwrap();
     let new = format!("{}\n", bench.letter("c", 2));
     fs::write(bench.path(), &new).unwrap();
-    let error = file.replace(&letters, None).unwrap_err().to_string();
+    let error = file
+        .replace(&letters, std::iter::empty())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("moved"), "{error}");
     assert_eq!(fs::read_to_string(bench.path()).unwrap(), new);
 }
@@ -268,11 +290,67 @@ fn a_file_behind_a_link_is_replaced_where_it_is() {
     fs::rename(bench.path(), &target).unwrap();
     std::os::unix::fs::symlink(&target, bench.path()).unwrap();
     assert_eq!(
-        replay(bench.data_dir(), |letter| letter.name == "a")
+        replay_known(bench.data_dir(), |letter| letter.name == "a")
             .unwrap()
             .letters,
         1
     );
     assert_eq!(bench.letters(), ["b"]);
     assert!(!fs::read_to_string(target).unwrap().contains("\"a\""));
+}
+
+/// One lane for each database. Cut short between two of them, both are finished.
+#[test]
+fn letters_of_several_databases_are_lanes_of_their_own() {
+    let other = DatabaseId::random().unwrap();
+    for steps in 3..=5 {
+        let bench = Bench::new(&["a"]);
+        let letters = [Some(other), None].map(|database| Letter {
+            database,
+            position: Position(1 + u64::from(database.is_none())),
+            ..bench.letter("b", 0)
+        });
+        let text = fs::read_to_string(bench.path()).unwrap();
+        fs::write(
+            bench.path(),
+            format!("{text}{}\n{}\n", letters[0], letters[1]),
+        )
+        .unwrap();
+        bench.cut_short(steps, |letter| letter.database.is_some());
+        assert_eq!(bench.letters(), ["b"]);
+        assert!(finish(bench.data_dir()).unwrap().is_empty());
+        let left = replay_known(bench.data_dir(), |_| true).unwrap();
+        assert_eq!((left.letters, left.left, left.without_database), (0, 1, 1));
+        let any = replay(bench.data_dir(), WithoutDatabase::Replay, |_| true).unwrap();
+        assert_eq!((any.letters, any.lanes[0].database), (1, None));
+        let mut labels: Vec<Option<DatabaseId>> = Vec::new();
+        for lane in lanes(&bench.journal()).unwrap() {
+            match LaneLabel::read(&bench.journal().join(lane.to_string())).unwrap() {
+                LaneLabel::Database { id, from, .. } => {
+                    assert_eq!(from, Position::START);
+                    labels.push(Some(id));
+                }
+                LaneLabel::Any { was: None } => labels.push(None),
+                // The lane that the letters come from.
+                LaneLabel::Missing => {}
+                label => panic!("{label:?}"),
+            }
+        }
+        labels.sort();
+        let mut expected = [None, Some(bench.database), Some(other)];
+        expected.sort();
+        assert_eq!(labels, expected, "{steps}");
+        assert_eq!(bench.events().len(), 3);
+    }
+}
+
+/// It must not be taken for a letter of any database.
+#[test]
+fn a_line_with_a_database_that_is_none_is_no_letter() {
+    let bench = Bench::new(&["a"]);
+    let text = fs::read_to_string(bench.path()).unwrap();
+    let letter = text.replace(&bench.database.to_string(), "elsewhere");
+    fs::write(bench.path(), letter).unwrap();
+    let moved = replay(bench.data_dir(), WithoutDatabase::Replay, |_| true).unwrap();
+    assert_eq!((moved.letters, moved.unreadable), (0, 1));
 }
