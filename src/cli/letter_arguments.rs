@@ -50,12 +50,25 @@ enum Action {
         #[arg(long)]
         any_database: bool,
     },
-    /// Removes the letters: they are never stored
-    Drop,
+    /// Removes the letters: they are never stored. It needs --from, --to, --name or --code, or --all
+    Drop {
+        /// All letters. Not together with --from, --to, --name or --code
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 impl DeadLettersArguments {
     pub(super) fn request(self, data_dir: PathBuf) -> Result<LetterRequest, Refusal> {
+        let is_filtered = self.from.is_some()
+            || self.to.is_some()
+            || !self.name.is_empty()
+            || !self.code.is_empty();
+        match self.action {
+            Action::Drop { all: false } if !is_filtered => return Err(Refusal::UnfilteredDrop),
+            Action::Drop { all: true } if is_filtered => return Err(Refusal::FilteredDropOfAll),
+            _ => {}
+        }
         Ok(LetterRequest {
             data_dir,
             action: match self.action {
@@ -66,7 +79,7 @@ impl DeadLettersArguments {
                 Action::Replay {
                     any_database: false,
                 } => LetterAction::Replay(WithoutDatabase::Leave),
-                Action::Drop => LetterAction::Drop,
+                Action::Drop { .. } => LetterAction::Drop,
             },
             span: TimeSpan {
                 from: self.from.transpose()?,

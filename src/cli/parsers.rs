@@ -49,6 +49,18 @@ pub enum Refusal {
         /// What is wrong with it.
         fault: DsnError,
     },
+    /// All letters would be dropped, and nobody asked for that.
+    #[error(
+        "dead-letters drop: it removes letters for good, so it must be told which; --from, --to, --name or --code \
+         choose some, --all is all of them"
+    )]
+    UnfilteredDrop,
+    /// All letters would be dropped, or some of them.
+    #[error(
+        "dead-letters drop: --all is all letters, and --from, --to, --name or --code choose some; both are not \
+         accepted together"
+    )]
+    FilteredDropOfAll,
 }
 
 /// The result of parsing a setting. It is kept until the setting is used, so that a command does not fail because of

@@ -233,8 +233,9 @@ fn letters_that_cannot_be_read_hold_the_lanes_of_earlier_processes_alone() {
 #[test]
 fn a_data_directory_that_does_not_exist_is_an_error() {
     let temporary = tempfile::tempdir().unwrap();
-    for action in ["list", "replay", "drop"] {
-        let settings = Settings::default().flag("dead-letters").flag(action);
+    for action in [&["list"][..], &["replay"], &["drop", "--all"]] {
+        let settings = Settings::default().flag("dead-letters");
+        let settings = action.iter().fold(settings, |all, flag| all.flag(flag));
         let output = settings.flag("--data-dir=nowhere").run_in(temporary.path());
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
@@ -243,4 +244,48 @@ fn a_data_directory_that_does_not_exist_is_an_error() {
             "{error}"
         );
     }
+}
+
+/// A forgotten filter must not remove what is billed.
+#[test]
+fn letters_are_dropped_only_by_a_filter_or_all_of_them_by_a_flag() {
+    let database = MariaDb::start();
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    refused(&database, directory, &["a", "b"]).stop();
+    let drop = |flag: &str| {
+        let settings = Settings::default().flag("dead-letters").flag("drop");
+        let settings = if flag.is_empty() {
+            settings
+        } else {
+            settings.flag(flag)
+        };
+        let output = settings.run_in(directory);
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, error) = drop("");
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("--all") && error.contains("--name"),
+        "{error}"
+    );
+    assert_eq!(names(&letters(directory, &["list"])), ["a", "b"]);
+    // A filter and the flag contradict each other.
+    let both = letters_output(directory, &["drop", "--all", "--name=a"]);
+    assert_eq!(both, Some(2));
+    assert_eq!(names(&letters(directory, &["list"])), ["a", "b"]);
+    assert_eq!(drop("--name=a").0, Some(0));
+    assert_eq!(names(&letters(directory, &["list"])), ["b"]);
+    assert_eq!(drop("--all").0, Some(0));
+    assert!(letters(directory, &["list"]).is_empty());
+}
+
+/// The exit code of `hakaru dead-letters`.
+fn letters_output(directory: &Path, arguments: &[&str]) -> Option<i32> {
+    let settings = Settings::default().flag("dead-letters");
+    let settings = arguments.iter().fold(settings, |all, flag| all.flag(flag));
+    settings.run_in(directory).status.code()
 }
