@@ -316,3 +316,19 @@ fn settings_that_do_not_parse_are_exit_code_2() {
     let many = check(Settings::sqlite().flag("--cores=1000"));
     many.has("cores", "error", "--cores");
 }
+
+/// What such a clause does to rows is not what a billing table needs.
+#[test]
+fn a_conflict_clause_in_a_sqlite_table_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    Settings::sqlite()
+        .directory(directory.path())
+        .start()
+        .stop();
+    let file = rusqlite::Connection::open(directory.path().join("eventlog.db")).unwrap();
+    let table = "DROP TABLE eventlog; CREATE TABLE eventlog (id integer PRIMARY KEY AUTOINCREMENT, \
+                 at datetime, name varchar(255) NOT NULL UNIQUE ON CONFLICT REPLACE, value int)";
+    file.execute_batch(table).unwrap();
+    let checked = check_in(directory.path(), Settings::sqlite());
+    checked.has("SQLite file", "warning", "ON CONFLICT");
+}

@@ -49,6 +49,7 @@ mod report;
 mod rows;
 mod sessions;
 mod sqlite;
+mod sqlite_files;
 mod status_page;
 mod table_faults;
 mod tls;

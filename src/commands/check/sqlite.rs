@@ -9,11 +9,16 @@ use super::disk::{is_missing, nearest_directory, trial_path};
 use super::{Finding, Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
-use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, SqliteSink, classify, trial};
+use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, SqliteSink, classify, statement, trial};
 use crate::sink::{Fault, SinkError};
 
 /// The tables, as in `sqlite_master`.
 const TABLES: [&str; 2] = ["eventlog", "hakaru_checkpoint"];
+
+/// What an ON CONFLICT clause of the table means.
+const CONFLICT_CLAUSE: &str = "hakaru removes and ignores no row for it: the second of two rows that conflict is refused \
+    and becomes a dead letter, and so does a row whose trigger meets a conflict in its own tables; make the table \
+    without ON CONFLICT";
 
 /// Checks the directory, with a database of its own in it, and then the file.
 pub(super) fn check(path: &Path) -> Vec<Finding> {
@@ -59,7 +64,7 @@ fn new_file(directory: &Path) -> Result<Observation, SinkError> {
     fs::create_dir(&trial.0).map_err(|fault| {
         SinkError::Stop(Fault::new(format!("{}: {fault}", directory.display())))
     })?;
-    let connection = SqliteSink::new(trial.0.join("eventlog.db")).connect()?;
+    let connection = SqliteSink::connect(&trial.0.join("eventlog.db"))?;
     store_and_roll_back(&connection)?;
     let (mode, synchronous) = modes(&connection)?;
     let found = Observation::new(format!(
@@ -98,6 +103,10 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
     }
     if let Some(fault) = store_and_roll_back(&connection)? {
         return Ok(Observation::new(format!("the table takes no row: {fault}")).error(TAKES_NO_ROW));
+    }
+    if statement::has_conflict_clause(&connection)? {
+        let found = "eventlog has a constraint with ON CONFLICT";
+        return Ok(Observation::new(found).warning(CONFLICT_CLAUSE));
     }
     Ok(Observation::new(format!(
         "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"

@@ -1,13 +1,17 @@
 //! SQLite, the default: a file in WAL mode, one transaction per batch.
 
+mod files;
+mod rows;
+pub(crate) mod statement;
 pub(crate) mod trial;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use self::files::DatabaseFiles;
+use self::rows::{Rows, begin};
 use super::{
     Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX,
     Sink, SinkError, Step,
@@ -17,7 +21,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
-use crate::sink::trial::{Content, takes_no_row};
+use crate::sink::trial::Content;
 
 /// How long to wait for a lock of another process before a batch is tried again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,17 +67,11 @@ fn no_row_stored() -> SinkError {
     SinkError::Stop(Fault::new(text))
 }
 
-/// Inserts one row.
-pub(crate) const INSERT: &str =
-    "INSERT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
-
 /// A SQLite file.
 #[derive(Debug)]
 pub struct SqliteSink {
-    path: PathBuf,
+    files: DatabaseFiles,
     connection: Option<Connection>,
-    /// The file to which the connection was opened.
-    file: Option<FileId>,
     /// A row of the last insert: the index of its event, and its id.
     inserted: Option<(usize, u64)>,
     /// Its id; `None` until it is known.
@@ -82,31 +80,12 @@ pub struct SqliteSink {
     known: Option<Content>,
 }
 
-/// Identifies a file independently of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// The file at `path`. `None` if there is none, or it cannot be accessed.
-    fn at(path: &Path) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: file.dev(),
-            inode: file.ino(),
-        })
-    }
-}
-
 impl SqliteSink {
     /// A sink for the file at `path`. The file is created when it is first opened.
     pub fn new(path: PathBuf) -> Self {
         Self {
-            path,
+            files: DatabaseFiles::new(path),
             connection: None,
-            file: None,
             inserted: None,
             database: None,
             known: None,
@@ -118,17 +97,49 @@ impl SqliteSink {
         self.connection.as_ref().ok_or_else(not_open)
     }
 
-    fn replaced(&self) -> SinkError {
-        let text = format!("{} is another file now", self.path.display());
-        SinkError::Reconnect(Fault::new(text))
+    /// One transaction of [`Sink::insert`]. `None`: a trigger has rolled it back for rows that are refused now.
+    fn insert_once(
+        &mut self,
+        batch: &Batch,
+        from: usize,
+        step: Step,
+        refused: &mut Refused,
+    ) -> Result<Option<Inserted>, SinkError> {
+        let connection = self.connection()?;
+        let start = Instant::now();
+        begin(connection)?;
+        let lane = step.lane.to_string();
+        let moved = connection
+            .prepare_cached(STEP)
+            .and_then(|mut statement| {
+                let (old, new) = (signed(step.old.0), signed(step.new.0));
+                statement.execute(params![new, lane, signed(step.epoch.0), old])
+            })
+            .map_err(classify)?;
+        if moved != 1 {
+            let found = connection.query_row(CHECKPOINT, params![lane], read_checkpoint);
+            let found = found.optional().map_err(classify)?;
+            connection.execute_batch("ROLLBACK").map_err(classify)?;
+            return Ok(Some(Inserted::CheckpointMismatch(found)));
+        }
+        let prepare = start.elapsed();
+        let rows = rows::insert(connection, batch, from, refused, self.known.as_ref())?;
+        let Rows::Inserted(last) = rows else {
+            return Ok(None);
+        };
+        self.inserted = last
+            .as_ref()
+            .map(|(index, id, _)| (*index, id.cast_unsigned()));
+        if let Some((_, _, content)) = last {
+            self.known = Some(content);
+        }
+        let execute = start.elapsed().saturating_sub(prepare);
+        Ok(Some(Inserted::Open(InsertTimes { prepare, execute })))
     }
 
     /// Opens the file. Creates the file and the tables if they are missing.
-    pub(crate) fn connect(&self) -> Result<Connection, SinkError> {
-        if let Some(directory) = self
-            .path
-            .parent()
-            .filter(|path| !path.as_os_str().is_empty())
+    pub(crate) fn connect(path: &Path) -> Result<Connection, SinkError> {
+        if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty())
             && let Err(fault) = std::fs::create_dir_all(directory)
         {
             let text = format!("{}: {fault}", directory.display());
@@ -137,14 +148,14 @@ impl SqliteSink {
                 ..Fault::new(text)
             }));
         }
-        if matches!(self.path.try_exists(), Ok(false)) {
+        if matches!(path.try_exists(), Ok(false)) {
             // Logged so that a mistyped path is noticed.
             log::info!(
                 event = "sqlite_created";
-                "the database {} does not exist and is created", self.path.display()
+                "the database {} does not exist and is created", path.display()
             );
         }
-        let connection = Connection::open(&self.path).map_err(classify)?;
+        let connection = Connection::open(path).map_err(classify)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
         connection.execute_batch(SET_UP).map_err(classify)?;
         Ok(connection)
@@ -153,17 +164,12 @@ impl SqliteSink {
 
 impl Sink for SqliteSink {
     fn open(&mut self) -> Result<EventRule, SinkError> {
-        if self.connection.is_none() {
-            let before = FileId::at(&self.path);
-            let connection = self.connect()?;
-            let file = FileId::at(&self.path);
-            if before.is_some() && before != file {
-                return Err(self.replaced());
+        match &self.connection {
+            Some(connection) => self.files.check(connection)?,
+            None => {
+                self.connection = Some(self.files.open(Self::connect)?);
+                self.database = None;
             }
-            (self.connection, self.file, self.database) = (Some(connection), file, None);
-        } else if FileId::at(&self.path) != self.file {
-            // For example, a backup was put in its place. More rows in the old file would be lost.
-            return Err(self.replaced());
         }
         Ok(EventRule::SQLITE)
     }
@@ -235,63 +241,13 @@ impl Sink for SqliteSink {
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
-        let connection = self.connection()?;
-        let start = Instant::now();
-        connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(classify)?;
-        let lane = step.lane.to_string();
-        let moved = connection
-            .prepare_cached(STEP)
-            .and_then(|mut statement| {
-                let (old, new) = (signed(step.old.0), signed(step.new.0));
-                statement.execute(params![new, lane, signed(step.epoch.0), old])
-            })
-            .map_err(classify)?;
-        if moved != 1 {
-            let found = connection.query_row(CHECKPOINT, params![lane], read_checkpoint);
-            let found = found.optional().map_err(classify)?;
-            connection.execute_batch("ROLLBACK").map_err(classify)?;
-            return Ok(Inserted::CheckpointMismatch(found));
-        }
-        let mut inserted = None;
-        let mut statement = connection.prepare_cached(INSERT).map_err(classify)?;
-        let prepare = start.elapsed();
-        let mut last = None;
-        for (index, event) in batch.events().enumerate().skip(from) {
-            if refused.contains_key(&index) {
-                continue;
-            }
-            let seconds = signed(event.received_at.seconds());
-            match statement.execute(params![seconds, event.name, event.value]) {
-                // As with ON CONFLICT IGNORE, or a trigger that raises IGNORE.
-                Ok(0) => return Err(no_row_stored()),
-                Ok(_) => {
-                    last = Some(event);
-                    inserted = Some((index, connection.last_insert_rowid()));
-                }
-                Err(fault) if is_about_the_row(&fault) => {
-                    let fault = describe(&fault);
-                    let known = last.map(Content::of).or_else(|| self.known.clone());
-                    if trial::refusal(connection, seconds, known)?.is_some() {
-                        return Err(takes_no_row(fault));
-                    }
-                    refused.insert(index, fault.clone());
-                    // A trigger may roll back the transaction. More rows would be inserted outside it.
-                    if connection.is_autocommit() {
-                        return Err(SinkError::Retry(fault));
-                    }
-                }
-                Err(fault) => return Err(classify(fault)),
+        loop {
+            let attempt = self.insert_once(batch, from, step, refused)?;
+            // Without the rows that are refused by now.
+            if let Some(inserted) = attempt {
+                return Ok(inserted);
             }
         }
-        let execute = start.elapsed().saturating_sub(prepare);
-        drop(statement);
-        self.inserted = inserted.map(|(index, id)| (index, id.cast_unsigned()));
-        if let Some(event) = last {
-            self.known = Some(Content::of(event));
-        }
-        Ok(Inserted::Open(InsertTimes { prepare, execute }))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {

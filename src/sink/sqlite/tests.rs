@@ -264,3 +264,68 @@ fn a_row_that_is_ignored_stops_storing() {
     };
     assert!(fault.text.contains("ignores"), "{fault}");
 }
+
+/// As in a table of billing data that is meant to keep the last row of each name.
+#[test]
+fn a_conflict_clause_of_the_table_removes_no_row_and_ignores_none() {
+    for clause in ["REPLACE", "IGNORE", "ROLLBACK", "FAIL"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let other = Connection::open(&path).unwrap();
+        let table = format!(
+            "CREATE TABLE eventlog (id integer PRIMARY KEY AUTOINCREMENT, at datetime, \
+             name varchar(255) NOT NULL UNIQUE ON CONFLICT {clause}, value int unsigned)"
+        );
+        other.execute_batch(&table).unwrap();
+        let mut sink = SqliteSink::new(path);
+        sink.open().unwrap();
+        let mut refused = Refused::new();
+        insert(&mut sink, &batch(&["a", "b", "a", "c"]), &mut refused);
+        sink.commit().unwrap();
+        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [2], "{clause}");
+        let values: Vec<u32> = rows(&other)
+            .into_iter()
+            .map(|(_, _, value)| value)
+            .collect();
+        assert_eq!(values, [0, 1, 3], "{clause}");
+    }
+}
+
+/// A clause of the statement would take the place of those in the trigger.
+#[test]
+fn a_trigger_may_ignore_conflicts_in_its_own_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    sink.open().unwrap();
+    let other = Connection::open(&path).unwrap();
+    let trigger = "CREATE TABLE names (name text PRIMARY KEY, last int);
+        CREATE TRIGGER note AFTER INSERT ON eventlog BEGIN
+          INSERT OR IGNORE INTO names VALUES (new.name, 0);
+          INSERT OR REPLACE INTO names VALUES (new.name, new.value);
+        END";
+    other.execute_batch(trigger).unwrap();
+    let mut refused = Refused::new();
+    insert(&mut sink, &batch(&["a", "b", "a"]), &mut refused);
+    sink.commit().unwrap();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(rows(&other).len(), 3);
+}
+
+/// One attempt stores the batch. One for each row would wait seconds before each.
+#[test]
+fn rows_for_which_a_trigger_rolls_back_are_refused_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("eventlog.db");
+    let mut sink = SqliteSink::new(path.clone());
+    sink.open().unwrap();
+    let other = Connection::open(&path).unwrap();
+    let trigger = "CREATE TRIGGER picky BEFORE INSERT ON eventlog WHEN NEW.value % 3 = 1
+         BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END";
+    other.execute_batch(trigger).unwrap();
+    let mut refused = Refused::new();
+    insert(&mut sink, &batch(&["n"; 60]), &mut refused);
+    sink.commit().unwrap();
+    assert_eq!((refused.len(), rows(&other).len()), (20, 40));
+    assert!(refused.keys().all(|index| index % 3 == 1));
+}

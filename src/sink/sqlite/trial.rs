@@ -3,7 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use super::{INSERT, classify, describe, is_about_the_row};
+use super::statement::insert_statement;
+use super::{classify, describe, is_about_the_row};
 use crate::event::rule::EventRule;
 use crate::sink::trial::{Content, contents};
 use crate::sink::{Fault, SinkError};
@@ -21,6 +22,7 @@ pub(crate) fn refusal(
     let run = |statements| connection.execute_batch(statements).map_err(classify);
     let contents = contents(EventRule::SQLITE, known);
     let contents = contents.map(|content| (content.name.into(), content.value.into()));
+    let insert = insert_statement(connection)?;
     let mut last = None;
     for (name, value) in contents.chain(any_row(connection)) {
         let is_alone = connection.is_autocommit();
@@ -29,7 +31,7 @@ pub(crate) fn refusal(
             false => "SAVEPOINT hakaru_trial",
         })?;
         let inserted = connection
-            .prepare_cached(INSERT)
+            .prepare_cached(insert)
             .and_then(|mut insert| insert.execute(params![seconds, name, value]));
         // A trigger that rolls back has removed the savepoint with the transaction.
         if !connection.is_autocommit() {

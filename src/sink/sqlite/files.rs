@@ -1,0 +1,207 @@
+//! The files of a database while it is open: whether they are still those that the connection was opened to.
+//!
+//! SQLite itself does not notice that its file was cut, removed or replaced: it goes on in memory and in the
+//! write-ahead log, and what it commits is lost with them. Nothing here opens the file: closing it again would
+//! release the locks that SQLite holds on it.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::classify;
+use crate::sink::{Fault, SinkError};
+
+/// The size of the database by the pages that it has, those in the log included.
+const PAGES_BYTES: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+
+/// Whether the file is a sound database: `ok`, or what is wrong.
+const CHECK: &str = "PRAGMA quick_check(1)";
+
+/// Identifies a file independently of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// A file as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    id: FileId,
+    length: u64,
+    /// When it was written last: seconds and nanoseconds.
+    written_at: (i64, i64),
+}
+
+impl Found {
+    /// The file at `path`. `None` if there is none, or it cannot be accessed.
+    fn at(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self {
+            id: FileId {
+                device: file.dev(),
+                inode: file.ino(),
+            },
+            length: file.len(),
+            written_at: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+}
+
+/// A file because of which the database is not opened, as long as it stays as it is.
+#[derive(Debug)]
+struct Obstacle {
+    path: PathBuf,
+    found: Option<Found>,
+    fault: Fault,
+}
+
+/// What is known of the files.
+#[derive(Debug)]
+pub(super) struct DatabaseFiles {
+    path: PathBuf,
+    wal_path: PathBuf,
+    /// The file to which the connection was opened.
+    database: Option<FileId>,
+    /// Its bytes when it was looked at last.
+    length: u64,
+    /// The log that the connection writes.
+    wal: Option<FileId>,
+    /// The file was cut while it was open. It is checked before anything more is stored in it.
+    is_cut: bool,
+    obstacle: Option<Obstacle>,
+}
+
+impl DatabaseFiles {
+    pub(super) fn new(path: PathBuf) -> Self {
+        let mut wal_path = OsString::from(&path);
+        wal_path.push("-wal");
+        Self {
+            path,
+            wal_path: wal_path.into(),
+            database: None,
+            length: 0,
+            wal: None,
+            is_cut: false,
+            obstacle: None,
+        }
+    }
+
+    /// Opens the database by `connect`, unless what was found before forbids it.
+    pub(super) fn open(
+        &mut self,
+        connect: impl FnOnce(&Path) -> Result<Connection, SinkError>,
+    ) -> Result<Connection, SinkError> {
+        if let Some(obstacle) = &self.obstacle {
+            if Found::at(&obstacle.path) == obstacle.found {
+                return Err(SinkError::Stop(obstacle.fault.clone()));
+            }
+            self.obstacle = None;
+        }
+        let before = Found::at(&self.path);
+        let connection = match connect(&self.path).and_then(|connection| self.checked(connection)) {
+            Err(SinkError::Stop(wrong)) if self.is_cut => {
+                let text = format!(
+                    "{} was cut while it was open, and is damaged ({wrong}): put a backup in its place, with no {} \
+                     beside it; what the journal still has is stored in it",
+                    self.path.display(),
+                    self.wal_path.display()
+                );
+                // The connection is closed by now, which may have written to the file.
+                return Err(self.wait_for_change(self.path.clone(), Fault::new(text)));
+            }
+            opened => opened?,
+        };
+        let after = Found::at(&self.path);
+        if before.is_some_and(|before| after.is_none_or(|after| after.id != before.id)) {
+            return Err(self.replaced());
+        }
+        self.is_cut = false;
+        self.database = after.map(|found| found.id);
+        self.length = after.map_or(0, |found| found.length);
+        self.wal = Found::at(&self.wal_path).map(|found| found.id);
+        Ok(connection)
+    }
+
+    /// Whether the files are still those that the connection was opened to. What would be stored otherwise would be
+    /// lost with them.
+    pub(super) fn check(&mut self, connection: &Connection) -> Result<(), SinkError> {
+        let (found, wal) = (Found::at(&self.path), Found::at(&self.wal_path));
+        if found.map(|found| found.id) != self.database {
+            // For example, a backup was put in its place.
+            if let Some(wal) = wal
+                && wal.length > 0
+                && Some(wal.id) == self.wal
+            {
+                let text = format!(
+                    "{} is another file now, and {} is still the log of the file before: SQLite would mix the two; \
+                     move the log and the file -shm beside it to where the file before is, or remove them",
+                    self.path.display(),
+                    self.wal_path.display()
+                );
+                return Err(self.wait_for_change(self.wal_path.clone(), Fault::new(text)));
+            }
+            return Err(self.replaced());
+        }
+        let wal = wal.map(|found| found.id);
+        if self.wal.is_some() && wal != self.wal {
+            // Closing the connection moves what is in the log into the database, if no other process has it open.
+            let text = format!(
+                "{} was removed or replaced while it was open",
+                self.wal_path.display()
+            );
+            return Err(SinkError::Reconnect(Fault::new(text)));
+        }
+        self.wal = wal;
+        let length = found.map_or(0, |found| found.length);
+        if length < self.length && !is_whole(connection, length)? {
+            self.is_cut = true;
+            let text = format!(
+                "{} was cut from {} to {length} bytes while it was open; it is checked before more is stored in it",
+                self.path.display(),
+                self.length
+            );
+            return Err(SinkError::Stop(Fault::new(text)));
+        }
+        self.length = length;
+        Ok(())
+    }
+
+    /// Checks the database, if it was cut.
+    fn checked(&self, connection: Connection) -> Result<Connection, SinkError> {
+        if self.is_cut {
+            let checked = connection.query_row(CHECK, [], |row| row.get::<_, String>(0));
+            let wrong = checked.map_err(classify)?;
+            if wrong != "ok" {
+                return Err(SinkError::Stop(Fault::new(wrong)));
+            }
+        }
+        Ok(connection)
+    }
+
+    fn wait_for_change(&mut self, path: PathBuf, fault: Fault) -> SinkError {
+        self.obstacle = Some(Obstacle {
+            found: Found::at(&path),
+            path,
+            fault: fault.clone(),
+        });
+        SinkError::Stop(fault)
+    }
+
+    fn replaced(&self) -> SinkError {
+        let text = format!("{} is another file now", self.path.display());
+        SinkError::Reconnect(Fault::new(text))
+    }
+}
+
+/// Whether a file that has become shorter has all its pages all the same, as after VACUUM in another process.
+fn is_whole(connection: &Connection, length: u64) -> Result<bool, SinkError> {
+    let bytes = connection.query_row(PAGES_BYTES, [], |row| row.get::<_, i64>(0));
+    match bytes.map_err(classify) {
+        Ok(bytes) => Ok(bytes > 0 && bytes.unsigned_abs() <= length),
+        Err(busy @ SinkError::Retry(_)) => Err(busy),
+        Err(_) => Ok(false),
+    }
+}
