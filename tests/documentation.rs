@@ -83,6 +83,28 @@ fn saved_queries_select_documented_events() {
     }
 }
 
+/// What hakaru cannot vouch for is found by one query. A lane of another database is whole, and waits.
+#[test]
+fn errors_about_lanes_are_in_the_query_for_anything_lost() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/operating.md")).unwrap();
+    let queries = fs::read_to_string(root.join("tools/cloudwatch/queries.json")).unwrap();
+    let (_, query) = queries.split_once("anything lost or damaged").unwrap();
+    let line = query.lines().find(|line| line.contains("filter event"));
+    let selected = queried(line.unwrap());
+    let is_about_a_lane = |(name, level): &Event| {
+        level == "error" && name.starts_with("lane_") && name != "lane_of_other_database"
+    };
+    let lanes: Vec<Event> = documented(&text)
+        .into_iter()
+        .filter(is_about_a_lane)
+        .collect();
+    assert!(lanes.len() > 5, "{lanes:?}");
+    for (name, _) in lanes {
+        assert!(selected.contains(&name.as_str()), "{name}");
+    }
+}
+
 #[test]
 fn every_event_of_the_log_is_named_and_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

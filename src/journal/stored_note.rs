@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::reader::{Filled, LaneReader, ReadError, segment_start};
 use super::segment::{segment_name, segments};
@@ -30,6 +31,12 @@ pub enum EndError {
     /// Its records cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// When the note was written last: when more of the lane was stored than before.
+pub(super) fn noted_at(directory: &Path) -> Option<SystemTime> {
+    let note = fs::metadata(directory.join(NAME));
+    note.and_then(|note| note.modified()).ok()
 }
 
 /// Notes that the events before `stored` are stored.

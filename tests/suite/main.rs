@@ -38,6 +38,7 @@ mod http_contract;
 mod identity;
 mod io_drivers;
 mod journal;
+mod journal_listing;
 mod late_clock;
 mod letter_databases;
 mod memory_bound;

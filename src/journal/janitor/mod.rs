@@ -41,8 +41,8 @@ pub struct Janitor {
     pub journal: PathBuf,
     /// How long segments are kept after their events were stored. Only time with a reachable database counts.
     pub keep: Duration,
-    /// Most stored lanes that are kept. More are removed before `keep` has passed: each holds a file open, and
-    /// many restarts must not use up the limit of open files.
+    /// Most stored lanes that are kept. More are removed before `keep` has passed, the longest stored first: each
+    /// holds a file open, and many restarts must not use up the limit of open files.
     pub retained_max: usize,
     /// The lanes that shards of this process open.
     pub opened: Receiver<Arc<DiskLane>>,
@@ -56,12 +56,21 @@ pub struct Janitor {
     pub found_events: Arc<AtomicU64>,
 }
 
+/// The failures that are logged. Each is logged once, until it is over.
+#[derive(Debug, Default)]
+struct LoggedFailures {
+    /// The journal cannot be listed.
+    listing: bool,
+    /// These lanes cannot be taken over.
+    lanes: BTreeSet<LaneId>,
+}
+
 impl Janitor {
     /// Runs until no shard can open a lane any more.
     pub fn run(self) {
         let mut lanes: Vec<RetainedLane> = Vec::new();
         let mut foreign = ForeignLanes::default();
-        let mut failed = BTreeSet::new();
+        let mut failed = LoggedFailures::default();
         let mut restores = self.served.restores();
         // The first round starts at once: the events of an earlier process are late already.
         let mut round = Instant::now();
@@ -100,26 +109,29 @@ impl Janitor {
         self.inactive_bytes.store(inactive_bytes, Ordering::Relaxed);
     }
 
-    /// Locks lanes without an owner and sends them to the writers in turn. `failed`: lanes whose failure is
-    /// logged.
+    /// Locks lanes without an owner and sends them to the writers in turn.
     fn adopt(
         &self,
         known: &mut Vec<RetainedLane>,
         foreign: &mut ForeignLanes,
-        failed: &mut BTreeSet<LaneId>,
+        failed: &mut LoggedFailures,
     ) {
         let found = match lanes(&self.journal) {
             Ok(found) => found,
             Err(fault) => {
-                return log::warn!(
-                    event = "journal_not_listed";
-                    "{}: the journal cannot be listed: {fault}; lanes of earlier processes wait, and hakaru \
-                     tries again every second",
-                    self.journal.display()
-                );
+                if !std::mem::replace(&mut failed.listing, true) {
+                    log::warn!(
+                        event = "journal_not_listed", code = fault.raw_os_error();
+                        "{}: the journal cannot be listed: {fault}; lanes of earlier processes wait, and hakaru \
+                         tries again every second",
+                        self.journal.display()
+                    );
+                }
+                return;
             }
         };
-        failed.retain(|id| found.contains(id));
+        failed.listing = false;
+        failed.lanes.retain(|id| found.contains(id));
         foreign.retain(|id| found.contains(&id));
         for id in found {
             if known.iter().any(|retained| retained.lane.id == id) || self.is_foreign(id, foreign) {
@@ -131,7 +143,7 @@ impl Janitor {
                 // Its owner has just removed it.
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => {
-                    if failed.insert(id) {
+                    if failed.lanes.insert(id) {
                         log::warn!(
                             event = "lane_takeover_failed", lane:% = id, code = fault.raw_os_error();
                             "lane {id} of an earlier process cannot be taken over: {fault}; its events wait, and \
@@ -218,13 +230,28 @@ impl Janitor {
                 log::debug!("lane {}: {fault}", retained.lane.id);
             }
         }
-        let done = lanes
-            .iter()
-            .filter(|retained| retained.lane.is_done())
-            .count();
-        let mut too_many = done.saturating_sub(self.retained_max);
-        lanes.retain_mut(|retained| !self.remove_if_old(retained, keep, &mut too_many));
+        let too_many = self.too_many(lanes);
+        lanes.retain_mut(|retained| {
+            let is_too_many = too_many.contains(&retained.lane.id);
+            !self.remove_if_old(retained, keep, is_too_many)
+        });
         self.publish(lanes);
+    }
+
+    /// The stored lanes beyond `retained_max`: those that were stored first. A restore needs the others sooner.
+    fn too_many(&self, lanes: &[RetainedLane]) -> BTreeSet<LaneId> {
+        let done = lanes.iter().filter(|retained| retained.lane.is_done());
+        let mut done: Vec<&DiskLane> = done.map(|retained| &*retained.lane).collect();
+        let too_many = done.len().saturating_sub(self.retained_max);
+        if too_many == 0 {
+            return BTreeSet::new();
+        }
+        // Where the time cannot be read, the lane may have been stored just now.
+        done.sort_by_cached_key(|lane| {
+            let noted_at = stored_note::noted_at(&lane.directory);
+            (noted_at.is_none(), noted_at)
+        });
+        done.iter().take(too_many).map(|lane| lane.id).collect()
     }
 
     /// How long stored segments are kept now. They are not kept while the disk has no space for another
@@ -270,13 +297,13 @@ impl Janitor {
         Ok(())
     }
 
-    /// Removes a lane that was done `keep` ago, or is empty, or exceeds `retained_max` (`too_many`). Whether it is
+    /// Removes a lane that was done `keep` ago, or is empty, or exceeds `retained_max` (`is_too_many`). Whether it is
     /// gone.
     fn remove_if_old(
         &self,
         retained: &mut RetainedLane,
         keep: Duration,
-        too_many: &mut usize,
+        is_too_many: bool,
     ) -> bool {
         let lane = &retained.lane;
         if !lane.is_done() || lane.is_waiting() {
@@ -286,10 +313,9 @@ impl Janitor {
         let now = retained.clock.now();
         let since = *retained.done_since.get_or_insert(now);
         let is_empty = lane.end().is_some_and(|end| end.0 == 0);
-        if now - since < keep && *too_many == 0 && !is_empty {
+        if now - since < keep && !is_too_many && !is_empty {
             return false;
         }
-        *too_many = too_many.saturating_sub(1);
         match self.remove(lane) {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
                 log::warn!(

@@ -217,3 +217,33 @@ fn a_lane_of_another_version_is_left_as_it_is() {
     assert_eq!(stored_note::read(&bench.path(id)), Position(30));
     assert_eq!(file.metadata().unwrap().len(), SEGMENT);
 }
+
+/// A restore needs what was stored last. The order in which a directory lists lanes says nothing.
+#[test]
+fn of_too_many_stored_lanes_those_that_were_stored_first_are_removed() {
+    let mut bench = Bench::new();
+    bench.janitor.retained_max = 2;
+    // The hour in which each was stored.
+    let hours = [5, 4, 3, 1, 2];
+    let mut lanes = Vec::new();
+    let mut ids = Vec::new();
+    for hour in hours {
+        let id = bench.write(3);
+        stored_note::write(&bench.path(id), Position(3)).unwrap();
+        let note = fs::File::options()
+            .write(true)
+            .open(bench.path(id).join("stored"));
+        let stored_at = std::time::UNIX_EPOCH + Duration::from_secs(hour * 3600);
+        note.unwrap().set_modified(stored_at).unwrap();
+        let lane = bench.lock(id);
+        lane.set_end(Position(3));
+        lane.set_stored(Position(3));
+        lanes.push(RetainedLane::new(lane));
+        ids.push(id);
+    }
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
+    let left: Vec<LaneId> = lanes.iter().map(|retained| retained.lane.id).collect();
+    assert_eq!(left, ids[..2]);
+}
