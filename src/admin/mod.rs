@@ -31,16 +31,14 @@ use self::semaphore::{Permit, Semaphore};
 use self::service::AdminService;
 use crate::http::HEAD_BYTES_MAX;
 use crate::http::conversation::{Conversation, Next, RequestProgress, Service};
-
-/// Connections that are served at once. Others wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 32;
+use crate::os::limits::ADMIN_CONNECTIONS_MAX;
 
 /// An answer that is being read, generously: `/metrics` of 128 shards.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
 /// The most memory that the admin port takes, in bytes.
 pub const ADMIN_BYTES_MAX: usize =
-    CONNECTIONS_MAX * (2 * HEAD_BYTES_MAX + READ_BYTES + ANSWER_BYTES);
+    ADMIN_CONNECTIONS_MAX * (2 * HEAD_BYTES_MAX + READ_BYTES + ANSWER_BYTES);
 
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,12 +146,12 @@ async fn handed_over(mut control: monoio::net::UnixStream) {
     }
 }
 
-/// Accepts connections forever. Those beyond [`CONNECTIONS_MAX`] wait in the kernel's queue.
+/// Accepts connections forever. Those beyond [`ADMIN_CONNECTIONS_MAX`] wait in the kernel's queue.
 async fn accept<S: Service + 'static>(
     listener: &monoio::net::TcpListener,
     service: &Rc<RefCell<S>>,
 ) {
-    let permits = Semaphore::new(CONNECTIONS_MAX);
+    let permits = Semaphore::new(ADMIN_CONNECTIONS_MAX);
     loop {
         let permit = permits.acquire().await;
         match listener.accept().await {
@@ -331,7 +329,9 @@ mod tests {
     #[test]
     fn a_connection_beyond_the_bound_is_served_after_another_has_ended() {
         let (address, _control, _thread) = start(false);
-        let mut clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connected(address)).collect();
+        let mut clients: Vec<_> = (0..ADMIN_CONNECTIONS_MAX)
+            .map(|_| connected(address))
+            .collect();
         clients.iter_mut().for_each(receive_answer);
         let mut waiting = connected(address);
         waiting.set_nonblocking(true).unwrap();

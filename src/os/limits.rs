@@ -9,9 +9,12 @@ use nix::unistd::Pid;
 /// Most HTTP connections that can be configured.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
 
-/// Open files that are no HTTP connection, for any number of shards: standard streams, the admin port, the dead
-/// letters, the three files of SQLite, and some to spare.
-const FILES_RESERVED: usize = 32;
+/// Connections of the admin port that are served at once. Others wait in the kernel's queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// Open files that are no HTTP connection, for any number of shards: the connections of the admin port; standard
+/// streams, the listening socket of the admin port, the dead letters, the three files of SQLite, and some to spare.
+const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + 32;
 
 /// Open files per shard, 15 and one to spare: the io_uring or epoll descriptor; three copies of the listening socket
 /// (for accepting, for the drain, for a successor); both ends of the sockets for control, for notifications and for
@@ -125,7 +128,8 @@ mod tests {
 
     #[test]
     fn some_files_are_reserved() {
-        assert_eq!(connections_that_fit(1024, 2), 1024 - 64 - 64);
+        let admin = ADMIN_CONNECTIONS_MAX;
+        assert_eq!(connections_that_fit(1024, 2), 1024 - 64 - 64 - admin);
         assert_eq!(connections_that_fit(10, 2), 1);
     }
 }
