@@ -67,6 +67,17 @@ fn a_replayed_letter_goes_into_the_database_that_refused_it() {
     let listed = letters(directory, &["list"]);
     let databases: Vec<_> = listed.iter().map(|letter| &letter["database"]).collect();
     assert_eq!(databases, [&id(&first), &id(&second)]);
+    // The letter of another database explains nothing that this one lacks.
+    let settings = Settings::mysql(&second).flag("reconcile");
+    let output = settings
+        .flag("--expected=3")
+        .flag("--json")
+        .run_in(directory);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&answer["dead_letters"], &answer["lost"]),
+        (&1.into(), &1.into())
+    );
     let replayed = letters(directory, &["replay"]);
     assert_eq!(replayed[0]["replayed"], 2);
     let lanes = replayed[0]["lanes"].as_array().unwrap();

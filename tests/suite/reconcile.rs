@@ -322,3 +322,43 @@ fn wrong_usage_is_exit_code_2_and_a_database_error_is_exit_code_1() {
     );
     assert_eq!(asked.code, Some(1), "{asked:?}");
 }
+
+/// Its events may be rows, or not. An answer that takes them for pending would be a guess.
+#[test]
+fn a_held_lane_is_no_agreement() {
+    let mut database = MariaDb::start();
+    let directory = tempfile::tempdir().unwrap();
+    let hakaru = Settings::mysql(&database)
+        .directory(directory.path())
+        .flag("--cores=1")
+        .start();
+    let mut client = Client::connect(hakaru.address);
+    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+    wait_until("it is stored", || database.count() == 1);
+    database.stop();
+    for value in 2..5 {
+        let path = format!("/hakaru?name=a&value={value}");
+        assert_eq!(client.get(&path).status, 200);
+    }
+    hakaru.crash();
+    database.resume();
+    let answer = reconcile(directory.path(), &database.dsn(), &["--expected=4"]);
+    assert_eq!(
+        (
+            &answer["agrees"],
+            &answer["pending"],
+            &answer["unread"]["held"]
+        ),
+        (&json!(true), &json!(3), &json!(0))
+    );
+    let lanes = std::fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
+    for lane in lanes {
+        let held = "from 1\nto 4\nreason a test\n";
+        std::fs::write(lane.unwrap().path().join("held"), held).unwrap();
+    }
+    let answer = reconcile(directory.path(), &database.dsn(), &["--expected=4"]);
+    assert_eq!(
+        (&answer["agrees"], &answer["unread"]["held"]),
+        (&json!(false), &json!(3))
+    );
+}

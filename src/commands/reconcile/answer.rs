@@ -96,7 +96,7 @@ impl Answer {
     /// Whether all expected events were found, and no others.
     pub(super) fn agrees(&self) -> bool {
         let surplus = self.surplus.unwrap_or_default();
-        self.lost + self.doubled + self.unexpected + self.late == 0
+        self.lost + self.doubled + self.unexpected + self.late + self.unread.held == 0
             && (surplus == 0 || self.is_surplus_explained)
     }
 
@@ -155,6 +155,7 @@ impl Answer {
             data_dir,
             letters,
             events,
+            held,
         } = &self.unread;
         if let Some(path) = data_dir {
             let path = Printable(path.display());
@@ -173,6 +174,13 @@ impl Answer {
             writeln!(
                 out,
                 "{events} events of the journal are unreadable: see hakaru journal verify"
+            )?;
+        }
+        if *held > 0 {
+            writeln!(
+                out,
+                "{held} events are in lanes that are held, and nobody can tell whether they are rows: see hakaru \
+                 journal list"
             )?;
         }
         Ok(())
@@ -243,6 +251,7 @@ impl Answer {
             "data_dir": self.unread.data_dir.as_ref().map(|path| path.display().to_string()),
             "dead_letters": self.unread.letters,
             "journal": self.unread.events,
+            "held": self.unread.held,
         });
         Ok(writeln!(out, "{document:#}")?)
     }

@@ -10,6 +10,7 @@ use crate::commands::query::moment::TimeRange;
 use crate::commands::query::{Cell, QueryError, QuerySession};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::journal::held_lane::Hold;
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::refused_note;
@@ -36,6 +37,9 @@ pub(super) struct Unread {
     pub(super) letters: u64,
     /// Events of the journal that are unreadable.
     pub(super) events: u64,
+    /// Events of held lanes of which nobody can tell whether they are rows. They are counted as pending too, as far
+    /// as the checkpoints have not passed them.
+    pub(super) held: u64,
 }
 
 /// The events of a data directory that are not stored.
@@ -95,11 +99,12 @@ impl UnstoredEvents {
             return Ok(unread);
         }
         self.find_noted(&mut seen)?;
+        unread.held = self.find_held()?;
         let stored = |keys: &LaneKeys, label: &LaneLabel| {
-            let from = match (label, self.database) {
+            let from = match label {
                 // Its events wait for another database: they explain nothing that this one lacks.
-                (LaneLabel::Database { id, .. }, Some(ours)) if *id != ours => return None,
-                (LaneLabel::Database { from, .. }, _) => *from,
+                LaneLabel::Database { id, .. } if self.is_other(*id) => return None,
+                LaneLabel::Database { from, .. } => *from,
                 _ => Position::START,
             };
             let checkpoint = |key| Ok::<_, Infallible>(self.stored.get(&key).copied());
@@ -113,6 +118,31 @@ impl UnstoredEvents {
             }
         })?;
         Ok(unread)
+    }
+
+    fn is_other(&self, database: DatabaseId) -> bool {
+        self.database.is_some_and(|ours| ours != database)
+    }
+
+    /// Events in question in the held lanes of this database.
+    fn find_held(&self) -> Result<u64, ReconcileError> {
+        let mut held = 0;
+        let journal = self.data_dir.join("journal");
+        let error = |fault| ReconcileError::DeadLetters {
+            path: journal.clone(),
+            fault,
+        };
+        for lane in lanes(&journal).map_err(error)? {
+            let directory = journal.join(lane.to_string());
+            match LaneLabel::read(&directory).unwrap_or(LaneLabel::Missing) {
+                LaneLabel::Database { id, .. } if self.is_other(id) => {}
+                _ => {
+                    let hold = Hold::read(&directory).map_err(error)?;
+                    held += hold.map_or(0, |hold| hold.to.since(hold.from));
+                }
+            }
+        }
+        Ok(held)
     }
 
     /// Adds the events that were dead letters and were replayed or dropped: they are not stored from their lanes,
@@ -130,7 +160,7 @@ impl UnstoredEvents {
         Ok(())
     }
 
-    /// Calls `each` with every dead letter in `range`. Returns how many lines are no dead letters.
+    /// Calls `each` with every dead letter of this database in `range`. Returns how many lines are no dead letters.
     fn find_letters(
         &self,
         range: &TimeRange,
@@ -139,7 +169,9 @@ impl UnstoredEvents {
     ) -> Result<u64, ReconcileError> {
         let scanned = Letters::scan(&self.data_dir, |letter| {
             let received = i64::try_from(letter.received_at.seconds()).unwrap_or(i64::MAX);
-            if range.holds(received) && seen.insert(letter.place()) {
+            // The letter of another database explains nothing that this one lacks.
+            let is_ours = letter.database.is_none_or(|id| !self.is_other(id));
+            if range.holds(received) && seen.insert(letter.place()) && is_ours {
                 each(UnstoredKind::DeadLetter, &letter.name, letter.value);
             }
         });
