@@ -41,6 +41,7 @@ mod journal;
 mod journal_listing;
 mod late_clock;
 mod letter_databases;
+mod lying_disk;
 mod memory_bound;
 mod outage;
 mod reconcile;

@@ -244,6 +244,16 @@ impl Hakaru {
         self.wait_for(name, || self.events(name))
     }
 
+    /// Log lines of level error.
+    pub fn errors(&self) -> Vec<Value> {
+        self.lines_with(|line| line["level"] == "error")
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Kills it, as a crash does.
     pub fn crash(mut self) {
         self.signal(Signal::SIGKILL);

@@ -62,7 +62,11 @@ impl Client {
 
     /// Sends a GET request. `None` if the connection has ended.
     pub fn try_get(&mut self, target: &str) -> Option<Answer> {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        self.try_request(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"))
+    }
+
+    /// Sends a request. `None` if the connection has ended.
+    pub fn try_request(&mut self, request: &str) -> Option<Answer> {
         self.stream.get_mut().write_all(request.as_bytes()).ok()?;
         self.try_answer()
     }
