@@ -15,6 +15,12 @@ impl LaneId {
         Ok(Self(u128::from_le_bytes(bytes)))
     }
 
+    /// The id with every bit inverted. Under it a lane's key has the copy of its checkpoint; no other lane has it, as no
+    /// two random ids are equal.
+    pub fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     /// The bytes that the journal stores.
     pub fn to_le_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()
@@ -76,6 +82,9 @@ mod tests {
     fn a_lane_id_is_parsed_from_its_text_and_from_no_other() {
         let lane = LaneId::random().unwrap();
         assert_eq!(lane.to_string().parse(), Ok(lane));
+        let zeros: LaneId = "0".repeat(32).parse().unwrap();
+        assert_eq!(zeros.complement().to_string(), "f".repeat(32));
+        assert_eq!(zeros.complement().complement(), zeros);
         for text in [
             "",
             "7",

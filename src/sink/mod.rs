@@ -3,6 +3,7 @@
 pub mod dead_letters;
 pub mod dsn;
 pub mod mysql;
+pub mod sealed_copy;
 pub mod sqlite;
 pub(crate) mod trial;
 
@@ -14,6 +15,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
+use crate::sink::sealed_copy::FoundCheckpoint;
 
 /// A destination of batches. One writer thread owns each; every call may block.
 ///
@@ -41,10 +43,10 @@ pub trait Sink: Send {
     fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError>;
 
     /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
-    /// A lane without a checkpoint starts at the position `from`.
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError>;
+    /// A lane without a checkpoint starts at the position `from`. The copy of the checkpoint follows if it belongs to it.
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError>;
 
-    /// Begins a transaction, moves the lane's checkpoint by `step`, and inserts the events of `batch` from the
+    /// Begins a transaction, moves the lane's checkpoint and its copy by `step`, and inserts the events of `batch` from the
     /// index `from` on, without those in `refused`. An event that the database refuses is left out and added to
     /// `refused`, where it stays even if the insert fails later. But only once the database has taken another row
     /// at the same second: if it takes none, that is [`SinkError::Stop`].
@@ -107,6 +109,21 @@ pub struct Step {
     pub old: Position,
     /// The position to which it is moved.
     pub new: Position,
+}
+
+impl Step {
+    /// The checkpoint after the step.
+    pub fn checkpoint(self) -> Checkpoint {
+        Checkpoint {
+            epoch: self.epoch,
+            position: self.new,
+        }
+    }
+
+    /// The copy of the checkpoint after the step, as it is written.
+    pub(crate) fn copy(self) -> Checkpoint {
+        sealed_copy::seal(self.lane, self.checkpoint())
+    }
 }
 
 /// The result of an insert without an error.

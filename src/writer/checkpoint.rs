@@ -7,10 +7,11 @@ use super::adopted::{Adopted, Wait};
 use super::fork::Verdict;
 use super::identity::Claim;
 use crate::event::batch::Batch;
-use crate::event::position::Position;
+use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Hold, Settlement};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
+use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 
 /// What is noted beside a lane that is taken over, and decides how.
@@ -52,14 +53,29 @@ impl Storing {
         };
         let found = self.writer.sink.adopt(keys.current(), from)?;
         self.lanes.of(lane).keys = keys.clone();
+        let found = self.believe_copy(lane, &keys, found)?;
+        self.judge_found(lane, keys, found)
+    }
+
+    /// Judges the checkpoint of a lane, of which this process is the owner now.
+    pub(super) fn judge_found(
+        &mut self,
+        lane: &LaneHandle,
+        keys: LaneKeys,
+        found: FoundCheckpoint,
+    ) -> Result<Adopted, SinkError> {
+        let FoundCheckpoint {
+            checkpoint: found,
+            copy,
+        } = found;
         let first = self.lanes.of(lane).stored().min(found.position);
         if let Err(fault) = self.learn_letters(lane, first) {
             return Ok(Adopted::Waits(Wait::Unreadable(fault)));
         }
         let verdict = match self.judge(lane, found.position) {
-            Ok(Verdict::Ours) => self.judge_behind(lane, found.position),
+            Ok(Verdict::Ours) => self.judge_behind(lane, found.position, copy),
             Ok(Verdict::Ahead { from, to, end }) => {
-                self.judge_ahead(lane, found.position, from..to, end)
+                self.judge_ahead(lane, (found.position, copy), from..to, end)
             }
             Ok(verdict) => Ok(verdict),
             Err(fault) => return Ok(Adopted::Waits(Wait::Unreadable(fault))),
@@ -131,8 +147,52 @@ impl Storing {
              hakaru_checkpoint; it is put back, and nothing is stored twice",
             lane.id(), found.position.0, to.0
         );
+        let moved = self.move_checkpoint(lane, keys.current(), found, to)?;
+        self.accept(lane, moved)
+    }
+
+    /// Where the copy of a checkpoint belongs to it and is elsewhere, or the checkpoint was gone, somebody altered or
+    /// removed the row. It is put back to where the last transaction has moved both.
+    fn believe_copy(
+        &mut self,
+        lane: &LaneHandle,
+        keys: &LaneKeys,
+        found: FoundCheckpoint,
+    ) -> Result<FoundCheckpoint, SinkError> {
+        let FoundCheckpoint {
+            checkpoint,
+            copy: SealedCopy::At(to),
+        } = found
+        else {
+            return Ok(found);
+        };
+        let from = checkpoint.position;
+        if from == to {
+            return Ok(found);
+        }
+        log::error!(
+            event = "checkpoint_put_back", lane:% = lane.id(), found = from.0, position = to.0;
+            "lane {}: its checkpoint is {} or was gone, and the copy that moves with it is {}: the row was altered or \
+             removed, as by an UPDATE or DELETE of hakaru_checkpoint; it is put back, and nothing is lost or stored twice",
+            lane.id(), from.0, to.0
+        );
+        let checkpoint = self.move_checkpoint(lane, keys.current(), checkpoint, to)?;
+        Ok(FoundCheckpoint {
+            checkpoint,
+            ..found
+        })
+    }
+
+    /// Moves a checkpoint of this process without storing anything.
+    pub(super) fn move_checkpoint(
+        &mut self,
+        lane: &LaneHandle,
+        key: LaneId,
+        found: Checkpoint,
+        to: Position,
+    ) -> Result<Checkpoint, SinkError> {
         let step = Step {
-            lane: keys.current(),
+            lane: key,
             epoch: found.epoch,
             old: found.position,
             new: to,
@@ -143,12 +203,12 @@ impl Storing {
             sink.commit()?;
         }
         // It is read again, since somebody may have altered it meanwhile.
-        let found = self.writer.sink.adopt(keys.current(), to)?;
+        let found = self.writer.sink.adopt(key, to)?.checkpoint;
         if found.position != to {
             let text = format!("the checkpoint of lane {} does not stay", lane.id());
             return Err(SinkError::Stop(Fault::new(text)));
         }
-        self.accept(lane, found)
+        Ok(found)
     }
 
     fn notes(&mut self, lane: &LaneHandle) -> Result<Notes, SinkError> {

@@ -16,6 +16,7 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::reader::ReadError;
 use crate::journal::stored_note::{self, EndError};
+use crate::sink::sealed_copy::SealedCopy;
 use crate::sink::{Checkpoint, Fault, SinkError};
 
 /// What the position of a checkpoint says.
@@ -107,7 +108,7 @@ impl Storing {
     pub(super) fn judge_ahead(
         &mut self,
         lane: &LaneHandle,
-        found: Position,
+        (found, copy): (Position, SealedCopy),
         doubtful: Range<Position>,
         end: Position,
     ) -> Result<Verdict, SinkError> {
@@ -132,8 +133,13 @@ impl Storing {
                 from,
                 end: Some(end),
             },
-            // An earlier process stores for up to a second before it notes it. Some of its events may be dead letters.
-            Proof::Mixed | Proof::Unknown if is_within && lane.is_found() => Verdict::Ours,
+            // An earlier process stores for up to a second before it notes it. Some of its events may be dead letters. But
+            // the copy of its checkpoint belongs to it, if that process has moved both.
+            Proof::Mixed | Proof::Unknown
+                if is_within && lane.is_found() && copy != SealedCopy::Altered =>
+            {
+                Verdict::Ours
+            }
             Proof::Missing | Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
                 from,
                 to,
@@ -150,6 +156,7 @@ impl Storing {
         &mut self,
         lane: &LaneHandle,
         found: Position,
+        copy: SealedCopy,
     ) -> Result<Verdict, SinkError> {
         let stored = self.lanes.of(lane).stored();
         if found >= stored {
@@ -161,8 +168,10 @@ impl Storing {
         Ok(match self.prove_stored(disk, found, stored)? {
             Proof::Stored(to) if to >= stored => Verdict::Stored { to },
             Proof::Missing => Verdict::Behind { is_checked: true },
-            // An older version has noted no rows.
-            Proof::Unknown if disk.rows().is_empty() => Verdict::Behind { is_checked: false },
+            // An older version has noted no rows. A restore leaves a copy that belongs to the checkpoint, or none.
+            Proof::Unknown if disk.rows().is_empty() && copy != SealedCopy::Altered => {
+                Verdict::Behind { is_checked: false }
+            }
             Proof::Stored(_) | Proof::Mixed | Proof::Unknown => Verdict::Doubtful(Hold {
                 from: found,
                 to: stored,
@@ -214,13 +223,13 @@ impl Storing {
         };
         let unused = self.lanes.of(lane).unused_keys(from);
         for key in unused {
-            let checkpoint = self.writer.sink.adopt(key, from)?;
+            let checkpoint = self.writer.sink.adopt(key, from)?.checkpoint;
             if checkpoint.position == from {
                 return Ok((with(&self.lanes.of(lane).keys, key), checkpoint));
             }
         }
         let key = LaneId::random().map_err(stop)?;
-        let checkpoint = self.writer.sink.adopt(key, from)?;
+        let checkpoint = self.writer.sink.adopt(key, from)?.checkpoint;
         let state = self.lanes.of(lane);
         state.set_new_key(key);
         Ok((with(&state.keys, key), checkpoint))

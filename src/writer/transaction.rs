@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::adopted::Adopted;
 use super::{Run, Storing};
 use crate::metrics::ErrorClass;
-use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, SinkError, Step};
+use crate::sink::{Fault, InsertTimes, Inserted, Refused, SinkError, Step};
 
 /// The result of an attempt without an error.
 pub(super) enum Attempt {
@@ -83,11 +83,7 @@ impl Storing {
         let start = Instant::now();
         self.writer.sink.commit()?;
         let commit = start.elapsed();
-        let moved = Checkpoint {
-            epoch: step.epoch,
-            position: step.new,
-        };
-        self.lanes.of(run.lane).set_checkpoint(moved);
+        self.lanes.of(run.lane).set_checkpoint(step.checkpoint());
         self.note_row(run);
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
     }

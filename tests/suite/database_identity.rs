@@ -176,6 +176,9 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         "UPDATE hakaru_checkpoint SET position = 0, epoch = 0 WHERE lane <> 'database'",
         "UPDATE hakaru_checkpoint SET position = 0",
     ] {
+        // As from a backup of an older version. One of this version has copies that belong to the checkpoints.
+        let copies =
+            "DELETE FROM hakaru_checkpoint WHERE epoch >= 4294967296 AND lane <> 'database'";
         let database = MariaDb::start();
         let directory = tempfile::tempdir().unwrap();
         let first = start(&database, directory.path());
@@ -188,6 +191,7 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         send(second.address, 20, 40);
         wait_until("all is stored", || database.count() == 40);
         database.run("DELETE FROM eventlog");
+        database.run(copies);
         database.run(loss);
         send(second.address, 40, 41);
         wait_until("all is stored again", || database.count() == 41);

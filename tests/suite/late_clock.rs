@@ -38,7 +38,7 @@ fn store(database: &MariaDb, zone: &str, seconds: &[u64]) -> Result<(), SinkErro
     }
     sink.open()?;
     let lane = LaneId::random().unwrap();
-    let checkpoint = sink.adopt(lane, Position::START)?;
+    let checkpoint = sink.adopt(lane, Position::START)?.checkpoint;
     let step = Step {
         lane,
         epoch: checkpoint.epoch,

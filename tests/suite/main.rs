@@ -19,6 +19,7 @@ mod accounts;
 mod admin;
 mod backlog;
 mod check;
+mod checkpoint_copies;
 mod checkpoint_proofs;
 mod clients;
 mod columns;

@@ -9,7 +9,8 @@ use super::disk::{is_missing, nearest_directory, trial_path};
 use super::{Finding, Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
-use crate::sink::sqlite::{ADOPT, BUSY_TIMEOUT, SqliteSink, classify, statement, trial};
+use crate::sink::sqlite::checkpoint_rows::WRITE;
+use crate::sink::sqlite::{BUSY_TIMEOUT, SqliteSink, classify, statement, trial};
 use crate::sink::{Fault, SinkError};
 
 /// The tables, as in `sqlite_master`.
@@ -129,7 +130,7 @@ fn store_and_roll_back(connection: &Connection) -> Result<Option<Fault>, SinkErr
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(classify)?;
     let seconds = i64::try_from(UnixMillis::now().seconds()).unwrap_or(i64::MAX);
-    let adopted = connection.query_one(ADOPT, params![lane.to_string(), 0], |_| Ok(()));
+    let adopted = connection.execute(WRITE, params![lane.to_string(), 1, 0]);
     let refusal = trial::refusal(connection, seconds, None);
     // A trigger may have rolled back.
     if !connection.is_autocommit() {

@@ -1,6 +1,7 @@
 //! MySQL, MariaDB and other servers with their protocol: prepared multi-value inserts, one transaction per batch.
 
 mod at;
+pub(crate) mod checkpoint_rows;
 pub(crate) mod classify;
 pub(crate) mod columns;
 pub(crate) mod connect;
@@ -24,13 +25,14 @@ use self::gaps::gaps;
 use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
 use self::statement_size::StatementSizes;
-use super::{Checkpoint, Epoch, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
+use super::{Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::sink::dsn::MySqlTarget;
+use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::trial::Content;
 
 /// Placeholders of one row.
@@ -136,20 +138,12 @@ impl Sink for MySqlSink {
     }
 
     fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        let found = read_checkpoint(&mut self.session()?.connection, lane)?;
+        let found = checkpoint_rows::read_locked(&mut self.session()?.connection, lane)?;
         Ok(found.map(|found| found.position))
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
-        let connection = &mut self.session()?.connection;
-        // Two transactions. If they are repeated after a lost answer, the epoch increases twice, which is harmless.
-        connection
-            .query_drop(adopt_statement(lane, from))
-            .map_err(sink_error)?;
-        read_checkpoint(connection, lane)?.ok_or_else(|| {
-            let text = format!("the checkpoint of lane {lane} was created and is missing");
-            SinkError::Stop(Fault::new(text))
-        })
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::adopt(&mut self.session()?.connection, lane, from)
     }
 
     fn insert(
@@ -166,8 +160,8 @@ impl Sink for MySqlSink {
             .connection
             .query_drop("START TRANSACTION")
             .map_err(sink_error)?;
-        if !session.take_step(step)? {
-            let found = read_checkpoint(&mut session.connection, step.lane)?;
+        if !checkpoint_rows::take_step(&mut session.connection, step)? {
+            let found = checkpoint_rows::read_locked(&mut session.connection, step.lane)?;
             session
                 .connection
                 .query_drop("ROLLBACK")
@@ -226,53 +220,3 @@ const PROBES: [&str; 2] = [
     "UPDATE hakaru_checkpoint SET position = position WHERE lane = ''",
     "INSERT INTO eventlog (at, name, value) SELECT NULL, '', 0 FROM DUAL WHERE FALSE",
 ];
-
-/// Creates a lane's checkpoint, or increments its epoch.
-pub(crate) fn adopt_statement(lane: LaneId, from: Position) -> String {
-    format!(
-        "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, {}) \
-         ON DUPLICATE KEY UPDATE epoch = epoch + 1",
-        from.0
-    )
-}
-
-/// Reads a lane's checkpoint and locks the row. This waits for a COMMIT that is still under way; a plain read would
-/// see the state before it.
-pub(crate) fn checkpoint_query(lane: LaneId) -> String {
-    format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}' FOR UPDATE")
-}
-
-/// Moves a checkpoint by compare-and-set.
-pub(crate) fn step_statement(step: Step) -> String {
-    let Step {
-        lane,
-        epoch,
-        old,
-        new,
-    } = step;
-    format!(
-        "UPDATE hakaru_checkpoint SET position = {} \
-         WHERE lane = '{lane}' AND epoch = {} AND position = {}",
-        new.0, epoch.0, old.0
-    )
-}
-
-fn read_checkpoint(connection: &mut Conn, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
-    let query = checkpoint_query(lane);
-    let found: Option<(u64, u64)> = connection.query_first(query).map_err(sink_error)?;
-    Ok(found.map(|(epoch, position)| Checkpoint {
-        epoch: Epoch(epoch),
-        position: Position(position),
-    }))
-}
-
-impl Session {
-    /// Moves the checkpoint. `false`: it is not the one that the step expects. Waits for the row lock of a session
-    /// that was lost during COMMIT.
-    fn take_step(&mut self, step: Step) -> Result<bool, SinkError> {
-        self.connection
-            .query_drop(step_statement(step))
-            .map_err(sink_error)?;
-        Ok(self.connection.affected_rows() == 1)
-    }
-}

@@ -7,7 +7,8 @@ use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::os::panics;
-use crate::sink::{Checkpoint, Fault, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::sealed_copy::FoundCheckpoint;
+use crate::sink::{Fault, Inserted, Refused, Sink, SinkError, Step};
 
 /// A sink whose panics are errors. After one the connection is replaced, as after any error of a connection.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(|sink| sink.stored(lane), SinkError::Reconnect)
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         self.call(|sink| sink.adopt(lane, from), SinkError::Reconnect)
     }
 
@@ -148,7 +149,7 @@ mod tests {
             panic!("stored")
         }
 
-        fn adopt(&mut self, _: LaneId, _: Position) -> Result<Checkpoint, SinkError> {
+        fn adopt(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
             panic!("adopt")
         }
 

@@ -1,5 +1,6 @@
 //! SQLite, the default: a file in WAL mode, one transaction per batch.
 
+pub(crate) mod checkpoint_rows;
 mod files;
 mod rows;
 pub(crate) mod statement;
@@ -8,19 +9,19 @@ pub(crate) mod trial;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::files::DatabaseFiles;
 use self::rows::{Rows, begin};
 use super::{
-    Checkpoint, DATABASE_ROW, Epoch, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX,
-    Sink, SinkError, Step,
+    DATABASE_ROW, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX, Sink, SinkError, Step,
 };
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
+use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::trial::Content;
 
 /// How long to wait for a lock of another process before a batch is tried again.
@@ -42,20 +43,10 @@ const SET_UP: &str = "
       position bigint unsigned NOT NULL
     );";
 
-/// Creates a lane's checkpoint, or increments its epoch.
-pub(crate) const ADOPT: &str = "
-    INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, 1, ?2)
-    ON CONFLICT (lane) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, position";
-
 /// Gives the database an id, unless it has one.
 const NAME: &str = "
     INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, ?2, ?3)
     ON CONFLICT (lane) DO NOTHING";
-
-const CHECKPOINT: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = ?1";
-
-const STEP: &str = "
-    UPDATE hakaru_checkpoint SET position = ?1 WHERE lane = ?2 AND epoch = ?3 AND position = ?4";
 
 /// What a row of an event has.
 const IS_EVENT: &str =
@@ -108,17 +99,8 @@ impl SqliteSink {
         let connection = self.connection()?;
         let start = Instant::now();
         begin(connection)?;
-        let lane = step.lane.to_string();
-        let moved = connection
-            .prepare_cached(STEP)
-            .and_then(|mut statement| {
-                let (old, new) = (signed(step.old.0), signed(step.new.0));
-                statement.execute(params![new, lane, signed(step.epoch.0), old])
-            })
-            .map_err(classify)?;
-        if moved != 1 {
-            let found = connection.query_row(CHECKPOINT, params![lane], read_checkpoint);
-            let found = found.optional().map_err(classify)?;
+        if !checkpoint_rows::take_step(connection, step).map_err(classify)? {
+            let found = checkpoint_rows::read(connection, step.lane).map_err(classify)?;
             connection.execute_batch("ROLLBACK").map_err(classify)?;
             return Ok(Some(Inserted::CheckpointMismatch(found)));
         }
@@ -180,7 +162,7 @@ impl Sink for SqliteSink {
         }
         let row = self
             .connection()?
-            .query_row(CHECKPOINT, params![DATABASE_ROW], |row| {
+            .query_row(checkpoint_rows::READ, params![DATABASE_ROW], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
             })
             .optional()
@@ -217,21 +199,12 @@ impl Sink for SqliteSink {
     }
 
     fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        let lane = lane.to_string();
-        let row = self
-            .connection()?
-            .query_row(CHECKPOINT, params![lane], read_checkpoint);
-        let found = row.optional().map_err(classify)?;
+        let found = checkpoint_rows::read(self.connection()?, lane).map_err(classify)?;
         Ok(found.map(|found| found.position))
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
-        let lane = lane.to_string();
-        // To its end, where it commits: `query_row` would stop at the row, and drop what the COMMIT says.
-        let adopted =
-            self.connection()?
-                .query_one(ADOPT, params![lane, signed(from.0)], read_checkpoint);
-        adopted.map_err(classify)
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::adopt(self.connection()?, lane, from).map_err(classify)
     }
 
     fn insert(
@@ -306,14 +279,6 @@ impl Sink for SqliteSink {
 /// SQLite's integers are signed. No time, epoch or position reaches 2^63.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
-    let number = |index: usize| row.get::<_, i64>(index).map(|number| number.unsigned_abs());
-    Ok(Checkpoint {
-        epoch: Epoch(number(0)?),
-        position: Position(number(1)?),
-    })
 }
 
 fn describe(fault: &rusqlite::Error) -> Fault {

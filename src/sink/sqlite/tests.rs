@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
+use crate::sink::{Checkpoint, Epoch};
 
 fn batch(names: &[&str]) -> Batch {
     let mut batch = Batch::new(BatchEvents::new(100).unwrap());
@@ -22,7 +23,7 @@ fn batch(names: &[&str]) -> Batch {
 /// Inserts a batch of a new lane.
 fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
     let step = Step {
         lane,
         epoch,
@@ -42,7 +43,7 @@ fn the_stored_part_of_a_batch_is_left_out() {
     let mut sink = SqliteSink::new(path.clone());
     sink.open().unwrap();
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
     let (old, new) = (position, position.plus(1));
     let step = Step {
         lane,
@@ -70,7 +71,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
     let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
     sink.open().unwrap();
     let lane = LaneId::random().unwrap();
-    let first = sink.adopt(lane, Position::START).unwrap();
+    let first = sink.adopt(lane, Position::START).unwrap().checkpoint;
     assert_eq!(
         first,
         Checkpoint {
@@ -105,7 +106,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
             position: Position(1)
         }
     );
-    let second = sink.adopt(lane, Position::START).unwrap();
+    let second = sink.adopt(lane, Position::START).unwrap().checkpoint;
     assert_eq!(
         second,
         Checkpoint {
@@ -194,7 +195,7 @@ fn a_table_that_takes_no_row_stops_storing_and_refuses_none() {
         let other = Connection::open(&path).unwrap();
         other.execute_batch(refuses_all).unwrap();
         let lane = LaneId::random().unwrap();
-        let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+        let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
         let (old, new) = (position, position.plus(2));
         let step = Step {
             lane,
@@ -251,7 +252,7 @@ fn a_row_that_is_ignored_stops_storing() {
         .execute_batch(trigger)
         .unwrap();
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap();
+    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
     let step = Step {
         lane,
         epoch,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::database_id::DatabaseId;
+use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
 use crate::sink::{InsertTimes, Inserted, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 
@@ -32,7 +33,10 @@ pub(super) enum Act {
 pub(super) struct Database {
     pub(super) id: Option<DatabaseId>,
     pub(super) rows: Vec<String>,
+    /// The rows of checkpoints and of their copies.
     pub(super) checkpoints: HashMap<LaneId, Checkpoint>,
+    /// The lane that was adopted last.
+    adopted: Option<LaneId>,
     pub(super) abandoned: usize,
     /// What a question about a row fails with.
     pub(super) unread: Option<SinkError>,
@@ -86,8 +90,9 @@ impl FaultInjector {
                 Err(SinkError::Reconnect(fault()))
             }
             Act::Steal => {
-                let checkpoints = &mut self.database.lock().unwrap().checkpoints;
-                checkpoints.values_mut().for_each(|lane| lane.epoch.0 += 1);
+                let mut database = self.database.lock().unwrap();
+                let lane = database.adopted.unwrap();
+                database.adopt(lane, Position::START);
                 Ok(())
             }
         }
@@ -98,11 +103,24 @@ impl FaultInjector {
         let mut database = self.database.lock().unwrap();
         let step = self.step.unwrap();
         database.rows.append(&mut self.inserted);
-        let moved = Checkpoint {
-            epoch: step.epoch,
-            position: step.new,
-        };
-        database.checkpoints.insert(step.lane, moved);
+        let checkpoints = &mut database.checkpoints;
+        checkpoints.insert(step.lane, step.checkpoint());
+        checkpoints.insert(step.lane.complement(), step.copy());
+    }
+}
+
+impl Database {
+    fn adopt(&mut self, lane: LaneId, from: Position) -> FoundCheckpoint {
+        self.adopted = Some(lane);
+        let rows = &mut self.checkpoints;
+        let row = rows.get(&lane).copied();
+        let copy = rows.get(&lane.complement()).copied();
+        let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+        rows.insert(lane, found.checkpoint);
+        if let Some(copy) = copy {
+            rows.insert(lane.complement(), copy);
+        }
+        found
     }
 }
 
@@ -135,15 +153,8 @@ impl Sink for FaultInjector {
         Ok(found.map(|checkpoint| checkpoint.position))
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<Checkpoint, SinkError> {
-        let checkpoints = &mut self.database.lock().unwrap().checkpoints;
-        let new = Checkpoint {
-            epoch: Epoch(0),
-            position: from,
-        };
-        let checkpoint = checkpoints.entry(lane).or_insert(new);
-        checkpoint.epoch.0 += 1;
-        Ok(*checkpoint)
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        Ok(self.database.lock().unwrap().adopt(lane, from))
     }
 
     fn inserted_row(&self) -> Option<(usize, u64)> {

@@ -1,5 +1,6 @@
 //! A writer with a sink that fails by script, and lanes in memory and on the disk.
 
+mod altered_checkpoints;
 mod fault_injector;
 mod waiting;
 

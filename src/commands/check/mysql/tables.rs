@@ -8,11 +8,13 @@ use crate::commands::check::{Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
-use crate::sink::mysql::classify::sink_error;
-use crate::sink::mysql::{
-    ROW, adopt_statement, checkpoint_query, columns, connect, step_statement, trial,
+use crate::sink::mysql::checkpoint_rows::{
+    adopt_statement, checkpoint_query, copy_statement, step_statement,
 };
-use crate::sink::{CREATE_CHECKPOINTS, Epoch, Fault, FaultKind, SinkError, Step};
+use crate::sink::mysql::classify::sink_error;
+use crate::sink::mysql::{ROW, columns, connect, trial};
+use crate::sink::sealed_copy::EPOCH_END;
+use crate::sink::{CREATE_CHECKPOINTS, DATABASE_ROW, Epoch, Fault, FaultKind, SinkError, Step};
 
 /// Whether `eventlog` exists and can hold events.
 pub(super) fn eventlog(server: &mut Server<'_>) -> Result<Observation, SinkError> {
@@ -107,7 +109,10 @@ pub(super) fn checkpoints(server: &mut Server<'_>) -> Result<Observation, SinkEr
         return missing(server, "hakaru_checkpoint", CREATE_CHECKPOINTS);
     }
     connect::has_transactions(&mut server.connection, "hakaru_checkpoint")?;
-    let lanes: Option<u64> = server.first("SELECT COUNT(*) FROM hakaru_checkpoint")?;
+    // Neither the id of the database nor the copies.
+    let lanes: Option<u64> = server.first(&format!(
+        "SELECT COUNT(*) FROM hakaru_checkpoint WHERE lane <> '{DATABASE_ROW}' AND epoch < {EPOCH_END}"
+    ))?;
     Ok(Observation::new(format!(
         "{} lanes",
         lanes.unwrap_or_default()
@@ -127,8 +132,9 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     };
     let statements = [
         adopt_statement(lane, Position::START),
-        step_statement(step),
         checkpoint_query(lane),
+        step_statement(step),
+        copy_statement(lane, step.copy()),
     ];
     if !connect::has_checkpoints(&mut server.connection)? {
         return would_be_allowed(server, &statements);

@@ -1,0 +1,229 @@
+//! A checkpoint that somebody altered while no process knew better is put back to where its copy is.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Client, MariaDb, Settings, wait_until};
+
+/// A database that can stop taking writes.
+trait Database {
+    fn settings(&self) -> Settings;
+    fn run(&self, sql: &str);
+    fn values(&self) -> Vec<u32>;
+    fn block(&mut self);
+    fn unblock(&mut self);
+}
+
+impl Database for MariaDb {
+    fn settings(&self) -> Settings {
+        Settings::mysql(self)
+    }
+
+    fn run(&self, sql: &str) {
+        Self::run(self, sql);
+    }
+
+    fn values(&self) -> Vec<u32> {
+        self.query("SELECT value FROM eventlog ORDER BY value")
+    }
+
+    fn block(&mut self) {
+        self.stop();
+    }
+
+    fn unblock(&mut self) {
+        self.resume();
+    }
+}
+
+struct Sqlite(PathBuf, Option<rusqlite::Connection>);
+
+impl Sqlite {
+    fn open(&self) -> rusqlite::Connection {
+        let file = rusqlite::Connection::open(&self.0).unwrap();
+        file.busy_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+        file
+    }
+}
+
+impl Database for Sqlite {
+    fn settings(&self) -> Settings {
+        Settings::sqlite()
+    }
+
+    fn run(&self, sql: &str) {
+        self.open().execute_batch(sql).unwrap();
+    }
+
+    fn values(&self) -> Vec<u32> {
+        let file = self.open();
+        let Ok(mut query) = file.prepare("SELECT value FROM eventlog ORDER BY value") else {
+            return Vec::new();
+        };
+        let rows = query.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Takes the one lock for writes.
+    fn block(&mut self) {
+        let file = self.open();
+        file.execute_batch("BEGIN IMMEDIATE").unwrap();
+        self.1 = Some(file);
+    }
+
+    fn unblock(&mut self) {
+        self.1 = None;
+    }
+}
+
+fn in_each(test: impl Fn(&mut dyn Database, &Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    test(&mut MariaDb::start(), directory.path());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("eventlog.db");
+    test(&mut Sqlite(file, None), directory.path());
+}
+
+fn settings(database: &dyn Database, directory: &Path) -> Settings {
+    let settings = database.settings().directory(directory);
+    settings.flag("--cores=1").flag("--linger=10ms")
+}
+
+fn send(address: SocketAddr, from: u32, to: u32) {
+    let mut client = Client::connect(address);
+    for value in from..to {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200);
+    }
+}
+
+fn check_rows(database: &dyn Database, count: u32) {
+    wait_until("all is stored", || {
+        database.values().len() >= count as usize
+    });
+    assert_eq!(database.values(), (0..count).collect::<Vec<_>>());
+}
+
+/// The directory of the only lane.
+fn lane(directory: &Path) -> PathBuf {
+    let journal = std::fs::read_dir(directory.join("hakaru-data/journal")).unwrap();
+    let mut lanes = journal.map(|lane| lane.unwrap().path());
+    let lane = lanes.next().unwrap();
+    assert_eq!(lanes.next(), None);
+    lane
+}
+
+fn alter(database: &dyn Database, lane: &Path, statement: &str) {
+    let lane = lane.file_name().unwrap().to_str().unwrap();
+    database.run(&format!("{statement} WHERE lane = '{lane}'"));
+}
+
+/// Some events are stored and others wait, when a process is killed before it has noted how far.
+#[test]
+fn a_checkpoint_that_was_set_ahead_after_a_kill_loses_nothing() {
+    in_each(|database, directory| {
+        let first = settings(database, directory).start();
+        send(first.address, 0, 10);
+        check_rows(database, 10);
+        database.block();
+        send(first.address, 10, 60);
+        first.crash();
+        database.unblock();
+        let lane = lane(directory);
+        for note in ["stored", "rows"] {
+            drop(std::fs::remove_file(lane.join(note)));
+        }
+        alter(
+            database,
+            &lane,
+            "UPDATE hakaru_checkpoint SET position = position + 20",
+        );
+        let second = settings(database, directory).start();
+        check_rows(database, 60);
+        let line = second.wait_for_event("checkpoint_put_back");
+        assert_eq!(
+            (&line["found"], &line["position"]),
+            (&30.into(), &10.into())
+        );
+        assert_eq!(second.stop().pending, 0);
+        check_rows(database, 60);
+    });
+}
+
+/// No row is noted, as in the first second of a lane, or where rows have no usable id.
+#[test]
+fn a_checkpoint_that_was_set_back_or_removed_without_noted_rows_doubles_nothing() {
+    for statement in [
+        "UPDATE hakaru_checkpoint SET position = position - 7",
+        "DELETE FROM hakaru_checkpoint",
+    ] {
+        in_each(|database, directory| {
+            let first = settings(database, directory).start();
+            send(first.address, 0, 10);
+            check_rows(database, 10);
+            wait_until("the stored position is noted", || {
+                let noted = std::fs::read_to_string(lane(directory).join("stored"));
+                noted.is_ok_and(|noted| noted.trim().parse() == Ok(10))
+            });
+            first.crash();
+            let lane = lane(directory);
+            drop(std::fs::remove_file(lane.join("rows")));
+            alter(database, &lane, statement);
+            let second = settings(database, directory).start();
+            second.wait_for_event("checkpoint_put_back");
+            send(second.address, 10, 20);
+            check_rows(database, 20);
+            assert!(second.events("database_lost_events").is_empty());
+            assert_eq!(second.stop().pending, 0);
+            check_rows(database, 20);
+        });
+    }
+}
+
+/// The events that follow are stored from where the copy is, by the same process.
+#[test]
+fn a_checkpoint_that_was_altered_under_a_server_is_put_back() {
+    for statement in [
+        "UPDATE hakaru_checkpoint SET position = position + 1000",
+        "UPDATE hakaru_checkpoint SET position = 3",
+        "DELETE FROM hakaru_checkpoint",
+    ] {
+        in_each(|database, directory| {
+            let hakaru = settings(database, directory).start();
+            send(hakaru.address, 0, 10);
+            check_rows(database, 10);
+            alter(database, &lane(directory), statement);
+            send(hakaru.address, 10, 20);
+            check_rows(database, 20);
+            hakaru.wait_for_event("checkpoint_put_back");
+            assert!(hakaru.events("lane_forked").is_empty());
+            assert_eq!(hakaru.stop().pending, 0);
+            check_rows(database, 20);
+        });
+    }
+}
+
+/// Whoever forgets WHERE alters the copies too. Nobody can tell then what is stored, where no row is known.
+#[test]
+fn a_lane_whose_rows_were_both_altered_is_held() {
+    in_each(|database, directory| {
+        let first = settings(database, directory).start();
+        send(first.address, 0, 10);
+        check_rows(database, 10);
+        database.block();
+        send(first.address, 10, 60);
+        first.crash();
+        database.unblock();
+        for note in ["stored", "rows"] {
+            drop(std::fs::remove_file(lane(directory).join(note)));
+        }
+        database
+            .run("UPDATE hakaru_checkpoint SET position = position + 20 WHERE lane <> 'database'");
+        let second = settings(database, directory).start();
+        second.wait_for_event("lane_held");
+        assert!(second.events("checkpoint_put_back").is_empty());
+        second.stop();
+        check_rows(database, 10);
+    });
+}
