@@ -23,6 +23,17 @@ pub struct Hold {
     pub to: Position,
     /// What was seen, in one line.
     pub reason: String,
+    /// The checkpoint that was found. `None`: an older version has held the lane.
+    pub checkpoint: Option<HeldCheckpoint>,
+}
+
+/// A checkpoint that cannot be believed. If it is elsewhere later, another process has moved it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldCheckpoint {
+    /// Its position.
+    pub position: Position,
+    /// Its epoch.
+    pub epoch: u64,
 }
 
 /// What a person has decided about events in question.
@@ -88,6 +99,17 @@ fn range<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<[Position; 2]>
     Some([position("from")?, position("to")?])
 }
 
+impl HeldCheckpoint {
+    fn parse(line: &str) -> Option<Self> {
+        let (position, epoch) =
+            durable_note::field(Some(line), "checkpoint")?.split_once(" epoch ")?;
+        Some(Self {
+            position: Position(position.parse().ok()?),
+            epoch: epoch.parse().ok()?,
+        })
+    }
+}
+
 impl Hold {
     /// Reads the note beside the lane in `directory`. `None`: the lane is not held.
     pub fn read(directory: &Path) -> io::Result<Option<Self>> {
@@ -97,10 +119,16 @@ impl Hold {
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let [from, to] = range(&mut lines)?;
+        let reason = durable_note::field(lines.next(), "reason")?.to_owned();
+        let checkpoint = match lines.next() {
+            Some(line) => Some(HeldCheckpoint::parse(line)?),
+            None => None,
+        };
         Some(Self {
             from,
             to,
-            reason: durable_note::field(lines.next(), "reason")?.to_owned(),
+            reason,
+            checkpoint,
         })
     }
 
@@ -108,9 +136,17 @@ impl Hold {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         // One that was left by an earlier hold decides nothing about this one.
         durable_note::remove(directory, DECISION_NAME)?;
-        let Self { from, to, reason } = self;
+        let Self {
+            from,
+            to,
+            reason,
+            checkpoint,
+        } = self;
         let reason = reason.replace(['\n', '\r'], " ");
-        let text = format!("from {}\nto {}\nreason {reason}\n", from.0, to.0);
+        let mut text = format!("from {}\nto {}\nreason {reason}\n", from.0, to.0);
+        if let Some(HeldCheckpoint { position, epoch }) = checkpoint {
+            text += &format!("checkpoint {} epoch {epoch}\n", position.0);
+        }
         durable_note::replace(directory, NAME, &text)
     }
 
@@ -159,10 +195,17 @@ mod tests {
             from: Position(7),
             to: Position(9),
             reason: "two\nlines".to_owned(),
+            checkpoint: None,
         };
         hold.write(directory.path()).unwrap();
         hold.reason = "two lines".to_owned();
         assert_eq!(hold.events(), 2);
+        assert_eq!(Hold::read(directory.path()).unwrap(), Some(hold.clone()));
+        hold.checkpoint = Some(HeldCheckpoint {
+            position: Position(9),
+            epoch: 3,
+        });
+        hold.write(directory.path()).unwrap();
         assert_eq!(Hold::read(directory.path()).unwrap(), Some(hold.clone()));
         for (decision, position) in [(Decision::Stored, 9), (Decision::Refill, 7)] {
             assert_eq!(Settlement::read(directory.path()).unwrap(), None);

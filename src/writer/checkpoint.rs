@@ -54,37 +54,48 @@ impl Storing {
         let found = self.writer.sink.adopt(keys.current(), from)?;
         self.lanes.of(lane).keys = keys.clone();
         let found = self.believe_copy(lane, &keys, found)?;
-        self.judge_found(lane, keys, found)
+        match self.verdict(lane, found)? {
+            Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
+            Err(adopted) => Ok(adopted),
+        }
     }
 
-    /// Judges the checkpoint of a lane, of which this process is the owner now.
-    pub(super) fn judge_found(
+    /// Judges the checkpoint of a lane, of which this process is the owner now. The inner error: it cannot be judged at
+    /// present.
+    pub(super) fn verdict(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+    ) -> Result<Result<Verdict, Adopted>, SinkError> {
+        let unreadable = |fault| Ok(Err(Adopted::Waits(Wait::Unreadable(fault))));
+        let position = found.checkpoint.position;
+        let first = self.lanes.of(lane).stored().min(position);
+        if let Err(fault) = self.learn_letters(lane, first) {
+            return unreadable(fault);
+        }
+        let verdict = match self.judge(lane, position) {
+            Ok(Verdict::Ours) => self.judge_behind(lane, found),
+            Ok(Verdict::Ahead { from, to, end }) => self.judge_ahead(lane, found, from..to, end),
+            Ok(verdict) => Ok(verdict),
+            Err(fault) => return unreadable(fault),
+        };
+        match verdict {
+            Ok(verdict) => {
+                self.lanes.of(lane).has_no_proof = false;
+                Ok(Ok(verdict))
+            }
+            Err(fault) => self.wait_for_proof(lane, fault).map(Err),
+        }
+    }
+
+    /// Does what follows from a verdict.
+    pub(super) fn act_on(
         &mut self,
         lane: &LaneHandle,
         keys: LaneKeys,
-        found: FoundCheckpoint,
+        found: Checkpoint,
+        verdict: Verdict,
     ) -> Result<Adopted, SinkError> {
-        let FoundCheckpoint {
-            checkpoint: found,
-            copy,
-        } = found;
-        let first = self.lanes.of(lane).stored().min(found.position);
-        if let Err(fault) = self.learn_letters(lane, first) {
-            return Ok(Adopted::Waits(Wait::Unreadable(fault)));
-        }
-        let verdict = match self.judge(lane, found.position) {
-            Ok(Verdict::Ours) => self.judge_behind(lane, found.position, copy),
-            Ok(Verdict::Ahead { from, to, end }) => {
-                self.judge_ahead(lane, (found.position, copy), from..to, end)
-            }
-            Ok(verdict) => Ok(verdict),
-            Err(fault) => return Ok(Adopted::Waits(Wait::Unreadable(fault))),
-        };
-        let verdict = match verdict {
-            Ok(verdict) => verdict,
-            Err(fault) => return self.wait_for_proof(lane, fault),
-        };
-        self.lanes.of(lane).has_no_proof = false;
         match verdict {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
@@ -153,7 +164,7 @@ impl Storing {
 
     /// Where the copy of a checkpoint belongs to it and is elsewhere, or the checkpoint was gone, somebody altered or
     /// removed the row. It is put back to where the last transaction has moved both.
-    fn believe_copy(
+    pub(super) fn believe_copy(
         &mut self,
         lane: &LaneHandle,
         keys: &LaneKeys,

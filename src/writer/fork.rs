@@ -11,12 +11,12 @@ use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::proof::Proof;
 use crate::event::position::{LaneId, Position};
-use crate::journal::held_lane::{Decision, Hold, Settlement};
-use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::journal::held_lane::{HeldCheckpoint, Hold};
+use crate::journal::lane_handle::{LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::reader::ReadError;
 use crate::journal::stored_note::{self, EndError};
-use crate::sink::sealed_copy::SealedCopy;
+use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, Fault, SinkError};
 
 /// What the position of a checkpoint says.
@@ -108,7 +108,7 @@ impl Storing {
     pub(super) fn judge_ahead(
         &mut self,
         lane: &LaneHandle,
-        (found, copy): (Position, SealedCopy),
+        found: FoundCheckpoint,
         doubtful: Range<Position>,
         end: Position,
     ) -> Result<Verdict, SinkError> {
@@ -121,6 +121,8 @@ impl Storing {
         } = doubtful;
         let refused = self.lanes.refused(disk.id, from..to);
         let proof = self.prove_by_search(disk, from, to, &refused)?;
+        let FoundCheckpoint { checkpoint, copy } = found;
+        let found = checkpoint.position;
         let is_within = found <= end;
         Ok(match proof {
             Proof::Stored(_) if is_within => Verdict::Ours,
@@ -147,6 +149,7 @@ impl Storing {
                     "its checkpoint is {}, it is known to be stored up to {} and ends at {}",
                     found.0, from.0, end.0
                 ),
+                checkpoint: Some(checkpoint.into()),
             }),
         })
     }
@@ -155,9 +158,10 @@ impl Storing {
     pub(super) fn judge_behind(
         &mut self,
         lane: &LaneHandle,
-        found: Position,
-        copy: SealedCopy,
+        found: FoundCheckpoint,
     ) -> Result<Verdict, SinkError> {
+        let FoundCheckpoint { checkpoint, copy } = found;
+        let found = checkpoint.position;
         let stored = self.lanes.of(lane).stored();
         if found >= stored {
             return Ok(Verdict::Ours);
@@ -180,6 +184,7 @@ impl Storing {
                      restored",
                     stored.0, found.0
                 ),
+                checkpoint: Some(checkpoint.into()),
             }),
         })
     }
@@ -211,7 +216,7 @@ impl Storing {
 
     /// Finds another key for a lane, whose checkpoint is `from`. It is in the database before it is noted, and noted
     /// before anything is stored under it. Where it cannot be noted, the next attempt finds the same one.
-    fn another_key(
+    pub(super) fn another_key(
         &mut self,
         lane: &LaneHandle,
         from: Position,
@@ -236,7 +241,12 @@ impl Storing {
     }
 
     /// Stores a lane under the last of its keys, which are noted, from its checkpoint on.
-    fn use_keys(&mut self, lane: &LaneHandle, keys: LaneKeys, checkpoint: Checkpoint) -> Adopted {
+    pub(super) fn use_keys(
+        &mut self,
+        lane: &LaneHandle,
+        keys: LaneKeys,
+        checkpoint: Checkpoint,
+    ) -> Adopted {
         if let Some(disk) = lane.on_disk() {
             disk.rows().truncate(checkpoint.position);
             disk.retire();
@@ -247,88 +257,14 @@ impl Storing {
         state.set_checkpoint(checkpoint);
         Adopted::At(checkpoint)
     }
+}
 
-    /// Does with a held lane what a person has decided.
-    pub(super) fn settle(
-        &mut self,
-        lane: &LaneHandle,
-        disk: &DiskLane,
-        hold: &Hold,
-        decision: Decision,
-    ) -> Result<Adopted, SinkError> {
-        let from = hold.settled(decision);
-        let (keys, checkpoint) = self.another_key(lane, from)?;
-        let noted = keys.write(&disk.directory);
-        if let Err(fault) = noted.and_then(|()| Hold::remove(&disk.directory)) {
-            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+impl From<Checkpoint> for HeldCheckpoint {
+    fn from(found: Checkpoint) -> Self {
+        Self {
+            position: found.position,
+            epoch: found.epoch.0,
         }
-        if decision == Decision::Stored {
-            self.count_stored(lane, hold.from, hold.to);
-        }
-        let adopted = self.use_keys(lane, keys, checkpoint);
-        disk.set_held(None);
-        self.lanes.of(lane).end_hold();
-        let events = hold.events();
-        log::warn!(
-            event = "lane_settled", lane:% = lane.id(), events;
-            "lane {}: as was decided, {events} of its events {}; the lane is stored from position {} on",
-            lane.id(),
-            match decision {
-                Decision::Stored => "count as stored",
-                Decision::Refill => "are stored now",
-            },
-            from.0
-        );
-        Ok(adopted)
-    }
-
-    /// Logs once that a decision is about other events than those the lane is held for, as when it was held again
-    /// meanwhile.
-    pub(super) fn refuse_settlement(
-        &mut self,
-        lane: &LaneHandle,
-        hold: &Hold,
-        settled: Settlement,
-    ) {
-        if self.lanes.of(lane).refuse_settlement(settled) {
-            log::error!(
-                event = "lane_settlement_refused", lane:% = lane.id();
-                "lane {}: the decision is about the events from {} to {}, and the lane is held for those from {} to {}: \
-                 it is not applied, and the lane waits for `hakaru journal settle`",
-                lane.id(), settled.from.0, settled.to.0, hold.from.0, hold.to.0
-            );
-        }
-    }
-
-    /// Holds a lane: nothing of it is stored any more before a person has decided.
-    pub(super) fn hold(&mut self, lane: &LaneHandle, hold: &Hold) -> Adopted {
-        if let Some(disk) = lane.on_disk()
-            && let Err(fault) = hold.write(&disk.directory)
-        {
-            return Adopted::Waits(Wait::Unwritable(fault));
-        }
-        self.announce_hold(lane, hold);
-        Adopted::Held
-    }
-
-    /// Logs a hold once per process.
-    pub(super) fn announce_hold(&mut self, lane: &LaneHandle, hold: &Hold) {
-        if !self.lanes.of(lane).set_held() {
-            return;
-        }
-        if let Some(disk) = lane.on_disk() {
-            disk.retire();
-            disk.set_held(Some(hold.events()));
-            // Nothing that is in question may be removed.
-            disk.set_stored(disk.stored().min(hold.from));
-        }
-        let events = hold.events();
-        log::error!(
-            event = "lane_held", lane:% = lane.id(), events;
-            "lane {}: nobody can tell whether {events} of its events are stored: {}; it waits, and every byte of it \
-             is kept, until `hakaru journal settle {} --stored` or `--refill` says what is true",
-            lane.id(), hold.reason, lane.id()
-        );
     }
 }
 

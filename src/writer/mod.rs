@@ -4,6 +4,7 @@ mod adopted;
 mod checkpoint;
 mod failed_reads;
 mod fork;
+mod held;
 mod identity;
 mod lanes;
 mod outage;

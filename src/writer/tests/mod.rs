@@ -2,6 +2,7 @@
 
 mod altered_checkpoints;
 mod fault_injector;
+mod settled_copies;
 mod waiting;
 
 use crate::journal::served_database::EarlierLanes;

@@ -12,6 +12,7 @@ fn a_decision_about_other_events_is_not_applied() {
         from: Position(from),
         to: Position(to),
         reason: "a test".to_owned(),
+        checkpoint: None,
     };
     let directory = bench.directory.path().join(id.to_string());
     hold(0, 2).write(&directory).unwrap();

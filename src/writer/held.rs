@@ -1,0 +1,171 @@
+//! Lanes that are held: they wait for a person, and go on as was decided.
+
+use super::Storing;
+use super::adopted::{Adopted, Wait};
+use super::fork::Verdict;
+use crate::journal::held_lane::{Decision, Hold, Settlement};
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::journal::lane_keys::LaneKeys;
+use crate::sink::{Checkpoint, SinkError};
+
+impl Storing {
+    /// Does with a held lane what a person has decided: its checkpoint is moved to where the decision says.
+    ///
+    /// The key stays, so that the copies of a data directory, each of them held and settled, go on with one checkpoint.
+    /// The first one that is settled moves it, and the others find it moved. But a checkpoint that was beyond the end of
+    /// the lane is that of another lane, which may go on: then there is a new key.
+    pub(super) fn settle(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        decision: Decision,
+    ) -> Result<Adopted, SinkError> {
+        let to = hold.settled(decision);
+        let keys = self.lanes.of(lane).keys.clone();
+        let found = self.writer.sink.adopt(keys.current(), to)?;
+        let found = self.believe_copy(lane, &keys, found)?;
+        let checkpoint = found.checkpoint;
+        let held = hold.checkpoint;
+        if held.map_or(checkpoint.position, |held| held.position) > hold.to {
+            let (keys, checkpoint) = self.another_key(lane, to)?;
+            if let Err(fault) = keys.write(&disk.directory) {
+                return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+            }
+            return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
+        }
+        // Where it is at its destination, an earlier attempt may have moved it.
+        let is_moved = checkpoint.position != to
+            && held.is_some_and(|held| held.position != checkpoint.position);
+        // Another process may have moved it back, and stored as much since.
+        let may_be_refilled = checkpoint.position > to
+            && held.is_some_and(|held| held.epoch.wrapping_add(1) != checkpoint.epoch.0);
+        if is_moved || may_be_refilled {
+            let verdict = match self.verdict(lane, found)? {
+                Ok(verdict) => verdict,
+                Err(adopted) => return Ok(adopted),
+            };
+            let is_as_before = matches!(
+                &verdict,
+                Verdict::Doubtful(now) if (now.from, now.to) == (hold.from, hold.to)
+            );
+            if is_moved || !is_as_before {
+                return self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict);
+            }
+        }
+        let moved = if checkpoint.position == to {
+            checkpoint
+        } else {
+            self.move_checkpoint(lane, keys.current(), checkpoint, to)?
+        };
+        Ok(self.go_on(lane, disk, hold, decision, (keys, moved)))
+    }
+
+    /// Stores the lane from its checkpoint on, which is where the decision says.
+    fn go_on(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        decision: Decision,
+        (keys, checkpoint): (LaneKeys, Checkpoint),
+    ) -> Adopted {
+        if let Err(fault) = Hold::remove(&disk.directory) {
+            return Adopted::Waits(Wait::Unwritable(fault));
+        }
+        if decision == Decision::Stored {
+            self.count_stored(lane, hold.from, hold.to);
+        }
+        let adopted = self.use_keys(lane, keys, checkpoint);
+        disk.set_held(None);
+        self.lanes.of(lane).end_hold();
+        let events = hold.events();
+        log::warn!(
+            event = "lane_settled", lane:% = lane.id(), events;
+            "lane {}: as was decided, {events} of its events {}; the lane is stored from position {} on",
+            lane.id(),
+            match decision {
+                Decision::Stored => "count as stored",
+                Decision::Refill => "are stored now",
+            },
+            checkpoint.position.0
+        );
+        adopted
+    }
+
+    /// Believes a checkpoint that another process has moved since the lane was held, as far as it can be true.
+    fn settled_elsewhere(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        (keys, found): (LaneKeys, Checkpoint),
+        verdict: Verdict,
+    ) -> Result<Adopted, SinkError> {
+        log::warn!(
+            event = "lane_settled_elsewhere", lane:% = lane.id(), position = found.position.0;
+            "lane {}: since it was held, another process has moved its checkpoint, as one on a copy of the data \
+             directory that was settled first; the checkpoint is {}, and the decision is not applied",
+            lane.id(), found.position.0
+        );
+        // It may be held again, for other events.
+        self.lanes.of(lane).end_hold();
+        let adopted = self.act_on(lane, keys, found, verdict)?;
+        if matches!(adopted, Adopted::At(_)) {
+            if let Err(fault) = Hold::remove(&disk.directory) {
+                self.lanes.of(lane).checkpoint = None;
+                return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+            }
+            disk.set_held(None);
+        }
+        Ok(adopted)
+    }
+
+    /// Logs once that a decision is about other events than those the lane is held for, as when it was held again
+    /// meanwhile.
+    pub(super) fn refuse_settlement(
+        &mut self,
+        lane: &LaneHandle,
+        hold: &Hold,
+        settled: Settlement,
+    ) {
+        if self.lanes.of(lane).refuse_settlement(settled) {
+            log::error!(
+                event = "lane_settlement_refused", lane:% = lane.id();
+                "lane {}: the decision is about the events from {} to {}, and the lane is held for those from {} to {}: \
+                 it is not applied, and the lane waits for `hakaru journal settle`",
+                lane.id(), settled.from.0, settled.to.0, hold.from.0, hold.to.0
+            );
+        }
+    }
+
+    /// Holds a lane: nothing of it is stored any more before a person has decided.
+    pub(super) fn hold(&mut self, lane: &LaneHandle, hold: &Hold) -> Adopted {
+        if let Some(disk) = lane.on_disk()
+            && let Err(fault) = hold.write(&disk.directory)
+        {
+            return Adopted::Waits(Wait::Unwritable(fault));
+        }
+        self.announce_hold(lane, hold);
+        Adopted::Held
+    }
+
+    /// Logs a hold once per process.
+    pub(super) fn announce_hold(&mut self, lane: &LaneHandle, hold: &Hold) {
+        if !self.lanes.of(lane).set_held() {
+            return;
+        }
+        if let Some(disk) = lane.on_disk() {
+            disk.retire();
+            disk.set_held(Some(hold.events()));
+            // Nothing that is in question may be removed.
+            disk.set_stored(disk.stored().min(hold.from));
+        }
+        let events = hold.events();
+        log::error!(
+            event = "lane_held", lane:% = lane.id(), events;
+            "lane {}: nobody can tell whether {events} of its events are stored: {}; it waits, and every byte of it \
+             is kept, until `hakaru journal settle {} --stored` or `--refill` says what is true",
+            lane.id(), hold.reason, lane.id()
+        );
+    }
+}
