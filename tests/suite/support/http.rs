@@ -43,6 +43,13 @@ impl Client {
         })
     }
 
+    /// Waits no longer than this for an answer.
+    pub fn give_up_after(&self, patience: std::time::Duration) {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.set_write_timeout(Some(patience)).unwrap();
+    }
+
     /// The same connection, to be used by another thread.
     pub fn try_clone(&self) -> Self {
         Self {

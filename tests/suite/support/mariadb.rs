@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use mysql::prelude::{FromRow, Queryable};
@@ -114,6 +115,22 @@ impl MariaDb {
         self.end(Signal::SIGKILL);
     }
 
+    /// Copies the directory of the running server, as a snapshot of its disk does: all files at one moment.
+    pub fn copy_files(&self, to: &Path) {
+        let pid = Pid::from_raw(self.server.as_ref().expect("it runs").id() as i32);
+        super::freeze(pid);
+        copy_directory(&self.directory.path().join("data"), to);
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+
+    /// Replaces the directory of the server, which must be down, by a copy.
+    pub fn replace_files(&mut self, from: &Path) {
+        assert!(self.server.is_none());
+        let data = self.directory.path().join("data");
+        std::fs::remove_dir_all(&data).unwrap();
+        copy_directory(from, &data);
+    }
+
     fn end(&mut self, signal: Signal) {
         if let Some(mut server) = self.server.take() {
             kill(Pid::from_raw(server.id() as i32), signal).unwrap();
@@ -179,6 +196,10 @@ impl Drop for MariaDb {
     fn drop(&mut self) {
         self.crash();
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    super::run("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
 }
 
 fn user() -> String {

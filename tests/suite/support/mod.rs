@@ -41,6 +41,21 @@ impl Drop for StopWhenDropped<'_> {
     }
 }
 
+/// Stops a process by SIGSTOP, and waits until none of its threads runs.
+pub fn freeze(pid: nix::unistd::Pid) {
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    wait_until("all threads are stopped", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut stats = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        stats.all(|stat| {
+            // "7 (shard-0) T …". Threads of the kernel that serve a ring do not stop.
+            let (name, rest) = stat.rsplit_once(") ").unwrap();
+            rest.starts_with('T') || name.contains("(iou-")
+        })
+    });
+}
+
 /// Runs a program to its end and returns its standard output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program).args(arguments).output();

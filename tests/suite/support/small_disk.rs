@@ -17,6 +17,21 @@ impl<'a> SmallDisk<'a> {
         Self(path)
     }
 
+    /// Takes all room that is left, as another program does.
+    pub fn fill(&self) {
+        let mut options = std::fs::File::options();
+        let file = options.create(true).append(true);
+        let file = file.open(self.0.join("filler")).unwrap();
+        let block = vec![0; 1 << 20];
+        let mut writer = &file;
+        while std::io::Write::write(&mut writer, &block).is_ok_and(|length| length > 0) {}
+    }
+
+    /// Gives the room back.
+    pub fn empty(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+
     /// Makes it as large as `size`.
     pub fn resize(&self, size: &str) {
         let options = format!("remount,size={size}");

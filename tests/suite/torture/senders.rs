@@ -1,166 +1,144 @@
-//! Senders that remember every answer, and what must have become of their events.
+//! Senders. Each sends events of its own, none twice, and writes into the history what it sends and what is answered.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use serde_json::Value;
+use super::history::{History, Outcome};
+use crate::support::{Client, wait_until};
 
-use crate::support::{Client, MariaDb, wait_until};
+pub const SENDERS: u32 = 5;
 
-pub const SENDERS: u32 = 6;
+/// A sender waits no longer for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What senders share with the rounds.
-#[derive(Default)]
-pub struct Shared {
-    /// The port of hakaru, which changes in an upgrade.
-    pub port: AtomicU16,
-    pub stop: AtomicBool,
-    /// How often a 200 was answered.
-    pub answered: AtomicU64,
+/// A process that may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub node: u32,
+    pub database: usize,
+    pub address: SocketAddr,
 }
 
-impl Shared {
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port.load(Ordering::Relaxed)))
+/// What senders share with the round.
+pub struct Load<'a> {
+    pub history: &'a History,
+    pub targets: Mutex<Vec<Target>>,
+    /// Microseconds from an answer to the next request.
+    pub pace: u64,
+    pub stop: AtomicBool,
+    is_paused: AtomicBool,
+    at_rest: AtomicU32,
+}
+
+impl<'a> Load<'a> {
+    pub fn new(history: &'a History, pace: u64) -> Self {
+        Self {
+            history,
+            targets: Mutex::default(),
+            pace,
+            stop: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            at_rest: AtomicU32::new(0),
+        }
     }
 
-    /// Waits until `more` events were answered.
+    pub fn send_to(&self, targets: &[Target]) {
+        *self.targets.lock().unwrap() = targets.to_vec();
+    }
+
+    /// Waits until `more` events were taken.
     pub fn wait_for_answers(&self, more: u64) {
-        let before = self.answered.load(Ordering::Relaxed);
-        wait_until("answers continue", || {
-            self.answered.load(Ordering::Relaxed) > before + more
+        let before = self.history.taken();
+        wait_until("events are taken", || self.history.taken() > before + more);
+    }
+
+    /// Waits until `more` events were sent to a process.
+    pub fn wait_for_requests(&self, node: u32, more: u64) {
+        let before = self.history.counts(node).sent;
+        wait_until("events are sent", || {
+            self.history.counts(node).sent > before + more
         });
     }
-}
 
-/// The values of a sender by their answers. Those of neither may be stored or not.
-#[derive(Default)]
-pub struct Answers {
-    pub acknowledged: BTreeSet<u32>,
-    pub shed: BTreeSet<u32>,
-}
+    /// Waits until each sender knows what became of its last request. None sends any more.
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
+        wait_until("the senders pause", || {
+            self.at_rest.load(Ordering::SeqCst) == SENDERS
+        });
+    }
 
-/// Sends events of its own, which are never sent twice.
-pub fn send(sender: u32, shared: &Shared) -> Answers {
-    let mut answers = Answers::default();
-    let mut value = 0;
-    let is_stopped = || shared.stop.load(Ordering::Relaxed);
-    while !is_stopped() {
-        let Ok(mut client) = Client::try_connect(shared.address()) else {
-            thread::yield_now();
-            continue;
-        };
-        while !is_stopped() {
-            value += 1;
-            let target = format!("/hakaru?name=sender{sender}&value={value}");
-            match client.try_get(&target).map(|answer| answer.status) {
-                Some(200) => {
-                    answers.acknowledged.insert(value);
-                    shared.answered.fetch_add(1, Ordering::Relaxed);
+    pub fn resume(&self) {
+        self.is_paused.store(false, Ordering::SeqCst);
+        wait_until("the senders send again", || {
+            self.at_rest.load(Ordering::SeqCst) == 0
+        });
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn rest(&self) {
+        self.at_rest.fetch_add(1, Ordering::SeqCst);
+        while self.is_paused.load(Ordering::SeqCst) && !self.is_stopped() {
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        self.at_rest.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Sends until it is stopped.
+    pub fn send(&self, sender: u32, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed ^ u64::from(sender));
+        let mut value = 0;
+        while !self.is_stopped() {
+            if self.is_paused.load(Ordering::SeqCst) {
+                self.rest();
+                continue;
+            }
+            let target = random.choice(&*self.targets.lock().unwrap()).copied();
+            let client = target.and_then(|target| Client::try_connect(target.address).ok());
+            let (Some(target), Some(mut client)) = (target, client) else {
+                thread::park_timeout(Duration::from_millis(1));
+                continue;
+            };
+            client.give_up_after(PATIENCE);
+            // Other connections come to other shards.
+            for _ in 0..random.u8(1..50) {
+                value += 1;
+                if !self.send_one(&mut client, (sender, value), target) {
+                    break;
                 }
-                Some(503) => {
-                    answers.shed.insert(value);
-                }
-                Some(status) => panic!("status {status}"),
-                None => break,
+                thread::park_timeout(Duration::from_micros(self.pace));
             }
         }
     }
-    answers
-}
 
-/// Values that the table refuses.
-pub fn is_poison(value: u32) -> bool {
-    value % 1000 == 999
-}
-
-/// A dead letter.
-pub struct Letter {
-    pub name: String,
-    pub value: u32,
-    /// Its line in the file.
-    pub line: String,
-}
-
-/// The dead letters in a data directory, by lane and position. After a crash one may be in the file twice.
-pub fn letters(data_dir: &Path) -> BTreeMap<(String, u64), Letter> {
-    let text = std::fs::read_to_string(data_dir.join("dead-letters.ndjson")).unwrap_or_default();
-    let letter = |line: &str| {
-        let json: Value = serde_json::from_str(line).ok()?;
-        let letter = Letter {
-            name: json["name"].as_str()?.to_owned(),
-            value: json["value"].as_u64()?.try_into().ok()?,
-            line: line.to_owned(),
+    /// Whether the connection may be used further.
+    fn send_one(&self, client: &mut Client, id: (u32, u32), target: Target) -> bool {
+        let place = self.history.invoke(id, target.node, target.database);
+        let path = format!("/hakaru?name=sender{}&value={}", id.0, id.1);
+        let Some(answer) = client.try_get(&path) else {
+            self.history.end(place, Outcome::NoAnswer);
+            return false;
         };
-        Some((
-            (
-                json["lane"].as_str()?.to_owned(),
-                json["position"].as_u64()?,
-            ),
-            letter,
-        ))
-    };
-    text.lines().filter_map(letter).collect()
-}
-
-/// Checks that what was answered 200 is one row or letter, what was answered 503 is none, and the rest one at most.
-pub fn check(sender: u32, answers: &Answers, database: &MariaDb, data_dir: &Path) {
-    let name = format!("sender{sender}");
-    let query = format!("SELECT value FROM eventlog WHERE name = '{name}'");
-    let (poison, expected): (BTreeSet<u32>, BTreeSet<u32>) = answers
-        .acknowledged
-        .iter()
-        .partition(|&&value| is_poison(value));
-    let mut missing = Vec::new();
-    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_until("every event is stored", || {
-            let rows: BTreeSet<u32> = database.query(&query).into_iter().collect();
-            missing = expected.difference(&rows).copied().collect();
-            missing.is_empty()
-        });
-    }));
-    assert!(
-        waited.is_ok(),
-        "{name}: {} events are missing: {missing:?}",
-        missing.len()
-    );
-    let mut lettered = BTreeMap::new();
-    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_until("every refused event is a letter", || {
-            lettered.clear();
-            for (place, letter) in letters(data_dir) {
-                if letter.name == name {
-                    lettered
-                        .entry(letter.value)
-                        .or_insert_with(Vec::new)
-                        .push(place);
-                }
+        let outcome = match answer.status {
+            200 => Outcome::Ok,
+            503 => Outcome::Shed,
+            422 => Outcome::Refused,
+            status => {
+                self.history
+                    .accuse(format!("{id:?}: status {status}"), [id]);
+                Outcome::NoAnswer
             }
-            poison.iter().all(|value| lettered.contains_key(value))
-        });
-    }));
-    assert!(
-        waited.is_ok(),
-        "{name}: of {poison:?} only {lettered:?} are letters"
-    );
-    let twice: Vec<_> = lettered
-        .iter()
-        .filter(|(_, places)| places.len() > 1)
-        .collect();
-    assert!(twice.is_empty(), "{name}: letters are doubled: {twice:?}");
-    let rows: Vec<u32> = database.query(&query);
-    let distinct: BTreeSet<u32> = rows.iter().copied().collect();
-    assert_eq!(rows.len(), distinct.len(), "{name}: rows are doubled");
-    let shed: Vec<_> = answers
-        .shed
-        .iter()
-        .filter(|&value| distinct.contains(value) || lettered.contains_key(value))
-        .collect();
-    assert!(
-        shed.is_empty(),
-        "{name}: {shed:?} were answered 503 and are stored"
-    );
+        };
+        self.history.end(place, outcome);
+        answer.field("Connection") != Some("close")
+            && !self.is_paused.load(Ordering::SeqCst)
+            && !self.is_stopped()
+            && self.targets.lock().unwrap().contains(&target)
+    }
 }
