@@ -73,6 +73,7 @@ impl Storing {
         if let Err(fault) = Hold::remove(&disk.directory) {
             return Adopted::Waits(Wait::Unwritable(fault));
         }
+        self.count_before(lane, hold.from);
         if decision == Decision::Stored {
             self.count_stored(lane, hold.from, hold.to);
         }

@@ -220,6 +220,24 @@ impl LaneState {
         }
     }
 
+    /// Counts the events before a checkpoint that was accepted: another process has stored those that this one has not.
+    /// A reader starts at the checkpoint, so no run has them.
+    pub(super) fn count_before(&mut self, position: Position) -> Settled {
+        let Some(counted) = self.counted.filter(|counted| *counted < position) else {
+            return Settled::default();
+        };
+        let passed = self.not_lost(counted, position);
+        let dead = self.dead_letters.range(counted..position).count() as u64;
+        self.dead_letters = self.dead_letters.split_off(&position);
+        self.counted = Some(position);
+        Settled {
+            stored: passed.saturating_sub(dead),
+            dead_lettered: dead,
+            lost: 0,
+            passed,
+        }
+    }
+
     /// The events of a run that are dead-lettered already.
     pub(super) fn refused(&self, first: Position, end: Position) -> Refused {
         self.dead_letters
@@ -347,5 +365,27 @@ mod tests {
         assert_eq!(count(state, 18, 25), settled(5, 0, 5));
         // An event that is skipped and not known to be lost shows: the two sides differ.
         assert_eq!(count(state, 26, 27), settled(1, 0, 2));
+    }
+
+    /// While this process waited for the lane, another one has stored events of it.
+    #[test]
+    fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
+        let (mut lanes, lane) = lane_at(10);
+        let state = lanes.of(&lane);
+        let mut sum = state.count(Position(10), Position(15), false);
+        state.add_dead_letter(Position(16), Fault::new("no"));
+        let lost = state.add_unreadable(Position(18), Position(20));
+        let elsewhere = state.count_before(Position(30));
+        let after = state.count(Position(30), Position(35), false);
+        for more in [lost, elsewhere, after, state.count_before(Position(35))] {
+            sum.stored += more.stored;
+            sum.dead_lettered += more.dead_lettered;
+            sum.lost += more.lost;
+            sum.passed += more.passed;
+        }
+        assert_eq!((sum.stored, sum.dead_lettered, sum.lost), (22, 1, 2));
+        assert_eq!(sum.passed, 25);
+        // It has not gone back either.
+        assert_eq!(state.count_before(Position(12)), Settled::default());
     }
 }

@@ -263,6 +263,12 @@ impl Storing {
         (settled.stored + dead, dead)
     }
 
+    /// Counts the events before an accepted checkpoint that another process has stored.
+    fn count_before(&mut self, lane: &LaneHandle, position: Position) {
+        let settled = self.lanes.of(lane).count_before(position);
+        self.writer.counters.settle(settled, lane.is_found());
+    }
+
     /// Logs the error and waits before the next attempt. If the process drains and the events may be left in the
     /// journal, gives up instead.
     fn fail(&mut self, fault: &SinkError, is_journaled: bool) {

@@ -280,6 +280,7 @@ impl Replay {
         match adopted {
             Ok(Adopted::At(checkpoint)) => {
                 let (id, from) = (self.lane.id, checkpoint.position);
+                storing.count_before(&self.handle, from);
                 let reader = LaneReader::new(Disk, &self.lane.directory, id, from)
                     .pass_again(std::mem::take(&mut self.unreadable));
                 self.reader = Some(if self.failed_reads.are_enough() {
