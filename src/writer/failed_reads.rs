@@ -13,6 +13,19 @@ use crate::journal::storage::is_unreadable;
 /// Wait before a lane that could not be read is tried again.
 pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// A lane that waits is tried again after this many times as long as the last take-over took, at least: it must not take
+/// much of the time of the others.
+const WAIT_PER_TAKE_OVER: u32 = 10;
+
+/// The longest wait before a lane is tried again. Later events of the lane wait as long.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a lane waits that cannot be stored, if `take_over` is how long it took to ask the database about it.
+pub(super) fn wait_after(take_over: Duration) -> Duration {
+    let wait = take_over.saturating_mul(WAIT_PER_TAKE_OVER);
+    wait.clamp(READ_AGAIN_AFTER, WAIT_MAX)
+}
+
 /// Attempts in a row to read a lane after which blocks that the disk does not read are taken for damaged: until then
 /// the disk may come back.
 const UNREADABLE_TRIES: u32 = 120;
@@ -85,6 +98,12 @@ impl Storing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_waits_longer_after_a_slow_answer_but_not_for_hours() {
+        let waits = [0, 1, 6, 60, 3600].map(|took| wait_after(Duration::from_secs(took)).as_secs());
+        assert_eq!(waits, [5, 10, 60, 60, 60]);
+    }
 
     #[test]
     fn blocks_are_taken_for_damaged_after_ten_minutes_without_a_success() {

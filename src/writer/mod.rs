@@ -121,16 +121,7 @@ impl Writer {
     /// Stores work until all shards have closed their end of the queue. Sends the result of the first attempt to reach
     /// the database to `ready`.
     pub fn run(self, inbox: &Receiver<Work>, ready: &SyncSender<Result<(), SinkError>>) {
-        let mut storing = Storing {
-            outage: Outage::new(self.index),
-            lanes: Lanes::default(),
-            must_check: false,
-            restores_seen: self.served.restores(),
-            row_ids: RowIds::Untried,
-            has_given_up: false,
-            used_at: Instant::now(),
-            writer: self,
-        };
+        let mut storing = Storing::new(self);
         let opened = storing.probe();
         if ready.try_send(opened).is_err() {
             log::debug!(
@@ -143,6 +134,19 @@ impl Writer {
 }
 
 impl Storing {
+    fn new(writer: Writer) -> Self {
+        Self {
+            outage: Outage::new(writer.index),
+            lanes: Lanes::default(),
+            must_check: false,
+            restores_seen: writer.served.restores(),
+            row_ids: RowIds::Untried,
+            has_given_up: false,
+            used_at: Instant::now(),
+            writer,
+        }
+    }
+
     /// Alternates between new work and events that are read back, so that neither waits long.
     fn work(&mut self, inbox: &Receiver<Work>) {
         let mut recovery = Recovery::default();

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::adopted::Adopted;
-use super::failed_reads::{FailedReads, READ_AGAIN_AFTER, UNREADABLE_FOR, log_damage};
+use super::failed_reads::{FailedReads, UNREADABLE_FOR, log_damage, wait_after};
 use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
@@ -18,9 +18,6 @@ use crate::journal::storage::Disk;
 
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
-
-/// A lane that waits is tried again after this many times as long as the last try took, at least.
-const WAIT_PER_TRY: u32 = 10;
 
 /// The lanes that a writer reads back, one batch of each in turn.
 #[derive(Default)]
@@ -45,6 +42,9 @@ struct Replay {
     failed_reads: FailedReads,
     /// Whether the journal ended before `to` when it was last read.
     ended_early: bool,
+    /// How long the last step asked the database about the lane. Storing its events is not a part of it: that takes as
+    /// long as an outage.
+    take_over_took: Duration,
     /// When to try again after an error.
     not_before: Option<Instant>,
 }
@@ -55,7 +55,7 @@ enum Progress {
     More,
     /// The lane is read.
     Done,
-    /// Try again after [`READ_AGAIN_AFTER`] or more.
+    /// Try again after [`wait_after`] the take-over.
     Later,
 }
 
@@ -124,7 +124,6 @@ impl Recovery {
             .take()
             .unwrap_or_else(|| Batch::new(storing.writer.batch_events));
         batch.clear();
-        let begun = Instant::now();
         match replay.advance(storing, &mut batch) {
             Progress::More => {
                 replay.not_before = None;
@@ -133,9 +132,7 @@ impl Recovery {
                 self.lanes.insert(index, replay);
             }
             Progress::Later => {
-                // A lane that waits must not take much of the time of the others.
-                let wait = READ_AGAIN_AFTER.max(WAIT_PER_TRY * begun.elapsed());
-                replay.not_before = Some(Instant::now() + wait);
+                replay.not_before = Some(Instant::now() + wait_after(replay.take_over_took));
                 self.lanes.push_back(replay);
             }
             Progress::Done => {}
@@ -156,6 +153,7 @@ impl Replay {
             unreadable: UnreadableBlocks::default(),
             failed_reads: FailedReads::default(),
             ended_early: false,
+            take_over_took: Duration::ZERO,
             not_before: None,
         }
     }
@@ -168,10 +166,14 @@ impl Replay {
 
     /// Reads and stores one batch.
     fn advance(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
-        if self.reader.is_none()
-            && let Some(progress) = self.start(storing)
-        {
-            return progress;
+        self.take_over_took = Duration::ZERO;
+        if self.reader.is_none() {
+            let begun = Instant::now();
+            let progress = self.start(storing);
+            self.take_over_took = begun.elapsed();
+            if let Some(progress) = progress {
+                return progress;
+            }
         }
         let Some(reader) = &mut self.reader else {
             return Progress::Done;
@@ -220,6 +222,7 @@ impl Replay {
 
     /// Says what an error of the reader means for the lane.
     fn fail(&mut self, storing: &mut Storing, position: Position, fault: ReadError) -> Progress {
+        let wait = wait_after(self.take_over_took);
         match fault {
             ReadError::Damage(damage) => {
                 log_damage(self.lane.id, &damage);
@@ -240,7 +243,7 @@ impl Replay {
                 log::error!(
                     event = "lane_end_unknown", lane:% = self.lane.id;
                     "lane {}: {fault}; its events before that are stored, its files are kept, and hakaru tries again in \
-                     {READ_AGAIN_AFTER:?}", self.lane.id
+                     {wait:?}", self.lane.id
                 );
                 self.close();
                 Progress::Later
@@ -248,7 +251,7 @@ impl Replay {
             fault @ ReadError::EndFile { .. } => {
                 log::error!(
                     event = "lane_end_unreadable", lane:% = self.lane.id;
-                    "lane {}: where it ends cannot be read: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}",
+                    "lane {}: where it ends cannot be read: {fault}; hakaru tries again in {wait:?}",
                     self.lane.id
                 );
                 self.close();
@@ -257,7 +260,7 @@ impl Replay {
             ReadError::Io { file, fault } => {
                 log::error!(
                     event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
-                    "lane {}: the journal cannot be read: {}: {fault}; hakaru tries again in {READ_AGAIN_AFTER:?}, and \
+                    "lane {}: the journal cannot be read: {}: {fault}; hakaru tries again in {wait:?}, and \
                      takes blocks that the disk has not read for {UNREADABLE_FOR:?} for damaged",
                     self.lane.id, file.display()
                 );

@@ -73,6 +73,23 @@ impl Bench {
         Arc::new(locked.unwrap())
     }
 
+    fn writer(&self, script: &[(At, Act)], recoveries: Receiver<Arc<DiskLane>>) -> Writer {
+        let (counters, counted) = Recorder::new(WriterCounters::default());
+        self.counters.borrow_mut().push(counted);
+        Writer {
+            index: 0,
+            sink: Box::new(FaultInjector::new(&self.database, script)),
+            dead_letters: Arc::new(DeadLetters::new(self.directory.path(), 1 << 20)),
+            event_rule: Arc::new(SharedEventRule::new(EventRule::DEPLOYED)),
+            counters,
+            batch_events: BatchEvents::new(100).unwrap(),
+            recoveries,
+            may_leave: true,
+            draining: Arc::new(AtomicBool::new(self.is_draining)),
+            served: Arc::clone(&self.served),
+        }
+    }
+
     /// Runs a writer that stores batches, each with the position of its first event and the names, and recovers
     /// `found`.
     fn run(
@@ -86,21 +103,7 @@ impl Bench {
         if let Some(found) = found {
             found_lanes.send(found).unwrap();
         }
-        let sink = FaultInjector::new(&self.database, script);
-        let (counters, counted) = Recorder::new(WriterCounters::default());
-        self.counters.borrow_mut().push(counted);
-        let writer = Writer {
-            index: 0,
-            sink: Box::new(sink),
-            dead_letters: Arc::new(DeadLetters::new(self.directory.path(), 1 << 20)),
-            event_rule: Arc::new(SharedEventRule::new(EventRule::DEPLOYED)),
-            counters,
-            batch_events: BatchEvents::new(100).unwrap(),
-            recoveries,
-            may_leave: true,
-            draining: Arc::new(AtomicBool::new(self.is_draining)),
-            served: Arc::clone(&self.served),
-        };
+        let writer = self.writer(script, recoveries);
         let (to_writer, inbox) = handoff::inbox(1);
         let mut handoff = Handoff::new(to_writer, BatchEvents::new(100).unwrap());
         for (first, names) in batches {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::held_lane::{Decision, Hold};
 use crate::journal::row_witnesses::RowWitness;
+use crate::writer::failed_reads::READ_AGAIN_AFTER;
 
 #[test]
 fn a_decision_about_other_events_is_not_applied() {
@@ -107,4 +108,25 @@ fn a_question_that_the_database_does_not_answer_stops_no_other_lane() {
         assert_eq!(bench.rows(), ["d", "e", "f", "a", "b", "c"]);
         assert!(!found.is_waiting());
     }
+}
+
+/// Its later events wait with it: an outage of hours must not become a wait of days.
+#[test]
+fn a_lane_does_not_wait_for_as_long_as_an_outage_took() {
+    let bench = Bench::new();
+    let lane = bench.lane(&["a", "b"]);
+    // More than a second of an outage.
+    let script = vec![(At::Insert, Act::Fail(SinkError::Reconnect(fault()))); 5];
+    let (_, recoveries) = sync_channel(1);
+    let mut storing = Storing::new(bench.writer(&script, recoveries));
+    let mut recovery = Recovery::default();
+    // The journal lacks the last event, which is looked for once more.
+    recovery.read_back(&lane, Position(3));
+    assert!(recovery.advance(&mut storing));
+    assert_eq!(bench.rows(), ["a", "b"]);
+    let due_in = recovery.due_in().unwrap();
+    assert!(
+        !due_in.is_zero() && due_in <= READ_AGAIN_AFTER,
+        "{due_in:?}"
+    );
 }
