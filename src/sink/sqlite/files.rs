@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use super::classify;
 use crate::sink::{Fault, SinkError};
@@ -69,7 +69,7 @@ pub(super) struct DatabaseFiles {
     length: u64,
     /// The log that the connection writes.
     wal: Option<FileId>,
-    /// The file was cut while it was open. It is checked before anything more is stored in it.
+    /// The file seems to have been cut while it was open. It is checked before anything more is stored in it.
     is_cut: bool,
     obstacle: Option<Obstacle>,
 }
@@ -102,7 +102,7 @@ impl DatabaseFiles {
         }
         let before = Found::at(&self.path);
         let connection = match connect(&self.path).and_then(|connection| self.checked(connection)) {
-            Err(SinkError::Stop(wrong)) if self.is_cut => {
+            Err(SinkError::Stop(wrong)) if self.is_cut && is_damage(&wrong) => {
                 let text = format!(
                     "{} was cut while it was open, and is damaged ({wrong}): put a backup in its place, with no {} \
                      beside it; what the journal still has is stored in it",
@@ -159,7 +159,8 @@ impl DatabaseFiles {
         if length < self.length && !is_whole(connection, length)? {
             self.is_cut = true;
             let text = format!(
-                "{} was cut from {} to {length} bytes while it was open; it is checked before more is stored in it",
+                "{} has become shorter while it was open, {} bytes before and {length} now, as if it was cut; it is \
+                 checked before more is stored in it",
                 self.path.display(),
                 self.length
             );
@@ -175,7 +176,10 @@ impl DatabaseFiles {
             let checked = connection.query_row(CHECK, [], |row| row.get::<_, String>(0));
             let wrong = checked.map_err(classify)?;
             if wrong != "ok" {
-                return Err(SinkError::Stop(Fault::new(wrong)));
+                return Err(SinkError::Stop(Fault {
+                    code: Some(ffi::SQLITE_CORRUPT),
+                    ..Fault::new(wrong)
+                }));
             }
         }
         Ok(connection)
@@ -196,12 +200,76 @@ impl DatabaseFiles {
     }
 }
 
-/// Whether a file that has become shorter has all its pages all the same, as after VACUUM in another process.
+/// Whether SQLite says that the file is no sound database. Other errors, such as too many open files or a full disk, say
+/// nothing about it.
+fn is_damage(fault: &Fault) -> bool {
+    // The low byte of an extended code is what kind of error it is.
+    let kind = fault.code.map(|code| code & 0xff);
+    matches!(kind, Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
+}
+
+/// Whether a file that has become shorter has all its pages all the same, as after VACUUM in another process. Pages of
+/// a later commit that are only in the log count as missing from the file: then it is checked for nothing.
 fn is_whole(connection: &Connection, length: u64) -> Result<bool, SinkError> {
     let bytes = connection.query_row(PAGES_BYTES, [], |row| row.get::<_, i64>(0));
     match bytes.map_err(classify) {
         Ok(bytes) => Ok(bytes > 0 && bytes.unsigned_abs() <= length),
         Err(busy @ SinkError::Retry(_)) => Err(busy),
         Err(_) => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Sink;
+    use crate::sink::sqlite::SqliteSink;
+
+    fn stop(code: i32) -> SinkError {
+        SinkError::Stop(Fault {
+            code: Some(code),
+            ..Fault::new("injected")
+        })
+    }
+
+    /// A file without a log, which was cut while it was open.
+    fn cut(directory: &Path) -> DatabaseFiles {
+        let path = directory.join("eventlog.db");
+        SqliteSink::new(path.clone()).open().unwrap();
+        DatabaseFiles {
+            is_cut: true,
+            ..DatabaseFiles::new(path)
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_file_from_being_checked_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = cut(directory.path());
+        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_FULL, ffi::SQLITE_IOERR] {
+            let opened = files.open(|_| Err(stop(code)));
+            assert_eq!(opened.unwrap_err(), stop(code));
+        }
+        assert!(files.is_cut);
+        // Nothing has changed the file.
+        files.open(SqliteSink::connect).unwrap();
+        assert!(!files.is_cut);
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_opened_until_it_changes() {
+        for code in [ffi::SQLITE_NOTADB, ffi::SQLITE_CORRUPT_VTAB] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut files = cut(directory.path());
+            let damaged = files.open(|_| Err(stop(code))).unwrap_err();
+            assert!(damaged.to_string().contains("put a backup"), "{damaged}");
+            assert_eq!(files.open(SqliteSink::connect).unwrap_err(), damaged);
+            let file = std::fs::File::options()
+                .write(true)
+                .open(&files.path)
+                .unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            files.open(SqliteSink::connect).unwrap();
+        }
     }
 }
