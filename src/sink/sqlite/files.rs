@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, ffi};
 
@@ -24,6 +25,8 @@ const CHECK: &str = "PRAGMA quick_check(1)";
 struct FileId {
     device: u64,
     inode: u64,
+    /// When it was created, if the file system says so. The inode of a removed file is soon given to another one.
+    created_at: Option<SystemTime>,
 }
 
 /// A file as it was found.
@@ -43,6 +46,7 @@ impl Found {
             id: FileId {
                 device: file.dev(),
                 inode: file.ino(),
+                created_at: file.created().ok(),
             },
             length: file.len(),
             written_at: (file.mtime(), file.mtime_nsec()),
@@ -50,10 +54,9 @@ impl Found {
     }
 }
 
-/// A file because of which the database is not opened, as long as it stays as it is.
+/// A damaged file. It is not opened as long as it stays as it is.
 #[derive(Debug)]
-struct Obstacle {
-    path: PathBuf,
+struct Damaged {
     found: Option<Found>,
     fault: Fault,
 }
@@ -63,15 +66,15 @@ struct Obstacle {
 pub(super) struct DatabaseFiles {
     path: PathBuf,
     wal_path: PathBuf,
-    /// The file to which the connection was opened.
+    /// The file to which the last connection was opened.
     database: Option<FileId>,
     /// Its bytes when it was looked at last.
     length: u64,
-    /// The log that the connection writes.
+    /// The log that this connection writes.
     wal: Option<FileId>,
     /// The file seems to have been cut while it was open. It is checked before anything more is stored in it.
     is_cut: bool,
-    obstacle: Option<Obstacle>,
+    damaged: Option<Damaged>,
 }
 
 impl DatabaseFiles {
@@ -85,7 +88,7 @@ impl DatabaseFiles {
             length: 0,
             wal: None,
             is_cut: false,
-            obstacle: None,
+            damaged: None,
         }
     }
 
@@ -94,13 +97,14 @@ impl DatabaseFiles {
         &mut self,
         connect: impl FnOnce(&Path) -> Result<Connection, SinkError>,
     ) -> Result<Connection, SinkError> {
-        if let Some(obstacle) = &self.obstacle {
-            if Found::at(&obstacle.path) == obstacle.found {
-                return Err(SinkError::Stop(obstacle.fault.clone()));
-            }
-            self.obstacle = None;
-        }
         let before = Found::at(&self.path);
+        match &self.damaged {
+            Some(damaged) if damaged.found == before => {
+                return Err(SinkError::Stop(damaged.fault.clone()));
+            }
+            _ => self.damaged = None,
+        }
+        self.check_log_of(before, Found::at(&self.wal_path))?;
         let connection = match connect(&self.path).and_then(|connection| self.checked(connection)) {
             Err(SinkError::Stop(wrong)) if self.is_cut && is_damage(&wrong) => {
                 let text = format!(
@@ -109,8 +113,13 @@ impl DatabaseFiles {
                     self.path.display(),
                     self.wal_path.display()
                 );
-                // The connection is closed by now, which may have written to the file.
-                return Err(self.wait_for_change(self.path.clone(), Fault::new(text)));
+                let fault = Fault::new(text);
+                self.damaged = Some(Damaged {
+                    // The connection is closed by now, which may have written to the file.
+                    found: Found::at(&self.path),
+                    fault: fault.clone(),
+                });
+                return Err(SinkError::Stop(fault));
             }
             opened => opened?,
         };
@@ -130,19 +139,7 @@ impl DatabaseFiles {
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), SinkError> {
         let (found, wal) = (Found::at(&self.path), Found::at(&self.wal_path));
         if found.map(|found| found.id) != self.database {
-            // For example, a backup was put in its place.
-            if let Some(wal) = wal
-                && wal.length > 0
-                && Some(wal.id) == self.wal
-            {
-                let text = format!(
-                    "{} is another file now, and {} is still the log of the file before: SQLite would mix the two; \
-                     move the log and the file -shm beside it to where the file before is, or remove them",
-                    self.path.display(),
-                    self.wal_path.display()
-                );
-                return Err(self.wait_for_change(self.wal_path.clone(), Fault::new(text)));
-            }
+            self.check_log_of(found, wal)?;
             return Err(self.replaced());
         }
         let wal = wal.map(|found| found.id);
@@ -185,13 +182,23 @@ impl DatabaseFiles {
         Ok(connection)
     }
 
-    fn wait_for_change(&mut self, path: PathBuf, fault: Fault) -> SinkError {
-        self.obstacle = Some(Obstacle {
-            found: Found::at(&path),
-            path,
-            fault: fault.clone(),
-        });
-        SinkError::Stop(fault)
+    /// Whether `found` may be opened beside the log `wal`. Not if the log is that of the file before, and another one was
+    /// put in its place, such as a backup: SQLite would mix the two, or remove the log beside an empty file.
+    fn check_log_of(&self, found: Option<Found>, wal: Option<Found>) -> Result<(), SinkError> {
+        let is_another = self.database.is_some() && found.map(|found| found.id) != self.database;
+        let has_old_log =
+            wal.is_some_and(|wal| wal.length > 0 && Some(wal.id) == self.wal) && is_another;
+        if !has_old_log {
+            return Ok(());
+        }
+        let text = format!(
+            "{} is another file now, or gone, and {} is still the log of the file before: SQLite would mix the two; put the \
+             file before back (mv, not cp), or move the log and the file -shm beside it to where the file before is. \
+             They have rows that the file before lacks: remove them only if it is gone",
+            self.path.display(),
+            self.wal_path.display()
+        );
+        Err(SinkError::Stop(Fault::new(text)))
     }
 
     fn replaced(&self) -> SinkError {
@@ -222,6 +229,7 @@ fn is_whole(connection: &Connection, length: u64) -> Result<bool, SinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::database_id::DatabaseId;
     use crate::sink::Sink;
     use crate::sink::sqlite::SqliteSink;
 
@@ -271,5 +279,48 @@ mod tests {
             file.set_modified(std::time::UNIX_EPOCH).unwrap();
             files.open(SqliteSink::connect).unwrap();
         }
+    }
+
+    /// A sink on a file with a log, beside which a backup was put in the place of the file.
+    fn replaced(directory: &Path) -> (SqliteSink, PathBuf, PathBuf) {
+        let (path, moved) = (directory.join("eventlog.db"), directory.join("moved"));
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        std::fs::copy(&path, directory.join("backup")).unwrap();
+        sink.probe().unwrap();
+        sink.name_database(DatabaseId::random().unwrap()).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::rename(directory.join("backup"), &path).unwrap();
+        let stopped = sink.open().unwrap_err();
+        assert!(matches!(stopped, SinkError::Stop(_)), "{stopped}");
+        sink.abandon(&stopped);
+        assert_eq!(sink.open().unwrap_err(), stopped);
+        (sink, path, moved)
+    }
+
+    #[test]
+    fn a_file_that_is_put_back_beside_its_log_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut sink, path, moved) = replaced(directory.path());
+        std::fs::rename(moved, path).unwrap();
+        sink.open().unwrap();
+        // What was only in the log.
+        assert!(sink.database().unwrap().is_some());
+    }
+
+    #[test]
+    fn no_other_file_is_opened_beside_the_log_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut sink, path, moved) = replaced(directory.path());
+        // SQLite would remove the log beside an empty file.
+        std::fs::remove_file(&path).unwrap();
+        for content in ["", "another"] {
+            sink.open().unwrap_err();
+            std::fs::write(&path, content).unwrap();
+        }
+        sink.open().unwrap_err();
+        std::fs::rename(moved, path).unwrap();
+        sink.open().unwrap();
+        assert!(sink.database().unwrap().is_some());
     }
 }
