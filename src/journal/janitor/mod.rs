@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statvfs::statvfs;
 
 use self::foreign_lanes::ForeignLanes;
-use self::retained_lane::RetainedLane;
+use self::retained_lane::{RetainedLane, too_many};
 use self::trim::written_bytes;
 use super::lane_end;
 use super::lane_handle::{DiskLane, Origin};
@@ -230,28 +230,12 @@ impl Janitor {
                 log::debug!("lane {}: {fault}", retained.lane.id);
             }
         }
-        let too_many = self.too_many(lanes);
+        let too_many = too_many(lanes, self.retained_max);
         lanes.retain_mut(|retained| {
             let is_too_many = too_many.contains(&retained.lane.id);
             !self.remove_if_old(retained, keep, is_too_many)
         });
         self.publish(lanes);
-    }
-
-    /// The stored lanes beyond `retained_max`: those that were stored first. A restore needs the others sooner.
-    fn too_many(&self, lanes: &[RetainedLane]) -> BTreeSet<LaneId> {
-        let done = lanes.iter().filter(|retained| retained.lane.is_done());
-        let mut done: Vec<&DiskLane> = done.map(|retained| &*retained.lane).collect();
-        let too_many = done.len().saturating_sub(self.retained_max);
-        if too_many == 0 {
-            return BTreeSet::new();
-        }
-        // Where the time cannot be read, the lane may have been stored just now.
-        done.sort_by_cached_key(|lane| {
-            let noted_at = stored_note::noted_at(&lane.directory);
-            (noted_at.is_none(), noted_at)
-        });
-        done.iter().take(too_many).map(|lane| lane.id).collect()
     }
 
     /// How long stored segments are kept now. They are not kept while the disk has no space for another

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::trim::trim;
 use crate::event::UnixMillis;
-use crate::event::position::Position;
+use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
@@ -98,6 +98,16 @@ impl RetainedLane {
         }
     }
 
+    /// When the last of it was stored. `None`: unknown, it may have been just now.
+    fn stored_at(&mut self) -> Option<SystemTime> {
+        // The note may be that of an earlier part of the lane.
+        self.write_note();
+        let is_noted = self.noted == self.lane.stored();
+        is_noted
+            .then(|| stored_note::noted_at(&self.lane.directory))
+            .flatten()
+    }
+
     /// Lets the time begin anew after which what is stored is removed.
     pub(super) fn keep_anew(&mut self) {
         self.stored_since.clear();
@@ -130,6 +140,24 @@ impl RetainedLane {
             }
         }
     }
+}
+
+/// The stored lanes beyond `retained_max`: those that were stored first. A restore needs the others sooner.
+pub(super) fn too_many(lanes: &mut [RetainedLane], retained_max: usize) -> BTreeSet<LaneId> {
+    let done = lanes.iter_mut().filter(|retained| retained.lane.is_done());
+    let mut done: Vec<&mut RetainedLane> = done.collect();
+    let too_many = done.len().saturating_sub(retained_max);
+    if too_many == 0 {
+        return BTreeSet::new();
+    }
+    let stored = done.iter_mut().map(|retained| {
+        let stored_at = retained.stored_at();
+        (stored_at.is_none(), stored_at, retained.lane.id)
+    });
+    let mut stored: Vec<_> = stored.collect();
+    stored.sort();
+    let first = stored.into_iter().take(too_many);
+    first.map(|(_, _, lane)| lane).collect()
 }
 
 /// Time during which the database was reachable and confirmed what is stored. It stands still while the

@@ -68,6 +68,14 @@ impl Bench {
         Arc::new(locked.unwrap().unwrap())
     }
 
+    /// Lets the note of a lane have been written in this hour.
+    fn date_note(&self, id: LaneId, hour: u64) {
+        let path = self.path(id).join("stored");
+        let note = fs::File::options().write(true).open(path).unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(hour * 3600);
+        note.set_modified(at).unwrap();
+    }
+
     fn segments(&self, id: LaneId) -> usize {
         segments(&Disk, &self.path(id)).unwrap().len()
     }
@@ -229,16 +237,13 @@ fn of_too_many_stored_lanes_those_that_were_stored_first_are_removed() {
     let mut ids = Vec::new();
     for hour in hours {
         let id = bench.write(3);
-        stored_note::write(&bench.path(id), Position(3)).unwrap();
-        let note = fs::File::options()
-            .write(true)
-            .open(bench.path(id).join("stored"));
-        let stored_at = std::time::UNIX_EPOCH + Duration::from_secs(hour * 3600);
-        note.unwrap().set_modified(stored_at).unwrap();
         let lane = bench.lock(id);
         lane.set_end(Position(3));
         lane.set_stored(Position(3));
-        lanes.push(RetainedLane::new(lane));
+        let mut retained = RetainedLane::new(lane);
+        retained.write_note();
+        bench.date_note(id, hour);
+        lanes.push(retained);
         ids.push(id);
     }
     bench
@@ -246,4 +251,29 @@ fn of_too_many_stored_lanes_those_that_were_stored_first_are_removed() {
         .clean_up(&mut lanes, &mut ForeignLanes::default());
     let left: Vec<LaneId> = lanes.iter().map(|retained| retained.lane.id).collect();
     assert_eq!(left, ids[..2]);
+}
+
+/// Its note is written in the round in which its end is found to be stored.
+#[test]
+fn the_lane_that_was_stored_last_is_not_the_first_of_too_many() {
+    let mut bench = Bench::new();
+    bench.janitor.retained_max = 1;
+    let mut lanes = Vec::new();
+    // The second lane ended first, and an earlier part of the first was stored hours before.
+    for (noted, hour) in [(2, 1), (3, 2)] {
+        let id = bench.write(3);
+        stored_note::write(&bench.path(id), Position(noted)).unwrap();
+        bench.date_note(id, hour);
+        let lane = DiskLane::lock(id, bench.path(id), Origin::Found, None);
+        let retained = RetainedLane::found(lane.unwrap().unwrap(), &bench.janitor.found_events);
+        retained.lane.set_end(Position(3));
+        lanes.push(retained);
+    }
+    let last = lanes[0].lane.id;
+    lanes[0].lane.set_stored(Position(3));
+    bench
+        .janitor
+        .clean_up(&mut lanes, &mut ForeignLanes::default());
+    let left: Vec<LaneId> = lanes.iter().map(|retained| retained.lane.id).collect();
+    assert_eq!(left, [last]);
 }
