@@ -302,11 +302,13 @@ impl Janitor {
         }
         match self.remove(lane) {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
-                log::warn!(
-                    event = "lane_removal_failed", lane:% = lane.id, code = fault.raw_os_error();
-                    "lane {} is stored, but {} cannot be removed: {fault}; hakaru tries again after --journal-keep",
-                    lane.id, lane.directory.display()
-                );
+                if !std::mem::replace(&mut retained.has_removal_failed, true) {
+                    log::warn!(
+                        event = "lane_removal_failed", lane:% = lane.id, code = fault.raw_os_error();
+                        "lane {} is stored, but {} cannot be removed: {fault}; hakaru tries again after --journal-keep",
+                        lane.id, lane.directory.display()
+                    );
+                }
                 // Try again after `keep`, not every second.
                 retained.done_since = None;
                 false

@@ -29,6 +29,8 @@ pub(super) struct RetainedLane {
     pub(super) clock: KeepClock,
     pub(super) stored_since: BTreeMap<SegmentNumber, Duration>,
     pub(super) done_since: Option<Duration>,
+    /// It could not be removed, which was logged.
+    pub(super) has_removal_failed: bool,
     /// The position in its note.
     noted: Position,
     /// Where the events of a lane of an earlier process ended when it was found.
@@ -44,6 +46,7 @@ impl RetainedLane {
             clock: KeepClock::default(),
             stored_since: BTreeMap::new(),
             done_since: None,
+            has_removal_failed: false,
             noted: Position::START,
             found_end: Position::START,
             trimmed: BTreeSet::new(),
@@ -142,9 +145,12 @@ impl RetainedLane {
     }
 }
 
-/// The stored lanes beyond `retained_max`: those that were stored first. A restore needs the others sooner.
+/// The stored lanes beyond `retained_max`: those that were stored first. A restore needs the others sooner. One that
+/// could not be removed is left out: the others would be removed in its place.
 pub(super) fn too_many(lanes: &mut [RetainedLane], retained_max: usize) -> BTreeSet<LaneId> {
-    let done = lanes.iter_mut().filter(|retained| retained.lane.is_done());
+    let done = lanes
+        .iter_mut()
+        .filter(|retained| retained.lane.is_done() && !retained.has_removal_failed);
     let mut done: Vec<&mut RetainedLane> = done.collect();
     let too_many = done.len().saturating_sub(retained_max);
     if too_many == 0 {

@@ -277,3 +277,40 @@ fn the_lane_that_was_stored_last_is_not_the_first_of_too_many() {
     let left: Vec<LaneId> = lanes.iter().map(|retained| retained.lane.id).collect();
     assert_eq!(left, [last]);
 }
+
+/// The disk does not let its files go. The lanes that can be removed do not take its place.
+#[test]
+fn a_lane_that_cannot_be_removed_is_tried_again_after_the_time_to_keep_and_not_counted() {
+    let mut bench = Bench::new();
+    bench.janitor.retained_max = 1;
+    let mut lanes = Vec::new();
+    for _ in 0..3 {
+        let lane = bench.lock(bench.write(3));
+        lane.set_end(Position(3));
+        lane.set_stored(Position(3));
+        lane.confirm(at(0));
+        lanes.push(RetainedLane::new(lane));
+    }
+    lanes.sort_by_key(|retained| retained.lane.id);
+    let failing = Arc::clone(&lanes[0].lane);
+    // It is renamed, and something has the name already.
+    failing.set_damaged();
+    let taken = bench
+        .directory
+        .path()
+        .join(format!("{DAMAGED_PREFIX}{}", failing.id));
+    fs::write(&taken, "").unwrap();
+    lanes[0].write_note();
+    bench.date_note(failing.id, 1);
+    let round = |lanes: &mut Vec<RetainedLane>| {
+        bench.janitor.clean_up(lanes, &mut ForeignLanes::default());
+        lanes.len()
+    };
+    assert_eq!([round(&mut lanes), round(&mut lanes)], [2, 2]);
+    fs::remove_file(&taken).unwrap();
+    assert_eq!(round(&mut lanes), 2);
+    assert!(failing.directory.exists());
+    failing.confirm(at(11));
+    round(&mut lanes);
+    assert!(!failing.directory.exists());
+}
