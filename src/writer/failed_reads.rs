@@ -1,13 +1,13 @@
 //! What the disk does not read, or has lost.
 
-use std::io;
+use std::mem::Discriminant;
 use std::time::Duration;
 
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::LaneHandle;
-use crate::journal::reader::Damage;
+use crate::journal::reader::{Damage, ReadError};
 use crate::journal::storage::is_unreadable;
 
 /// Wait before a lane that could not be read is tried again.
@@ -33,25 +33,63 @@ const UNREADABLE_TRIES: u32 = 120;
 /// The least time that they take.
 pub(super) const UNREADABLE_FOR: Duration = READ_AGAIN_AFTER.saturating_mul(UNREADABLE_TRIES);
 
-/// How often in a row the disk did not read a block of a lane.
+/// What has kept a lane from being read since it was read last.
 #[derive(Default)]
-pub(super) struct FailedReads(u32);
+pub(super) struct FailedReads {
+    /// How often the disk did not read a block of it.
+    unreadable: u32,
+    /// The kinds of error, each of which was logged.
+    logged: Vec<Discriminant<ReadError>>,
+}
 
 impl FailedReads {
-    /// Other errors, such as too many open files, say nothing about the disk.
-    pub(super) fn add(&mut self, fault: &io::Error) {
-        if is_unreadable(fault) {
-            self.0 = self.0.saturating_add(1);
+    /// Adds an error. Returns whether it is the first of its kind.
+    pub(super) fn add(&mut self, fault: &ReadError) -> bool {
+        // Other errors, such as too many open files, say nothing about the disk.
+        if let ReadError::Io { fault, .. } = fault
+            && is_unreadable(fault)
+        {
+            self.unreadable = self.unreadable.saturating_add(1);
         }
+        let kind = std::mem::discriminant(fault);
+        let is_first = !self.logged.contains(&kind);
+        if is_first {
+            self.logged.push(kind);
+        }
+        is_first
     }
 
+    /// The lane was read.
     pub(super) fn clear(&mut self) {
-        self.0 = 0;
+        *self = Self::default();
     }
 
     /// Whether what cannot be read is taken for damaged.
     pub(super) fn are_enough(&self) -> bool {
-        self.0 >= UNREADABLE_TRIES
+        self.unreadable >= UNREADABLE_TRIES
+    }
+}
+
+/// Logs that a lane cannot be read now, and is tried again.
+pub(super) fn log_failed_read(lane: LaneId, fault: &ReadError, wait: Duration) {
+    let then = format!("hakaru tries again by itself, first in {wait:?}");
+    match fault {
+        ReadError::UnknownEnd { .. } => log::error!(
+            event = "lane_end_unknown", lane:% = lane;
+            "lane {lane}: {fault}; its events before that are stored, its files are kept, and {then}"
+        ),
+        ReadError::EndFile { .. } => log::error!(
+            event = "lane_end_unreadable", lane:% = lane;
+            "lane {lane}: where it ends cannot be read: {fault}; {then}"
+        ),
+        ReadError::Io { file, fault } => log::error!(
+            event = "journal_read_failed", lane:% = lane, code = fault.raw_os_error();
+            "lane {lane}: the journal cannot be read: {}: {fault}; {then}, and takes blocks that the disk has not read \
+             for {UNREADABLE_FOR:?} for damaged",
+            file.display()
+        ),
+        // Neither is tried again.
+        ReadError::Damage(_) | ReadError::Version { .. } => {}
     }
 }
 
@@ -99,6 +137,28 @@ impl Storing {
 mod tests {
     use super::*;
 
+    fn unread(code: i32) -> ReadError {
+        ReadError::Io {
+            file: "segment".into(),
+            fault: std::io::Error::from_raw_os_error(code),
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_lane_is_logged_once_until_it_is_read() {
+        let unknown_end = ReadError::UnknownEnd {
+            file: "segment".into(),
+        };
+        let mut failed = FailedReads::default();
+        for is_first in [true, false, false] {
+            assert_eq!(failed.add(&unread(nix::libc::EIO)), is_first);
+            assert_eq!(failed.add(&unknown_end), is_first);
+        }
+        failed.clear();
+        assert!(failed.add(&unknown_end));
+        assert!(!failed.add(&unknown_end));
+    }
+
     #[test]
     fn a_lane_waits_longer_after_a_slow_answer_but_not_for_hours() {
         let waits = [0, 1, 6, 60, 3600].map(|took| wait_after(Duration::from_secs(took)).as_secs());
@@ -107,17 +167,16 @@ mod tests {
 
     #[test]
     fn blocks_are_taken_for_damaged_after_ten_minutes_without_a_success() {
-        let fault = |code| io::Error::from_raw_os_error(code);
         let mut failed = FailedReads::default();
         for _ in 1..UNREADABLE_TRIES {
-            failed.add(&fault(nix::libc::EIO));
-            failed.add(&fault(nix::libc::EMFILE));
+            failed.add(&unread(nix::libc::EIO));
+            failed.add(&unread(nix::libc::EMFILE));
         }
         assert!(!failed.are_enough());
-        failed.add(&fault(nix::libc::EIO));
+        failed.add(&unread(nix::libc::EIO));
         assert!(failed.are_enough());
         failed.clear();
-        failed.add(&fault(nix::libc::EIO));
+        failed.add(&unread(nix::libc::EIO));
         assert!(!failed.are_enough());
         assert_eq!(UNREADABLE_FOR, Duration::from_secs(600));
     }

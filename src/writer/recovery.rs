@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::adopted::Adopted;
-use super::failed_reads::{FailedReads, UNREADABLE_FOR, log_damage, wait_after};
+use super::failed_reads::{FailedReads, log_damage, log_failed_read, wait_after};
 use super::lanes::Lanes;
 use super::{Outcome, Run, Storing};
 use crate::event::batch::Batch;
@@ -222,7 +222,6 @@ impl Replay {
 
     /// Says what an error of the reader means for the lane.
     fn fail(&mut self, storing: &mut Storing, position: Position, fault: ReadError) -> Progress {
-        let wait = wait_after(self.take_over_took);
         match fault {
             ReadError::Damage(damage) => {
                 log_damage(self.lane.id, &damage);
@@ -239,32 +238,12 @@ impl Replay {
             ReadError::UnknownEnd { .. } if self.is_short(position) => {
                 self.end(storing, position, 0)
             }
-            fault @ ReadError::UnknownEnd { .. } => {
-                log::error!(
-                    event = "lane_end_unknown", lane:% = self.lane.id;
-                    "lane {}: {fault}; its events before that are stored, its files are kept, and hakaru tries again in \
-                     {wait:?}", self.lane.id
-                );
-                self.close();
-                Progress::Later
-            }
-            fault @ ReadError::EndFile { .. } => {
-                log::error!(
-                    event = "lane_end_unreadable", lane:% = self.lane.id;
-                    "lane {}: where it ends cannot be read: {fault}; hakaru tries again in {wait:?}",
-                    self.lane.id
-                );
-                self.close();
-                Progress::Later
-            }
-            ReadError::Io { file, fault } => {
-                log::error!(
-                    event = "journal_read_failed", lane:% = self.lane.id, code = fault.raw_os_error();
-                    "lane {}: the journal cannot be read: {}: {fault}; hakaru tries again in {wait:?}, and \
-                     takes blocks that the disk has not read for {UNREADABLE_FOR:?} for damaged",
-                    self.lane.id, file.display()
-                );
-                self.failed_reads.add(&fault);
+            fault => {
+                if self.failed_reads.add(&fault) {
+                    log_failed_read(self.lane.id, &fault, wait_after(self.take_over_took));
+                } else {
+                    log::debug!("lane {}: still cannot be read: {fault}", self.lane.id);
+                }
                 self.close();
                 Progress::Later
             }
