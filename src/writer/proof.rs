@@ -64,8 +64,11 @@ impl Storing {
         };
         if self.row_ids == RowIds::Untried {
             let found = self.writer.sink.is_row_of(row, run.batch.event(index));
-            if let Err(fault @ SinkError::Reconnect(_)) = &found {
-                // Another server may answer next, which may lack this commit: all checkpoints are read again.
+            if let Err(fault) = &found
+                && !matches!(fault, SinkError::Stop(_))
+            {
+                // The next batch asks again. If the connection was lost, another server may answer next, which may
+                // lack this commit: all checkpoints are read again.
                 return self.abandon(fault);
             }
             self.row_ids = match found {

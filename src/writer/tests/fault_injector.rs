@@ -12,6 +12,8 @@ pub(super) enum At {
     Open,
     Insert,
     Commit,
+    /// A question about a row.
+    Ask,
 }
 
 /// What happens in it.
@@ -42,6 +44,8 @@ pub(super) struct Database {
     pub(super) unread: Option<SinkError>,
     /// How often a row was asked for.
     pub(super) asked: usize,
+    /// Whether rows have ids, by which each is found.
+    pub(super) has_ids: bool,
 }
 
 /// Stores rows in memory, fails by script, refuses names that start with `bad`.
@@ -158,13 +162,17 @@ impl Sink for FaultInjector {
     }
 
     fn inserted_row(&self) -> Option<(usize, u64)> {
-        None
+        let database = self.database.lock().unwrap();
+        let id = database.rows.len() as u64;
+        database.has_ids.then_some((0, id))
     }
 
     fn is_row_of(&mut self, _: u64, _: Event<'_>) -> Result<bool, SinkError> {
+        self.act(At::Ask)?;
         let mut database = self.database.lock().unwrap();
         database.asked += 1;
-        database.unread.clone().map_or(Ok(false), Err)
+        let is_there = Ok(database.has_ids);
+        database.unread.clone().map_or(is_there, Err)
     }
 
     fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {

@@ -130,3 +130,23 @@ fn a_lane_does_not_wait_for_as_long_as_an_outage_took() {
         "{due_in:?}"
     );
 }
+
+/// Without rows that are noted, a checkpoint that is behind later is believed unchecked.
+#[test]
+fn one_question_about_a_row_that_must_be_repeated_does_not_end_the_noting_of_rows() {
+    let noted = |fault: SinkError| {
+        let bench = Bench::new();
+        bench.database.lock().unwrap().has_ids = true;
+        let lane = bench.lane(&["a", "b", "c"]);
+        let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b"]), (2, &["c"])];
+        let script = [(At::Ask, Act::Fail(fault))];
+        bench.run(&handle(&lane), &batches, &script, None);
+        assert_eq!(bench.rows(), ["a", "b", "c"]);
+        let noted = lane.rows().spread(Position::START, Position(3), 9);
+        noted.iter().map(|row| row.position.0).collect::<Vec<_>>()
+    };
+    assert_eq!(noted(SinkError::Retry(fault())), [1, 2]);
+    assert_eq!(noted(SinkError::Reconnect(fault())), [1, 2]);
+    // Such as without the right to read rows.
+    assert!(noted(SinkError::Stop(fault())).is_empty());
+}
