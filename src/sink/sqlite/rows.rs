@@ -14,14 +14,15 @@ use crate::sink::{Refused, SinkError};
 pub(super) enum Rows {
     /// All but the refused ones are inserted. Holds the index and the id of one, and its content.
     Inserted(Option<(usize, i64, Content)>),
-    /// A trigger has rolled the transaction back, and there is none any more. The rows at fault are refused.
+    /// The transaction was rolled back, by a trigger or because of one. The rows at fault are refused.
     RolledBack,
 }
 
 /// Inserts the events of `batch` from the index `from` on, without those in `refused`.
 ///
-/// A trigger may roll the transaction back for a row. The rows after it are tried as well, in transactions that are
-/// rolled back: a batch with many such rows is then stored in two passes, and not in one for each of them.
+/// A trigger may roll the transaction back for a row, or leave the refused row in the table, with RAISE(FAIL): then it is
+/// rolled back here. The rows after it are tried as well, in transactions that are rolled back: a batch with many such
+/// rows is then stored in two passes, and not in one for each of them.
 pub(super) fn insert(
     connection: &Connection,
     batch: &Batch,
@@ -38,12 +39,16 @@ pub(super) fn insert(
             continue;
         }
         let seconds = signed(event.received_at.seconds());
+        let changes = connection.total_changes();
         match statement.execute(params![seconds, event.name, event.value]) {
             // As with a trigger that raises IGNORE.
             Ok(0) => return Err(no_row_stored()),
             Ok(_) => last = Some((index, connection.last_insert_rowid(), event)),
             Err(fault) if is_about_the_row(&fault) => {
                 let fault = describe(&fault);
+                if !connection.is_autocommit() && connection.total_changes() != changes {
+                    connection.execute_batch("ROLLBACK").map_err(classify)?;
+                }
                 let taken = last.map(|(_, _, event)| Content::of(event));
                 let taken = taken.or_else(|| known.cloned());
                 if trial::refusal(connection, seconds, taken)?.is_some() {

@@ -330,3 +330,35 @@ fn rows_for_which_a_trigger_rolls_back_are_refused_together() {
     assert_eq!((refused.len(), rows(&other).len()), (20, 40));
     assert!(refused.keys().all(|index| index % 3 == 1));
 }
+
+/// FAIL keeps what the statement has done before it, and reports an error all the same.
+#[test]
+fn a_refused_row_is_not_left_in_the_table() {
+    for trigger in [
+        "AFTER INSERT ON eventlog WHEN NEW.name = 'bad' BEGIN SELECT RAISE(FAIL, 'no'); END",
+        "BEFORE INSERT ON eventlog WHEN NEW.name = 'bad' BEGIN
+         INSERT INTO seen VALUES (NEW.value + 100); SELECT RAISE(FAIL, 'no'); END",
+        "AFTER INSERT ON eventlog WHEN NEW.name = 'bad' BEGIN
+         INSERT OR FAIL INTO seen VALUES (7); END",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let mut sink = SqliteSink::new(path.clone());
+        sink.open().unwrap();
+        let other = Connection::open(&path).unwrap();
+        let seen = "CREATE TABLE seen (value int PRIMARY KEY); INSERT INTO seen VALUES (7);";
+        other
+            .execute_batch(&format!("{seen} CREATE TRIGGER picky {trigger}"))
+            .unwrap();
+        let mut refused = Refused::new();
+        let names = ["a", "bad", "b", "bad", "c"];
+        insert(&mut sink, &batch(&names), &mut refused);
+        sink.commit().unwrap();
+        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1, 3]);
+        let rows = rows(&other);
+        let values: Vec<u32> = rows.into_iter().map(|(_, _, value)| value).collect();
+        assert_eq!(values, [0, 2, 4], "{trigger}");
+        let seen = other.query_row("SELECT count(*) FROM seen", [], |row| row.get::<_, u32>(0));
+        assert_eq!(seen, Ok(1), "{trigger}");
+    }
+}
