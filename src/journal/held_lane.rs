@@ -69,7 +69,12 @@ impl Settlement {
             "refill" => Decision::Refill,
             _ => return None,
         };
-        let [from, to] = range(&mut lines)?;
+        let mut lines = lines.peekable();
+        // An earlier version did not name the events: it is about none that the lane may be held for now.
+        let [from, to] = match lines.peek() {
+            None => [Position::START; 2],
+            Some(_) => range(&mut lines)?,
+        };
         Some(Self { decision, from, to })
     }
 

@@ -17,6 +17,13 @@ fn a_decision_about_other_events_is_not_applied() {
     };
     let directory = bench.directory.path().join(id.to_string());
     hold(0, 2).write(&directory).unwrap();
+    // Of a version that did not name the events.
+    std::fs::write(directory.join("settled"), "stored\n").unwrap();
+    let (own, found) = (bench.lane(&[]), bench.lock(id, Origin::Found));
+    bench.recover(&own, &found);
+    assert!(bench.rows().is_empty());
+    assert_eq!((found.held(), found.is_waiting()), (Some(2), false));
+    drop(found);
     for (decided, rows) in [
         (hold(0, 1), &[][..]),
         (hold(1, 2), &[]),
