@@ -361,4 +361,23 @@ fn a_held_lane_is_no_agreement() {
         (&answer["agrees"], &answer["unread"]["held"]),
         (&json!(false), &json!(3))
     );
+    // They say nothing about another year.
+    let past = ["--expected=0", "--to=2001-01-01"];
+    let answer = reconcile(directory.path(), &database.dsn(), &past);
+    assert_eq!(
+        (&answer["agrees"], &answer["unread"]["held"]),
+        (&json!(true), &json!(0))
+    );
+    let lanes = std::fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
+    for lane in lanes {
+        std::fs::write(lane.unwrap().path().join("held"), "from").unwrap();
+    }
+    let arguments = ["reconcile", "--expected=4"];
+    let asked = ask(directory.path(), &database.dsn(), &arguments);
+    assert_eq!(asked.code, Some(1), "{asked:?}");
+    assert!(
+        asked.err.contains("held: cannot be understood"),
+        "{asked:?}"
+    );
+    assert!(asked.err.contains("beside a lane"), "{asked:?}");
 }

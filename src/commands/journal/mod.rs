@@ -10,6 +10,7 @@ mod settle;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -159,29 +160,57 @@ impl Inspection {
             let Some(from) = stored(&keys, &label) else {
                 continue;
             };
-            let reader = LaneReader::new(Disk, &directory, lane, from).pass_unreadable();
-            let mut contents = Contents::default();
-            let read = read_to_end(
-                reader,
-                &directory,
-                &mut contents,
-                lane,
-                |position, event| {
-                    each(lane, position, event);
-                    Ok(())
-                },
-            );
-            // If a server has removed the lane meanwhile, its events are stored.
-            if !matches!(directory.try_exists(), Ok(false)) {
-                read?;
-                contents.error.map_or(Ok(()), Err)?;
-            }
+            let contents = self.read_from(lane, from, |position, event| {
+                each(lane, position, event);
+            })?;
             let missing = contents.damages.iter();
             unreadable += missing
                 .map(|damage| damage.to.since(damage.from))
                 .sum::<u64>();
         }
         Ok(unreadable)
+    }
+
+    /// Calls `each` with the events of a lane in a range, as far as they can be read.
+    pub fn events(
+        &self,
+        lane: LaneId,
+        range: &Range<Position>,
+        mut each: impl FnMut(Event<'_>),
+    ) -> Result<(), InspectError> {
+        let read = self.read_from(lane, range.start, |position, event| {
+            if range.contains(&position) {
+                each(event);
+            }
+        });
+        read.map(drop)
+    }
+
+    fn read_from(
+        &self,
+        lane: LaneId,
+        from: Position,
+        mut each: impl FnMut(Position, Event<'_>),
+    ) -> Result<Contents, InspectError> {
+        let directory = self.directory(lane);
+        let reader = LaneReader::new(Disk, &directory, lane, from).pass_unreadable();
+        let mut contents = Contents::default();
+        let read = read_to_end(
+            reader,
+            &directory,
+            &mut contents,
+            lane,
+            |position, event| {
+                each(position, event);
+                Ok(())
+            },
+        );
+        // If a server has removed the lane meanwhile, its events are stored.
+        if !matches!(directory.try_exists(), Ok(false)) {
+            read?;
+            contents.error.take().map_or(Ok(()), Err)?;
+        }
+        Ok(contents)
     }
 
     fn directory(&self, lane: LaneId) -> PathBuf {

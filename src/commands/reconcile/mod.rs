@@ -73,6 +73,14 @@ pub enum ReconcileError {
         /// The error of the system.
         fault: std::io::Error,
     },
+    /// A note of the journal cannot be read.
+    #[error("what is noted beside a lane cannot be read: {}: {fault}", path.display())]
+    Note {
+        /// The directory in which it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: std::io::Error,
+    },
 }
 
 impl ReconcileError {

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ReconcileError;
 use crate::commands::journal::{Inspection, Output};
 use crate::commands::query::moment::TimeRange;
 use crate::commands::query::{Cell, QueryError, QuerySession};
+use crate::event::Event;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::Hold;
@@ -99,7 +101,7 @@ impl UnstoredEvents {
             return Ok(unread);
         }
         self.find_noted(&mut seen)?;
-        unread.held = self.find_held()?;
+        unread.held = self.find_held(range, &journal)?;
         let stored = |keys: &LaneKeys, label: &LaneLabel| {
             let from = match label {
                 // Its events wait for another database: they explain nothing that this one lacks.
@@ -112,8 +114,7 @@ impl UnstoredEvents {
             Some(stored.max(from))
         };
         unread.events = journal.pending(stored, |lane, position, event| {
-            let received = i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX);
-            if range.holds(received) && !seen.contains(&(lane, position)) {
+            if range.holds(received(event)) && !seen.contains(&(lane, position)) {
                 each(UnstoredKind::Pending, event.name, event.value);
             }
         })?;
@@ -124,37 +125,39 @@ impl UnstoredEvents {
         self.database.is_some_and(|ours| ours != database)
     }
 
-    /// Events in question in the held lanes of this database.
-    fn find_held(&self) -> Result<u64, ReconcileError> {
+    /// Events in question in the held lanes of this database that were received in `range`, or cannot be read.
+    fn find_held(&self, range: &TimeRange, journal: &Inspection) -> Result<u64, ReconcileError> {
         let mut held = 0;
-        let journal = self.data_dir.join("journal");
-        let error = |fault| ReconcileError::DeadLetters {
-            path: journal.clone(),
-            fault,
-        };
-        for lane in lanes(&journal).map_err(error)? {
-            let directory = journal.join(lane.to_string());
-            match LaneLabel::read(&directory).unwrap_or(LaneLabel::Missing) {
-                LaneLabel::Database { id, .. } if self.is_other(id) => {}
-                _ => {
-                    let hold = Hold::read(&directory).map_err(error)?;
-                    held += hold.map_or(0, |hold| hold.to.since(hold.from));
-                }
+        for (lane, directory) in self.lanes()? {
+            let label = LaneLabel::read(&directory).unwrap_or(LaneLabel::Missing);
+            if matches!(label, LaneLabel::Database { id, .. } if self.is_other(id)) {
+                continue;
             }
+            let hold = Hold::read(&directory).map_err(|fault| note(directory, fault))?;
+            let Some(hold) = hold else { continue };
+            let mut outside = 0;
+            journal.events(lane, &(hold.from..hold.to), |event| {
+                outside += u64::from(!range.holds(received(event)));
+            })?;
+            held += hold.events() - outside;
         }
         Ok(held)
+    }
+
+    /// The lanes of the journal and their directories.
+    fn lanes(&self) -> Result<impl Iterator<Item = (LaneId, PathBuf)>, ReconcileError> {
+        let journal = self.data_dir.join("journal");
+        let lanes = lanes(&journal).map_err(|fault| note(journal.clone(), fault))?;
+        Ok(lanes
+            .into_iter()
+            .map(move |lane| (lane, journal.join(lane.to_string()))))
     }
 
     /// Adds the events that were dead letters and were replayed or dropped: they are not stored from their lanes,
     /// also where the checkpoint has not passed them.
     fn find_noted(&self, seen: &mut HashSet<(LaneId, Position)>) -> Result<(), ReconcileError> {
-        let journal = self.data_dir.join("journal");
-        let error = |fault| ReconcileError::DeadLetters {
-            path: journal.clone(),
-            fault,
-        };
-        for lane in lanes(&journal).map_err(error)? {
-            let noted = refused_note::read(&journal.join(lane.to_string())).map_err(error)?;
+        for (lane, directory) in self.lanes()? {
+            let noted = refused_note::read(&directory).map_err(|fault| note(directory, fault))?;
             seen.extend(noted.into_iter().map(|position| (lane, position)));
         }
         Ok(())
@@ -168,10 +171,9 @@ impl UnstoredEvents {
         each: &mut impl FnMut(UnstoredKind, &str, u32),
     ) -> Result<u64, ReconcileError> {
         let scanned = Letters::scan(&self.data_dir, |letter| {
-            let received = i64::try_from(letter.received_at.seconds()).unwrap_or(i64::MAX);
             // The letter of another database explains nothing that this one lacks.
             let is_ours = letter.database.is_none_or(|id| !self.is_other(id));
-            if range.holds(received) && seen.insert(letter.place()) && is_ours {
+            if range.holds(received(letter.event())) && seen.insert(letter.place()) && is_ours {
                 each(UnstoredKind::DeadLetter, &letter.name, letter.value);
             }
         });
@@ -180,6 +182,15 @@ impl UnstoredEvents {
             fault,
         })
     }
+}
+
+/// When an event was received, in seconds of Unix time.
+fn received(event: Event<'_>) -> i64 {
+    i64::try_from(event.received_at.seconds()).unwrap_or(i64::MAX)
+}
+
+fn note(path: PathBuf, fault: io::Error) -> ReconcileError {
+    ReconcileError::Note { path, fault }
 }
 
 /// A half of the id of the database. SQLite has no unsigned integers.
