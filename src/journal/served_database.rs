@@ -199,9 +199,9 @@ impl ServedDatabase {
                 Belongs::Here
             }
             (LaneLabel::Database { .. }, Some(_)) => Belongs::Elsewhere,
-            // The same database may have another address; its id will say so.
+            // It is named by its id alone, as by replayed letters; or the same database may have another address.
             (LaneLabel::Database { address, .. }, None)
-                if is_same_place(address, &self.address) =>
+                if address.is_empty() || is_same_place(address, &self.address) =>
             {
                 Belongs::Unknown
             }
@@ -294,6 +294,8 @@ mod tests {
         assert_eq!(served.label(Position::START), at("here"));
         assert_eq!(served.belongs(&of(ours, "here")), Belongs::Unknown);
         assert_eq!(served.belongs(&of(ours, "there")), Belongs::Elsewhere);
+        // Replayed letters, where no lane says where their database is.
+        assert_eq!(served.belongs(&of(ours, "")), Belongs::Unknown);
         assert_eq!(served.answered(ours), Ok(()));
         assert_eq!(
             served.answered(other),

@@ -4,8 +4,10 @@ use crate::journal::served_database::EarlierLanes;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
+use crate::journal::lane_label::LaneLabel;
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 
@@ -313,4 +315,36 @@ fn a_lane_that_cannot_be_removed_is_tried_again_after_the_time_to_keep_and_not_c
     failing.confirm(at(11));
     round(&mut lanes);
     assert!(!failing.directory.exists());
+}
+
+/// Replayed letters whose database has not answered yet, and of which no lane says where it is, are pending.
+#[test]
+fn events_that_name_a_database_and_no_address_are_counted_before_it_answers() {
+    let mut bench = Bench::new();
+    let (to_writer, writer) = std::sync::mpsc::sync_channel(1);
+    bench.janitor.writers.push(to_writer);
+    let id = bench.write(3);
+    let label = LaneLabel::Database {
+        id: DatabaseId::random().unwrap(),
+        address: String::new(),
+        from: Position::START,
+    };
+    label.write(&bench.path(id)).unwrap();
+    let mut lanes = Vec::new();
+    let mut foreign = ForeignLanes::default();
+    let mut round = || {
+        let mut failed = LoggedFailures::default();
+        bench.janitor.adopt(&mut lanes, &mut foreign, &mut failed);
+        bench.janitor.clean_up(&mut lanes, &mut foreign);
+        foreign.publish(&bench.janitor.served);
+        let pending = bench.janitor.found_events.load(Ordering::Relaxed);
+        (pending, bench.janitor.served.foreign().1)
+    };
+    assert_eq!(round(), (3, 0));
+    // Another one answers, and the writer lets the lane go.
+    let answered = DatabaseId::random().unwrap();
+    bench.janitor.served.answered(answered).unwrap();
+    writer.try_recv().unwrap().set_foreign();
+    round();
+    assert_eq!(round(), (0, 3));
 }
