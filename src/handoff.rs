@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::os::clock;
 
 /// Most batches of one shard: the open one, those in the queue, the one being stored, those on the way back.
 /// Each is created when it is first needed, and reused. While all are in use, a shard without a journal answers
@@ -66,7 +67,7 @@ impl Work {
             batch,
             lane,
             first,
-            sealed_at: Instant::now(),
+            sealed_at: clock::now(),
             home,
         })
     }

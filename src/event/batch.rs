@@ -76,7 +76,7 @@ impl Batch {
             return Err(BatchFull);
         }
         if self.slots.is_empty() {
-            self.opened_at = Some(Instant::now());
+            self.opened_at = Some(crate::os::clock::now());
         }
         if name_end > self.names.capacity() {
             // The capacity is a power of two, so that `bytes_max` is exact.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use crate::os::random;
+
 /// Names a database, wherever its server is. Drawn at random once and kept in the database itself, so that a
 /// replica, a dump and a restored backup have it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,9 +14,7 @@ pub struct DatabaseId(u128);
 impl DatabaseId {
     /// A new one, unlike any other.
     pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(u128::from_le_bytes(bytes)))
+        random::bits().map(Self)
     }
 
     /// From the two numbers that the database keeps.

@@ -7,7 +7,7 @@ pub mod position;
 pub mod repertoire;
 pub mod rule;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::os::clock;
 
 /// Milliseconds since the Unix epoch, by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,10 +16,7 @@ pub struct UnixMillis(pub u64);
 impl UnixMillis {
     /// The current time. 0 if the clock is set before 1970.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        Self(u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Whole seconds since the epoch: the resolution of the `at` column.

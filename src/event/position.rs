@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::os::random;
+
 /// The id of a lane. Random; it stays the same when another process takes the lane over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(u128);
@@ -10,9 +12,7 @@ impl LaneId {
     /// A new id, from the kernel's random numbers. It must be unique: a lane with the id of another one
     /// would continue from that lane's checkpoint.
     pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(u128::from_le_bytes(bytes)))
+        random::bits().map(Self)
     }
 
     /// The id with every bit inverted. Under it a lane's key has the copy of its checkpoint; no other lane has it, as no

@@ -4,7 +4,6 @@
 //! durable when it ends (`O_DSYNC`), so that no sync follows. While a write is under way, events gather, and
 //! the next write contains all of them (group commit). The thread notifies its shard of each report.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +16,12 @@ use super::blocks::Blocks;
 use super::lane_end::ClosedLane;
 use super::lane_handle::{DiskLane, Origin};
 use super::record::SegmentNumber;
-use super::segment::{SEGMENT_BYTES, make_directory, make_segment};
+use super::segment::{make_directory, make_segment, segment_bytes};
 use super::served_database::ServedDatabase;
 use super::storage::{Disk, StorageFile};
 use crate::event::position::{LaneId, Position};
+use crate::os::clock;
+use crate::os::fs::{self, File};
 use crate::os::notifier::ShardNotifier;
 
 /// Wait before another lane is opened, after one could not be opened or written.
@@ -105,7 +106,7 @@ impl DiskThread {
 
     /// Waits until the thread has ended, but not long: a disk may hang.
     pub fn wait(&self) {
-        while self.reports.recv_timeout(END_WAIT).is_ok() {}
+        while clock::receive_within(&self.reports, END_WAIT).is_ok() {}
     }
 
     /// The next report, if there is one.
@@ -150,7 +151,7 @@ impl DiskWork {
     /// Runs until the shard's end is dropped.
     pub fn run(self) {
         let mut segment = None;
-        while let Ok(order) = self.orders.recv() {
+        while let Ok(order) = clock::receive(&self.orders) {
             let report = match order {
                 DiskOrder::Lane(after, closed) => {
                     // Closes the segment of the previous lane: else its space is not freed when it is removed.
@@ -164,7 +165,7 @@ impl DiskWork {
                     return;
                 }
                 DiskOrder::Segment(lane, number) => {
-                    let made = make_segment(&Disk, &lane.directory, number, SEGMENT_BYTES);
+                    let made = make_segment(&Disk, &lane.directory, number, segment_bytes());
                     Some(DiskReport::Segment(made))
                 }
                 DiskOrder::Write(write) => {
@@ -202,7 +203,7 @@ impl DiskWork {
         loop {
             closed = closed.and_then(|closed| write_end(closed, &mut is_failure_logged));
             // A shard without a lane sends no order, so that only its end interrupts the wait.
-            let waited = self.orders.recv_timeout(wait);
+            let waited = clock::receive_within(&self.orders, wait);
             if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
                 return None;
             }
@@ -235,7 +236,7 @@ impl DiskWork {
                     // Before anything is promised in it.
                     self.served.label(Position::START).write(&directory)?;
                     let first = SegmentNumber(0);
-                    let file = make_segment(&Disk, &directory, first, SEGMENT_BYTES)?;
+                    let file = make_segment(&Disk, &directory, first, segment_bytes())?;
                     Ok(Some((lane, file)))
                 },
             );

@@ -1,17 +1,18 @@
 //! Small files beside the segments of a lane that are replaced as a whole.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+
+use crate::os::fs::{self, File, Use};
 
 /// Writes the file `name` in `directory`. It is durable when this returns, and a crash leaves the one before or this
 /// one. Until it takes its place it is called `name.new`.
 pub(super) fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let new = directory.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
+    let mut file = File::with(&new, Use::Replace)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&new, directory.join(name))?;
+    fs::rename(&new, &directory.join(name))?;
     File::open(directory)?.sync_all()
 }
 
@@ -22,7 +23,7 @@ pub(super) fn read<T>(
     name: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> io::Result<Option<T>> {
-    let text = match fs::read_to_string(directory.join(name)) {
+    let text = match fs::read_to_string(&directory.join(name)) {
         Ok(text) => text,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(fault) => return Err(fault),
@@ -35,7 +36,7 @@ pub(super) fn read<T>(
 
 /// Removes the file `name` from `directory`, if it is there. It stays removed after a crash.
 pub(super) fn remove(directory: &Path, name: &str) -> io::Result<()> {
-    match fs::remove_file(directory.join(name)) {
+    match fs::remove_file(&directory.join(name)) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
         _ => File::open(directory)?.sync_all(),
     }

@@ -1,11 +1,11 @@
 //! The end of a lane that is being written: where the next record goes. No I/O.
 
 use super::blocks::{BLOCK_BYTES, Blocks};
-use super::bugs::{Bug, planted};
 use super::record::{
     FIRST_BLOCK, FormatVersion, SPARE_BLOCK, SegmentId, SegmentNumber, finish_record, segment_head,
 };
 use crate::event::position::{LaneId, Position};
+use crate::os::bugs::{Bug, planted};
 
 /// The end of a lane that is being written. Must not be used after a failed write: what the file holds is
 /// unknown then.

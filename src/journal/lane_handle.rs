@@ -1,7 +1,6 @@
 //! The state of a lane that its shard, its writer and the janitor share.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +10,8 @@ use super::found_events::FoundEvents;
 use super::row_witnesses::RowWitnesses;
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
+use crate::os::bugs::{Bug, planted};
+use crate::os::fs::{File, TryLockError, Use};
 use crate::os::notifier::ShardNotifier;
 
 /// The lock file in a lane's directory. A lane has an owner while this file is locked.
@@ -112,6 +113,8 @@ pub struct DiskLane {
     is_not_read: AtomicBool,
     is_removed: AtomicBool,
     is_foreign: AtomicBool,
+    /// Held while its label is written.
+    labelling: Mutex<()>,
     /// Notifies the shard that writes it when more is stored or the lane is found damaged.
     notifier: Option<ShardNotifier>,
     /// The lock file. Closing it releases the lock.
@@ -127,12 +130,12 @@ impl DiskLane {
         origin: Origin,
         notifier: Option<ShardNotifier>,
     ) -> io::Result<Option<Self>> {
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.join(LOCK_NAME))?;
-        match lock.try_lock() {
+        let lock = File::with(&directory.join(LOCK_NAME), Use::Keep)?;
+        let locked = match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if planted(Bug::LockIgnored) => Ok(()),
+            locked => locked,
+        };
+        match locked {
             Ok(()) => Ok(Some(Self {
                 rows: Mutex::new(RowWitnesses::read(&directory)),
                 id,
@@ -153,11 +156,12 @@ impl DiskLane {
                 is_not_read: AtomicBool::new(false),
                 is_removed: AtomicBool::new(false),
                 is_foreign: AtomicBool::new(false),
+                labelling: Mutex::default(),
                 notifier,
                 _lock: lock,
             })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(fault)) => Err(fault),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(fault)) => Err(fault),
         }
     }
 
@@ -206,6 +210,13 @@ impl DiskLane {
     pub fn rows(&self) -> MutexGuard<'_, RowWitnesses> {
         // Whoever panicked in there left a list of rows.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be held while its label is written: its writer and the janitor may both do that.
+    pub fn labelling(&self) -> MutexGuard<'_, ()> {
+        self.labelling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the database last confirmed the checkpoint that [`Self::stored`] is based on. `None`: not yet since

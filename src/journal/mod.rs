@@ -13,7 +13,6 @@
 //! - [`storage`] has the file operations, on real files or on a simulated disk.
 
 pub mod blocks;
-mod bugs;
 pub mod disk_thread;
 mod durable_note;
 mod found_events;

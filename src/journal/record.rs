@@ -3,10 +3,10 @@
 //! `docs/journal-format.md` describes the format for the authors of other readers.
 
 use super::blocks::BLOCK_BYTES;
-use super::bugs::{Bug, planted};
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
+use crate::os::bugs::{Bug, planted};
 
 /// The number of a segment in its lane, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

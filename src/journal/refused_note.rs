@@ -2,12 +2,11 @@
 //! never stored from this lane, also where its checkpoint goes back.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use crate::event::position::Position;
+use crate::os::fs::{self, File, Use};
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "refused";
@@ -17,14 +16,11 @@ const DIGITS: usize = 20;
 
 /// Adds positions, and returns when they are on the disk.
 pub fn add(directory: &Path, positions: &[Position]) -> io::Result<()> {
-    let owner = directory.metadata()?;
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(directory.join(NAME))?;
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
-        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    let owner = fs::about(directory)?.owner;
+    let path = directory.join(NAME);
+    let mut file = File::with(&path, Use::Append)?;
+    if file.about()?.owner != owner {
+        fs::set_owner(&path, owner)?;
     }
     // Behind half a line that a crash may have left.
     let mut lines = String::from("\n");
@@ -38,7 +34,7 @@ pub fn add(directory: &Path, positions: &[Position]) -> io::Result<()> {
 
 /// All that were added.
 pub fn read(directory: &Path) -> io::Result<BTreeSet<Position>> {
-    let bytes = match fs::read(directory.join(NAME)) {
+    let bytes = match fs::read(&directory.join(NAME)) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         read => read?,
     };
@@ -52,6 +48,7 @@ pub fn read(directory: &Path) -> io::Result<BTreeSet<Position>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_was_added_is_read_and_half_a_line_is_none() {

@@ -3,11 +3,11 @@
 //! They tell a database that was restored from one whose checkpoint was altered or removed: after a restore the rows
 //! are gone too. The file is not synced and may be a second old.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::event::position::Position;
+use crate::os::fs;
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "rows";
@@ -87,7 +87,7 @@ impl RowWitnesses {
 
     /// Reads the file beside the lane in `directory`. What cannot be read or understood is not known.
     pub fn read(directory: &Path) -> Self {
-        let text = fs::read_to_string(directory.join(NAME)).unwrap_or_default();
+        let text = fs::read_to_string(&directory.join(NAME)).unwrap_or_default();
         Self(text.lines().map_while(RowWitness::parse).collect())
     }
 
@@ -97,8 +97,8 @@ impl RowWitnesses {
             format!("position {} end {} row {row}\n", position.0, end.0)
         };
         let text: String = self.0.iter().map(line).collect();
-        fs::write(directory.join(NEW_NAME), text)?;
-        fs::rename(directory.join(NEW_NAME), directory.join(NAME))
+        fs::write(&directory.join(NEW_NAME), text.as_bytes())?;
+        fs::rename(&directory.join(NEW_NAME), &directory.join(NAME))
     }
 }
 

@@ -1,16 +1,25 @@
 //! The segment files of a lane: their names, and how they are created.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::bugs::{Bug, planted};
 use super::record::SegmentNumber;
 use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
+use crate::os::bugs::{Bug, planted};
+use crate::os::fs;
 
 /// Bytes of a segment. All are allocated when it is created, so that a write does not change its length.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a new segment: [`SEGMENT_BYTES`], but few in a simulation, so that a few events fill several.
+pub fn segment_bytes() -> u64 {
+    #[cfg(test)]
+    if crate::os::simulated::is_on() {
+        return 5 * 4096;
+    }
+    SEGMENT_BYTES
+}
 
 /// The suffix of a segment's file name.
 const SEGMENT_SUFFIX: &str = ".segment";
@@ -90,10 +99,6 @@ fn allocate(file: &impl StorageFile, bytes: u64) -> io::Result<()> {
 }
 /// The ids of all lanes in a journal.
 pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
-    let names = fs::read_dir(journal)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let parsed = names.filter_map(|name| match name {
-        Ok(name) => name.to_str().and_then(|name| name.parse().ok()).map(Ok),
-        Err(fault) => Some(Err(fault)),
-    });
-    parsed.collect()
+    let names = fs::names(journal)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }

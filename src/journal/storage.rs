@@ -1,15 +1,12 @@
 //! The file operations of the journal as a trait: real files, or a simulated disk in tests.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
 use super::blocks::{BLOCK_BYTES, Blocks};
+use crate::os::fs::{self, File, Use};
 
 /// A file system. Nothing is durable before it is synced; that includes names.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -75,21 +72,16 @@ impl Storage for Disk {
     /// Opens with `O_DSYNC` and `O_DIRECT`: half the CPU time of a write and a sync. Without `O_DIRECT` where
     /// the file system does not support it.
     fn create(&self, path: &Path) -> io::Result<File> {
-        File::create_new(path)?;
-        let open = |flags: OFlag| {
-            let file = OpenOptions::new()
-                .write(true)
-                .custom_flags(flags.bits())
-                .open(path)?;
+        File::with(path, Use::New)?;
+        let open = |is_direct| {
+            let file = File::with(path, Use::WriteDurably { is_direct })?;
             // Some file systems refuse `O_DIRECT` only at the first write.
             let mut zeros = Blocks::default();
             zeros.restart(&[0; BLOCK_BYTES]);
             file.write_all_at(zeros.as_slice(), 0).map(|()| file)
         };
-        match open(OFlag::O_DSYNC | OFlag::O_DIRECT) {
-            Err(fault) if fault.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                open(OFlag::O_DSYNC)
-            }
+        match open(true) {
+            Err(fault) if fault.raw_os_error() == Some(Errno::EINVAL as i32) => open(false),
             opened => opened,
         }
     }
@@ -103,11 +95,7 @@ impl Storage for Disk {
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
-        // hakaru gives no file a name that is not UTF-8.
-        names
-            .filter_map(|name| name.map(|name| name.into_string().ok()).transpose())
-            .collect()
+        fs::names(path)
     }
 }
 
@@ -121,22 +109,17 @@ impl StorageFile for File {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-        match fallocate(self.as_fd(), FallocateFlags::empty(), 0, length) {
-            // Without allocation the file is sparse: writes are slower and as durable.
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.set_len(bytes),
-            outcome => Ok(outcome?),
-        }
+        File::allocate(self, bytes)
     }
 
     fn length(&self) -> io::Result<u64> {
-        self.metadata().map(|about| about.len())
+        self.about().map(|about| about.length)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut read = 0;
         while read < bytes.len() {
-            match FileExt::read_at(self, &mut bytes[read..], offset + read as u64) {
+            match File::read_at(self, &mut bytes[read..], offset + read as u64) {
                 Ok(0) => break,
                 Ok(more) => read += more,
                 Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}

@@ -4,9 +4,7 @@
 //! decides what is stored there. The note decides what is not stored again when another database adopts the lane: it
 //! is not synced and may be a second old.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -15,6 +13,7 @@ use super::segment::{segment_name, segments};
 use super::storage::Disk;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
+use crate::os::fs::{self, File, Use};
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "stored";
@@ -35,17 +34,12 @@ pub enum EndError {
 
 /// When the note was written last: when more of the lane was stored than before.
 pub(super) fn noted_at(directory: &Path) -> Option<SystemTime> {
-    let note = fs::metadata(directory.join(NAME));
-    note.and_then(|note| note.modified()).ok()
+    fs::about(&directory.join(NAME)).ok()?.modified
 }
 
 /// Notes that the events before `stored` are stored.
 pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
-    let note = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join(NAME))?;
+    let note = File::with(&directory.join(NAME), Use::Keep)?;
     // The length is constant, so that a note overwrites all of the previous one. It is not cut before: neither a kill
     // nor a full disk leaves an empty note.
     note.write_all_at(format!("{:020}\n", stored.0).as_bytes(), 0)
@@ -53,7 +47,7 @@ pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
 
 /// The position that was noted. The start of the lane if there is no valid note.
 pub(super) fn read(directory: &Path) -> Position {
-    let noted = fs::read_to_string(directory.join(NAME));
+    let noted = fs::read_to_string(&directory.join(NAME));
     let position = noted.ok().and_then(|noted| noted.trim().parse().ok());
     position.map_or(Position::START, Position)
 }
@@ -113,6 +107,7 @@ fn last_start(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_note_is_read_as_it_was_written_and_an_invalid_one_is_ignored() {

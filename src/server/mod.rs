@@ -375,4 +375,6 @@ impl Server {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

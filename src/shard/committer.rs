@@ -1,5 +1,6 @@
 //! Group commit: the events that arrive during one write are written together by the next one.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::event::position::Position;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::Write;
-use crate::shard::ingest;
+use crate::shard::ingest::{self, Ingest};
 use crate::shard::state::Shard;
 
 /// Most turns of the event loop that a group waits for. It waits for another one only while each brings more
@@ -65,11 +66,11 @@ pub async fn commit_on_ring(shard: Rc<Shard>, mut pacing: CommitPacing) {
 }
 
 /// Has the disk thread write groups of events, on epoll. It sends a notification when a write has ended.
-pub async fn commit_by_thread(shard: Rc<Shard>) {
+pub async fn commit_by_thread(ingest: &RefCell<Ingest>) {
     loop {
-        let group = ingest::next_group(&shard.ingest).await;
+        let group = ingest::next_group(ingest).await;
         if let Some(group) = group {
-            shard.ingest.borrow().write_by_thread(group);
+            ingest.borrow().write_by_thread(group);
         }
     }
 }
@@ -199,7 +200,7 @@ async fn write_on_ring(
         blocks,
     } = group;
     if let Some(next) = next {
-        match monoio::fs::File::from_std(next) {
+        match next.into_real().and_then(monoio::fs::File::from_std) {
             Ok(next) => *segment = Some(next),
             Err(fault) => return (blocks, Err(fault)),
         }

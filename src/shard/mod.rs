@@ -115,7 +115,8 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
             monoio::spawn(committer::commit_on_ring(Rc::clone(&shard), pacing));
         }
         IoDriver::Epoll => {
-            monoio::spawn(committer::commit_by_thread(Rc::clone(&shard)));
+            let shard = Rc::clone(&shard);
+            monoio::spawn(async move { committer::commit_by_thread(&shard.ingest).await });
         }
     }
     monoio::spawn(receive_notifications(Rc::clone(&shard), notifier));

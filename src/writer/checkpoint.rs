@@ -11,6 +11,7 @@ use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Hold, Settlement};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
+use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 
@@ -73,7 +74,12 @@ impl Storing {
         if let Err(fault) = self.learn_letters(lane, first) {
             return unreadable(fault);
         }
+        let altered = match self.altered_end(lane, found) {
+            Ok(altered) => altered,
+            Err(fault) => return unreadable(fault),
+        };
         let verdict = match self.judge(lane, position) {
+            Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
             Ok(Verdict::Ours) => self.judge_behind(lane, found),
             Ok(Verdict::Ahead { from, to, end }) => self.judge_ahead(lane, found, from..to, end),
             Ok(verdict) => Ok(verdict),
@@ -178,7 +184,7 @@ impl Storing {
             return Ok(found);
         };
         let from = checkpoint.position;
-        if from == to {
+        if from == to || planted(Bug::CopyIgnored) {
             return Ok(found);
         }
         log::error!(
@@ -245,7 +251,7 @@ impl Storing {
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
                         return Ok(Notes::unreadable(fault));
                     }
-                    let adopted = self.settle(lane, disk, &hold, settled.decision)?;
+                    let adopted = self.settle(lane, disk, &hold, settled.decision, noted)?;
                     return Ok(Notes::Other(adopted));
                 }
                 Ok(other) => {
@@ -282,7 +288,7 @@ impl Storing {
 
     /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events
     /// before `from`.
-    fn start(&mut self, keys: &LaneKeys, from: Position) -> Result<Position, SinkError> {
+    pub(super) fn start(&mut self, keys: &LaneKeys, from: Position) -> Result<Position, SinkError> {
         if keys.given().is_none() {
             return Ok(from);
         }
@@ -293,9 +299,26 @@ impl Storing {
 
     /// The database has lost rows on an open connection: all writers read all checkpoints again.
     pub(super) fn announce_restore(&mut self) {
+        if planted(Bug::RestoreNotPassedOn) {
+            return;
+        }
         self.restores_seen = self.writer.served.announce_restore();
         self.lanes.forget_checkpoints();
         self.must_check = true;
+    }
+
+    /// Asks for all checkpoints. Without new events nothing else would tell that the database was restored under this
+    /// connection. There are as many as the journal has lanes, which `--journal-keep` bounds.
+    pub(super) fn look_for_restore(&mut self) -> Result<(), SinkError> {
+        for (key, position) in self.lanes.checkpoints() {
+            if self.writer.sink.stored(key)? != Some(position) {
+                self.identify_again()?;
+                self.lanes.forget_checkpoints();
+                self.must_check = true;
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Reads all checkpoints again if another writer has announced a restore.

@@ -12,7 +12,7 @@ use super::adopted::{Adopted, Wait};
 use super::proof::Proof;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
-use crate::journal::lane_handle::{LaneHandle, Origin};
+use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::journal::reader::ReadError;
 use crate::journal::stored_note::{self, EndError};
@@ -102,6 +102,75 @@ impl Storing {
                 end: Some(end),
             }
         })
+    }
+
+    /// If both rows of a checkpoint were altered, and it is within its lane: the position up to which events may be
+    /// stored. What is noted may be a second old, and the outcome of the last COMMIT may be unknown.
+    pub(super) fn altered_end(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+    ) -> io::Result<Option<Position>> {
+        let state = self.lanes.of(lane);
+        let (stored, sent) = (state.stored(), state.sent());
+        let (Some(disk), SealedCopy::Altered) = (lane.on_disk(), found.copy) else {
+            return Ok(None);
+        };
+        let end = if lane.is_found() {
+            stored_note::end(&disk.directory, disk.id).map_err(io::Error::other)?
+        } else {
+            stored.max(sent)
+        };
+        Ok((found.checkpoint.position <= end).then_some(end))
+    }
+
+    /// Judges a checkpoint whose copy does not belong to it: an older version has taken the lane over, or somebody has
+    /// altered both rows. It is believed only as far as the rows say the same: those before it are there, and none
+    /// after it.
+    pub(super) fn judge_altered(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+        end: Position,
+    ) -> Result<Verdict, SinkError> {
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Ours);
+        };
+        let (position, stored) = (found.checkpoint.position, self.lanes.of(lane).stored());
+        let (low, high) = (position.min(stored), position.max(stored));
+        let after = self.proof(disk, high, end)?;
+        // What is noted as well is believed where too many rows would have to be searched.
+        let are_none_after = match after {
+            Proof::Missing => true,
+            Proof::Unknown => {
+                high == end
+                    || position == stored && position > Position::START
+                    || self.has_no_row(disk, high, end)?
+            }
+            Proof::Stored(_) | Proof::Mixed => false,
+        };
+        let verdict = if position < stored {
+            self.judge_behind(lane, found)?
+        } else if stored == position
+            || matches!(self.proof(disk, stored, position)?, Proof::Stored(_))
+        {
+            Verdict::Ours
+        } else {
+            Verdict::Doubtful(doubt(found, low, end))
+        };
+        Ok(match verdict {
+            Verdict::Doubtful(_) => Verdict::Doubtful(doubt(found, low, end)),
+            _ if !are_none_after => Verdict::Doubtful(doubt(found, low, end)),
+            verdict => verdict,
+        })
+    }
+
+    fn proof(&mut self, disk: &DiskLane, from: Position, to: Position) -> Result<Proof, SinkError> {
+        if from >= to {
+            return Ok(Proof::Unknown);
+        }
+        let refused = self.lanes.refused(disk.id, from..to);
+        self.prove_by_search(disk, from, to, &refused)
     }
 
     /// Whether a checkpoint that is ahead, but within its lane, is that of a process on a copy of the lane.
@@ -265,6 +334,20 @@ impl From<Checkpoint> for HeldCheckpoint {
             position: found.position,
             epoch: found.epoch.0,
         }
+    }
+}
+
+/// A hold of a lane whose checkpoint and copy do not belong together.
+fn doubt(found: FoundCheckpoint, from: Position, to: Position) -> Hold {
+    Hold {
+        from,
+        to,
+        reason: format!(
+            "its checkpoint is {}, and the copy that moves with it does not belong to it; the rows do not tell what is \
+             stored",
+            found.checkpoint.position.0
+        ),
+        checkpoint: Some(found.checkpoint.into()),
     }
 }
 

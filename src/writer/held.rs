@@ -3,6 +3,7 @@
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::fork::Verdict;
+use crate::event::position::Position;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
@@ -12,7 +13,8 @@ impl Storing {
     /// Does with a held lane what a person has decided: its checkpoint is moved to where the decision says.
     ///
     /// The key stays, so that the copies of a data directory, each of them held and settled, go on with one checkpoint.
-    /// The first one that is settled moves it, and the others find it moved. But a checkpoint that was beyond the end of
+    /// The first one that is settled moves it, and the others find it moved. `begins` is where it begins, if the database
+    /// has none any more. But a checkpoint that was beyond the end of
     /// the lane is that of another lane, which may go on: then there is a new key.
     pub(super) fn settle(
         &mut self,
@@ -20,13 +22,24 @@ impl Storing {
         disk: &DiskLane,
         hold: &Hold,
         decision: Decision,
+        begins: Position,
     ) -> Result<Adopted, SinkError> {
         let to = hold.settled(decision);
         let keys = self.lanes.of(lane).keys.clone();
-        let found = self.writer.sink.adopt(keys.current(), to)?;
+        let begins = self.start(&keys, begins)?;
+        let found = self.writer.sink.adopt(keys.current(), begins)?;
         let found = self.believe_copy(lane, &keys, found)?;
         let checkpoint = found.checkpoint;
         let held = hold.checkpoint;
+        // What a person has decided was true of the database as it was then.
+        let went_back = checkpoint.position < hold.from
+            || held.is_some_and(|held| checkpoint.epoch.0 <= held.epoch);
+        if went_back {
+            return match self.verdict(lane, found)? {
+                Ok(verdict) => self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict),
+                Err(adopted) => Ok(adopted),
+            };
+        }
         if held.map_or(checkpoint.position, |held| held.position) > hold.to {
             let (keys, checkpoint) = self.another_key(lane, to)?;
             if let Err(fault) = keys.write(&disk.directory) {
@@ -104,8 +117,8 @@ impl Storing {
     ) -> Result<Adopted, SinkError> {
         log::warn!(
             event = "lane_settled_elsewhere", lane:% = lane.id(), position = found.position.0;
-            "lane {}: since it was held, another process has moved its checkpoint, as one on a copy of the data \
-             directory that was settled first; the checkpoint is {}, and the decision is not applied",
+            "lane {}: since it was held, its checkpoint was moved, as by a process on a copy of the data directory that was \
+             settled first, or by a restore; the checkpoint is {}, and the decision is not applied",
             lane.id(), found.position.0
         );
         // It may be held again, for other events.

@@ -1,6 +1,6 @@
 //! What a writer knows about the lanes from which it stores.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.
 #[derive(Default)]
-pub(super) struct Lanes(HashMap<LaneId, LaneState>);
+pub(super) struct Lanes(BTreeMap<LaneId, LaneState>);
 
 /// What is known about a lane.
 pub(super) struct LaneState {
@@ -67,6 +67,14 @@ impl Lanes {
     /// The checkpoint of `lane`, where it is known.
     pub(super) fn checkpoint(&self, lane: &LaneHandle) -> Option<Checkpoint> {
         self.0.get(&lane.id())?.checkpoint
+    }
+
+    /// The checkpoints that are known: their keys and positions.
+    pub(super) fn checkpoints(&self) -> Vec<(LaneId, Position)> {
+        let known = self.0.values();
+        known
+            .filter_map(|state| Some((state.keys.current(), state.checkpoint?.position)))
+            .collect()
     }
 
     /// The events of a lane in a range that are known to be dead-lettered.

@@ -15,7 +15,6 @@ mod transaction;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use self::lanes::Lanes;
@@ -32,6 +31,7 @@ use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::served_database::ServedDatabase;
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
+use crate::os::clock;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, PROBE_EVERY, Sink, SinkError};
 
@@ -142,7 +142,7 @@ impl Storing {
             restores_seen: writer.served.restores(),
             row_ids: RowIds::Untried,
             has_given_up: false,
-            used_at: Instant::now(),
+            used_at: clock::now(),
             writer,
         }
     }
@@ -164,7 +164,7 @@ impl Storing {
                     self.publish_oldest(&recovery);
                     match recovery.due_in() {
                         Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
-                        wait => inbox.recv_timeout(wait.unwrap_or(IDLE).min(IDLE)),
+                        wait => clock::receive_within(inbox, wait.unwrap_or(IDLE).min(IDLE)),
                     }
                 }
             };
@@ -291,7 +291,7 @@ impl Storing {
         } else {
             self.record(fault);
             self.abandon(fault);
-            let until = Instant::now() + self.outage.backoff(fault);
+            let until = clock::now() + self.outage.backoff(fault);
             self.sleep(until, may_leave);
         }
     }
@@ -299,12 +299,12 @@ impl Storing {
     /// Waits before the next attempt. Ends early in a drain, if the events may be left in the journal.
     fn sleep(&self, until: Instant, may_leave: bool) {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             let is_last = may_leave && self.writer.draining.load(Ordering::Relaxed);
             if left.is_zero() || is_last {
                 return;
             }
-            thread::sleep(left.min(DRAIN_POLL));
+            clock::sleep(left.min(DRAIN_POLL));
         }
     }
 
@@ -338,7 +338,7 @@ impl Storing {
         } else {
             PROBE_EVERY
         };
-        if self.used_at.elapsed() >= wait
+        if clock::since(self.used_at) >= wait
             && let Err(fault) = self.probe()
         {
             log::debug!("writer {}: {fault}", self.writer.index);
@@ -347,8 +347,9 @@ impl Storing {
 
     /// Checks whether the database takes writes.
     fn probe(&mut self) -> Result<(), SinkError> {
-        self.used_at = Instant::now();
+        self.used_at = clock::now();
         let probed = self.open().and_then(|()| self.writer.sink.probe());
+        let probed = probed.and_then(|()| self.look_for_restore());
         match &probed {
             Ok(()) => self.write_succeeded(),
             Err(fault) => {
@@ -362,7 +363,7 @@ impl Storing {
     /// Notes that the database has taken a write.
     fn write_succeeded(&mut self) {
         self.outage.end();
-        self.used_at = Instant::now();
+        self.used_at = clock::now();
         self.writer.counters.write_succeeded();
         self.lanes.confirm();
     }
@@ -373,30 +374,6 @@ impl Storing {
         let counters = &self.writer.counters;
         counters.error(ErrorClass::of(fault), fault.fault(), 1);
     }
-
-    fn log_batch(&self, run: Run<'_>, sealed_at: Option<Instant>, dead: u64, times: StoreTimes) {
-        let received = run.batch.oldest_received_at().unwrap_or(UnixMillis::now());
-        let queued = sealed_at.map_or(Duration::ZERO, |at| {
-            at.elapsed().saturating_sub(times.sum())
-        });
-        log::debug!(
-            writer = self.writer.index,
-            events = run.batch.len(),
-            dead_lettered = dead,
-            name_bytes = run.batch.name_bytes(),
-            oldest_event_ms = UnixMillis::now().0.saturating_sub(received.0),
-            queue_ms = millis(queued),
-            prepare_ms = millis(times.insert.prepare),
-            execute_ms = millis(times.insert.execute),
-            commit_ms = millis(times.commit);
-            "batch stored"
-        );
-    }
-}
-
-/// Milliseconds, with microseconds as decimals.
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
 }
 
 #[cfg(test)]

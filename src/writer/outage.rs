@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::os::clock;
 use crate::sink::SinkError;
 
 /// The first wait between attempts. Each further one is twice as long.
@@ -37,11 +38,11 @@ impl Outage {
 
     /// Logs an error, unless the last line was the same error less than [`OUTAGE_LOG_EVERY`] ago.
     pub(super) fn report(&mut self, fault: &SinkError) {
-        self.since.get_or_insert_with(Instant::now);
+        self.since.get_or_insert_with(clock::now);
         let is_known = self
             .logged
             .as_ref()
-            .is_some_and(|(at, logged)| logged == fault && at.elapsed() < OUTAGE_LOG_EVERY);
+            .is_some_and(|(at, logged)| logged == fault && clock::since(*at) < OUTAGE_LOG_EVERY);
         if is_known {
             return;
         }
@@ -65,7 +66,7 @@ impl Outage {
                 "writer {writer}: the transaction failed: {error}; hakaru tries again"
             ),
         }
-        self.logged = Some((Instant::now(), fault.clone()));
+        self.logged = Some((clock::now(), fault.clone()));
     }
 
     /// Whether there was an error after the last write that succeeded.
@@ -76,7 +77,7 @@ impl Outage {
     /// Ends the outage, if there is one, and logs that.
     pub(super) fn end(&mut self) {
         if let Some(since) = self.since.take() {
-            let seconds = since.elapsed().as_secs_f64();
+            let seconds = clock::since(since).as_secs_f64();
             log::info!(
                 event = "storing_resumed", writer = self.writer, seconds;
                 "writer {}: stores again, after {seconds:.1} s", self.writer

@@ -123,6 +123,26 @@ impl Storing {
         Ok(answers.proof(end))
     }
 
+    /// Whether the first event from `from` up to `to` that was not refused is no row. Events are stored in their order, so
+    /// that no later one is a row either. The whole table is searched, unless it has too many rows.
+    pub(super) fn has_no_row(
+        &mut self,
+        lane: &DiskLane,
+        from: Position,
+        to: Position,
+    ) -> Result<bool, SinkError> {
+        let refused = self.lanes.refused(lane.id, from..to);
+        let mut first = from;
+        while refused.contains(&first) {
+            first = first.plus(1);
+        }
+        let Some(event) = LaneEvent::read(lane, first).filter(|_| first < to) else {
+            return Ok(first >= to);
+        };
+        let found = self.writer.sink.has_row_after(0, event.event())?;
+        Ok(found == Some(false))
+    }
+
     /// Whether the events from `from` up to `to` are rows, none of which is noted. They are looked for among the rows
     /// that are younger than the last one that is known to be there. Those that are `refused` are no rows.
     pub(super) fn prove_by_search(

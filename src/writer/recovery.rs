@@ -15,6 +15,8 @@ use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{Filled, LaneReader, ReadError, UnreadableBlocks};
 use crate::journal::storage::Disk;
+use crate::os::bugs::{Bug, planted};
+use crate::os::clock;
 
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
@@ -132,7 +134,7 @@ impl Recovery {
                 self.lanes.insert(index, replay);
             }
             Progress::Later => {
-                replay.not_before = Some(Instant::now() + wait_after(replay.take_over_took));
+                replay.not_before = Some(clock::now() + wait_after(replay.take_over_took));
                 self.lanes.push_back(replay);
             }
             Progress::Done => {}
@@ -160,7 +162,7 @@ impl Replay {
 
     fn due_in(&self) -> Duration {
         self.not_before.map_or(Duration::ZERO, |at| {
-            at.saturating_duration_since(Instant::now())
+            at.saturating_duration_since(clock::now())
         })
     }
 
@@ -168,9 +170,9 @@ impl Replay {
     fn advance(&mut self, storing: &mut Storing, batch: &mut Batch) -> Progress {
         self.take_over_took = Duration::ZERO;
         if self.reader.is_none() {
-            let begun = Instant::now();
+            let begun = clock::now();
             let progress = self.start(storing);
-            self.take_over_took = begun.elapsed();
+            self.take_over_took = clock::since(begun);
             if let Some(progress) = progress {
                 return progress;
             }
@@ -261,7 +263,8 @@ impl Replay {
             .and_then(|()| storing.checkpoint(&self.handle));
         match adopted {
             Ok(Adopted::At(checkpoint)) => {
-                let (id, from) = (self.lane.id, checkpoint.position);
+                let late = usize::from(planted(Bug::RecoveryBeginsLate));
+                let (id, from) = (self.lane.id, checkpoint.position.plus(late));
                 storing.count_before(&self.handle, from);
                 let reader = LaneReader::new(Disk, &self.lane.directory, id, from)
                     .pass_again(std::mem::take(&mut self.unreadable));

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::adopted::Adopted;
 use super::{Run, Storing};
+use crate::event::UnixMillis;
 use crate::metrics::ErrorClass;
+use crate::os::bugs::{Bug, planted};
+use crate::os::clock;
 use crate::sink::{Fault, InsertTimes, Inserted, Refused, SinkError, Step};
 
 /// The result of an attempt without an error.
@@ -52,7 +55,9 @@ impl Storing {
         }
         let state = self.lanes.of(run.lane);
         // Without a journal the missing events cannot be read back.
-        let is_behind = run.is_journaled() && !state.can_skip(checkpoint.position, run.first);
+        let is_behind = run.is_journaled()
+            && !state.can_skip(checkpoint.position, run.first)
+            && !planted(Bug::MissingSkipped);
         if is_behind {
             return Ok(Attempt::Behind);
         }
@@ -64,7 +69,11 @@ impl Storing {
         };
         // An earlier run with other bounds may have stored the first of these events.
         let stored = checkpoint.position.since(run.first);
-        let from = usize::try_from(stored).unwrap_or(usize::MAX);
+        let from = if planted(Bug::StoredPartRepeated) {
+            0
+        } else {
+            usize::try_from(stored).unwrap_or(usize::MAX)
+        };
         let mut refused = state.refused(run.first, run.end());
         let inserted = self.writer.sink.insert(run.batch, from, step, &mut refused);
         self.write_dead_letters(run, refused)?;
@@ -80,9 +89,12 @@ impl Storing {
             }
         };
         self.lanes.of(run.lane).will_commit(step.new);
-        let start = Instant::now();
-        self.writer.sink.commit()?;
-        let commit = start.elapsed();
+        let start = clock::now();
+        match self.writer.sink.commit() {
+            Err(SinkError::OutcomeUnknown(_)) if planted(Bug::UnknownOutcomeBelieved) => {}
+            committed => committed?,
+        }
+        let commit = clock::since(start);
         self.lanes.of(run.lane).set_checkpoint(step.checkpoint());
         self.note_row(run);
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
@@ -101,6 +113,7 @@ impl Storing {
         };
         let letters = new
             .iter()
+            .filter(|_| !planted(Bug::LettersSkipped))
             .map(|(index, fault)| (run.batch.event(*index), position(*index), fault));
         let database = self.writer.sink.database()?;
         let written = self
@@ -121,4 +134,34 @@ impl Storing {
         }
         Ok(())
     }
+
+    pub(super) fn log_batch(
+        &self,
+        run: Run<'_>,
+        sealed_at: Option<Instant>,
+        dead: u64,
+        times: StoreTimes,
+    ) {
+        let received = run.batch.oldest_received_at().unwrap_or(UnixMillis::now());
+        let queued = sealed_at.map_or(Duration::ZERO, |at| {
+            clock::since(at).saturating_sub(times.sum())
+        });
+        log::debug!(
+            writer = self.writer.index,
+            events = run.batch.len(),
+            dead_lettered = dead,
+            name_bytes = run.batch.name_bytes(),
+            oldest_event_ms = UnixMillis::now().0.saturating_sub(received.0),
+            queue_ms = millis(queued),
+            prepare_ms = millis(times.insert.prepare),
+            execute_ms = millis(times.insert.execute),
+            commit_ms = millis(times.commit);
+            "batch stored"
+        );
+    }
+}
+
+/// Milliseconds, with microseconds as decimals.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
 }

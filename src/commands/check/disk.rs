@@ -1,6 +1,6 @@
 //! Checks the data directory: whether it can be written, how much space is free, and how fast durable writes are.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use super::{Finding, Observation, size};
 use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
 use crate::journal::segment::SEGMENT_BYTES;
-use crate::journal::storage::{Disk, Storage, StorageFile};
+use crate::journal::storage::{Disk, Storage};
 use crate::os::file_system::FileSystemRisk;
+use crate::os::fs::{File, Use};
 use crate::server::config::Config;
 use crate::server::data_dir::{self, DataDirFault};
 
@@ -81,7 +82,7 @@ fn directory(config: &Config, place: &Path) -> Observation {
         false => wanted.display().to_string(),
     });
     let trial = trial_path(place);
-    let tried = File::create_new(&trial).and_then(|_| fs::remove_file(&trial));
+    let tried = File::with(&trial, Use::New).and_then(|_| fs::remove_file(&trial));
     if let Err(fault) = tried {
         let text = format!("{}: {fault}", place.display());
         return Observation::new(text).error(
@@ -170,7 +171,8 @@ fn durable_writes(place: &Path) -> io::Result<Speed> {
     let file = made?;
     removed?;
     file.allocate(WRITES * BLOCK_BYTES as u64)?;
-    file.sync()?;
+    file.sync_all()?;
+    let file = file.into_real()?;
     let flags = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL)?);
     let means = match flags.contains(OFlag::O_DIRECT) {
         true => "O_DIRECT|O_DSYNC",
@@ -178,7 +180,7 @@ fn durable_writes(place: &Path) -> io::Result<Speed> {
     };
     let mut blocks = Blocks::default();
     blocks.restart(&[1; BLOCK_BYTES]);
-    let write = |offset| StorageFile::write_at(&file, blocks.as_slice(), offset);
+    let write = |offset| file.write_all_at(blocks.as_slice(), offset);
     Ok(Speed {
         means,
         times: times(write)?,
@@ -188,10 +190,10 @@ fn durable_writes(place: &Path) -> io::Result<Speed> {
 /// Measures writes through the page cache, each followed by `fdatasync`, as other programs do them.
 fn synced_writes(place: &Path) -> io::Result<Speed> {
     let path = trial_path(place);
-    let file = File::create_new(&path)?;
+    let file = File::with(&path, Use::New)?;
     fs::remove_file(&path)?;
     file.allocate(WRITES * BLOCK_BYTES as u64)?;
-    file.sync()?;
+    file.sync_all()?;
     let write = |offset| {
         file.write_all_at(&[1; BLOCK_BYTES], offset)?;
         file.sync_data()

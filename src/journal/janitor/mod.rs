@@ -5,15 +5,12 @@ mod retained_lane;
 mod trim;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::time::{Duration, Instant};
-
-use nix::sys::statvfs::statvfs;
+use std::time::Duration;
 
 use self::foreign_lanes::ForeignLanes;
 use self::retained_lane::{RetainedLane, too_many};
@@ -22,11 +19,13 @@ use super::lane_end;
 use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
-use super::segment::{SEGMENT_BYTES, lanes, segment_name, segments};
+use super::segment::{lanes, segment_bytes, segment_name, segments};
 use super::served_database::ServedDatabase;
 use super::storage::{Disk, is_unreadable};
 use super::stored_note;
 use crate::event::position::LaneId;
+use crate::os::bugs::{Bug, planted};
+use crate::os::{clock, fs};
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
@@ -73,13 +72,13 @@ impl Janitor {
         let mut failed = LoggedFailures::default();
         let mut restores = self.served.restores();
         // The first round starts at once: the events of an earlier process are late already.
-        let mut round = Instant::now();
+        let mut round = clock::now();
         loop {
-            let wait = round.saturating_duration_since(Instant::now());
-            match self.opened.recv_timeout(wait) {
+            let wait = round.saturating_duration_since(clock::now());
+            match clock::receive_within(&self.opened, wait) {
                 Ok(lane) => lanes.push(RetainedLane::new(lane)),
                 Err(RecvTimeoutError::Timeout) => {
-                    round = Instant::now() + ROUND;
+                    round = clock::now() + ROUND;
                     self.adopt(&mut lanes, &mut foreign, &mut failed);
                     foreign.publish(&self.served);
                     let seen = self.served.restores();
@@ -202,7 +201,7 @@ impl Janitor {
             Ok(Some(end)) if end > stored_note::read(&directory) => Ok(Some(lane)),
             Err(_) => Ok(Some(lane)),
             Ok(_) => {
-                fs::remove_dir_all(directory)?;
+                fs::remove_dir_all(&directory)?;
                 Ok(None)
             }
         }
@@ -223,6 +222,7 @@ impl Janitor {
             // The clock first: after a restore the writer lowers the stored position before it confirms again. In
             // the other order a new confirmation could be read together with the old position.
             retained.clock.tick(retained.lane.last_confirmed_at());
+            retained.label(&self.served);
             retained.trim();
             // Before it may be removed.
             retained.lane.publish_found();
@@ -241,13 +241,8 @@ impl Janitor {
     /// How long stored segments are kept now. They are not kept while the disk has no space for another
     /// segment: new events need it.
     fn keep(&self) -> Duration {
-        let free = statvfs(&self.journal).map(|about| {
-            about
-                .blocks_available()
-                .saturating_mul(about.fragment_size())
-        });
-        match free {
-            Ok(free) if free < SEGMENT_BYTES => Duration::ZERO,
+        match fs::free_bytes(&self.journal) {
+            Ok(free) if free < segment_bytes() => Duration::ZERO,
             Ok(_) => self.keep,
             Err(fault) => {
                 log::debug!("{}: {fault}", self.journal.display());
@@ -266,7 +261,7 @@ impl Janitor {
             return Ok(());
         }
         for (number, is_stored) in ended_segments(lane)? {
-            if !is_stored {
+            if !is_stored && !planted(Bug::UnstoredRemoved) {
                 // It may have been stored once: the database may have lost rows.
                 retained.stored_since.remove(&number);
                 continue;
@@ -274,7 +269,7 @@ impl Janitor {
             let now = retained.clock.now();
             let since = *retained.stored_since.entry(number).or_insert(now);
             if now - since >= keep {
-                fs::remove_file(lane.directory.join(segment_name(number)))?;
+                fs::remove_file(&lane.directory.join(segment_name(number)))?;
                 retained.stored_since.remove(&number);
             }
         }
@@ -372,7 +367,7 @@ fn unstored_bytes(retained: &RetainedLane) -> u64 {
             .filter(|number| !stored.contains(number));
         let bytes = unstored.map(|number| {
             // The last segments are trimmed to what was written.
-            Ok(fs::metadata(directory.join(segment_name(number)))?.len())
+            Ok(fs::about(&directory.join(segment_name(number)))?.length)
         });
         bytes.sum()
     };

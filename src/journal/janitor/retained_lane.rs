@@ -11,6 +11,7 @@ use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
+use crate::journal::served_database::ServedDatabase;
 use crate::journal::storage::Disk;
 use crate::journal::stored_note;
 
@@ -29,6 +30,8 @@ pub(super) struct RetainedLane {
     pub(super) clock: KeepClock,
     pub(super) stored_since: BTreeMap<SegmentNumber, Duration>,
     pub(super) done_since: Option<Duration>,
+    /// Whether its label names the database that is served, or is none of our business.
+    is_labelled: bool,
     /// It could not be removed, which was logged.
     pub(super) has_removal_failed: bool,
     /// The position in its note.
@@ -42,6 +45,7 @@ pub(super) struct RetainedLane {
 impl RetainedLane {
     pub(super) fn new(lane: Arc<DiskLane>) -> Self {
         Self {
+            is_labelled: lane.origin == Origin::Found,
             lane,
             clock: KeepClock::default(),
             stored_since: BTreeMap::new(),
@@ -50,6 +54,19 @@ impl RetainedLane {
             noted: Position::START,
             found_end: Position::START,
             trimmed: BTreeSet::new(),
+        }
+    }
+
+    /// Labels a lane of this process as soon as the database has answered: what it was promised to must be known after
+    /// a crash too, also where nothing of it was stored.
+    pub(super) fn label(&mut self, served: &ServedDatabase) {
+        if self.is_labelled {
+            return;
+        }
+        match served.label_opened(&self.lane) {
+            Ok(is_labelled) => self.is_labelled = is_labelled,
+            // Its writer says so when it stores the first of it.
+            Err(fault) => log::debug!("lane {}: its label: {fault}", self.lane.id),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::event::{Event, UnixMillis};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
+use std::fs;
 
 const SEGMENT: u64 = 64 * 1024;
 

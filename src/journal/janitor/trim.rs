@@ -1,11 +1,11 @@
 //! Frees the unused space at the end of a segment. It reads as zeros.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::storage::StorageFile;
+use crate::os::fs::{File, Use};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -18,9 +18,9 @@ pub(super) fn written_bytes(segment: &Path) -> io::Result<u64> {
 
 /// Cuts a segment after the last block that was written. To a reader the end of the file is the same as zeros.
 pub(super) fn trim(segment: &Path) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(segment)?;
+    let file = File::with(segment, Use::Write)?;
     let written = written(&file)?;
-    if written < file.metadata()?.len() {
+    if written < file.about()?.length {
         file.set_len(written)?;
     }
     Ok(())
@@ -44,6 +44,7 @@ fn written(file: &File) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
 
     #[test]

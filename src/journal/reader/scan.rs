@@ -3,12 +3,12 @@
 use super::salvage::salvage;
 use super::{LaneReader, ReadError};
 use crate::journal::blocks::BLOCK_BYTES;
-use crate::journal::bugs::{Bug, planted};
 use crate::journal::record::{
     FIRST_BLOCK, ParsedRecord, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, SPARE_BLOCK,
     parse_record,
 };
 use crate::journal::storage::{Storage, StorageFile, is_unreadable};
+use crate::os::bugs::{Bug, planted};
 
 /// Bytes read at once.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use self::disk::{Faults, SimulatedDisk};
-use super::bugs::{Bug, plant};
 use super::lane_writer::LaneWriter;
 use super::reader::{Filled, LaneReader, ReadError};
 use super::record::{append_event, begin_record};
@@ -19,6 +18,7 @@ use super::storage::Storage;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::event::{Event, UnixMillis};
+use crate::os::bugs::{Bug, plant};
 
 /// Five blocks: so small that a few dozen records fill several segments.
 const SEGMENT_BYTES: u64 = 5 * 4096;

@@ -9,6 +9,7 @@ use super::Ingest;
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
+use crate::os::clock;
 
 /// What an answer waits for: every event before a position of a lane is as safe as `--ack` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -93,13 +94,13 @@ impl AckWaiters {
             closed: VecDeque::new(),
             abandoned: HashSet::new(),
             waiters_max,
-            released_at: Instant::now(),
+            released_at: clock::now(),
         }
     }
 
     /// Whether at least `waiters_max` answers wait, and none was released for [`STALLED_AFTER`].
     pub(super) fn is_stalled(&self) -> bool {
-        self.waiters.len() >= self.waiters_max && self.released_at.elapsed() > STALLED_AFTER
+        self.waiters.len() >= self.waiters_max && clock::since(self.released_at) > STALLED_AFTER
     }
 
     /// The ticket for every event before `position` of the present lane.
@@ -144,7 +145,7 @@ impl AckWaiters {
         let (state, waiters) = if ticket.lane == self.present {
             if self.waiters.is_empty() {
                 // The time in which no answer waited does not count as a stall.
-                self.released_at = Instant::now();
+                self.released_at = clock::now();
             }
             let state = if acknowledged >= ticket.position {
                 Poll::Ready(Ok(()))
@@ -213,7 +214,7 @@ impl AckWaiters {
             }
         }
         if self.waiters.len() < before || before == 0 {
-            self.released_at = Instant::now();
+            self.released_at = clock::now();
         }
     }
 }
@@ -253,7 +254,7 @@ mod tests {
     fn many_waiting_answers_without_a_release_are_a_stall() {
         let mut waiters = AckWaiters::new(2);
         let context = Context::from_waker(Waker::noop());
-        let long_ago = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
+        let long_ago = clock::now().checked_sub(2 * STALLED_AFTER).unwrap();
         // Neither the time without an event nor a burst after it is a stall.
         waiters.released_at = long_ago;
         for position in 1..=2 {
@@ -278,7 +279,7 @@ mod tests {
         waiters.close(Position(2), None);
         let later = waiters.ticket(Position(1));
         assert!(waiters.poll(later, Position::START, &context).is_pending());
-        waiters.released_at = Instant::now().checked_sub(2 * STALLED_AFTER).unwrap();
+        waiters.released_at = clock::now().checked_sub(2 * STALLED_AFTER).unwrap();
         let other = waiters.ticket(Position(2));
         assert!(waiters.poll(other, Position::START, &context).is_pending());
         assert!(waiters.is_stalled());

@@ -10,6 +10,7 @@ use crate::journal::record::{
     EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, append_event,
     begin_record,
 };
+use crate::os::clock;
 
 /// Two groups of one lane, and the blocks at the end of the lane, which are lent out for a write.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl GroupBuffer {
     pub(super) fn lend_blocks(&mut self) -> Option<Blocks> {
         let begun = WriteState::UnderWay {
             events: self.events,
-            since: Instant::now(),
+            since: clock::now(),
         };
         match std::mem::replace(&mut self.write, begun) {
             WriteState::Idle(blocks) => Some(blocks),
@@ -110,7 +111,7 @@ impl GroupBuffer {
         match std::mem::replace(&mut self.write, WriteState::Idle(blocks)) {
             WriteState::UnderWay { events, since } => Written {
                 events,
-                took: since.elapsed(),
+                took: clock::since(since),
             },
             WriteState::Idle(_) => unreachable!("a write ends that did not begin"),
         }

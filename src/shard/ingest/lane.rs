@@ -1,6 +1,5 @@
 //! The states of a shard's lane: opened when the disk allows it, closed for good when it fails.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use super::open_lane::{LaneMaker, OpenLane};
 use crate::event::position::Position;
 use crate::journal::disk_thread::{DiskReport, REOPEN_AFTER};
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
+use crate::os::fs::File;
 
 /// Where the events of a shard are kept until they are stored.
 // `repr` gives the enum a tag of its own. Each event reads it; a tag packed into a field costs more to read.

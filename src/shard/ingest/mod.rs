@@ -33,6 +33,7 @@ use crate::journal::disk_thread::{DiskReport, DiskThread};
 use crate::journal::lane_handle::MemoryLane;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
+use crate::os::bugs::{Bug, planted};
 
 /// The events of a shard that are not handed over yet, and the answers that wait for events.
 #[derive(Debug)]
@@ -172,6 +173,7 @@ impl Ingest {
         if let Some(lane) = self.lane.open()
             && self.batches.is_empty()
             && let Some(span) = lane.take_span()
+            && !planted(Bug::SpanDropped)
         {
             self.batches.queue_span(span);
             self.batches.hand_over(Some(lane.present()));
@@ -248,7 +250,9 @@ impl Ingest {
     pub fn ticket(&self) -> Option<AckTicket> {
         let is_safe = match self.ack {
             Ack::Received => true,
-            Ack::Journaled => self.lane.durable() >= self.lane.next(),
+            Ack::Journaled => {
+                self.lane.durable() >= self.lane.next() || planted(Bug::AnswerBeforeWrite)
+            }
             Ack::Stored => false,
         };
         (!is_safe).then(|| self.waiters.ticket(self.lane.next()))
@@ -260,6 +264,7 @@ impl Ingest {
             // No row of a lane that lacks events is acknowledged. The lane is about to be closed.
             (Ack::Stored, Some(lane)) if !lane.lane.is_damaged() => lane.lane.stored(),
             (Ack::Stored, _) => Position::START,
+            _ if planted(Bug::AnswerBeforeWrite) => self.lane.next(),
             (Ack::Received | Ack::Journaled, _) => self.lane.durable(),
         }
     }

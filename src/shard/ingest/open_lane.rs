@@ -1,6 +1,5 @@
 //! The lane that a shard appends events to at present.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,8 @@ use crate::journal::lane_cursor::LaneCursor;
 use crate::journal::lane_end::{ClosedLane, FailedWrite};
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::quota::{JournalBound, LaneUsage};
-use crate::journal::segment::SEGMENT_BYTES;
+use crate::journal::segment::segment_bytes;
+use crate::os::fs::File;
 
 /// What a shard needs to open lanes. It outlives each of them.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl OpenLane {
     /// An empty lane with its first segment.
     pub(super) fn new(maker: LaneMaker, lane: Arc<DiskLane>, segment: File) -> Self {
         let mut blocks = Blocks::default();
-        let cursor = LaneCursor::new(lane.id, SEGMENT_BYTES, &mut blocks);
+        let cursor = LaneCursor::new(lane.id, segment_bytes(), &mut blocks);
         Self {
             usage: LaneUsage::new(maker.bound.clone()),
             maker,

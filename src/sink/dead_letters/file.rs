@@ -1,15 +1,15 @@
 //! The whole file of dead letters: read, locked, and replaced.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::FILE_NAME;
 use super::letter::{Letter, Line, replayed_line};
 use crate::event::position::{LaneId, Position};
+use crate::os::clock;
+use crate::os::fs::{self, About, File, TryLockError, Use};
 
 /// Wait before a lock is asked for again.
 const POLL: Duration = Duration::from_millis(10);
@@ -28,7 +28,7 @@ pub struct Letters {
 impl Letters {
     /// Reads the file in `data_dir`; nothing where there is none.
     pub fn read(data_dir: &Path) -> io::Result<Self> {
-        match fs::read(data_dir.join(FILE_NAME)) {
+        match fs::read(&data_dir.join(FILE_NAME)) {
             Ok(bytes) => Ok(Self::parse(&bytes)),
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(fault) => Err(fault),
@@ -110,9 +110,9 @@ impl LockedLetters {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             canonical => canonical?,
         };
-        let until = patience.map(|patience| Instant::now() + patience);
+        let until = patience.map(|patience| clock::now() + patience);
         loop {
-            let file = match OpenOptions::new().read(true).open(&path) {
+            let file = match File::open(&path) {
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
                 opened => opened?,
             };
@@ -168,11 +168,10 @@ impl LockedLetters {
             Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
             _ => {}
         }
-        let old = self.file.metadata()?;
-        let mut file = File::create_new(new)?;
+        let mut file = File::with(new, Use::New)?;
         file.lock()?;
-        file.set_permissions(old.permissions())?;
-        own_as(new, &old)?;
+        file.set_permissions_of(&self.file)?;
+        own_as(new, &self.file.about()?)?;
         file.write_all(text)?;
         file.sync_all()?;
         Ok(file)
@@ -193,7 +192,7 @@ fn wait_for_lock(file: &File, until: Option<Instant>) -> io::Result<()> {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(fault)) => return Err(fault),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(POLL),
+            Err(TryLockError::WouldBlock) if clock::now() < until => clock::sleep(POLL),
             Err(TryLockError::WouldBlock) => {
                 let text = "another process has it locked";
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
@@ -204,21 +203,20 @@ fn wait_for_lock(file: &File, until: Option<Instant>) -> io::Result<()> {
 
 /// Whether `file` is the one that has the name `path` now.
 pub(super) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+    let open = file.about()?;
+    match fs::about(path) {
+        Ok(named) => Ok(named.identity == open.identity),
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(fault) => Err(fault),
     }
 }
 
 /// Gives `path` the owner of `model`: the server must be able to write what root has made.
-pub(super) fn own_as(path: &Path, model: &fs::Metadata) -> io::Result<()> {
-    let own = fs::metadata(path)?;
-    if (own.uid(), own.gid()) == (model.uid(), model.gid()) {
+pub(super) fn own_as(path: &Path, model: &About) -> io::Result<()> {
+    if fs::about(path)?.owner == model.owner {
         return Ok(());
     }
-    chown(path, Some(model.uid()), Some(model.gid()))
+    fs::set_owner(path, model.owner)
 }
 
 /// Makes the name of a file durable.

@@ -5,9 +5,7 @@ pub mod letter;
 pub mod replay;
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -18,6 +16,7 @@ use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::refused_note;
+use crate::os::fs::{File, Use};
 use crate::sink::Fault;
 
 /// The file's name in the data directory.
@@ -144,7 +143,7 @@ impl DeadLetters {
     fn append(&self, file: &mut Option<File>, lines: &str) -> io::Result<Option<u64>> {
         // Another process may write to the same file. Under the lock only own bytes are cut below.
         let file = self.lock(file)?;
-        let length = file.metadata()?.len();
+        let length = file.about()?.length;
         if length > 0 && length + lines.len() as u64 > self.limit {
             return file.unlock().map(|()| Some(length));
         }
@@ -175,11 +174,7 @@ impl DeadLetters {
     }
 
     fn open(&self) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&self.path)?;
+        let file = File::with(&self.path, Use::Append)?;
         // The name must be durable too.
         sync_parent(&self.path)?;
         Ok(file)
@@ -192,7 +187,7 @@ fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
         return Ok(true);
     };
     let mut byte = [0];
-    file.read_exact_at(&mut byte, last)?;
+    file.read_at(&mut byte, last)?;
     Ok(byte == *b"\n")
 }
 

@@ -66,6 +66,12 @@ impl Copies {
         assert_eq!(keys.given(), None);
     }
 
+    fn hold_of(&self, index: usize) -> Hold {
+        let directory = self.benches[index].directory.path();
+        let directory = directory.join(self.lane.to_string());
+        Hold::read(&directory).unwrap().unwrap()
+    }
+
     fn position(&self) -> Position {
         self.benches[0].database.lock().unwrap().checkpoints[&self.lane].position
     }
@@ -91,8 +97,10 @@ fn each_event_is_stored_once_where_the_doubtful_ones_are_stored() {
     for altered in [4, 6, 0] {
         for order in [[0, 1], [1, 0]] {
             let copies = Copies::hold(altered);
-            let stored = usize::try_from(altered.max(2)).unwrap();
-            let doubtful = NAMES[2..stored].iter().map(|&name| name.to_owned());
+            let stored = copies.hold_of(0).to;
+            let doubtful = NAMES[2..usize::try_from(stored.0).unwrap()]
+                .iter()
+                .map(|&name| name.to_owned());
             let database = &copies.benches[0].database;
             database.lock().unwrap().rows.extend(doubtful);
             for index in order {
@@ -153,7 +161,8 @@ fn a_decision_that_was_applied_in_part_is_applied_once() {
             database.checkpoints.insert(copies.lane, checkpoint);
             database.checkpoints.remove(&copies.lane.complement());
             if decision == Decision::Stored {
-                let more = NAMES[2..4].iter().map(|&name| name.to_owned());
+                let to = usize::try_from(hold.to.0).unwrap();
+                let more = NAMES[2..to].iter().map(|&name| name.to_owned());
                 database.rows.extend(more);
             }
         }

@@ -1,7 +1,7 @@
 //! Blocks that the disk does not read.
 
 use super::*;
-use std::fs::File;
+use crate::os::fs::File;
 use std::ops::Range;
 
 /// Real files, of which these bytes cannot be read.

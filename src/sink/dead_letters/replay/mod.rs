@@ -13,7 +13,6 @@
 //! staged lanes. The lock of the file of letters is held from the first step to the fourth.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,8 +23,9 @@ use crate::journal::lane_label::LaneLabel;
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::refused_note;
-use crate::journal::segment::{SEGMENT_BYTES, lanes};
+use crate::journal::segment::{lanes, segment_bytes};
 use crate::journal::storage::Disk;
+use crate::os::fs::{self, File, Use};
 use crate::sink::dead_letters::FILE_NAME;
 use crate::sink::dead_letters::file::{Letters, LockedLetters, own_as, sync_parent};
 use crate::sink::dead_letters::letter::{Letter, Line};
@@ -207,7 +207,7 @@ fn finish_staged(
             continue;
         }
         let directory = staged_directory(journal, lane);
-        let text = match fs::read(directory.join(LETTERS_NAME)) {
+        let text = match fs::read(&directory.join(LETTERS_NAME)) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };
@@ -218,7 +218,7 @@ fn finish_staged(
                 Line::Replayed(_) | Line::Unreadable => true,
             });
         if are_letters {
-            fs::remove_dir_all(directory)?;
+            fs::remove_dir_all(&directory)?;
         } else {
             unknown.push(directory);
         }
@@ -231,16 +231,13 @@ fn staged_directory(journal: &Path, lane: LaneId) -> PathBuf {
 }
 
 fn staged(journal: &Path) -> io::Result<Vec<LaneId>> {
-    let names = match fs::read_dir(journal) {
+    let names = match fs::names(journal) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         names => names?,
     };
     let mut lanes = Vec::new();
     for name in names {
-        let name = name?.file_name();
-        let lane = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(STAGED_PREFIX));
+        let lane = name.strip_prefix(STAGED_PREFIX);
         lanes.extend(lane.and_then(|lane| lane.parse::<LaneId>().ok()));
     }
     Ok(lanes)
@@ -309,7 +306,7 @@ fn make_journal(journal: &Path) -> io::Result<()> {
         Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
-    let model = fs::metadata(journal.parent().unwrap_or(journal))?;
+    let model = fs::about(journal.parent().unwrap_or(journal))?;
     own_as(journal, &model)?;
     sync_parent(journal)
 }
@@ -320,7 +317,7 @@ fn write_lane(
     label: &LaneLabel,
     letters: &[&Letter],
 ) -> io::Result<()> {
-    let mut writer = LaneWriter::create(Disk, directory, lane, SEGMENT_BYTES)?;
+    let mut writer = LaneWriter::create(Disk, directory, lane, segment_bytes())?;
     let mut record = Vec::new();
     let (mut rest, mut text) = (letters, String::new());
     while !rest.is_empty() {
@@ -336,14 +333,14 @@ fn write_lane(
         }
         writer = writer.append(&mut record, events)?;
     }
-    let mut file = File::create(directory.join(LETTERS_NAME))?;
+    let mut file = File::with(&directory.join(LETTERS_NAME), Use::Replace)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     label.write(directory)?;
     // The files get the owner of the journal: the user of this command need not be that of the server.
-    let model = fs::metadata(directory.parent().unwrap_or(directory))?;
-    for entry in fs::read_dir(directory)? {
-        own_as(&entry?.path(), &model)?;
+    let model = fs::about(directory.parent().unwrap_or(directory))?;
+    for name in fs::names(directory)? {
+        own_as(&directory.join(name), &model)?;
     }
     own_as(directory, &model)?;
     File::open(directory)?.sync_all()
@@ -372,7 +369,7 @@ fn note_refused(journal: &Path, letters: &[Letter]) -> io::Result<()> {
 /// Gives a staged lane its name.
 fn publish(journal: &Path, lane: LaneId) -> io::Result<()> {
     let directory = journal.join(lane.to_string());
-    fs::rename(staged_directory(journal, lane), &directory)?;
+    fs::rename(&staged_directory(journal, lane), &directory)?;
     sync_parent(&directory)
 }
 

@@ -5,6 +5,7 @@ use crate::event::UnixMillis;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::journal::reader::LaneReader;
 use crate::journal::segment::lanes;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 /// A data directory with letters, of a lane that is still in the journal.
@@ -89,7 +90,7 @@ impl Bench {
             let lane = LaneId::random().unwrap();
             let directory = staged_directory(&self.journal(), lane);
             fs::create_dir(&directory).unwrap();
-            drop(LaneWriter::create(Disk, &directory, lane, SEGMENT_BYTES).unwrap());
+            drop(LaneWriter::create(Disk, &directory, lane, segment_bytes()).unwrap());
         }
         if steps > 0 {
             staged = stage_by_database(&self.journal(), &taken).unwrap();

@@ -1,0 +1,73 @@
+//! Bugs that tests switch on, to prove that the simulations detect them. Outside tests `planted` is constantly `false`.
+
+/// A bug that can be switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The last block is written again to the place that has its durable records.
+    DurableBlockRewritten,
+    /// The last block is not read from the spare block.
+    SpareIgnored,
+    /// The name of a new segment is not made durable.
+    DirectoryNotSynced,
+    /// A record with a wrong checksum is accepted, such as a torn one at the end.
+    ChecksumIgnored,
+    /// A record of another segment is accepted, such as one left in a reused block.
+    OtherSegmentAccepted,
+    /// An event is acknowledged before it is on the disk.
+    AnswerBeforeWrite,
+    /// A write that failed is taken for one that succeeded.
+    FailedWriteIgnored,
+    /// Where a lane ends is not written down when it is closed after a failed write.
+    EndNotWritten,
+    /// A COMMIT whose answer was lost is taken for one that took effect.
+    UnknownOutcomeBelieved,
+    /// A restore that one lane has seen is not passed on to the others.
+    RestoreNotPassedOn,
+    /// Dead letters are not written before the checkpoint passes them.
+    LettersSkipped,
+    /// The part of a batch that is stored is stored again.
+    StoredPartRepeated,
+    /// A batch is stored although events before it are missing.
+    MissingSkipped,
+    /// Reading back begins one event after the checkpoint.
+    RecoveryBeginsLate,
+    /// Events that are only on disk are not handed over.
+    SpanDropped,
+    /// The label of a lane is not read.
+    LabelIgnored,
+    /// Another database that answers is accepted.
+    OtherDatabaseAccepted,
+    /// Segments are removed before their events are stored.
+    UnstoredRemoved,
+    /// A lane that has an owner is taken over.
+    LockIgnored,
+    /// The copy of a checkpoint is not looked at.
+    CopyIgnored,
+}
+
+/// Whether the bug is switched on in this thread.
+#[cfg(not(test))]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use planting::{plant, planted};
+
+#[cfg(test)]
+mod planting {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    pub(crate) fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+}

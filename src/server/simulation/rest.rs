@@ -1,0 +1,150 @@
+//! After the last trouble: everything must come to rest, and be what was promised.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::database;
+use super::history::note;
+use super::operator;
+use super::oracle::Broken;
+use super::world::World;
+use crate::os::simulated;
+use crate::os::simulated::disk::Faults;
+
+/// How long everything may take to be stored after the last trouble.
+const HEAL_WITHIN: Duration = Duration::from_secs(30 * 60);
+
+/// How often it is asked whether everything is stored.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// After so many looks the other database is served, if there are two.
+const LOOKS_PER_DATABASE: u64 = 12;
+
+/// How long nothing may change after that.
+const QUIET_FOR: Duration = Duration::from_secs(40);
+
+impl World {
+    /// Ends all troubles, and waits until everything is stored.
+    pub(super) fn heal(&mut self) -> Result<(), Broken> {
+        note(|| "all troubles end".to_owned());
+        self.may_crash = false;
+        let failed_at = &mut self.oracle.disk_failed_at;
+        *failed_at = failed_at.map(|_| simulated::elapsed());
+        for machine in &self.machines {
+            machine.set_faults(Faults::default());
+            machine.set_unreadable(false);
+        }
+        self.database.server().faults = database::Faults::default();
+        for process in &mut self.processes {
+            process.is_frozen = false;
+        }
+        self.rest()?;
+        // What a new process finds in the journal is stored already.
+        self.kill_all_noted();
+        self.rest()?;
+        self.oracle.check_identity(&self.processes, &self.senders)
+    }
+
+    fn kill_all_noted(&mut self) {
+        while !self.processes.is_empty() {
+            self.kill_process(0);
+        }
+    }
+
+    /// Runs until everything is stored, and until it is certain that nothing more is.
+    fn rest(&mut self) -> Result<(), Broken> {
+        for machine in 0..self.machines.len() {
+            let is_served = self
+                .processes
+                .iter()
+                .any(|process| process.machine == machine && !process.is_draining());
+            if !is_served {
+                self.start_process(machine);
+            }
+        }
+        let begin = simulated::elapsed();
+        let mut quiet_since = None;
+        loop {
+            self.run_for(LOOK_EVERY)?;
+            self.restart_stopped();
+            let (done, undecided) = operator::act(self);
+            done.into_iter().for_each(|line| note(|| line));
+            self.oracle.undecided = undecided;
+            let now = simulated::elapsed();
+            match self.oracle.check(self) {
+                Ok(()) => {
+                    let since = *quiet_since.get_or_insert(now);
+                    if now - since > QUIET_FOR {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(Broken(what)) if now - begin > HEAL_WITHIN => {
+                    return Err(Broken(format!(
+                        "{HEAL_WITHIN:?} after the last trouble: {what}"
+                    )));
+                }
+                Err(fault) if fault.is_final() => return Err(fault),
+                Err(_) => quiet_since = None,
+            }
+            // What is missing may wait for the other database.
+            let looks = (now - begin).as_secs() / LOOK_EVERY.as_secs();
+            let mut server = self.database.server();
+            if looks.is_multiple_of(LOOKS_PER_DATABASE) && server.other.id.is_some() {
+                server.repoint();
+            }
+        }
+    }
+
+    /// The events that are rows.
+    pub(super) fn rows(&self) -> BTreeSet<u32> {
+        let server = self.database.server();
+        server.all_rows().map(|row| row.value).collect()
+    }
+
+    /// The events of the letters on all machines.
+    pub(super) fn letters(&self) -> BTreeSet<u32> {
+        let mut all = BTreeSet::new();
+        for machine in &self.machines {
+            for (path, content) in machine.content() {
+                if path.ends_with("dead-letters.ndjson") {
+                    let text = String::from_utf8_lossy(&content).into_owned();
+                    for line in text.lines() {
+                        let Some((_, rest)) = line.split_once("\"bade") else {
+                            continue;
+                        };
+                        let digits = rest.split('.').next().unwrap_or_default();
+                        all.extend(digits.parse::<u32>());
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Restarts processes that refuse the database which answers.
+    fn restart_stopped(&mut self) {
+        let id = self.database.server().content.id;
+        while let Some(index) = self.processes.iter().position(|process| {
+            let served = process.served.id();
+            served.is_some() && served != id
+        }) {
+            let machine = self.processes[index].machine;
+            self.kill_process(index);
+            self.start_process(machine);
+        }
+    }
+
+    fn run_for(&mut self, time: Duration) -> Result<(), Broken> {
+        let end = simulated::elapsed() + time;
+        while simulated::elapsed() < end {
+            if !self.step()
+                && !self.advance_clock()
+                && let Some(now) = simulated::now()
+            {
+                simulated::advance(now + time);
+            }
+        }
+        self.check_removed()
+    }
+}

@@ -1,0 +1,297 @@
+//! The sink of a simulated process: calls to the database that may be lost on the way there or back.
+
+use std::time::Duration;
+
+use super::database::{Database, Row, Server, SessionId};
+use crate::event::Event;
+use crate::event::batch::Batch;
+use crate::event::database_id::DatabaseId;
+use crate::event::position::{LaneId, Position};
+use crate::event::rule::EventRule;
+use crate::os::simulated::{self, Pause, pause, set_busy};
+use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
+use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
+
+/// How long a statement waits for a row lock (`innodb_lock_wait_timeout`).
+const LOCK_WAIT: Duration = Duration::from_secs(50);
+
+/// How often it looks whether the lock is free.
+const LOCK_POLL: Duration = Duration::from_secs(1);
+
+/// Names that begin so are refused by the table.
+pub(super) const REFUSED_PREFIX: &str = "bad";
+
+/// A connection of one writer.
+#[derive(Debug)]
+pub(super) struct SimulatedSink {
+    database: Database,
+    session: Option<SessionId>,
+    /// The id that was read on this connection.
+    id: Option<DatabaseId>,
+    inserted: Option<(usize, u64)>,
+}
+
+fn lost() -> SinkError {
+    SinkError::Reconnect(Fault::new("the connection was lost"))
+}
+
+impl SimulatedSink {
+    pub(super) fn new(database: Database) -> Self {
+        Self {
+            database,
+            session: None,
+            id: None,
+            inserted: None,
+        }
+    }
+
+    /// Runs a statement. The connection may be lost before it arrives, and before its answer does.
+    fn call<T>(
+        &mut self,
+        statement: impl FnOnce(&mut Server, SessionId) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        pause(Pause::Step);
+        set_busy();
+        let session = self.session.ok_or_else(lost)?;
+        let database = self.database.clone();
+        let mut server = database.server();
+        if !server.has(session) {
+            return Err(lost());
+        }
+        if server.loses() {
+            server.orphan(session, false);
+            return Err(lost());
+        }
+        let done = statement(&mut server, session)?;
+        if server.loses() {
+            server.orphan(session, false);
+            return Err(lost());
+        }
+        Ok(done)
+    }
+
+    /// Waits until no other session has locked a lane's checkpoint.
+    fn wait_for_lock(&mut self, lane: LaneId) -> Result<(), SinkError> {
+        let Some(now) = simulated::now() else {
+            return Ok(());
+        };
+        let until = now + LOCK_WAIT;
+        loop {
+            let session = self.session.ok_or_else(lost)?;
+            if !self.database.server().is_locked(lane, session) {
+                return Ok(());
+            }
+            let now = simulated::now().unwrap_or(until);
+            if now >= until {
+                return Err(SinkError::Retry(Fault::numbered(1205, "lock wait")));
+            }
+            pause(Pause::Wait(Some(now + LOCK_POLL)));
+        }
+    }
+}
+
+fn may_write(server: &Server) -> Result<(), SinkError> {
+    if server.faults.is_read_only {
+        return Err(SinkError::Reconnect(Fault::numbered(1290, "read only")));
+    }
+    Ok(())
+}
+
+fn row(event: Event<'_>) -> Row {
+    Row {
+        at: event.received_at.seconds(),
+        name: event.name.to_owned(),
+        value: event.value,
+    }
+}
+
+impl Sink for SimulatedSink {
+    fn open(&mut self) -> Result<EventRule, SinkError> {
+        if self.session.is_none() {
+            pause(Pause::Step);
+            set_busy();
+            self.id = None;
+            self.session = self.database.server().connect();
+        }
+        let session = self.session.ok_or_else(lost)?;
+        if !self.database.server().has(session) {
+            return Err(lost());
+        }
+        Ok(EventRule::SQLITE)
+    }
+
+    fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        if self.id.is_none() {
+            self.id = self.call(|server, _| Ok(server.content.id))?;
+        }
+        Ok(self.id)
+    }
+
+    fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
+        let id = self.call(|server, _| {
+            may_write(server)?;
+            Ok(*server.content.id.get_or_insert(id))
+        })?;
+        self.id = Some(id);
+        Ok(id)
+    }
+
+    fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError> {
+        self.call(|server, _| {
+            may_write(server)?;
+            server.content.id = Some(id);
+            Ok(())
+        })?;
+        self.id = Some(id);
+        Ok(())
+    }
+
+    fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
+        self.id = None;
+        self.database()
+    }
+
+    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
+        self.call(|server, _| {
+            let found = server.content.checkpoints.get(&lane);
+            Ok(found.map(|checkpoint| checkpoint.position))
+        })
+    }
+
+    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        self.wait_for_lock(lane)?;
+        self.call(|server, session| {
+            may_write(server)?;
+            if server.is_locked(lane, session) {
+                return Err(SinkError::Retry(Fault::numbered(1213, "deadlock")));
+            }
+            let rows = &mut server.content.checkpoints;
+            let row = rows.get(&lane).copied();
+            let copy = rows.get(&lane.complement()).copied();
+            let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+            rows.insert(lane, found.checkpoint);
+            rows.extend(copy.map(|copy| (lane.complement(), copy)));
+            Ok(found)
+        })
+    }
+
+    fn insert(
+        &mut self,
+        batch: &Batch,
+        from: usize,
+        step: Step,
+        refused: &mut Refused,
+    ) -> Result<Inserted, SinkError> {
+        self.inserted = None;
+        self.wait_for_lock(step.lane)?;
+        let (inserted, row) = self.call(|server, session| {
+            may_write(server)?;
+            if server.is_locked(step.lane, session) {
+                return Err(SinkError::Retry(Fault::numbered(1213, "deadlock")));
+            }
+            let found = server.content.checkpoints.get(&step.lane).copied();
+            let expected = Checkpoint {
+                epoch: step.epoch,
+                position: step.old,
+            };
+            if found != Some(expected) {
+                return Ok((Inserted::CheckpointMismatch(found), None));
+            }
+            if server.faults.refuses_all && from < batch.len() {
+                return Err(SinkError::Stop(Fault::numbered(
+                    1526,
+                    "no partition for it",
+                )));
+            }
+            let (mut rows, mut first) = (Vec::new(), None);
+            for index in from..batch.len() {
+                let event = batch.event(index);
+                if event.name.starts_with(REFUSED_PREFIX) {
+                    refused
+                        .entry(index)
+                        .or_insert(Fault::numbered(3819, "a check is violated"));
+                } else if !refused.contains_key(&index) {
+                    first.get_or_insert(index);
+                    rows.push(row(event));
+                }
+            }
+            let id = server.begin(session, step, rows);
+            Ok((Inserted::Open(InsertTimes::default()), first.zip(id)))
+        })?;
+        self.inserted = row;
+        Ok(inserted)
+    }
+
+    fn commit(&mut self) -> Result<(), SinkError> {
+        pause(Pause::Step);
+        set_busy();
+        let unknown = || SinkError::OutcomeUnknown(Fault::new("the answer to COMMIT was lost"));
+        let session = self.session.ok_or_else(lost)?;
+        let mut server = self.database.server();
+        if !server.has(session) {
+            return Err(unknown());
+        }
+        if server.loses() {
+            server.orphan(session, true);
+            return Err(unknown());
+        }
+        server.commit(session);
+        if server.loses() {
+            server.orphan(session, false);
+            return Err(unknown());
+        }
+        Ok(())
+    }
+
+    fn inserted_row(&self) -> Option<(usize, u64)> {
+        self.inserted
+    }
+
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
+        let expected = row(event);
+        self.call(|server, _| Ok(server.content.rows.get(&id) == Some(&expected)))
+    }
+
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+        let expected = row(event);
+        self.call(|server, _| {
+            let mut rows = server.content.rows.range(after + 1..);
+            Ok(Some(rows.any(|(_, row)| *row == expected)))
+        })
+    }
+
+    fn probe(&mut self) -> Result<(), SinkError> {
+        self.call(|server, _| may_write(server))
+    }
+
+    fn abandon(&mut self, fault: &SinkError) {
+        let Some(session) = self.session else { return };
+        let mut server = self.database.server();
+        if matches!(fault, SinkError::Retry(_)) {
+            server.roll_back(session);
+        } else {
+            self.session = None;
+            self.id = None;
+            // Where it was not lost, the server is told.
+            if matches!(fault, SinkError::Stop(_)) {
+                server.close(session);
+            } else {
+                server.orphan(session, false);
+            }
+        }
+    }
+}
+
+impl Drop for SimulatedSink {
+    /// The process has ended: the server notices that its connections are closed, at once or later.
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            let mut server = self.database.server();
+            if server.random.bool() {
+                server.close(session);
+            } else {
+                server.orphan(session, false);
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What happens to a simulated world.
+
+use std::time::Duration;
+
+use super::history::note;
+use super::world::World;
+use crate::event::ack::Ack;
+use crate::os::simulated;
+use crate::os::simulated::disk::Faults;
+
+/// Most processes at once.
+const PROCESSES_MAX: usize = 3;
+
+/// Most machines.
+const MACHINES_MAX: usize = 3;
+
+/// One event of the outside world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Senders,
+    Kill,
+    CutPower,
+    Start,
+    Drain,
+    Upgrade,
+    Freeze,
+    DatabaseDown,
+    DatabaseKilled,
+    DatabaseReadOnly,
+    ConnectionsLost,
+    Backup,
+    Restore,
+    RowsDeleted,
+    CheckpointSetBack,
+    CheckpointSetForward,
+    Repointed,
+    TableRefusesAll,
+    DiskFails,
+    DiskFull,
+    Unreadable,
+    MachineCopied,
+    MachineReverted,
+    TimePasses,
+    OtherSettings,
+}
+
+impl Trouble {
+    pub(super) const ALL: [Self; 25] = [
+        Self::Senders,
+        Self::Kill,
+        Self::CutPower,
+        Self::Start,
+        Self::Drain,
+        Self::Upgrade,
+        Self::Freeze,
+        Self::DatabaseDown,
+        Self::DatabaseKilled,
+        Self::DatabaseReadOnly,
+        Self::ConnectionsLost,
+        Self::Backup,
+        Self::Restore,
+        Self::RowsDeleted,
+        Self::CheckpointSetBack,
+        Self::CheckpointSetForward,
+        Self::Repointed,
+        Self::TableRefusesAll,
+        Self::DiskFails,
+        Self::DiskFull,
+        Self::Unreadable,
+        Self::MachineCopied,
+        Self::MachineReverted,
+        Self::TimePasses,
+        Self::OtherSettings,
+    ];
+
+    pub(super) fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Trouble {
+    /// Makes it happen, where it can.
+    pub(super) fn happen(self, world: &mut World) {
+        match self {
+            Self::Senders => send(world),
+            Self::Kill
+            | Self::CutPower
+            | Self::Start
+            | Self::Drain
+            | Self::Upgrade
+            | Self::Freeze
+            | Self::OtherSettings => self.happen_to_processes(world),
+            Self::DatabaseDown
+            | Self::DatabaseKilled
+            | Self::DatabaseReadOnly
+            | Self::ConnectionsLost
+            | Self::Backup
+            | Self::Restore
+            | Self::RowsDeleted
+            | Self::CheckpointSetBack
+            | Self::CheckpointSetForward
+            | Self::Repointed
+            | Self::TableRefusesAll => self.happen_to_database(world),
+            Self::DiskFails
+            | Self::DiskFull
+            | Self::Unreadable
+            | Self::MachineCopied
+            | Self::MachineReverted => self.happen_to_machines(world),
+            Self::TimePasses => {
+                let time = Duration::from_millis(world.random.u64(1..90_000));
+                note(|| format!("{time:?} pass"));
+                let end = simulated::elapsed() + time;
+                for _ in 0..2000 {
+                    if simulated::elapsed() >= end || !world.step() && !world.advance_clock() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn happen_to_processes(self, world: &mut World) {
+        let index = match world.processes.len() {
+            0 => None,
+            count => Some(world.random.usize(0..count)),
+        };
+        let machine = world.random.usize(0..world.machines.len());
+        match (self, index) {
+            (Self::CutPower, _) => world.cut_power(machine),
+            (Self::Start, _) if world.processes.len() < PROCESSES_MAX => {
+                world.start_process(machine);
+            }
+            (Self::Kill, Some(index)) => world.kill_process(index),
+            (Self::Drain, Some(index)) => drain(world, index),
+            (Self::Upgrade, Some(index)) if world.processes.len() < PROCESSES_MAX => {
+                let machine = world.processes[index].machine;
+                world.settings.shards = world.random.usize(1..=3);
+                world.start_process(machine);
+                drain(world, index);
+            }
+            (Self::Freeze, Some(index)) => {
+                let process = &mut world.processes[index];
+                process.is_frozen = !process.is_frozen;
+                let (number, is_frozen) = (process.number, process.is_frozen);
+                world.oracle.frozen.insert(number);
+                note(|| format!("process {number}: is frozen: {is_frozen}"));
+            }
+            (Self::OtherSettings, _) => {
+                if world.settings.ack != Ack::Received {
+                    world.settings.ack = if world.random.bool() {
+                        Ack::Journaled
+                    } else {
+                        Ack::Stored
+                    };
+                }
+                world.settings.batch_events = world.random.u32(1..12);
+            }
+            _ => {}
+        }
+    }
+
+    fn happen_to_database(self, world: &mut World) {
+        let database = world.database.clone();
+        let mut server = database.server();
+        let mut line = None;
+        match self {
+            Self::DatabaseDown => {
+                server.faults.is_down = !server.faults.is_down;
+                if server.faults.is_down {
+                    server.kill();
+                }
+            }
+            Self::DatabaseKilled => server.kill(),
+            Self::DatabaseReadOnly => server.faults.is_read_only = !server.faults.is_read_only,
+            Self::ConnectionsLost => {
+                server.faults.loses = match server.faults.loses {
+                    0 => server.random.u32(5..60),
+                    _ => 0,
+                };
+            }
+            Self::TableRefusesAll => server.faults.refuses_all = !server.faults.refuses_all,
+            Self::Backup => server.back_up(),
+            Self::Restore => {
+                let id = server.content.id;
+                if !server.restore() {
+                    return;
+                }
+                let is_other = server.content.id != id || id.is_none();
+                let ever = &server.ever;
+                world
+                    .oracle
+                    .database_went_back(&world.senders, ever, is_other);
+            }
+            Self::RowsDeleted => {
+                let id = server.content.id;
+                if !server.empty() {
+                    return;
+                }
+                let is_other = server.content.id != id || id.is_none();
+                let ever = &server.ever;
+                world
+                    .oracle
+                    .database_went_back(&world.senders, ever, is_other);
+            }
+            Self::Repointed => server.repoint(),
+            Self::CheckpointSetBack => {
+                line = server.alter_checkpoint(|position, random| random.u64(0..=position));
+            }
+            Self::CheckpointSetForward => {
+                line = server.alter_checkpoint(|position, random| position + random.u64(1..40));
+            }
+            _ => {}
+        }
+        let faults = server.faults;
+        drop(server);
+        note(|| format!("database: {self:?} {} {faults:?}", line.unwrap_or_default()));
+    }
+
+    fn happen_to_machines(self, world: &mut World) {
+        if matches!(self, Self::DiskFails | Self::DiskFull) {
+            world.oracle.disk_failed_at = Some(Duration::MAX);
+        }
+        let index = world.random.usize(0..world.machines.len());
+        let machine = world.machines[index].clone();
+        match self {
+            Self::DiskFails => {
+                let rate = |random: &mut fastrand::Rng| match random.u32(0..3) {
+                    0 => random.u32(5..100),
+                    _ => 0,
+                };
+                let faults = if world.random.bool() {
+                    Faults::default()
+                } else {
+                    Faults {
+                        writes: rate(&mut world.random),
+                        syncs: rate(&mut world.random),
+                        names: rate(&mut world.random),
+                        reads: rate(&mut world.random),
+                        is_full: false,
+                    }
+                };
+                machine.set_faults(faults);
+                note(|| format!("machine {index}: {faults:?}"));
+            }
+            Self::DiskFull => {
+                let is_full = world.random.bool();
+                machine.set_faults(Faults {
+                    is_full,
+                    ..Faults::default()
+                });
+                note(|| format!("machine {index}: its disk is full: {is_full}"));
+            }
+            Self::Unreadable => {
+                let is_unreadable = world.random.bool();
+                if machine.set_unreadable(is_unreadable) && is_unreadable {
+                    world.oracle.block_was_unreadable();
+                }
+                note(|| format!("machine {index}: a block is unreadable: {is_unreadable}"));
+            }
+            Self::MachineCopied if world.machines.len() < MACHINES_MAX => {
+                let copy = machine.copy(world.random.u64(..));
+                world.machines.push(copy);
+                world.oracle.machine_was_copied();
+                let new = world.machines.len() - 1;
+                note(|| format!("machine {index}: is copied to machine {new}"));
+                world.start_process(new);
+            }
+            Self::MachineReverted => revert(world, index),
+            _ => {}
+        }
+    }
+}
+
+/// Takes a snapshot of a machine, or goes back to one.
+fn revert(world: &mut World, index: usize) {
+    let known = world
+        .snapshots
+        .iter()
+        .position(|(machine, _, _)| *machine == index);
+    let Some(known) = known else {
+        let copy = world.machines[index].copy(world.random.u64(..));
+        let kept = world.senders.acknowledged();
+        world.snapshots.push((index, copy, kept));
+        return note(|| format!("machine {index}: a snapshot is taken"));
+    };
+    let (_, snapshot, kept) = world.snapshots.remove(known);
+    note(|| format!("machine {index}: goes back to its snapshot"));
+    while let Some(process) = world
+        .processes
+        .iter()
+        .position(|process| process.machine == index)
+    {
+        world.kill_process(process);
+    }
+    let before = world.letters();
+    world.machines[index].revert(&snapshot);
+    let after = world.letters();
+    let destroyed = before.difference(&after).copied().collect();
+    let oracle = &mut world.oracle;
+    oracle.machine_went_back(&world.senders, &kept, &destroyed);
+}
+
+fn drain(world: &mut World, index: usize) {
+    let process = &mut world.processes[index];
+    process.drain();
+    let number = process.number;
+    note(|| format!("process {number}: drains"));
+}
+
+fn send(world: &mut World) {
+    let ready: Vec<usize> = world
+        .processes
+        .iter()
+        .enumerate()
+        .filter(|(_, process)| !process.is_draining())
+        .map(|(index, _)| index)
+        .collect();
+    if ready.is_empty() {
+        return;
+    }
+    let process = &world.processes[ready[world.random.usize(0..ready.len())]];
+    let inbox = &process.inboxes[world.random.usize(0..process.inboxes.len())];
+    let count = world.random.u32(1..6);
+    let length = world.random.usize(0..200);
+    let is_bad = world.random.u32(0..12) == 0;
+    let prefix = if is_bad {
+        super::sink::REFUSED_PREFIX
+    } else {
+        ""
+    };
+    let name = |value: u32| format!("{prefix}e{value}.{}", "n".repeat(length));
+    let (number, ack) = (process.number, process.settings.ack);
+    world.senders.send(inbox, number, ack, count, name);
+}

@@ -1,0 +1,306 @@
+//! Machines, processes, a database and senders, and the schedule that drives them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::database::Database;
+use super::history::note;
+use super::oracle::{Broken, Oracle};
+use super::process::{Process, Settings};
+use super::schedule::Troubles;
+use super::senders::Senders;
+use super::troubles::Trouble;
+use crate::event::ack::Ack;
+use crate::os::simulated::disk::Machine;
+use crate::os::simulated::{self, Simulated};
+
+/// Most threads that are resumed before all must be quiet.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// What is counted over many seeds.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tally {
+    pub(super) steps: u64,
+    pub(super) events: u64,
+    pub(super) counts: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, what: impl Into<String>, times: u64) {
+        *self.counts.entry(what.into()).or_default() += times;
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.events += other.events;
+        for (what, times) in &other.counts {
+            self.count(what.clone(), *times);
+        }
+    }
+}
+
+/// Everything in a simulation.
+pub(super) struct World {
+    pub(super) random: fastrand::Rng,
+    pub(super) machines: Vec<Machine>,
+    /// Copies of disks, with the events that were acknowledged until then.
+    pub(super) snapshots: Vec<(usize, Machine, BTreeSet<u32>)>,
+    pub(super) processes: Vec<Process>,
+    pub(super) database: Database,
+    pub(super) senders: Senders,
+    pub(super) settings: Settings,
+    pub(super) oracle: Oracle,
+    /// Whether processes may be interrupted in the middle of an operation of the disk.
+    pub(super) may_crash: bool,
+    pub(super) tally: Tally,
+    troubles: Troubles,
+    next_process: u32,
+}
+
+/// What a seed has led to.
+pub(super) struct Run {
+    pub(super) outcome: Result<(), Broken>,
+    pub(super) tally: Tally,
+}
+
+/// Runs one seed.
+pub(super) fn run(seed: u64) -> Run {
+    let _simulated = Simulated::start(seed);
+    let mut world = World::new(seed);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.live(seed)));
+    let outcome = ran.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Broken(format!("panic: {}", text.unwrap_or_default())))
+    });
+    world.tally.events = world.senders.count() as u64;
+    world.kill_all();
+    Run {
+        outcome,
+        tally: world.tally,
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let troubles = Troubles::draw(&mut random);
+        let settings = draw_settings(&mut random, &troubles);
+        let machine = Machine::new(random.u64(..));
+        simulated::set_machine(Some(machine.clone()));
+        crate::os::fs::create_dir(super::process::JOURNAL.as_ref()).unwrap();
+        crate::os::fs::File::open("data".as_ref())
+            .and_then(|directory| directory.sync_all())
+            .unwrap();
+        simulated::set_machine(None);
+        Self {
+            machines: vec![machine],
+            snapshots: Vec::new(),
+            processes: Vec::new(),
+            database: Database::new(random.u64(..)),
+            senders: Senders::default(),
+            settings,
+            oracle: Oracle::default(),
+            may_crash: true,
+            tally: Tally::default(),
+            troubles,
+            next_process: 1,
+            random,
+        }
+    }
+
+    /// Troubles, then a time in which everything must come to rest.
+    fn live(&mut self, seed: u64) -> Result<(), Broken> {
+        let settings = format!("{:?}", self.settings);
+        note(|| format!("seed {seed}: {settings}"));
+        self.start_process(0);
+        let turns = self.random.u32(50..400);
+        for _ in 0..turns {
+            if let Some(trouble) = self.troubles.next(&mut self.random) {
+                self.trouble(trouble);
+            }
+            for _ in 0..self.random.u32(1..30) {
+                if !self.step() && !self.advance_clock() {
+                    break;
+                }
+            }
+            self.check_removed()?;
+        }
+        self.heal()
+    }
+
+    /// Resumes one thread. `false`: none can go on now.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(now) = simulated::now() else {
+            return false;
+        };
+        let ready: Vec<(usize, usize)> = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| !process.is_frozen)
+            .flat_map(|(index, process)| {
+                let threads = process.threads.iter().enumerate();
+                threads
+                    .filter(|(_, thread)| thread.is_ready(now))
+                    .map(move |(thread, _)| (index, thread))
+            })
+            .collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let (index, thread) = ready[self.random.usize(0..ready.len())];
+        self.resume(index, thread);
+        true
+    }
+
+    fn resume(&mut self, index: usize, thread: usize) {
+        loop {
+            self.tally.steps += 1;
+            assert!(self.tally.steps < STEPS_MAX, "nothing ever comes to rest");
+            let is_busy = self.processes[index].threads[thread].step();
+            if is_busy {
+                let threads = self
+                    .processes
+                    .iter_mut()
+                    .flat_map(|process| &mut process.threads);
+                threads.for_each(|thread| thread.is_idle = false);
+            }
+            let process = &mut self.processes[index];
+            if process.answered_at.is_none() && process.served.id().is_some() {
+                process.answered_at = Some(simulated::elapsed());
+            }
+            let thread = &self.processes[index].threads[thread];
+            if !thread.is_alone() {
+                break;
+            }
+            if self.may_crash && self.random.u32(0..400) == 0 {
+                let number = self.processes[index].number;
+                let name = thread.name.clone();
+                let is_power = self.random.bool();
+                note(|| format!("process {number}: {name} is interrupted"));
+                if is_power {
+                    self.cut_power(self.processes[index].machine);
+                } else {
+                    self.kill_process(index);
+                }
+                return;
+            }
+        }
+        if self.processes[index].has_ended() {
+            let process = self.processes.remove(index);
+            note(|| format!("process {}: has ended", process.number));
+            self.oracle.process_ended(&process, &self.senders, false);
+        }
+    }
+
+    /// Moves the clock to when the next thread goes on. `false`: none ever does.
+    pub(super) fn advance_clock(&mut self) -> bool {
+        let threads = self
+            .processes
+            .iter()
+            .filter(|process| !process.is_frozen)
+            .flat_map(|process| &process.threads);
+        let next: Option<Instant> = threads.filter_map(super::process::Thread::wakes_at).min();
+        if let Some(next) = next {
+            simulated::advance(next);
+        }
+        next.is_some()
+    }
+
+    /// Starts a process on a machine.
+    pub(super) fn start_process(&mut self, machine: usize) {
+        let number = self.next_process;
+        self.next_process += 1;
+        let disk = self.machines[machine].clone();
+        let started = Process::start(
+            number,
+            (machine, &disk),
+            self.settings.clone(),
+            &self.database,
+            &self.senders,
+        );
+        note(|| match &started {
+            Some(_) => format!("process {number}: starts on machine {machine}"),
+            None => format!("process {number}: cannot start on machine {machine}"),
+        });
+        self.processes.extend(started);
+    }
+
+    pub(super) fn kill_process(&mut self, index: usize) {
+        let process = self.processes.remove(index);
+        note(|| format!("process {}: is killed", process.number));
+        self.oracle.process_ended(&process, &self.senders, true);
+        process.kill();
+    }
+
+    pub(super) fn cut_power(&mut self, machine: usize) {
+        note(|| format!("machine {machine}: the power is cut"));
+        // Before the processes end: what they had under way is torn.
+        self.machines[machine].cut_power();
+        while let Some(index) = self
+            .processes
+            .iter()
+            .position(|process| process.machine == machine)
+        {
+            self.kill_process(index);
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for process in self.processes.drain(..) {
+            process.kill();
+        }
+    }
+
+    pub(super) fn check_removed(&mut self) -> Result<(), Broken> {
+        for machine in &self.machines {
+            let removed = machine.take_removed();
+            if !removed.is_empty() {
+                let server = self.database.server();
+                self.oracle
+                    .check_removed(&removed, &self.senders, &server)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        self.tally.count(trouble.name(), 1);
+        trouble.happen(self);
+    }
+}
+
+fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
+    let ack = match random.u32(0..10) {
+        0 => Ack::Received,
+        1..=3 => Ack::Stored,
+        _ => Ack::Journaled,
+    };
+    Settings {
+        ack,
+        shards: random.usize(1..=3),
+        writers: 1,
+        batch_events: random.u32(1..12),
+        linger: Duration::from_millis(random.u64(1..2000)),
+        // What is older cannot be stored again after the database went back.
+        keep: Duration::from_secs(match random.bool() && !troubles.take_rows_away() {
+            true => random.u64(0..60),
+            false => random.u64(3600..7200),
+        }),
+        journal_limit: random.u64(100_000..400_000),
+        letters_limit: 1 << 20,
+        address: "mysql://db:3306/h".to_owned(),
+        adopts_any: false,
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("World")
+    }
+}
