@@ -27,7 +27,7 @@ use self::world::{Tally, run};
 use crate::os::bugs::{Bug, plant};
 
 /// How many seeds are run, unless `HAKARU_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 10_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
