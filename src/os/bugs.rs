@@ -15,14 +15,10 @@ pub(crate) enum Bug {
     OtherSegmentAccepted,
     /// An event is acknowledged before it is on the disk.
     AnswerBeforeWrite,
-    /// A write that failed is taken for one that succeeded.
-    FailedWriteIgnored,
     /// Where a lane ends is not written down when it is closed after a failed write.
     EndNotWritten,
     /// A COMMIT whose answer was lost is taken for one that took effect.
     UnknownOutcomeBelieved,
-    /// A restore that one lane has seen is not passed on to the others.
-    RestoreNotPassedOn,
     /// Dead letters are not written before the checkpoint passes them.
     LettersSkipped,
     /// The part of a batch that is stored is stored again.

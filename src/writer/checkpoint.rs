@@ -299,9 +299,6 @@ impl Storing {
 
     /// The database has lost rows on an open connection: all writers read all checkpoints again.
     pub(super) fn announce_restore(&mut self) {
-        if planted(Bug::RestoreNotPassedOn) {
-            return;
-        }
         self.restores_seen = self.writer.served.announce_restore();
         self.lanes.forget_checkpoints();
         self.must_check = true;

@@ -54,7 +54,7 @@ pub(super) struct Faults {
     pub(super) is_read_only: bool,
     /// The table takes no row.
     pub(super) refuses_all: bool,
-    /// One call in so many loses the connection. 0: none.
+    /// One call in this many loses the connection. 0: none does.
     pub(super) loses: u32,
 }
 

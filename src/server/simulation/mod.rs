@@ -99,7 +99,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 8] = [
+const BUGS: [Bug; 16] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -108,6 +108,14 @@ const BUGS: [Bug; 8] = [
     Bug::LettersSkipped,
     Bug::StoredPartRepeated,
     Bug::MissingSkipped,
+    Bug::EndNotWritten,
+    Bug::RecoveryBeginsLate,
+    Bug::SpanDropped,
+    Bug::LabelIgnored,
+    Bug::OtherDatabaseAccepted,
+    Bug::UnstoredRemoved,
+    Bug::LockIgnored,
+    Bug::CopyIgnored,
 ];
 
 /// Seeds within which each of them is detected.

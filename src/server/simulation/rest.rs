@@ -17,7 +17,7 @@ const HEAL_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often it is asked whether everything is stored.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// After so many looks the other database is served, if there are two.
+/// The other database, if there is one, is served after this many looks.
 const LOOKS_PER_DATABASE: u64 = 12;
 
 /// How long nothing may change after that.

@@ -13,7 +13,6 @@ use crate::event::ack::Ack;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::{DiskOrder, REOPEN_AFTER, Write, Written};
 use crate::journal::lane_end::FailedWrite;
-use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
 use crate::os::fs::File;
 
@@ -73,9 +72,7 @@ impl Ingest {
         let (LaneState::Open(lane) | LaneState::Failed { lane, .. }) = &mut self.lane else {
             return None;
         };
-        if let Err(fault) = outcome
-            && !planted(Bug::FailedWriteIgnored)
-        {
+        if let Err(fault) = outcome {
             lane.fail_write(blocks);
             self.lane.fail(fault);
             return None;
