@@ -60,7 +60,7 @@ pub fn end(directory: &Path, lane: LaneId) -> Result<Position, EndError> {
 }
 
 /// The same. With an error, the lane has events up to this position at least.
-pub(super) fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
+pub fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
     let (first, fault) = last_start(directory, lane);
     if fault.is_some() {
         return (first, fault);

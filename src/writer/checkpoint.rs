@@ -53,7 +53,7 @@ impl Storing {
             Notes::Other(adopted) => return Ok(adopted),
         };
         let found = self.writer.sink.adopt(keys.current(), from)?;
-        self.lanes.of(lane).keys = keys.clone();
+        self.lanes.of(lane).read_keys(keys.clone());
         let found = self.believe_copy(lane, &keys, found)?;
         match self.verdict(lane, found)? {
             Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
@@ -119,10 +119,13 @@ impl Storing {
         fault: SinkError,
     ) -> Result<Adopted, SinkError> {
         let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
-        if is_first && !matches!(fault, SinkError::Stop(_)) {
-            return Err(fault);
+        // An error that stays says nothing against the connection, which other lanes use.
+        if !matches!(fault, SinkError::Stop(_)) {
+            if is_first {
+                return Err(fault);
+            }
+            self.abandon(&fault);
         }
-        self.abandon(&fault);
         Ok(Adopted::Waits(Wait::Unproven(fault)))
     }
 
@@ -243,11 +246,16 @@ impl Storing {
             Ok(keys) => keys,
             Err(fault) => return Ok(Notes::unreadable(fault)),
         };
+        if self.lanes.of(lane).keys != keys
+            && let Err(fault) = keys.confirm(&disk.directory)
+        {
+            return Ok(Notes::Other(Adopted::Waits(Wait::Unwritable(fault))));
+        }
         match Hold::read(&disk.directory) {
             Ok(None) => {}
             Ok(Some(hold)) => match Settlement::read(&disk.directory) {
                 Ok(Some(settled)) if settled.is_about(&hold) => {
-                    self.lanes.of(lane).keys = keys;
+                    self.lanes.of(lane).read_keys(keys);
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
                         return Ok(Notes::unreadable(fault));
                     }

@@ -63,21 +63,23 @@ impl Storing {
                 end: None,
             });
         };
-        let end = match stored_note::end(&disk.directory, disk.id) {
-            Ok(end) => end,
-            Err(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. })) => {
+        let end = match stored_note::end_or_more(&disk.directory, disk.id) {
+            (end, None) => end,
+            (_, Some(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. }))) => {
                 return Err(fault);
             }
-            // The replay stores what can be read of the lane, and logs what cannot.
-            Err(EndError::Read(ReadError::UnknownEnd { .. })) if lane.is_found() => {
-                return Ok(Verdict::Ours);
-            }
-            Err(
-                fault @ EndError::Read(ReadError::UnknownEnd { .. } | ReadError::EndFile { .. }),
+            // It has more events than can be read. What is known of it decides, if that is enough.
+            (more, Some(EndError::Read(ReadError::UnknownEnd { .. }))) if found <= more => more,
+            (
+                _,
+                Some(
+                    fault
+                    @ EndError::Read(ReadError::UnknownEnd { .. } | ReadError::EndFile { .. }),
+                ),
             ) => {
                 return Err(io::Error::other(fault));
             }
-            Err(fault) => {
+            (_, Some(fault)) => {
                 // The replay logs what is wrong.
                 log::debug!("lane {}: its end is not known: {fault}", disk.id);
                 return Ok(Verdict::Ours);
@@ -266,20 +268,25 @@ impl Storing {
         from: Position,
         end: Option<Position>,
     ) -> Result<Adopted, SinkError> {
+        let is_first = self.lanes.of(lane).unused_keys(from).next().is_none();
         let (keys, checkpoint) = self.another_key(lane, from)?;
+        if is_first {
+            let events = end.map(|end| end.since(from));
+            log::error!(
+                event = "lane_forked", lane:% = lane.id(), found = found.0, expected = from.0, events;
+                "lane {}: its checkpoint is {} and cannot be beyond {}: the machine or its data directory is a copy of \
+                 another one or was reverted, or the checkpoint was altered; what the lane holds from there on is stored \
+                 under a new key, and events go into another lane",
+                lane.id(), found.0, end.unwrap_or(from).0
+            );
+        }
+        // A write that fails may have put the note in its place. Then the next attempt goes on with the new key.
+        self.leave_key(lane, from);
         if let Some(disk) = lane.on_disk()
             && let Err(fault) = keys.write(&disk.directory)
         {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }
-        let events = end.map(|end| end.since(from));
-        log::error!(
-            event = "lane_forked", lane:% = lane.id(), found = found.0, expected = from.0, events;
-            "lane {}: its checkpoint is {} and cannot be beyond {}: the machine or its data directory is a copy of \
-             another one or was reverted, or the checkpoint was altered; what the lane holds from there on is stored \
-             under a new key, and events go into another lane",
-            lane.id(), found.0, end.unwrap_or(from).0
-        );
         Ok(self.use_keys(lane, keys, checkpoint))
     }
 
@@ -316,15 +323,20 @@ impl Storing {
         keys: LaneKeys,
         checkpoint: Checkpoint,
     ) -> Adopted {
-        if let Some(disk) = lane.on_disk() {
-            disk.rows().truncate(checkpoint.position);
-            disk.retire();
-            disk.set_stored(checkpoint.position);
-        }
+        self.leave_key(lane, checkpoint.position);
         let state = self.lanes.of(lane);
         state.set_keys(keys);
         state.set_checkpoint(checkpoint);
         Adopted::At(checkpoint)
+    }
+
+    /// The key of a lane is no longer its own from the position `from` on: new events go into another lane.
+    fn leave_key(&self, lane: &LaneHandle, from: Position) {
+        if let Some(disk) = lane.on_disk() {
+            disk.rows().truncate(from);
+            disk.retire();
+            disk.set_stored(from);
+        }
     }
 }
 

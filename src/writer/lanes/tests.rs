@@ -1,0 +1,75 @@
+use super::*;
+use crate::journal::lane_handle::MemoryLane;
+use crate::sink::Epoch;
+
+fn settled(stored: u64, lost: u64, passed: u64) -> Settled {
+    Settled {
+        stored,
+        lost,
+        passed,
+        ..Settled::default()
+    }
+}
+
+fn lane_at(position: u64) -> (Lanes, LaneHandle) {
+    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+    let mut lanes = Lanes::default();
+    lanes.of(&lane).set_checkpoint(Checkpoint {
+        epoch: Epoch(1),
+        position: Position(position),
+    });
+    (lanes, lane)
+}
+
+#[test]
+fn lost_events_are_counted_once_however_often_they_are_found() {
+    let (mut lanes, lane) = lane_at(10);
+    let state = lanes.of(&lane);
+    let mut lose = |from, to| state.add_unreadable(Position(from), Position(to)).lost;
+    // What was counted as stored stays counted as stored, whatever the database has now.
+    assert_eq!((lose(5, 9), lose(8, 12)), (0, 2));
+    assert_eq!((lose(20, 30), lose(20, 30)), (10, 0));
+    // Around what is known, and with it.
+    assert_eq!((lose(15, 35), lose(0, 40)), (10, 8));
+}
+
+#[test]
+fn positions_are_passed_as_events_are_stored_or_lost() {
+    let (mut lanes, lane) = lane_at(10);
+    let state = lanes.of(&lane);
+    let count =
+        |state: &mut LaneState, first, end| state.count(Position(first), Position(end), false);
+    assert_eq!(count(state, 10, 15), settled(5, 0, 5));
+    assert_eq!(
+        state.add_unreadable(Position(15), Position(18)),
+        settled(0, 3, 3)
+    );
+    assert_eq!(count(state, 18, 20), settled(2, 0, 2));
+    // Again after a restore of the database.
+    assert_eq!(count(state, 12, 15), settled(0, 0, 0));
+    assert_eq!(count(state, 18, 25), settled(5, 0, 5));
+    // An event that is skipped and not known to be lost shows: the two sides differ.
+    assert_eq!(count(state, 26, 27), settled(1, 0, 2));
+}
+
+/// While this process waited for the lane, another one has stored events of it.
+#[test]
+fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
+    let (mut lanes, lane) = lane_at(10);
+    let state = lanes.of(&lane);
+    let mut sum = state.count(Position(10), Position(15), false);
+    state.add_dead_letter(Position(16), Fault::new("no"));
+    let lost = state.add_unreadable(Position(18), Position(20));
+    let elsewhere = state.count_before(Position(30));
+    let after = state.count(Position(30), Position(35), false);
+    for more in [lost, elsewhere, after, state.count_before(Position(35))] {
+        sum.stored += more.stored;
+        sum.dead_lettered += more.dead_lettered;
+        sum.lost += more.lost;
+        sum.passed += more.passed;
+    }
+    assert_eq!((sum.stored, sum.dead_lettered, sum.lost), (22, 1, 2));
+    assert_eq!(sum.passed, 25);
+    // It has not gone back either.
+    assert_eq!(state.count_before(Position(12)), Settled::default());
+}
