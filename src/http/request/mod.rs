@@ -279,11 +279,26 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The bytes that `host[:port]` may have.
+const HOST_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        allowed[byte as usize] = true;
+        byte += 1;
+    }
+    let others = b"/?#@,\\<>\"{}|^`";
+    let mut index = 0;
+    while index < others.len() {
+        allowed[others[index] as usize] = false;
+        index += 1;
+    }
+    allowed
+};
+
 /// Whether the value could be `host[:port]`. It may be empty (RFC 9110 section 7.2).
 fn is_host(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() && !b"/?#@,\\<>\"{}|^`".contains(byte))
+    value.iter().all(|byte| HOST_BYTES[usize::from(*byte)])
 }
 
 /// Whether the value can be echoed: it is not empty and has no blank and no control character.

@@ -233,3 +233,12 @@ proptest! {
         cors_of_refused(&input);
     }
 }
+
+#[test]
+fn a_host_may_have_the_bytes_of_a_name_an_address_and_a_port() {
+    for byte in 0..=u8::MAX {
+        let is_allowed = byte.is_ascii_graphic() && !b"/?#@,\\<>\"{}|^`".contains(&byte);
+        assert_eq!(is_host(&[b'a', byte]), is_allowed, "{byte}");
+    }
+    assert!(is_host(b"") && is_host(b"[::1]:8081"));
+}
