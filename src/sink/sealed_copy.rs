@@ -57,7 +57,7 @@ impl Adoption {
             };
             is_authentic.then_some(epoch)
         });
-        let next = |epoch: Epoch| Epoch(epoch.0.wrapping_add(1));
+        let next = |epoch: Epoch| Epoch(epoch.0.min(EPOCH_END - 2) + 1);
         let checkpoint = Checkpoint {
             epoch: next(row.map(|row| row.epoch).or(epoch).unwrap_or(Epoch(0))),
             position: row.map_or(from, |row| row.position),

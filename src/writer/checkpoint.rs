@@ -4,11 +4,11 @@ use std::io;
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::fork::Verdict;
 use super::identity::Claim;
+use super::judge::Verdict;
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
-use crate::journal::held_lane::{Hold, Settlement};
+use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, planted};
@@ -61,39 +61,6 @@ impl Storing {
         }
     }
 
-    /// Judges the checkpoint of a lane, of which this process is the owner now. The inner error: it cannot be judged at
-    /// present.
-    pub(super) fn verdict(
-        &mut self,
-        lane: &LaneHandle,
-        found: FoundCheckpoint,
-    ) -> Result<Result<Verdict, Adopted>, SinkError> {
-        let unreadable = |fault| Ok(Err(Adopted::Waits(Wait::Unreadable(fault))));
-        let position = found.checkpoint.position;
-        let first = self.lanes.of(lane).stored().min(position);
-        if let Err(fault) = self.learn_letters(lane, first) {
-            return unreadable(fault);
-        }
-        let altered = match self.altered_end(lane, found) {
-            Ok(altered) => altered,
-            Err(fault) => return unreadable(fault),
-        };
-        let verdict = match self.judge(lane, position) {
-            Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
-            Ok(Verdict::Ours) => self.judge_behind(lane, found),
-            Ok(Verdict::Ahead { from, to, end }) => self.judge_ahead(lane, found, from..to, end),
-            Ok(verdict) => Ok(verdict),
-            Err(fault) => return unreadable(fault),
-        };
-        match verdict {
-            Ok(verdict) => {
-                self.lanes.of(lane).has_no_proof = false;
-                Ok(Ok(verdict))
-            }
-            Err(fault) => self.wait_for_proof(lane, fault).map(Err),
-        }
-    }
-
     /// Does what follows from a verdict.
     pub(super) fn act_on(
         &mut self,
@@ -109,24 +76,6 @@ impl Storing {
             Verdict::Forked { from, end } => self.fork(lane, found.position, from, end),
             Verdict::Doubtful(hold) => Ok(self.hold(lane, &hold)),
         }
-    }
-
-    /// The database does not say which rows are there, such as without the right to read them, or in time. If the
-    /// connection may have been lost, it is asked once more as after any other error.
-    fn wait_for_proof(
-        &mut self,
-        lane: &LaneHandle,
-        fault: SinkError,
-    ) -> Result<Adopted, SinkError> {
-        let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
-        // An error that stays says nothing against the connection, which other lanes use.
-        if !matches!(fault, SinkError::Stop(_)) {
-            if is_first {
-                return Err(fault);
-            }
-            self.abandon(&fault);
-        }
-        Ok(Adopted::Waits(Wait::Unproven(fault)))
     }
 
     fn accept(&mut self, lane: &LaneHandle, found: Checkpoint) -> Result<Adopted, SinkError> {
@@ -251,7 +200,7 @@ impl Storing {
         {
             return Ok(Notes::Other(Adopted::Waits(Wait::Unwritable(fault))));
         }
-        match Hold::read(&disk.directory) {
+        match self.read_hold(lane, disk) {
             Ok(None) => {}
             Ok(Some(hold)) => match Settlement::read(&disk.directory) {
                 Ok(Some(settled)) if settled.is_about(&hold) => {
@@ -271,7 +220,7 @@ impl Storing {
                 }
                 Err(fault) => return Ok(Notes::unreadable(fault)),
             },
-            Err(fault) => return Ok(Notes::unreadable(fault)),
+            Err(wait) => return Ok(Notes::Other(Adopted::Waits(wait))),
         }
         let from = self.start(&keys, noted)?;
         Ok(Notes::Ours { keys, from })
@@ -280,7 +229,7 @@ impl Storing {
     /// Where a checkpoint may stand before events that were refused, reads which these are: those from `first` on.
     /// They are letters, and stay letters, also where the database would take them now. Otherwise an event whose
     /// letter was replayed meanwhile would be two rows.
-    fn learn_letters(&mut self, lane: &LaneHandle, first: Position) -> io::Result<()> {
+    pub(super) fn learn_letters(&mut self, lane: &LaneHandle, first: Position) -> io::Result<()> {
         let state = self.lanes.of(lane);
         if let Some(on_disk) = lane.on_disk()
             && state.may_have_letters(first)

@@ -2,7 +2,7 @@
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::fork::Verdict;
+use super::judge::Verdict;
 use crate::event::position::Position;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
@@ -10,6 +10,27 @@ use crate::journal::lane_keys::LaneKeys;
 use crate::sink::{Checkpoint, SinkError};
 
 impl Storing {
+    /// Reads why a lane is held, if it is.
+    pub(super) fn read_hold(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+    ) -> Result<Option<Hold>, Wait> {
+        let hold = Hold::read(&disk.directory).map_err(Wait::Unreadable)?;
+        match (&hold, disk.held()) {
+            // The write of the note may have failed after it was in its place.
+            (Some(_), None) => Hold::confirm(&disk.directory).map_err(Wait::Unwritable)?,
+            // The same of its removal.
+            (None, Some(_)) => {
+                Hold::confirm(&disk.directory).map_err(Wait::Unwritable)?;
+                disk.set_held(None);
+                self.lanes.of(lane).end_hold();
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        Ok(hold)
+    }
+
     /// Does with a held lane what a person has decided: its checkpoint is moved to where the decision says.
     ///
     /// The key stays, so that the copies of a data directory, each of them held and settled, go on with one checkpoint.
@@ -31,16 +52,24 @@ impl Storing {
         let found = self.believe_copy(lane, &keys, found)?;
         let checkpoint = found.checkpoint;
         let held = hold.checkpoint;
+        let was_beyond = held.is_some_and(|held| held.position > hold.to);
+        if was_beyond && checkpoint.position == to && keys.given_at(to) == Some(keys.current()) {
+            // An earlier attempt has noted the new key.
+            return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
+        }
         // What a person has decided was true of the database as it was then.
         let went_back = checkpoint.position < hold.from
             || held.is_some_and(|held| checkpoint.epoch.0 <= held.epoch);
         if went_back {
             return match self.verdict(lane, found)? {
-                Ok(verdict) => self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict),
+                Ok(verdict) => {
+                    let verdict = still_doubtful(hold, checkpoint, verdict);
+                    self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict)
+                }
                 Err(adopted) => Ok(adopted),
             };
         }
-        if held.map_or(checkpoint.position, |held| held.position) > hold.to {
+        if was_beyond {
             let (keys, checkpoint) = self.another_key(lane, to)?;
             if let Err(fault) = keys.write(&disk.directory) {
                 return Ok(Adopted::Waits(Wait::Unwritable(fault)));
@@ -50,9 +79,13 @@ impl Storing {
         // Where it is at its destination, an earlier attempt may have moved it.
         let is_moved = checkpoint.position != to
             && held.is_some_and(|held| held.position != checkpoint.position);
-        // Another process may have moved it back, and stored as much since.
-        let may_be_refilled = checkpoint.position > to
-            && held.is_some_and(|held| held.epoch.wrapping_add(1) != checkpoint.epoch.0);
+        // Another process may have moved it back, and stored as much since. An older version did not note where it was.
+        let may_be_refilled = match held {
+            Some(held) => {
+                checkpoint.position > to && held.epoch.wrapping_add(1) != checkpoint.epoch.0
+            }
+            None => checkpoint.position > hold.to,
+        };
         if is_moved || may_be_refilled {
             let verdict = match self.verdict(lane, found)? {
                 Ok(verdict) => verdict,
@@ -83,14 +116,16 @@ impl Storing {
         decision: Decision,
         (keys, checkpoint): (LaneKeys, Checkpoint),
     ) -> Adopted {
-        if let Err(fault) = Hold::remove(&disk.directory) {
-            return Adopted::Waits(Wait::Unwritable(fault));
-        }
         self.count_before(lane, hold.from);
         if decision == Decision::Stored {
             self.count_stored(lane, hold.from, hold.to);
         }
+        // What was decided is known before the note is gone, which may be so although its removal fails.
         let adopted = self.use_keys(lane, keys, checkpoint);
+        if let Err(fault) = Hold::remove(&disk.directory) {
+            self.lanes.of(lane).checkpoint = None;
+            return Adopted::Waits(Wait::Unwritable(fault));
+        }
         disk.set_held(None);
         self.lanes.of(lane).end_hold();
         let events = hold.events();
@@ -182,4 +217,25 @@ impl Storing {
             lane.id(), hold.reason, lane.id()
         );
     }
+}
+
+/// What a verdict says about the events in question, after the database has gone back since the lane was held. Unless
+/// their rows are gone, or some of them are known to be stored now, nobody can tell more of them than before.
+fn still_doubtful(hold: &Hold, found: Checkpoint, verdict: Verdict) -> Verdict {
+    let (from, to) = match verdict {
+        Verdict::Doubtful(now) => (now.from.min(hold.from), now.to.max(hold.to)),
+        Verdict::Stored { to } if to <= hold.from => (to, hold.to),
+        Verdict::Behind { is_checked: false } => (found.position.min(hold.from), hold.to),
+        verdict => return verdict,
+    };
+    Verdict::Doubtful(Hold {
+        from,
+        to,
+        reason: format!(
+            "its checkpoint is {}, which is further back than when the lane was held, and its rows do not tell what is \
+             stored",
+            found.position.0
+        ),
+        checkpoint: Some(found.into()),
+    })
 }

@@ -6,6 +6,7 @@ mod failed_reads;
 mod fork;
 mod held;
 mod identity;
+mod judge;
 mod lanes;
 mod outage;
 mod proof;
@@ -85,6 +86,8 @@ struct Storing {
     has_given_up: bool,
     /// When the database last took a write or was probed.
     used_at: Instant,
+    /// When all checkpoints were last asked for.
+    looked_at: Instant,
 }
 
 /// Consecutive events of one lane.
@@ -143,6 +146,7 @@ impl Storing {
             row_ids: RowIds::Untried,
             has_given_up: false,
             used_at: clock::now(),
+            looked_at: clock::now(),
             writer,
         }
     }
@@ -171,7 +175,7 @@ impl Storing {
             match next {
                 Ok(Work::Batch(sealed)) => self.take_batch(sealed, &mut recovery),
                 Ok(Work::Span(span)) => recovery.read_back(&span.lane, span.to),
-                Err(RecvTimeoutError::Timeout) => self.probe_if_due(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     // Lanes of earlier processes can wait for the next start; own events are stored now.
                     recovery.leave_found();
@@ -179,6 +183,7 @@ impl Storing {
                     return;
                 }
             }
+            self.probe_if_due();
             recovery.advance(self);
         }
     }
@@ -331,16 +336,15 @@ impl Storing {
         }
     }
 
-    /// Probes the database while there is no work, so that an outage is noticed before events arrive.
+    /// Probes the database, so that an outage is noticed before events arrive, and a restore also where the lanes that
+    /// it took events from have no work.
     fn probe_if_due(&mut self) {
-        let wait = if self.outage.is_on() {
-            IDLE
+        let is_due = if self.outage.is_on() {
+            clock::since(self.used_at) >= IDLE
         } else {
-            PROBE_EVERY
+            clock::since(self.looked_at) >= PROBE_EVERY
         };
-        if clock::since(self.used_at) >= wait
-            && let Err(fault) = self.probe()
-        {
+        if is_due && let Err(fault) = self.probe() {
             log::debug!("writer {}: {fault}", self.writer.index);
         }
     }
@@ -348,6 +352,7 @@ impl Storing {
     /// Checks whether the database takes writes.
     fn probe(&mut self) -> Result<(), SinkError> {
         self.used_at = clock::now();
+        self.looked_at = self.used_at;
         let probed = self.open().and_then(|()| self.writer.sink.probe());
         let probed = probed.and_then(|()| self.look_for_restore());
         match &probed {

@@ -35,8 +35,10 @@ pub(super) enum Proof {
     Stored(Position),
     /// None of those that were asked for is a row.
     Missing,
-    /// Some are, and some are not; or so few different ones were asked for that they may be rows of other events.
+    /// Some are, and some are not.
     Mixed,
+    /// All are, but so few different ones were asked for that they may be rows of other events.
+    Few,
     /// No row is known that could be asked for.
     Unknown,
 }
@@ -108,7 +110,7 @@ impl Storing {
             let proof = self.prove_by_search(lane, found, stored, &refused)?;
             // Rows that are found by their content may be those of the events before, or of another lane.
             return Ok(match proof {
-                Proof::Stored(_) => Proof::Mixed,
+                Proof::Stored(_) => Proof::Few,
                 proof => proof,
             });
         };
@@ -250,6 +252,7 @@ impl Answers {
             (0, 0) => Proof::Unknown,
             (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
             (0, _) => Proof::Missing,
+            (_, 0) => Proof::Few,
             _ => Proof::Mixed,
         }
     }
@@ -286,12 +289,12 @@ mod tests {
         assert_eq!(proof(&[]), Proof::Unknown);
         let different: [(bool, &[u32]); 3] = [(true, &[1]), (true, &[2, 1]), (true, &[3])];
         assert_eq!(proof(&different), Proof::Stored(Position(7)));
-        assert_eq!(proof(&different[..2]), Proof::Mixed);
+        assert_eq!(proof(&different[..2]), Proof::Few);
         assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
         assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
         // Events that have equals: their rows may be those of another lane, on the same ids.
         let equal: (bool, &[u32]) = (true, &[1, 1]);
-        assert_eq!(proof(&[equal; 8]), Proof::Mixed);
+        assert_eq!(proof(&[equal; 8]), Proof::Few);
         assert_eq!(proof(&[equal, (false, &[1, 1])]), Proof::Mixed);
     }
 }

@@ -266,6 +266,8 @@ impl Replay {
                 let late = usize::from(planted(Bug::RecoveryBeginsLate));
                 let (id, from) = (self.lane.id, checkpoint.position.plus(late));
                 storing.count_before(&self.handle, from);
+                // Another process may have stored the rest.
+                self.lane.set_stored(self.lane.stored().max(from));
                 let reader = LaneReader::new(Disk, &self.lane.directory, id, from)
                     .pass_again(std::mem::take(&mut self.unreadable));
                 self.reader = Some(if self.failed_reads.are_enough() {

@@ -12,6 +12,8 @@ trait Database {
     fn values(&self) -> Vec<u32>;
     fn block(&mut self);
     fn unblock(&mut self);
+    /// The greatest number of the column `epoch`.
+    fn greatest_epoch(&self) -> u64;
 }
 
 impl Database for MariaDb {
@@ -33,6 +35,10 @@ impl Database for MariaDb {
 
     fn unblock(&mut self) {
         self.resume();
+    }
+
+    fn greatest_epoch(&self) -> u64 {
+        u64::MAX
     }
 }
 
@@ -74,6 +80,10 @@ impl Database for Sqlite {
 
     fn unblock(&mut self) {
         self.1 = None;
+    }
+
+    fn greatest_epoch(&self) -> u64 {
+        i64::MAX.unsigned_abs()
     }
 }
 
@@ -119,6 +129,18 @@ fn alter(database: &dyn Database, lane: &Path, statement: &str) {
     database.run(&format!("{statement} WHERE lane = '{lane}'"));
 }
 
+/// Waits until these notes are beside the lane and it is noted how many events are stored. Returns the paths of the notes.
+fn wait_for_notes(directory: &Path, notes: &[&str], stored: u64) -> Vec<PathBuf> {
+    let lane = lane(directory);
+    let notes: Vec<_> = notes.iter().map(|note| lane.join(note)).collect();
+    wait_until("the stored position is noted", || {
+        let noted = std::fs::read_to_string(lane.join("stored"));
+        let is_noted = noted.is_ok_and(|noted| noted.trim().parse() == Ok(stored));
+        is_noted && notes.iter().all(|note| note.exists())
+    });
+    notes
+}
+
 /// Some events are stored and others wait, when a process is killed before it has noted how far.
 #[test]
 fn a_checkpoint_that_was_set_ahead_after_a_kill_loses_nothing() {
@@ -162,10 +184,7 @@ fn a_checkpoint_that_was_set_back_or_removed_without_noted_rows_doubles_nothing(
             let first = settings(database, directory).start();
             send(first.address, 0, 10);
             check_rows(database, 10);
-            wait_until("the stored position is noted", || {
-                let noted = std::fs::read_to_string(lane(directory).join("stored"));
-                noted.is_ok_and(|noted| noted.trim().parse() == Ok(10))
-            });
+            wait_for_notes(directory, &["stored"], 10);
             first.crash();
             let lane = lane(directory);
             drop(std::fs::remove_file(lane.join("rows")));
@@ -225,5 +244,54 @@ fn a_lane_whose_rows_were_both_altered_is_held() {
         assert!(second.events("checkpoint_put_back").is_empty());
         second.stop();
         check_rows(database, 10);
+    });
+}
+
+/// A process stores for up to a second before it notes that, and the note may be older after a power cut.
+#[test]
+fn what_was_stored_after_the_last_note_is_not_stored_again_where_both_rows_are_gone() {
+    in_each(|database, directory| {
+        let first = settings(database, directory).start();
+        send(first.address, 0, 10);
+        check_rows(database, 10);
+        let notes = wait_for_notes(directory, &["stored", "rows"], 10);
+        let before: Vec<_> = notes
+            .iter()
+            .map(|note| std::fs::read(note).unwrap())
+            .collect();
+        send(first.address, 10, 20);
+        check_rows(database, 20);
+        database.block();
+        send(first.address, 20, 30);
+        first.crash();
+        database.unblock();
+        for (note, content) in notes.iter().zip(before) {
+            std::fs::write(note, content).unwrap();
+        }
+        database.run("DELETE FROM hakaru_checkpoint WHERE lane <> 'database'");
+        let second = settings(database, directory).start();
+        // Some of the ten events that follow the note are rows, and some are not: a person decides.
+        second.wait_for_event("lane_held");
+        second.stop();
+        check_rows(database, 20);
+    });
+}
+
+#[test]
+fn a_checkpoint_whose_epoch_was_set_to_the_greatest_number_stops_nobody() {
+    in_each(|database, directory| {
+        let first = settings(database, directory).start();
+        send(first.address, 0, 10);
+        check_rows(database, 10);
+        wait_for_notes(directory, &["stored", "rows"], 10);
+        first.crash();
+        let greatest = database.greatest_epoch();
+        let statement = format!("UPDATE hakaru_checkpoint SET epoch = {greatest}");
+        alter(database, &lane(directory), &statement);
+        let second = settings(database, directory).start();
+        send(second.address, 10, 20);
+        check_rows(database, 20);
+        assert!(second.events("storing_stopped").is_empty());
+        assert_eq!(second.stop().pending, 0);
     });
 }

@@ -257,7 +257,7 @@ impl Janitor {
         // Before the database confirms a lane, the stored position is from a note, which may be wrong. That of a lane that
         // waits may be in question.
         let is_certain = !lane.is_waiting() && lane.last_confirmed_at().is_some();
-        if lane.is_damaged() || !is_certain {
+        if lane.held().is_some() || lane.is_damaged() || !is_certain {
             return Ok(());
         }
         for (number, is_stored) in ended_segments(lane)? {
@@ -285,7 +285,7 @@ impl Janitor {
         is_too_many: bool,
     ) -> bool {
         let lane = &retained.lane;
-        if !lane.is_done() || lane.is_waiting() {
+        if !lane.is_done() || lane.is_waiting() || lane.held().is_some() {
             retained.done_since = None;
             return false;
         }

@@ -98,7 +98,7 @@ fn settle(
         .iter()
         .filter(|value| letters.contains(value))
         .count();
-    let decision = if stored == 0 {
+    let decision = if stored == 0 && (refused as u64) < hold.events() {
         Decision::Refill
     } else if (stored + refused) as u64 == hold.events() {
         Decision::Stored
@@ -111,7 +111,9 @@ fn settle(
                 hold.to.0
             )
         });
-        return Ok(Some(Err(events)));
+        // The lane waits with all that follows.
+        let waiting = self::events(lane, directory, hold.from..Position(u64::MAX));
+        return Ok(Some(Err(waiting)));
     };
     hold.decide(decision).write(directory)?;
     Ok(Some(Ok(format!("lane {lane}: is settled: {decision:?}"))))

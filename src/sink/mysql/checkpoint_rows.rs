@@ -7,15 +7,17 @@ use mysql::prelude::Queryable;
 
 use super::classify::sink_error;
 use crate::event::position::{LaneId, Position};
-use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
+use crate::sink::sealed_copy::{Adoption, EPOCH_END, FoundCheckpoint};
 use crate::sink::{Checkpoint, Epoch, Fault, SinkError, Step};
 
 /// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) fn adopt_statement(lane: LaneId, from: Position) -> String {
+    // Beyond its last epoch a row would stop the writer, as where somebody has set all epochs to the greatest number.
     format!(
         "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, {}) \
-         ON DUPLICATE KEY UPDATE epoch = epoch + 1",
-        from.0
+         ON DUPLICATE KEY UPDATE epoch = LEAST(epoch, {}) + 1",
+        from.0,
+        EPOCH_END - 2
     )
 }
 
@@ -50,9 +52,9 @@ pub(crate) fn copy_statement(lane: LaneId, copy: Checkpoint) -> String {
     )
 }
 
-/// Reads the copy of a lane's checkpoint, whose row is locked: nobody else writes the copy. It is not locked itself, since
-/// it may be missing: a locked gap would keep others from adding their lanes, and lead to deadlocks.
-fn copy_query(lane: LaneId) -> String {
+/// Whether a lane's checkpoint has a copy, without a lock: where it is missing, a locked gap would keep others from adding
+/// their lanes, and lead to deadlocks.
+fn copy_is_there_query(lane: LaneId) -> String {
     let copy = lane.complement();
     format!("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{copy}'")
 }
@@ -63,7 +65,7 @@ fn epoch_statement(lane: LaneId, epoch: Epoch) -> String {
     format!("UPDATE hakaru_checkpoint SET epoch = {epoch} WHERE lane = '{lane}'")
 }
 
-/// Reads the checkpoint of a lane, and locks it.
+/// Reads the checkpoint of a lane, or its copy, and locks it.
 pub(super) fn read_locked(
     connection: &mut Conn,
     lane: LaneId,
@@ -100,7 +102,11 @@ pub(super) fn adopt(
         epoch: Epoch(raised.epoch.0.saturating_sub(1)),
         ..raised
     });
-    let copy = query(connection, &copy_query(lane))?;
+    let copy = match query(connection, &copy_is_there_query(lane))? {
+        // A plain read may be that of an earlier snapshot, or of a replica.
+        Some(_) => read_locked(connection, lane.complement())?,
+        None => None,
+    };
     let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
     if found.checkpoint.epoch != raised.epoch {
         run(connection, &epoch_statement(lane, found.checkpoint.epoch))?;

@@ -22,6 +22,8 @@ pub(super) enum Act {
     Fail(SinkError),
     /// The COMMIT takes effect, and its answer is lost.
     LoseAnswer,
+    /// The same, and somebody empties the table of checkpoints.
+    LoseAnswerAndCheckpoints,
     /// The server is replaced by an empty one.
     Restore,
     /// Another process adopts the lane.
@@ -53,6 +55,8 @@ pub(super) struct FaultInjector {
     database: Arc<Mutex<Database>>,
     script: VecDeque<(At, Act)>,
     inserted: Vec<String>,
+    /// The index of the event that was inserted last.
+    last: usize,
     step: Option<Step>,
 }
 
@@ -66,6 +70,7 @@ impl FaultInjector {
             database: Arc::clone(database),
             script: script.iter().cloned().collect(),
             inserted: Vec::new(),
+            last: 0,
             step: None,
         }
     }
@@ -82,6 +87,11 @@ impl FaultInjector {
             Act::Fail(fault) => Err(fault),
             Act::LoseAnswer => {
                 self.apply();
+                Err(SinkError::OutcomeUnknown(fault()))
+            }
+            Act::LoseAnswerAndCheckpoints => {
+                self.apply();
+                self.database.lock().unwrap().checkpoints.clear();
                 Err(SinkError::OutcomeUnknown(fault()))
             }
             Act::Restore => {
@@ -164,19 +174,25 @@ impl Sink for FaultInjector {
     fn inserted_row(&self) -> Option<(usize, u64)> {
         let database = self.database.lock().unwrap();
         let id = database.rows.len() as u64;
-        database.has_ids.then_some((0, id))
+        database.has_ids.then_some((self.last, id))
     }
 
-    fn is_row_of(&mut self, _: u64, _: Event<'_>) -> Result<bool, SinkError> {
+    fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
         self.act(At::Ask)?;
         let mut database = self.database.lock().unwrap();
         database.asked += 1;
-        let is_there = Ok(database.has_ids);
+        let row = usize::try_from(id - 1).unwrap();
+        let row = database.rows.get(row).filter(|_| database.has_ids);
+        let is_there = Ok(row.is_some_and(|row| row == event.name));
         database.unread.clone().map_or(is_there, Err)
     }
 
-    fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {
-        Ok(None)
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+        let database = self.database.lock().unwrap();
+        let after = usize::try_from(after).unwrap();
+        let mut later = database.rows.iter().skip(after);
+        let is_there = later.any(|row| row == event.name);
+        Ok(database.has_ids.then_some(is_there))
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
@@ -206,6 +222,7 @@ impl Sink for FaultInjector {
                 refused.insert(index, fault());
             } else if !refused.contains_key(&index) {
                 self.inserted.push(event.name.to_owned());
+                self.last = index;
             }
         }
         Ok(Inserted::Open(InsertTimes::default()))

@@ -2,6 +2,7 @@
 
 mod altered_checkpoints;
 mod fault_injector;
+mod lost_checkpoints;
 mod settled_copies;
 mod waiting;
 

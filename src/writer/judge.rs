@@ -1,0 +1,385 @@
+//! Judges the checkpoint of a lane that was found: whether the events before it are stored, and none after it.
+//!
+//! One that is ahead of what its lane can have stored is that of another lane with the same id. Two processes may store
+//! one lane without a fault: those on copies of a data directory. A position is the same event in each copy, up to where
+//! the lane ended when it was copied. A checkpoint beyond that is of a lane with other events, as after a machine was
+//! reverted to a snapshot; or somebody altered it.
+//!
+//! One that is behind is that of a restored database, or of one in which checkpoints were altered or removed.
+
+use std::io;
+use std::ops::Range;
+
+use super::Storing;
+use super::adopted::{Adopted, Wait};
+use super::proof::Proof;
+use crate::event::position::Position;
+use crate::journal::held_lane::{HeldCheckpoint, Hold};
+use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
+use crate::journal::reader::ReadError;
+use crate::journal::stored_note::{self, EndError};
+use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
+use crate::sink::{Checkpoint, SinkError};
+
+/// What the position of a checkpoint says.
+pub(super) enum Verdict {
+    /// The events before it are stored.
+    Ours,
+    /// It is ahead. The events before `from` are stored, those from `to` on are not, and rows decide about the others.
+    Ahead {
+        from: Position,
+        to: Position,
+        /// Where the lane ends at present.
+        end: Position,
+    },
+    /// It is of another lane. The events before `from` are stored, and none after it.
+    Forked {
+        from: Position,
+        /// Where the lane ends at present, if that is known.
+        end: Option<Position>,
+    },
+    /// It is behind, since the database was restored.
+    Behind {
+        /// Whether the rows are known to be gone.
+        is_checked: bool,
+    },
+    /// It is behind, and the events before `to` are stored.
+    Stored { to: Position },
+    /// Nobody can tell which events are stored.
+    Doubtful(Hold),
+}
+
+impl Storing {
+    /// Judges the checkpoint of a lane, of which this process is the owner now. The inner error: it cannot be judged at
+    /// present.
+    pub(super) fn verdict(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+    ) -> Result<Result<Verdict, Adopted>, SinkError> {
+        let unreadable = |fault| Ok(Err(Adopted::Waits(Wait::Unreadable(fault))));
+        let position = found.checkpoint.position;
+        let first = self.lanes.of(lane).stored().min(position);
+        if let Err(fault) = self.learn_letters(lane, first) {
+            return unreadable(fault);
+        }
+        let altered = match self.altered_end(lane, found) {
+            Ok(altered) => altered,
+            Err(fault) => return unreadable(fault),
+        };
+        let verdict = match self.judge(lane, position) {
+            Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
+            Ok(Verdict::Ours) => match self.judge_behind(lane, found) {
+                Ok(Verdict::Stored { to }) => match self.possible_end(lane) {
+                    Ok(end) => self.judge_lost(lane, found, to, end),
+                    Err(fault) => return unreadable(fault),
+                },
+                verdict => verdict,
+            },
+            Ok(Verdict::Ahead { from, to, end }) => self.judge_ahead(lane, found, from..to, end),
+            Ok(verdict) => Ok(verdict),
+            Err(fault) => return unreadable(fault),
+        };
+        match verdict {
+            Ok(verdict) => {
+                self.lanes.of(lane).has_no_proof = false;
+                Ok(Ok(verdict))
+            }
+            Err(fault) => self.wait_for_proof(lane, fault).map(Err),
+        }
+    }
+
+    /// The database does not say which rows are there, such as without the right to read them, or in time. If the
+    /// connection may have been lost, it is asked once more as after any other error.
+    fn wait_for_proof(
+        &mut self,
+        lane: &LaneHandle,
+        fault: SinkError,
+    ) -> Result<Adopted, SinkError> {
+        let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
+        // An error that stays says nothing against the connection, which other lanes use.
+        if !matches!(fault, SinkError::Stop(_)) {
+            if is_first {
+                return Err(fault);
+            }
+            self.abandon(&fault);
+        }
+        Ok(Adopted::Waits(Wait::Unproven(fault)))
+    }
+
+    /// Judges the position of a checkpoint that was read. The lane is owned by this process then, so that no COMMIT
+    /// of an earlier connection can still move it.
+    pub(super) fn judge(&mut self, lane: &LaneHandle, found: Position) -> io::Result<Verdict> {
+        let state = self.lanes.of(lane);
+        let (stored, sent) = (state.stored(), state.sent());
+        if found <= stored.max(sent) {
+            return Ok(Verdict::Ours);
+        }
+        let Some(disk) = lane.on_disk() else {
+            // What was sent to COMMIT is gone from memory, or about to be.
+            return Ok(Verdict::Forked {
+                from: sent,
+                end: None,
+            });
+        };
+        let end = match stored_note::end_or_more(&disk.directory, disk.id) {
+            (end, None) => end,
+            (_, Some(EndError::Io(fault) | EndError::Read(ReadError::Io { fault, .. }))) => {
+                return Err(fault);
+            }
+            // It has more events than can be read. What is known of it decides, if that is enough.
+            (more, Some(EndError::Read(ReadError::UnknownEnd { .. }))) if found <= more => more,
+            (
+                _,
+                Some(
+                    fault
+                    @ EndError::Read(ReadError::UnknownEnd { .. } | ReadError::EndFile { .. }),
+                ),
+            ) => {
+                return Err(io::Error::other(fault));
+            }
+            (_, Some(fault)) => {
+                // The replay logs what is wrong.
+                log::debug!("lane {}: its end is not known: {fault}", disk.id);
+                return Ok(Verdict::Ours);
+            }
+        };
+        let to = if disk.origin == Origin::Opened && found > end {
+            // No process on a copy of the lane can have stored so much.
+            sent
+        } else {
+            found.min(end)
+        };
+        Ok(if to > stored {
+            Verdict::Ahead {
+                from: stored,
+                to,
+                end,
+            }
+        } else {
+            // What an earlier process has noted may be beyond an end that is damaged.
+            Verdict::Forked {
+                from: stored.min(end),
+                end: Some(end),
+            }
+        })
+    }
+
+    /// If both rows of a checkpoint were altered, and it is within its lane: the position up to which events may be
+    /// stored.
+    pub(super) fn altered_end(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+    ) -> io::Result<Option<Position>> {
+        if found.copy != SealedCopy::Altered || lane.on_disk().is_none() {
+            return Ok(None);
+        }
+        let end = self.possible_end(lane)?;
+        Ok((found.checkpoint.position <= end).then_some(end))
+    }
+
+    /// The position up to which events may be stored. What is noted may be a second old, or older after a power cut, and
+    /// the outcome of the last COMMIT may be unknown.
+    fn possible_end(&mut self, lane: &LaneHandle) -> io::Result<Position> {
+        match lane.on_disk() {
+            Some(disk) if lane.is_found() => {
+                stored_note::end(&disk.directory, disk.id).map_err(io::Error::other)
+            }
+            _ => {
+                let state = self.lanes.of(lane);
+                Ok(state.stored().max(state.sent()))
+            }
+        }
+    }
+
+    /// Judges a checkpoint that is behind, where the rows of the events before `stored` are there. More events may be
+    /// stored, up to `end`.
+    fn judge_lost(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+        stored: Position,
+        end: Position,
+    ) -> Result<Verdict, SinkError> {
+        let Some(disk) = lane.on_disk().filter(|_| stored < end) else {
+            return Ok(Verdict::Stored { to: stored });
+        };
+        Ok(match self.proof(disk, stored, end)? {
+            Proof::Missing => Verdict::Stored { to: stored },
+            Proof::Stored(to) => Verdict::Stored { to },
+            Proof::Unknown if self.has_no_row(disk, stored, end)? => Verdict::Stored { to: stored },
+            Proof::Mixed | Proof::Few | Proof::Unknown => Verdict::Doubtful(Hold {
+                from: stored,
+                to: end,
+                reason: format!(
+                    "its checkpoint is {} or was gone, the events before {} are stored, and the rows do not tell which \
+                     of those after it are",
+                    found.checkpoint.position.0, stored.0
+                ),
+                checkpoint: Some(found.checkpoint.into()),
+            }),
+        })
+    }
+
+    /// Judges a checkpoint whose copy does not belong to it: an older version has taken the lane over, or somebody has
+    /// altered both rows. It is believed only as far as the rows say the same: those before it are there, and none
+    /// after it.
+    pub(super) fn judge_altered(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+        end: Position,
+    ) -> Result<Verdict, SinkError> {
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Ours);
+        };
+        let (position, stored) = (found.checkpoint.position, self.lanes.of(lane).stored());
+        let (low, high) = (position.min(stored), position.max(stored));
+        let after = self.proof(disk, high, end)?;
+        // What is noted as well is believed where too many rows would have to be searched.
+        let are_none_after = match after {
+            Proof::Missing => true,
+            Proof::Unknown => {
+                high == end
+                    || position == stored && position > Position::START
+                    || self.has_no_row(disk, high, end)?
+            }
+            Proof::Stored(_) | Proof::Mixed | Proof::Few => false,
+        };
+        let verdict = if position < stored {
+            self.judge_behind(lane, found)?
+        } else if stored == position
+            || matches!(self.proof(disk, stored, position)?, Proof::Stored(_))
+        {
+            Verdict::Ours
+        } else {
+            Verdict::Doubtful(doubt(found, low, end))
+        };
+        Ok(match verdict {
+            Verdict::Doubtful(_) => Verdict::Doubtful(doubt(found, low, end)),
+            _ if !are_none_after => Verdict::Doubtful(doubt(found, low, end)),
+            verdict => verdict,
+        })
+    }
+
+    fn proof(&mut self, disk: &DiskLane, from: Position, to: Position) -> Result<Proof, SinkError> {
+        if from >= to {
+            return Ok(Proof::Unknown);
+        }
+        let refused = self.lanes.refused(disk.id, from..to);
+        self.prove_by_search(disk, from, to, &refused)
+    }
+
+    /// Whether a checkpoint that is ahead, but within its lane, is that of a process on a copy of the lane.
+    pub(super) fn judge_ahead(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+        doubtful: Range<Position>,
+        end: Position,
+    ) -> Result<Verdict, SinkError> {
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Ours);
+        };
+        let Range {
+            start: from,
+            end: to,
+        } = doubtful;
+        let refused = self.lanes.refused(disk.id, from..to);
+        let proof = self.prove_by_search(disk, from, to, &refused)?;
+        let FoundCheckpoint { checkpoint, copy } = found;
+        let found = checkpoint.position;
+        let is_within = found <= end;
+        Ok(match proof {
+            Proof::Stored(_) if is_within => Verdict::Ours,
+            Proof::Stored(to) => Verdict::Forked {
+                from: to,
+                end: Some(end),
+            },
+            // This process knows what it sent to COMMIT.
+            Proof::Missing if !is_within || !lane.is_found() => Verdict::Forked {
+                from,
+                end: Some(end),
+            },
+            // An earlier process stores for up to a second before it notes it. The copy of its checkpoint belongs to it,
+            // if that process has moved both.
+            Proof::Few | Proof::Unknown
+                if is_within && lane.is_found() && copy != SealedCopy::Altered =>
+            {
+                Verdict::Ours
+            }
+            Proof::Missing | Proof::Mixed | Proof::Few | Proof::Unknown => {
+                Verdict::Doubtful(Hold {
+                    from,
+                    to,
+                    reason: format!(
+                        "its checkpoint is {}, it is known to be stored up to {} and ends at {}",
+                        found.0, from.0, end.0
+                    ),
+                    checkpoint: Some(checkpoint.into()),
+                })
+            }
+        })
+    }
+
+    /// Whether a checkpoint that is behind what was stored is that of a restored database.
+    pub(super) fn judge_behind(
+        &mut self,
+        lane: &LaneHandle,
+        found: FoundCheckpoint,
+    ) -> Result<Verdict, SinkError> {
+        let FoundCheckpoint { checkpoint, copy } = found;
+        let found = checkpoint.position;
+        let stored = self.lanes.of(lane).stored();
+        if found >= stored {
+            return Ok(Verdict::Ours);
+        }
+        let Some(disk) = lane.on_disk() else {
+            return Ok(Verdict::Behind { is_checked: false });
+        };
+        Ok(match self.prove_stored(disk, found, stored)? {
+            Proof::Stored(to) if to >= stored => Verdict::Stored { to },
+            Proof::Missing => Verdict::Behind { is_checked: true },
+            // An older version has noted no rows. A restore leaves a copy that belongs to the checkpoint, or none.
+            Proof::Unknown if disk.rows().is_empty() && copy != SealedCopy::Altered => {
+                Verdict::Behind { is_checked: false }
+            }
+            Proof::Stored(_) | Proof::Mixed | Proof::Few | Proof::Unknown => {
+                Verdict::Doubtful(Hold {
+                    from: found,
+                    to: stored,
+                    reason: format!(
+                        "its checkpoint has gone back from {} to {}, and its rows do not tell whether the database was \
+                     restored",
+                        stored.0, found.0
+                    ),
+                    checkpoint: Some(checkpoint.into()),
+                })
+            }
+        })
+    }
+}
+
+impl From<Checkpoint> for HeldCheckpoint {
+    fn from(found: Checkpoint) -> Self {
+        Self {
+            position: found.position,
+            epoch: found.epoch.0,
+        }
+    }
+}
+
+/// A hold of a lane whose checkpoint and copy do not belong together.
+fn doubt(found: FoundCheckpoint, from: Position, to: Position) -> Hold {
+    Hold {
+        from,
+        to,
+        reason: format!(
+            "its checkpoint is {}, and the copy that moves with it does not belong to it; the rows do not tell what is \
+             stored",
+            found.checkpoint.position.0
+        ),
+        checkpoint: Some(found.checkpoint.into()),
+    }
+}

@@ -1,0 +1,224 @@
+//! Rows of the table of checkpoints are lost, and the rows of the events are not. The rows have ids, by which they are
+//! found.
+
+use super::*;
+use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
+use crate::journal::lane_keys::LaneKeys;
+use crate::journal::row_witnesses::RowWitness;
+
+const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+
+/// A lane of [`NAMES`], of which the first `stored` are rows. What is noted beside it is older.
+struct Killed {
+    bench: Bench,
+    lane: LaneId,
+    witnesses: Vec<RowWitness>,
+}
+
+impl Killed {
+    fn new(stored: usize) -> Self {
+        let bench = Bench::new();
+        bench.database.lock().unwrap().has_ids = true;
+        let lane = bench.lane(&NAMES);
+        let batches: Vec<_> = (0..stored).map(|at| (at as u64, &NAMES[at..=at])).collect();
+        bench.run(&handle(&lane), &batches, &[], None);
+        assert_eq!(bench.rows(), NAMES[..stored]);
+        let witnesses = lane.rows().spread(Position::START, Position(9), 9);
+        let lane = lane.id;
+        Self {
+            bench,
+            lane,
+            witnesses,
+        }
+    }
+
+    /// The next process, which finds the first `noted` events noted as stored.
+    fn recover(&self, noted: u64) -> Arc<DiskLane> {
+        let (own, found) = (
+            self.bench.lane(&[]),
+            self.bench.lock(self.lane, Origin::Found),
+        );
+        found.set_stored(Position(noted));
+        for row in &self.witnesses {
+            if row.end <= Position(noted) {
+                found.rows().push(*row);
+            }
+        }
+        self.bench.recover(&own, &found);
+        found
+    }
+
+    fn lose_checkpoints(&self) {
+        let mut database = self.bench.database.lock().unwrap();
+        database.checkpoints.remove(&self.lane);
+        database.checkpoints.remove(&self.lane.complement());
+    }
+
+    fn directory(&self) -> std::path::PathBuf {
+        self.bench.directory.path().join(self.lane.to_string())
+    }
+
+    fn hold(&self) -> Hold {
+        Hold::read(&self.directory()).unwrap().unwrap()
+    }
+}
+
+#[test]
+fn what_was_stored_after_the_note_is_not_stored_again() {
+    // None, so many that the rows prove it, and all.
+    for (stored, noted) in [(4, 4), (8, 4), (9, 4), (9, 9)] {
+        let killed = Killed::new(stored);
+        killed.lose_checkpoints();
+        let found = killed.recover(noted);
+        if stored == 8 {
+            assert_eq!(killed.bench.rows(), NAMES[..stored]);
+            assert_eq!(
+                (killed.hold().from, killed.hold().to),
+                (Position(4), Position(9))
+            );
+        } else {
+            assert_eq!(killed.bench.rows(), NAMES, "{stored} {noted}");
+            assert_eq!(found.held(), None);
+        }
+    }
+}
+
+/// The outcome of its last COMMIT is unknown to the process itself.
+#[test]
+fn what_was_sent_to_commit_is_not_stored_again() {
+    let bench = Bench::new();
+    bench.database.lock().unwrap().has_ids = true;
+    let lane = bench.lane(&NAMES);
+    let batches: [(u64, &[&str]); 2] = [(0, &NAMES[..4]), (4, &NAMES[4..])];
+    let script = [
+        (At::Commit, Act::Nothing),
+        (At::Commit, Act::LoseAnswerAndCheckpoints),
+    ];
+    bench.run(&handle(&lane), &batches, &script, None);
+    assert_eq!(bench.rows(), NAMES);
+}
+
+/// As where a machine that went back to a snapshot has stored other events under the same positions.
+#[test]
+fn a_checkpoint_before_which_rows_are_missing_is_not_believed() {
+    let killed = Killed::new(6);
+    killed.bench.database.lock().unwrap().rows.truncate(5);
+    let found = killed.recover(2);
+    assert!(found.held().is_some());
+    assert_eq!(
+        (killed.hold().from, killed.hold().to),
+        (Position(2), Position(6))
+    );
+    assert_eq!(killed.bench.rows(), NAMES[..5]);
+}
+
+/// The events in question stay in question when its checkpoint is lost as well.
+#[test]
+fn a_decision_about_a_lane_whose_checkpoint_is_lost_meanwhile_is_asked_for_again() {
+    for has_witnesses in [true, false] {
+        let mut killed = Killed::new(6);
+        if !has_witnesses {
+            killed.witnesses.clear();
+        }
+        let hold = Hold {
+            from: Position(3),
+            to: Position(6),
+            reason: "a test".to_owned(),
+            checkpoint: Some(HeldCheckpoint {
+                position: Position(3),
+                epoch: 2,
+            }),
+        };
+        hold.write(&killed.directory()).unwrap();
+        killed.lose_checkpoints();
+        let decided = hold.decide(Decision::Stored);
+        decided.write(&killed.directory()).unwrap();
+        let found = killed.recover(hold.from.0);
+        assert_eq!(killed.bench.rows(), NAMES[..6]);
+        assert!(found.held().is_some());
+        let now = killed.hold();
+        assert!(now.from <= hold.from && now.to >= hold.to, "{now:?}");
+    }
+}
+
+/// It was decided and the new key was noted, and the note of the hold was still there when the process was killed.
+#[test]
+fn a_decision_with_a_new_key_is_applied_once() {
+    for decision in [Decision::Stored, Decision::Refill] {
+        let killed = Killed::new(6);
+        let directory = killed.directory();
+        // As after two adoptions of the old key.
+        let hold = Hold {
+            from: Position(3),
+            to: Position(6),
+            reason: "a test".to_owned(),
+            checkpoint: Some(HeldCheckpoint {
+                position: Position(20),
+                epoch: 5,
+            }),
+        };
+        hold.write(&directory).unwrap();
+        hold.decide(decision).write(&directory).unwrap();
+        let to = hold.settled(decision);
+        let key = LaneId::random().unwrap();
+        let mut keys = LaneKeys::new(killed.lane);
+        keys.push(key, to);
+        keys.write(&directory).unwrap();
+        {
+            let mut database = killed.bench.database.lock().unwrap();
+            // A person is believed against what is found.
+            database.rows.truncate(3);
+            let checkpoint = Checkpoint {
+                epoch: Epoch(1),
+                position: to,
+            };
+            database.checkpoints.insert(key, checkpoint);
+        }
+        let found = killed.recover(3);
+        assert_eq!(found.held(), None, "{decision:?}");
+        assert_eq!(Hold::read(&directory).unwrap(), None);
+        let stored = usize::try_from(to.0).unwrap();
+        let expected = [&NAMES[..3], &NAMES[stored..]].concat();
+        assert_eq!(killed.bench.rows(), expected);
+    }
+}
+
+/// Two copies are held by a version that did not note where the checkpoint was. One of them is settled and goes on.
+#[test]
+fn what_the_other_copy_has_stored_is_not_stored_again_by_one_that_an_older_version_held() {
+    for decision in [Decision::Stored, Decision::Refill] {
+        let killed = Killed::new(9);
+        let hold = Hold {
+            from: Position(3),
+            to: Position(6),
+            reason: "a test".to_owned(),
+            checkpoint: None,
+        };
+        hold.write(&killed.directory()).unwrap();
+        hold.decide(decision).write(&killed.directory()).unwrap();
+        let found = killed.recover(3);
+        assert_eq!(killed.bench.rows(), NAMES, "{decision:?}");
+        assert_eq!(found.held(), None);
+        assert_eq!(found.stored(), Position(9));
+    }
+}
+
+#[test]
+fn a_lane_whose_hold_is_gone_is_held_no_more() {
+    let killed = Killed::new(6);
+    let hold = Hold {
+        from: Position(3),
+        to: Position(6),
+        reason: "a test".to_owned(),
+        checkpoint: None,
+    };
+    hold.write(&killed.directory()).unwrap();
+    let found = killed.bench.lock(killed.lane, Origin::Found);
+    found.set_held(Some(3));
+    // Its removal has failed after the note was gone.
+    Hold::remove(&killed.directory()).unwrap();
+    let own = killed.bench.lane(&[]);
+    killed.bench.recover(&own, &found);
+    assert_eq!(killed.bench.rows(), NAMES);
+    assert_eq!(found.held(), None);
+}
