@@ -37,6 +37,7 @@ mod gone_senders;
 mod http_bounds;
 mod http_contract;
 mod identity;
+mod idle_lanes;
 mod io_drivers;
 mod journal;
 mod journal_listing;
