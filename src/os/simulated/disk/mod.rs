@@ -5,6 +5,7 @@ mod open_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -149,6 +150,21 @@ impl Machine {
         let block = state.random.usize(0..blocks.max(1));
         let file = state.files.get_mut(&file).unwrap();
         file.unreadable.insert(block)
+    }
+
+    /// Makes the blocks of a file unreadable that have these bytes, and all its others readable.
+    pub(crate) fn set_unreadable_bytes(&self, path: &Path, bytes: Range<u64>) {
+        let mut state = self.lock();
+        let Some(Entry::File(file)) = state.names.get(path).copied() else {
+            panic!("{}: no file", path.display());
+        };
+        let file = state.files.get_mut(&file).unwrap();
+        let block = BLOCK_BYTES as u64;
+        let blocks = bytes.start / block..bytes.end.div_ceil(block);
+        let all = 0..file.present.len().div_ceil(BLOCK_BYTES);
+        file.unreadable = all
+            .filter(|block| blocks.contains(&(*block as u64)))
+            .collect();
     }
 
     /// The files that were removed since this was last asked.
