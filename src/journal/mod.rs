@@ -31,7 +31,5 @@ pub mod refused_note;
 pub mod row_witnesses;
 pub mod segment;
 pub mod served_database;
-#[cfg(test)]
-mod simulation;
 pub mod storage;
 pub mod stored_note;

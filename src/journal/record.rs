@@ -263,6 +263,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::bugs::plant;
     use proptest::prelude::*;
 
     fn id(number: u64) -> SegmentId {
@@ -332,6 +333,17 @@ mod tests {
         for bytes in [&b""[..], b"hakaruJ", b"hakaruJ1", &[0; 48]] {
             assert_eq!(read_segment_head(bytes, id(3)), SegmentHead::Unreadable);
         }
+    }
+
+    /// In a reused file, a block may hold a record of an earlier segment.
+    #[test]
+    fn a_record_of_another_segment_is_only_accepted_with_the_planted_bug() {
+        let record = record(&["n".to_owned()], 5);
+        assert_eq!(parse_record(&record, id(4)), ParsedRecord::Nothing);
+        plant(Some(Bug::OtherSegmentAccepted));
+        let is_accepted = matches!(parse_record(&record, id(4)), ParsedRecord::Record(..));
+        plant(None);
+        assert!(is_accepted);
     }
 
     proptest! {

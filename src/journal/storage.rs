@@ -117,15 +117,6 @@ impl StorageFile for File {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut read = 0;
-        while read < bytes.len() {
-            match File::read_at(self, &mut bytes[read..], offset + read as u64) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(read)
+        File::read_at(self, bytes, offset)
     }
 }

@@ -1,4 +1,4 @@
-//! Bugs that tests switch on, to prove that the simulations detect them. Outside tests `planted` is constantly `false`.
+//! Bugs that tests switch on, to prove that they are detected. Outside tests `planted` is constantly `false`.
 
 /// A bug that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

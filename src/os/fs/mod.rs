@@ -168,10 +168,10 @@ impl File {
         }
     }
 
-    /// Reads up to `bytes.len()` bytes from an offset; 0 at the end of the file.
+    /// Reads `bytes.len()` bytes from an offset; fewer only at the end of the file.
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.0 {
-            Inner::Real(file) => file.read_at(bytes, offset),
+            Inner::Real(file) => read_fully_at(file, bytes, offset),
             #[cfg(test)]
             Inner::Simulated(file) => file.read_at(bytes, offset),
         }
@@ -244,6 +244,19 @@ impl File {
         }
         Ok(())
     }
+}
+
+fn read_fully_at(file: &fs::File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read_at(&mut bytes[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(read)
 }
 
 /// An offset as the system calls have it.

@@ -1,6 +1,7 @@
 //! Lanes on a real disk, cut and damaged on purpose.
 
 mod live_disk;
+mod power_cut;
 mod spare_block;
 mod unreadable;
 mod version_1;

@@ -88,7 +88,9 @@ fn where_blocks_after_the_last_record_are_not_read_the_end_is_not_known() {
     // A later reader may pass what an earlier one has passed. Where the disk reads it again, the end is known.
     let mut first = disk.reader(16_384..16_385).pass_unreadable();
     read_on(&mut first).unwrap_err();
-    let mut second = disk.reader(16_384..16_385).pass_again(first.into_unreadable());
+    let mut second = disk
+        .reader(16_384..16_385)
+        .pass_again(first.into_unreadable());
     let (_, fault) = read_on(&mut second).unwrap_err();
     assert!(matches!(fault, ReadError::UnknownEnd { .. }), "{fault}");
     let mut third = disk.reader(0..0).pass_again(second.into_unreadable());
