@@ -18,7 +18,6 @@ use super::lane_handle::{DiskLane, Origin};
 use super::record::SegmentNumber;
 use super::segment::{make_directory, make_segment, segment_bytes};
 use super::served_database::ServedDatabase;
-use super::storage::{Disk, StorageFile};
 use crate::event::position::{LaneId, Position};
 use crate::os::clock;
 use crate::os::fs::{self, File};
@@ -165,14 +164,14 @@ impl DiskWork {
                     return;
                 }
                 DiskOrder::Segment(lane, number) => {
-                    let made = make_segment(&Disk, &lane.directory, number, segment_bytes());
+                    let made = make_segment(&lane.directory, number, segment_bytes());
                     Some(DiskReport::Segment(made))
                 }
                 DiskOrder::Write(write) => {
                     segment = write.segment.or(segment);
                     let written = match &segment {
                         Some(segment) => {
-                            StorageFile::write_at(segment, write.blocks.as_slice(), write.offset)
+                            segment.write_all_at(write.blocks.as_slice(), write.offset)
                         }
                         None => Err(io::Error::other("no segment is open")),
                     };
@@ -227,7 +226,7 @@ impl DiskWork {
     fn open(&self) -> io::Result<(DiskLane, File)> {
         for _ in 0..NAMES_TRIED {
             let id = LaneId::random()?;
-            let directory = make_directory(&Disk, &self.journal, id)?;
+            let directory = make_directory(&self.journal, id)?;
             let notifier = Some(self.notifier.clone());
             let opened = DiskLane::lock(id, directory.clone(), Origin::Opened, notifier).and_then(
                 |locked| {
@@ -236,7 +235,7 @@ impl DiskWork {
                     // Before anything is promised in it.
                     self.served.label(Position::START).write(&directory)?;
                     let first = SegmentNumber(0);
-                    let file = make_segment(&Disk, &directory, first, segment_bytes())?;
+                    let file = make_segment(&directory, first, segment_bytes())?;
                     Ok(Some((lane, file)))
                 },
             );

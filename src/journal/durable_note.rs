@@ -19,7 +19,7 @@ pub(super) fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()
 /// Makes the names in `directory` durable. Where [`replace`] failed at its last step, a note is in its place and may not
 /// survive a power cut.
 pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    fs::sync_dir(directory)
 }
 
 /// Reads the file `name` in `directory`. `None`: there is none. One that cannot be understood is an error: what it

@@ -10,7 +10,6 @@ use super::durable_note;
 use super::lane_handle::DiskLane;
 use super::record::SegmentNumber;
 use super::segment::segment_name;
-use super::storage::{Storage, StorageFile};
 use crate::event::position::Position;
 use crate::os::bugs::{Bug, planted};
 use crate::os::fs::{File, Use};
@@ -85,8 +84,8 @@ pub(super) fn path(directory: &Path) -> PathBuf {
 }
 
 /// The position at which a lane ends, if the file is there.
-pub(super) fn read(storage: &impl Storage, directory: &Path) -> io::Result<Option<Position>> {
-    let file = match storage.open(&path(directory)) {
+pub(super) fn read(directory: &Path) -> io::Result<Option<Position>> {
+    let file = match File::open(&path(directory)) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -105,7 +104,6 @@ mod tests {
     use super::*;
     use crate::event::position::LaneId;
     use crate::journal::lane_handle::Origin;
-    use crate::journal::storage::Disk;
     use std::fs;
 
     #[test]
@@ -123,7 +121,7 @@ mod tests {
                 bytes: 4096..8192,
             }),
         };
-        assert_eq!(read(&Disk, directory.path()).unwrap(), None);
+        assert_eq!(read(directory.path()).unwrap(), None);
         // No file can take the name of a directory.
         fs::create_dir(directory.path().join(NAME)).unwrap();
         closed.write_end().unwrap();
@@ -133,9 +131,9 @@ mod tests {
 
         fs::remove_dir(directory.path().join(NAME)).unwrap();
         closed.write_end().unwrap();
-        assert_eq!(read(&Disk, directory.path()).unwrap(), Some(Position(5)));
+        assert_eq!(read(directory.path()).unwrap(), Some(Position(5)));
         fs::write(directory.path().join(NAME), "five").unwrap();
-        assert!(read(&Disk, directory.path()).is_err());
+        assert!(read(directory.path()).is_err());
         fs::remove_dir_all(directory.path()).unwrap();
         closed.write_end().unwrap();
     }

@@ -7,34 +7,27 @@ use super::blocks::Blocks;
 use super::lane_cursor::LaneCursor;
 use super::record::{RECORD_ALIGNMENT, SegmentNumber};
 use super::segment::make_segment;
-use super::storage::{Storage, StorageFile};
 use crate::event::position::LaneId;
+use crate::os::fs::File;
 
 /// A lane that is being written. A failed operation consumes it.
 #[derive(Debug)]
-pub struct LaneWriter<S: Storage> {
-    storage: S,
+pub struct LaneWriter {
     directory: PathBuf,
     segment_bytes: u64,
     lane: LaneCursor,
     blocks: Blocks,
-    file: S::File,
-    next: Option<S::File>,
+    file: File,
+    next: Option<File>,
 }
 
-impl<S: Storage> LaneWriter<S> {
+impl LaneWriter {
     /// A new lane in an existing directory.
-    pub fn create(
-        storage: S,
-        directory: &Path,
-        id: LaneId,
-        segment_bytes: u64,
-    ) -> io::Result<Self> {
-        let file = make_segment(&storage, directory, SegmentNumber(0), segment_bytes)?;
+    pub fn create(directory: &Path, id: LaneId, segment_bytes: u64) -> io::Result<Self> {
+        let file = make_segment(directory, SegmentNumber(0), segment_bytes)?;
         let mut blocks = Blocks::default();
         let lane = LaneCursor::new(id, segment_bytes, &mut blocks);
         Ok(Self {
-            storage,
             directory: directory.to_owned(),
             segment_bytes,
             lane,
@@ -51,7 +44,7 @@ impl<S: Storage> LaneWriter<S> {
             .fits(record.len().next_multiple_of(RECORD_ALIGNMENT));
         if self.next.is_none() && (self.lane.is_half_full() || !fits) {
             let number = self.lane.next_segment();
-            let next = make_segment(&self.storage, &self.directory, number, self.segment_bytes)?;
+            let next = make_segment(&self.directory, number, self.segment_bytes)?;
             self.next = Some(next);
         }
         if !fits && let Some(next) = self.next.take() {
@@ -59,7 +52,8 @@ impl<S: Storage> LaneWriter<S> {
             self.lane.go_to_next_segment(&mut self.blocks);
         }
         let staged = self.lane.stage(record, events, &mut self.blocks);
-        self.file.write_at(self.blocks.as_slice(), staged.offset)?;
+        self.file
+            .write_all_at(self.blocks.as_slice(), staged.offset)?;
         Ok(self)
     }
 }

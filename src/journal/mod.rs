@@ -10,7 +10,6 @@
 //! - [`reader`] reads a lane back.
 //! - [`janitor`] takes over lanes without an owner and removes old segments and lanes.
 //! - [`quota`] is `--journal-limit`.
-//! - [`storage`] has the file operations, on real files or on a simulated disk.
 
 pub mod blocks;
 pub mod disk_thread;
@@ -31,5 +30,4 @@ pub mod refused_note;
 pub mod row_witnesses;
 pub mod segment;
 pub mod served_database;
-pub mod storage;
 pub mod stored_note;

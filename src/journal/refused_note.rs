@@ -29,7 +29,7 @@ pub fn add(directory: &Path, positions: &[Position]) -> io::Result<()> {
     }
     file.write_all(lines.as_bytes())?;
     file.sync_all()?;
-    File::open(directory)?.sync_all()
+    fs::sync_dir(directory)
 }
 
 /// All that were added.

@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use super::reader::{Filled, LaneReader, ReadError, segment_start};
 use super::segment::{segment_name, segments};
-use super::storage::Disk;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::{LaneId, Position};
 use crate::os::fs::{self, File, Use};
@@ -65,7 +64,7 @@ pub fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError
     if fault.is_some() {
         return (first, fault);
     }
-    let mut reader = LaneReader::new(Disk, directory, lane, first).pass_unreadable();
+    let mut reader = LaneReader::new(directory, lane, first).pass_unreadable();
     let mut batch = BatchEvents::new(BATCH_EVENTS)
         .map(Batch::new)
         .unwrap_or_else(|| unreachable!("BATCH_EVENTS is in range"));
@@ -84,13 +83,13 @@ pub fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError
 /// The start of the last segment with a readable head. The start of the lane if there is none. With it the first error
 /// of a later one.
 fn last_start(directory: &Path, lane: LaneId) -> (Position, Option<EndError>) {
-    let numbers = match segments(&Disk, directory) {
+    let numbers = match segments(directory) {
         Ok(numbers) => numbers,
         Err(fault) => return (Position::START, Some(fault.into())),
     };
     let mut unread = None;
     for number in numbers.into_iter().rev() {
-        let fault = match segment_start(&Disk, directory, lane, number) {
+        let fault = match segment_start(directory, lane, number) {
             Ok(Some(first)) => return (first, unread),
             Ok(None) => continue,
             Err(fault) if fault.kind() == io::ErrorKind::InvalidData => {

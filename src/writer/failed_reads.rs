@@ -8,7 +8,7 @@ use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::reader::{Damage, ReadError};
-use crate::journal::storage::is_unreadable;
+use crate::os::fs::is_unreadable;
 
 /// Wait before a lane that could not be read is tried again.
 pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);

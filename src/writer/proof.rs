@@ -16,7 +16,6 @@ use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::reader::{Filled, LaneReader};
 use crate::journal::row_witnesses::{RowWitness, spread};
-use crate::journal::storage::Disk;
 use crate::sink::SinkError;
 
 /// Most rows that are asked for to prove one checkpoint.
@@ -200,7 +199,7 @@ impl LaneEvent {
     /// Reads the event at a position. `None`: it cannot be read back from the journal.
     fn read(lane: &DiskLane, position: Position) -> Option<Self> {
         let mut batch = BatchEvents::new(BATCH_EVENTS).map(Batch::new)?;
-        let mut reader = LaneReader::new(Disk, &lane.directory, lane.id, position);
+        let mut reader = LaneReader::new(&lane.directory, lane.id, position);
         let filled = reader.fill(&mut batch, None);
         let is_read = matches!(filled, Ok(Filled::More | Filled::End { .. })) && !batch.is_empty();
         is_read.then_some(Self(batch))

@@ -14,7 +14,6 @@ use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{Filled, LaneReader, ReadError, UnreadableBlocks};
-use crate::journal::storage::Disk;
 use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
 
@@ -36,7 +35,7 @@ struct Replay {
     /// The position after the last event to be read. `None`: read to the end of the lane.
     to: Option<Position>,
     /// `None` until the checkpoint, where it starts, was read.
-    reader: Option<LaneReader<Disk>>,
+    reader: Option<LaneReader>,
     /// Events that were read and stored.
     read: u64,
     /// Blocks that are taken for damaged, while there is no reader.
@@ -268,7 +267,7 @@ impl Replay {
                 storing.count_before(&self.handle, from);
                 // Another process may have stored the rest.
                 self.lane.set_stored(self.lane.stored().max(from));
-                let reader = LaneReader::new(Disk, &self.lane.directory, id, from)
+                let reader = LaneReader::new(&self.lane.directory, id, from)
                     .pass_again(std::mem::take(&mut self.unreadable));
                 self.reader = Some(if self.failed_reads.are_enough() {
                     reader.pass_unreadable()

@@ -12,8 +12,7 @@ use nix::sys::statvfs::statvfs;
 use super::{Finding, Observation, size};
 use crate::event::ack::Ack;
 use crate::journal::blocks::{BLOCK_BYTES, Blocks};
-use crate::journal::segment::SEGMENT_BYTES;
-use crate::journal::storage::{Disk, Storage};
+use crate::journal::segment::{self, SEGMENT_BYTES};
 use crate::os::file_system::FileSystemRisk;
 use crate::os::fs::{File, Use};
 use crate::server::config::Config;
@@ -165,7 +164,7 @@ struct Speed {
 /// the file system supports that.
 fn durable_writes(place: &Path) -> io::Result<Speed> {
     let path = trial_path(place);
-    let made = Disk.create(&path);
+    let made = segment::create(&path);
     // The file is unlinked at once, also if making it failed half-way on a full disk.
     let removed = fs::remove_file(&path);
     let file = made?;

@@ -25,7 +25,6 @@ use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::reader::{Damage, Filled, LaneReader, ReadError, segment_start};
 use crate::journal::segment::{lanes, segment_name, segments};
-use crate::journal::storage::Disk;
 
 /// Events read at once.
 const BATCH_EVENTS: u32 = 1000;
@@ -193,7 +192,7 @@ impl Inspection {
         mut each: impl FnMut(Position, Event<'_>),
     ) -> Result<Contents, InspectError> {
         let directory = self.directory(lane);
-        let reader = LaneReader::new(Disk, &directory, lane, from).pass_unreadable();
+        let reader = LaneReader::new(&directory, lane, from).pass_unreadable();
         let mut contents = Contents::default();
         let read = read_to_end(
             reader,
@@ -243,7 +242,7 @@ impl Inspection {
         each: impl FnMut(Position, Event<'_>) -> io::Result<()>,
     ) -> Result<(), InspectError> {
         let directory = self.directory(lane);
-        for number in Self::io(&directory, segments(&Disk, &directory))? {
+        for number in Self::io(&directory, segments(&directory))? {
             let path = directory.join(segment_name(number));
             match path.metadata() {
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
@@ -253,7 +252,7 @@ impl Inspection {
                 }
             }
         }
-        let reader = LaneReader::from_oldest(Disk, &directory, lane)?;
+        let reader = LaneReader::from_oldest(&directory, lane)?;
         contents.first = reader.position();
         read_to_end(reader, &directory, contents, lane, each)
     }
@@ -261,7 +260,7 @@ impl Inspection {
 
 /// Reads a lane to its end. That the file `end` cannot be read is noted, and the lane is read to its last record.
 fn read_to_end(
-    mut reader: LaneReader<Disk>,
+    mut reader: LaneReader,
     directory: &Path,
     contents: &mut Contents,
     lane: LaneId,
@@ -300,8 +299,8 @@ fn read_to_end(
 
 /// Whether the missing part was stored and removed while the lane was read. Then the lane begins after it now.
 fn is_removed(directory: &Path, lane: LaneId, damage: &Damage) -> bool {
-    for number in segments(&Disk, directory).unwrap_or_default() {
-        match segment_start(&Disk, directory, lane, number) {
+    for number in segments(directory).unwrap_or_default() {
+        match segment_start(directory, lane, number) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
             oldest => return matches!(oldest, Ok(Some(start)) if start >= damage.to),
         }

@@ -17,8 +17,8 @@ fn write_lane(journal: &Path) -> (LaneId, PathBuf) {
 /// The same with this many segments.
 fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
     let lane = LaneId::random().unwrap();
-    let directory = make_directory(&Disk, journal, lane).unwrap();
-    let mut written = LaneWriter::create(Disk, &directory, lane, 3 * 4096).unwrap();
+    let directory = make_directory(journal, lane).unwrap();
+    let mut written = LaneWriter::create(&directory, lane, 3 * 4096).unwrap();
     for first in 0..count {
         let mut record = Vec::new();
         begin_record(&mut record);
@@ -36,7 +36,7 @@ fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
         }
         written = written.append(&mut record, 2).unwrap();
     }
-    assert_eq!(segments(&Disk, &directory).unwrap().len(), count as usize);
+    assert_eq!(segments(&directory).unwrap().len(), count as usize);
     (lane, directory)
 }
 

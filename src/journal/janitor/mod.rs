@@ -21,7 +21,6 @@ use super::reader::segment_start;
 use super::record::SegmentNumber;
 use super::segment::{lanes, segment_bytes, segment_name, segments};
 use super::served_database::ServedDatabase;
-use super::storage::{Disk, is_unreadable};
 use super::stored_note;
 use crate::event::position::LaneId;
 use crate::os::bugs::{Bug, planted};
@@ -188,15 +187,15 @@ impl Janitor {
         let Some(lane) = DiskLane::lock(id, directory.clone(), Origin::Found, None)? else {
             return Ok(None);
         };
-        for number in segments(&Disk, &directory)? {
+        for number in segments(&directory)? {
             match written_bytes(&directory.join(segment_name(number))) {
                 Ok(0) => {}
                 // A blank block reads as zeros.
-                Err(fault) if !is_unreadable(&fault) => return Err(fault),
+                Err(fault) if !fs::is_unreadable(&fault) => return Err(fault),
                 Ok(_) | Err(_) => return Ok(Some(lane)),
             }
         }
-        match lane_end::read(&Disk, &directory) {
+        match lane_end::read(&directory) {
             // Then events are missing, which its writer reports; or nobody knows.
             Ok(Some(end)) if end > stored_note::read(&directory) => Ok(Some(lane)),
             Err(_) => Ok(Some(lane)),
@@ -336,10 +335,10 @@ impl Janitor {
 fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
     let mut ended = Vec::new();
     let directory = &lane.directory;
-    for pair in segments(&Disk, directory)?.windows(2) {
+    for pair in segments(directory)?.windows(2) {
         let [number, next] = pair else { continue };
         // A next segment without a readable head has no known start. Then the lane's end counts.
-        let end = segment_start(&Disk, directory, lane.id, *next)?.or(lane.end());
+        let end = segment_start(directory, lane.id, *next)?.or(lane.end());
         let is_stored = end.is_some_and(|end| end <= lane.stored());
         ended.push((*number, is_stored));
     }
@@ -362,7 +361,7 @@ fn unstored_bytes(retained: &RetainedLane) -> u64 {
             .into_iter()
             .filter_map(|(number, is_stored)| is_stored.then_some(number))
             .collect();
-        let unstored = segments(&Disk, directory)?
+        let unstored = segments(directory)?
             .into_iter()
             .filter(|number| !stored.contains(number));
         let bytes = unstored.map(|number| {

@@ -12,7 +12,6 @@ use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::record::SegmentNumber;
 use crate::journal::segment::{segment_name, segments};
 use crate::journal::served_database::ServedDatabase;
-use crate::journal::storage::Disk;
 use crate::journal::stored_note;
 
 /// Most time between two confirmations that counts. A writer without work confirms more often. During a
@@ -149,7 +148,7 @@ impl RetainedLane {
     /// Cuts the last segments to what was written. They must not be written any more.
     fn trim_end(&mut self) {
         let directory = &self.lane.directory;
-        let all = segments(&Disk, directory).unwrap_or_default();
+        let all = segments(directory).unwrap_or_default();
         for &number in all.iter().rev().take(TRIMMED) {
             if !self.trimmed.insert(number) {
                 continue;

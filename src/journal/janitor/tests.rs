@@ -46,7 +46,7 @@ impl Bench {
         let id = LaneId::random().unwrap();
         let directory = self.path(id);
         fs::create_dir(&directory).unwrap();
-        let mut writer = LaneWriter::create(Disk, &directory, id, SEGMENT).unwrap();
+        let mut writer = LaneWriter::create(&directory, id, SEGMENT).unwrap();
         let mut record = Vec::new();
         let name = "n".repeat(250);
         for _ in 0..records {
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     fn segments(&self, id: LaneId) -> usize {
-        segments(&Disk, &self.path(id)).unwrap().len()
+        segments(&self.path(id)).unwrap().len()
     }
 }
 
@@ -194,7 +194,7 @@ fn a_lane_is_not_removed_as_an_empty_one_if_it_ended_with_events() {
     let end = |text: &str, has_segments: bool| {
         let id = bench.write(0);
         if !has_segments {
-            for number in segments(&Disk, &bench.path(id)).unwrap() {
+            for number in segments(&bench.path(id)).unwrap() {
                 fs::remove_file(bench.path(id).join(segment_name(number))).unwrap();
             }
         }

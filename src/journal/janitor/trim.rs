@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 
 use crate::journal::blocks::BLOCK_BYTES;
-use crate::journal::storage::StorageFile;
 use crate::os::fs::{File, Use};
 
 /// Bytes read at once.
@@ -30,7 +29,7 @@ fn written(file: &File) -> io::Result<u64> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let (mut offset, mut written) = (0, 0);
     loop {
-        let read = StorageFile::read_at(file, &mut chunk, offset)?;
+        let read = file.read_at(&mut chunk, offset)?;
         if let Some(last) = chunk[..read].iter().rposition(|&byte| byte != 0) {
             written = (offset + last as u64 + 1).next_multiple_of(BLOCK_BYTES as u64);
         }

@@ -5,9 +5,8 @@ use crate::event::batch::Batch;
 use crate::event::position::Position;
 use crate::journal::lane_end;
 use crate::journal::record::SegmentNumber;
-use crate::journal::storage::Storage;
 
-impl<S: Storage> LaneReader<S> {
+impl LaneReader {
     /// Appends events to `batch` until it is full, or `end` is reached, or the lane ends. What follows the end
     /// of a closed lane was never promised, and is not read.
     pub fn fill(&mut self, batch: &mut Batch, end: Option<Position>) -> Result<Filled, ReadError> {
@@ -45,7 +44,7 @@ impl<S: Storage> LaneReader<S> {
         if let Some(known) = self.closed_at {
             return Ok(known);
         }
-        let read = lane_end::read(&self.storage, &self.directory);
+        let read = lane_end::read(&self.directory);
         let closed_at = read.map_err(|fault| ReadError::EndFile {
             file: lane_end::path(&self.directory),
             fault,

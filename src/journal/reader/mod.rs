@@ -17,9 +17,9 @@ use super::record::{
     SegmentId, SegmentNumber, events, read_segment_head,
 };
 use super::segment::{segment_name, segments};
-use super::storage::{Storage, StorageFile, is_unreadable};
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
+use crate::os::fs::{File, is_unreadable};
 
 /// The most memory that the window of a reader takes, in bytes: the largest record, in memory that has grown by
 /// doubling.
@@ -39,13 +39,12 @@ pub enum Filled {
 
 /// Reads the events of a lane in order.
 #[derive(Debug)]
-pub struct LaneReader<S: Storage> {
-    storage: S,
+pub struct LaneReader {
     directory: PathBuf,
     lane: LaneId,
     /// The next event to be read.
     position: Position,
-    current: Option<CurrentSegment<S::File>>,
+    current: Option<CurrentSegment>,
     /// Where the lane ends, if a file says it. `None` as long as it was not looked for.
     closed_at: Option<Option<Position>>,
     /// Blocks that the disk does not read.
@@ -57,8 +56,8 @@ pub struct LaneReader<S: Storage> {
 
 /// The segment that is read.
 #[derive(Debug)]
-struct CurrentSegment<F> {
-    file: F,
+struct CurrentSegment {
+    file: File,
     id: SegmentId,
     /// The position of its first event. With an unreadable head: `None` before the first record that is used.
     start: Option<Position>,
@@ -68,12 +67,11 @@ struct CurrentSegment<F> {
     offset: u64,
 }
 
-impl<S: Storage> LaneReader<S> {
+impl LaneReader {
     /// Starts at the event at `position`.
-    pub fn new(storage: S, directory: &Path, lane: LaneId, position: Position) -> Self {
+    pub fn new(directory: &Path, lane: LaneId, position: Position) -> Self {
         let directory = directory.to_owned();
         Self {
-            storage,
             directory,
             lane,
             position,
@@ -114,8 +112,8 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// Starts at the oldest event on the disk. Earlier ones are stored and removed.
-    pub fn from_oldest(storage: S, directory: &Path, lane: LaneId) -> Result<Self, ReadError> {
-        let mut reader = Self::new(storage, directory, lane, Position::START).pass_unreadable();
+    pub fn from_oldest(directory: &Path, lane: LaneId) -> Result<Self, ReadError> {
+        let mut reader = Self::new(directory, lane, Position::START).pass_unreadable();
         for number in reader.numbers()? {
             let Some(segment) = reader.open(number)? else {
                 continue;
@@ -200,17 +198,17 @@ impl<S: Storage> LaneReader<S> {
     }
 
     fn numbers(&self) -> Result<Vec<SegmentNumber>, ReadError> {
-        segments(&self.storage, &self.directory).map_err(|fault| ReadError::Io {
+        segments(&self.directory).map_err(|fault| ReadError::Io {
             file: self.directory.clone(),
             fault,
         })
     }
 
     /// Opens a segment. `None` if it was removed after it was listed.
-    fn open(&self, number: SegmentNumber) -> Result<Option<CurrentSegment<S::File>>, ReadError> {
+    fn open(&self, number: SegmentNumber) -> Result<Option<CurrentSegment>, ReadError> {
         let lane = self.lane;
         let id = SegmentId { lane, number };
-        let file = match self.storage.open(&self.path(number)) {
+        let file = match File::open(&self.path(number)) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             outcome => self.io(number, outcome)?,
         };
@@ -230,7 +228,7 @@ impl<S: Storage> LaneReader<S> {
     /// The position at which a segment starts, and its version. `None` if its head is unreadable.
     fn head(
         &self,
-        file: &S::File,
+        file: &File,
         id: SegmentId,
     ) -> Result<Option<(Position, FormatVersion)>, ReadError> {
         let head = match read_head(file, id) {
@@ -274,7 +272,7 @@ impl<S: Storage> LaneReader<S> {
     }
 
     /// Makes a segment the current one. Events that are missing before its start are damage.
-    fn enter(&mut self, segment: CurrentSegment<S::File>) -> Result<(), ReadError> {
+    fn enter(&mut self, segment: CurrentSegment) -> Result<(), ReadError> {
         self.window.clear();
         let (number, start) = (segment.id.number, segment.start.unwrap_or(self.position));
         let (number, offset) = match self.current.replace(segment) {
@@ -336,12 +334,11 @@ impl<S: Storage> LaneReader<S> {
 /// The position at which a segment starts. `None` if its head is unreadable. An error of the kind `InvalidData` if it
 /// is of another version.
 pub fn segment_start(
-    storage: &impl Storage,
     directory: &Path,
     lane: LaneId,
     number: SegmentNumber,
 ) -> io::Result<Option<Position>> {
-    let file = storage.open(&directory.join(segment_name(number)))?;
+    let file = File::open(&directory.join(segment_name(number)))?;
     match read_head(&file, SegmentId { lane, number })? {
         SegmentHead::Whole(start, _) => Ok(Some(start)),
         SegmentHead::Unreadable => Ok(None),
@@ -349,7 +346,7 @@ pub fn segment_start(
     }
 }
 
-fn read_head(file: &impl StorageFile, id: SegmentId) -> io::Result<SegmentHead> {
+fn read_head(file: &File, id: SegmentId) -> io::Result<SegmentHead> {
     let mut head = [0; SEGMENT_HEAD_BYTES];
     let length = file.read_at(&mut head, 0)?;
     Ok(read_segment_head(&head[..length], id))

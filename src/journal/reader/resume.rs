@@ -7,9 +7,8 @@ use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::record::{
     FIRST_BLOCK, FormatVersion, SEGMENT_HEAD_BYTES, SPARE_BLOCK, SegmentNumber,
 };
-use crate::journal::storage::Storage;
 
-impl<S: Storage> LaneReader<S> {
+impl LaneReader {
     /// Moves from `offset`, where the next record was not found, to the next record or segment. Returns the
     /// end if there is neither.
     ///
@@ -118,10 +117,7 @@ impl<S: Storage> LaneReader<S> {
 
     /// The next segment after `number` that has a head or a record. A segment without either was created before
     /// it was needed, and proves nothing about earlier segments.
-    fn next_written(
-        &mut self,
-        number: SegmentNumber,
-    ) -> Result<Option<CurrentSegment<S::File>>, ReadError> {
+    fn next_written(&mut self, number: SegmentNumber) -> Result<Option<CurrentSegment>, ReadError> {
         for next in self.later_numbers(number)? {
             let Some(segment) = self.open(next)? else {
                 continue;
@@ -165,9 +161,9 @@ impl<S: Storage> LaneReader<S> {
     /// Does something in another segment than the current one. Returns that segment too.
     fn within<T>(
         &mut self,
-        segment: CurrentSegment<S::File>,
+        segment: CurrentSegment,
         act: impl FnOnce(&mut Self) -> T,
-    ) -> (Option<CurrentSegment<S::File>>, T) {
+    ) -> (Option<CurrentSegment>, T) {
         let current = self.current.replace(segment);
         self.window.clear();
         let outcome = act(self);

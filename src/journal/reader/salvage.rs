@@ -5,7 +5,7 @@ use std::io;
 
 use crate::journal::blocks::BLOCK_BYTES;
 use crate::journal::record::{FormatVersion, SPARE_BLOCK, SegmentNumber};
-use crate::journal::storage::{StorageFile, is_unreadable};
+use crate::os::fs::{File, is_unreadable};
 
 /// What unreadable bytes are replaced by: neither zeros nor part of a record.
 const UNREADABLE: u8 = 0xA5;
@@ -74,7 +74,7 @@ impl UnreadableBlocks {
 /// Reads block by block what could not be read at once. Fails if no block can be read: then the disk may be away.
 /// That other blocks of the file can be read proves nothing: they may be in the page cache.
 pub(super) fn salvage(
-    file: &impl StorageFile,
+    file: &File,
     number: SegmentNumber,
     window: &mut [u8],
     offset: u64,

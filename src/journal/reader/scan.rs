@@ -7,8 +7,8 @@ use crate::journal::record::{
     FIRST_BLOCK, ParsedRecord, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, RecordHead, SPARE_BLOCK,
     parse_record,
 };
-use crate::journal::storage::{Storage, StorageFile, is_unreadable};
 use crate::os::bugs::{Bug, planted};
+use crate::os::fs::is_unreadable;
 
 /// Bytes read at once.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -44,7 +44,7 @@ fn in_spare(offset: u64) -> Option<u64> {
     is_copied.then_some(SPARE_BLOCK + offset % BLOCK_BYTES as u64)
 }
 
-impl<S: Storage> LaneReader<S> {
+impl LaneReader {
     /// The next record, where the one before it ends at `offset`: there, or at the start of the next block; and
     /// there in its own block or in the spare one. May return a record that ends before the position.
     pub(super) fn find(&mut self, offset: u64) -> Result<Option<Found>, ReadError> {
@@ -165,7 +165,9 @@ impl<S: Storage> LaneReader<S> {
     /// Bytes of the current segment.
     fn length(&self) -> Result<u64, ReadError> {
         match &self.current {
-            Some(segment) => self.io(segment.id.number, segment.file.length()),
+            Some(segment) => self
+                .io(segment.id.number, segment.file.about())
+                .map(|about| about.length),
             None => Ok(0),
         }
     }

@@ -299,6 +299,11 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     unless_simulated!(machine => machine.create_dir(path), fs::create_dir(path))
 }
 
+/// Makes the names in a directory durable.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Removes a file.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     unless_simulated!(machine => machine.remove_file(path), fs::remove_file(path))
@@ -366,4 +371,17 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
             .blocks_available()
             .saturating_mul(about.fragment_size()))
     })
+}
+
+/// Whether an error of a read is about the blocks that were read, such as a bad sector.
+pub fn is_unreadable(fault: &io::Error) -> bool {
+    let unreadable = [
+        Errno::EIO,
+        Errno::ENODATA,
+        Errno::EBADMSG,
+        Errno::EUCLEAN,
+        Errno::EILSEQ,
+    ];
+    let code = fault.raw_os_error().map(Errno::from_raw);
+    code.is_some_and(|code| unreadable.contains(&code))
 }

@@ -15,7 +15,6 @@ use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::reader::{Filled, LaneReader};
 use crate::journal::segment::lanes;
-use crate::journal::storage::Disk;
 use crate::os::fs::{File, Use};
 use crate::os::simulated;
 
@@ -121,7 +120,7 @@ fn settle(
 
 /// The values of the events in question.
 fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> Vec<u32> {
-    let mut reader = LaneReader::new(Disk, directory, lane, range.start);
+    let mut reader = LaneReader::new(directory, lane, range.start);
     let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
     let mut values = Vec::new();
     while reader.position() < range.end {

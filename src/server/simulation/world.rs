@@ -93,9 +93,7 @@ impl World {
         let machine = Machine::new(random.u64(..));
         simulated::set_machine(Some(machine.clone()));
         crate::os::fs::create_dir(super::process::JOURNAL.as_ref()).unwrap();
-        crate::os::fs::File::open("data".as_ref())
-            .and_then(|directory| directory.sync_all())
-            .unwrap();
+        crate::os::fs::sync_dir("data".as_ref()).unwrap();
         simulated::set_machine(None);
         Self {
             machines: vec![machine],

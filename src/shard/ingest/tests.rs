@@ -8,7 +8,6 @@ use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, Write, disk_thread};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::served_database::{EarlierLanes, ServedDatabase};
-use crate::journal::storage::StorageFile;
 use crate::os::fs::File;
 use crate::os::notifier::ShardNotifier;
 use std::io;
@@ -90,7 +89,9 @@ impl Bench {
         self.segment = write.segment.or(self.segment.take());
         if outcome.is_ok() {
             let segment = self.segment.as_ref().unwrap();
-            StorageFile::write_at(segment, write.blocks.as_slice(), write.offset).unwrap();
+            segment
+                .write_all_at(write.blocks.as_slice(), write.offset)
+                .unwrap();
         }
         self.ingest.end_write(write.blocks, outcome);
     }

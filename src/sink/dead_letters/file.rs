@@ -227,6 +227,6 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
         } else {
             directory
         };
-        File::open(directory)?.sync_all()
+        fs::sync_dir(directory)
     })
 }

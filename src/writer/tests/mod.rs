@@ -19,7 +19,6 @@ use crate::journal::lane_handle::{MemoryLane, Origin};
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::segment::{SEGMENT_BYTES, segments};
-use crate::journal::storage::Disk;
 use crate::sink::{Checkpoint, Epoch};
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
@@ -58,7 +57,7 @@ impl Bench {
             .label(Position::START)
             .write(&directory)
             .unwrap();
-        let mut writer = LaneWriter::create(Disk, &directory, id, SEGMENT_BYTES).unwrap();
+        let mut writer = LaneWriter::create(&directory, id, SEGMENT_BYTES).unwrap();
         let mut record = Vec::new();
         for name in names {
             begin_record(&mut record);
@@ -345,7 +344,7 @@ fn only_events_that_the_disk_has_lost_are_skipped() {
     let bench = Bench::new();
     let lane = bench.lane(&["a", "b", "lost", "d", "e"]);
     let directory = lane.directory.clone();
-    let number = segments(&Disk, &directory).unwrap()[0];
+    let number = segments(&directory).unwrap()[0];
     let path = directory.join(crate::journal::segment::segment_name(number));
     let mut bytes = std::fs::read(&path).unwrap();
     // In its own block and in the spare one.
@@ -383,7 +382,7 @@ fn the_events_of_a_closed_lane_without_segments_are_lost() {
     let lane = bench.lane(&["a", "b"]);
     let (id, directory) = (lane.id, lane.directory.clone());
     drop(lane);
-    for number in segments(&Disk, &directory).unwrap() {
+    for number in segments(&directory).unwrap() {
         std::fs::remove_file(directory.join(crate::journal::segment::segment_name(number)))
             .unwrap();
     }

@@ -45,7 +45,7 @@ fn a_lost_end_is_lost_for_the_next_process_too() {
     let lane = bench.lane(&["a", "b", "lost"]);
     let (id, directory) = (lane.id, lane.directory.clone());
     drop(lane);
-    let number = segments(&Disk, &directory).unwrap()[0];
+    let number = segments(&directory).unwrap()[0];
     let path = directory.join(crate::journal::segment::segment_name(number));
     let whole = std::fs::read(&path).unwrap();
     let mut bytes = whole.clone();

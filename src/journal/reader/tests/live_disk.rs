@@ -18,7 +18,7 @@ fn write_step_by_step(lane: LaneId, records: u32, segment_bytes: u64, name: &str
     let machine = Machine::new(1);
     let name = name.to_owned();
     let mut writer = Task::new(machine.clone(), move || {
-        write_lane_on(Disk, Path::new(LANE), lane, records, segment_bytes, &name);
+        write_lane_on(Path::new(LANE), lane, records, segment_bytes, &name);
     });
     let mut contents = Vec::new();
     while writer.resume().pause.is_some() {
@@ -82,11 +82,11 @@ fn read_with_burst(
     lane: LaneId,
     steps: &[Step],
     calls: usize,
-) -> (LaneReader<Disk>, Read, bool) {
+) -> (LaneReader, Read, bool) {
     let read = Rc::new(Cell::new(None));
     let result = Rc::clone(&read);
     let mut task = Task::new(machine.clone(), move || {
-        let mut reader = LaneReader::new(Disk, Path::new(LANE), lane, Position(0));
+        let mut reader = LaneReader::new(Path::new(LANE), lane, Position(0));
         let read = read_on(&mut reader).unwrap();
         result.set(Some((reader, read)));
     });

@@ -1,4 +1,4 @@
-//! Lanes on a real disk, cut and damaged on purpose.
+//! Lanes on a disk, cut and damaged on purpose.
 
 mod live_disk;
 mod power_cut;
@@ -11,7 +11,6 @@ use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record, segment_head};
-use crate::journal::storage::Disk;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -26,26 +25,16 @@ const STRIDE: usize = (RECORD_HEAD_BYTES + 3 * 18).next_multiple_of(RECORD_ALIGN
 
 /// A lane of `records` records of three events each, whose values are their positions.
 fn write_lane(directory: &Path, lane: LaneId, records: u32) {
-    write_lane_on(Disk, directory, lane, records, SEGMENT, "name");
+    write_lane_on(directory, lane, records, SEGMENT, "name");
     // The segment that was made ahead.
-    let last = segments(&Disk, directory).unwrap().pop().unwrap();
-    if segment_start(&Disk, directory, lane, last)
-        .unwrap()
-        .is_none()
-    {
+    let last = segments(directory).unwrap().pop().unwrap();
+    if segment_start(directory, lane, last).unwrap().is_none() {
         fs::remove_file(file(directory, last.0)).unwrap();
     }
 }
 
-fn write_lane_on(
-    storage: impl Storage,
-    directory: &Path,
-    lane: LaneId,
-    records: u32,
-    segment_bytes: u64,
-    name: &str,
-) {
-    let mut written = LaneWriter::create(storage, directory, lane, segment_bytes).unwrap();
+fn write_lane_on(directory: &Path, lane: LaneId, records: u32, segment_bytes: u64, name: &str) {
+    let mut written = LaneWriter::create(directory, lane, segment_bytes).unwrap();
     let mut record = Vec::new();
     for value in 0..records {
         begin_record(&mut record);
@@ -74,11 +63,11 @@ type Read = (Vec<u32>, Vec<Damage>, u64);
 
 /// Everything from `start` on.
 fn read_lane(directory: &Path, lane: LaneId, start: Position) -> Read {
-    read_on(&mut LaneReader::new(Disk, directory, lane, start)).unwrap()
+    read_on(&mut LaneReader::new(directory, lane, start)).unwrap()
 }
 
 /// Everything from the position of a reader. On an error: the values before it.
-fn read_on<S: Storage>(reader: &mut LaneReader<S>) -> Result<Read, (Vec<u32>, ReadError)> {
+fn read_on(reader: &mut LaneReader) -> Result<Read, (Vec<u32>, ReadError)> {
     let (mut values, mut damages) = (Vec::new(), Vec::new());
     loop {
         let mut batch = Batch::new(BatchEvents::new(7).unwrap());
@@ -105,7 +94,7 @@ fn overwrite(directory: &Path, number: u64, offset: usize, bytes: &[u8]) {
 }
 
 fn start_of(directory: &Path, lane: LaneId, number: u64) -> u64 {
-    let start = segment_start(&Disk, directory, lane, SegmentNumber(number));
+    let start = segment_start(directory, lane, SegmentNumber(number));
     start.unwrap().unwrap().0
 }
 
@@ -114,7 +103,7 @@ fn reads_from_any_position_over_many_segments() {
     for write in WRITERS {
         let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
         write(directory.path(), lane, 200);
-        assert!(segments(&Disk, directory.path()).unwrap().len() > 3);
+        assert!(segments(directory.path()).unwrap().len() > 3);
         for start in [0, 1, 2, 3, 100, 299, 598, 599, 600] {
             let (values, damages, torn_bytes) =
                 read_lane(directory.path(), lane, Position(start.into()));
@@ -128,7 +117,7 @@ fn reads_from_any_position_over_many_segments() {
 fn stops_at_the_end_it_is_given() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 10);
-    let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(2));
+    let mut reader = LaneReader::new(directory.path(), lane, Position(2));
     let mut batch = Batch::new(BatchEvents::new(100).unwrap());
     assert!(matches!(
         reader.fill(&mut batch, Some(Position(11))),
@@ -174,7 +163,7 @@ fn records_of_an_earlier_segment_in_the_same_blocks_are_ignored() {
     write_lane(directory.path(), lane, 200);
     // The blocks of an old segment under the name and head of the next one.
     let old = fs::read(file(directory.path(), 0)).unwrap();
-    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap();
+    let last = segments(directory.path()).unwrap().pop().unwrap();
     let id = SegmentId {
         lane,
         number: SegmentNumber(last.0 + 1),
@@ -226,7 +215,7 @@ fn an_unreadable_head_of_the_only_or_the_last_segment_hides_no_event() {
     for records in [4, 200] {
         let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
         write_lane(directory.path(), lane, records);
-        let last = segments(&Disk, directory.path()).unwrap().pop().unwrap();
+        let last = segments(directory.path()).unwrap().pop().unwrap();
         let start = Position(start_of(directory.path(), lane, last.0));
         overwrite(directory.path(), last.0, 0, &[0; 48]);
         let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(0));
@@ -254,7 +243,7 @@ fn events_lost_with_a_head_are_reported() {
 fn begins_at_the_oldest_event_on_the_disk() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     let from_oldest = || {
-        let mut reader = LaneReader::from_oldest(Disk, directory.path(), lane).unwrap();
+        let mut reader = LaneReader::from_oldest(directory.path(), lane).unwrap();
         let first = reader.position().0;
         let (values, damages, _) = read_on(&mut reader).unwrap();
         (first, values.first().copied(), damages.len())
@@ -279,7 +268,7 @@ fn begins_at_the_oldest_event_on_the_disk() {
 fn a_last_segment_that_was_never_finished_is_the_end() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 200);
-    let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+    let last = segments(directory.path()).unwrap().pop().unwrap().0;
     let number = SegmentNumber(last + 1);
     let head = segment_head(
         FormatVersion::Two,
@@ -309,11 +298,11 @@ fn a_segment_of_another_version_is_never_passed() {
     for write in WRITERS {
         let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
         write(directory.path(), lane, 200);
-        let last = segments(&Disk, directory.path()).unwrap().pop().unwrap().0;
+        let last = segments(directory.path()).unwrap().pop().unwrap().0;
         for number in [last, 1, 0] {
             let start = start_of(directory.path(), lane, number);
             overwrite(directory.path(), number, 7, b"3");
-            let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
+            let mut reader = LaneReader::new(directory.path(), lane, Position(0));
             for expected in [start, 0] {
                 let (values, fault) = read_on(&mut reader).unwrap_err();
                 assert_eq!(values.len() as u64, expected);

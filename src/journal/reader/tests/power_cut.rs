@@ -63,8 +63,8 @@ enum Mistake {
 fn write_lanes(history: &RefCell<History>, random: &mut fastrand::Rng, mistake: Option<Mistake>) {
     loop {
         let id = LaneId::random().unwrap();
-        let opened = make_directory(&Disk, Path::new("data"), id).and_then(|directory| {
-            let lane = LaneWriter::create(Disk, &directory, id, SEGMENT_BYTES)?;
+        let opened = make_directory(Path::new("data"), id).and_then(|directory| {
+            let lane = LaneWriter::create(&directory, id, SEGMENT_BYTES)?;
             Ok((lane, directory))
         });
         let Ok((lane, directory)) = opened else {
@@ -80,7 +80,7 @@ fn write_lanes(history: &RefCell<History>, random: &mut fastrand::Rng, mistake: 
 }
 
 fn write_lane_until_it_fails(
-    mut lane: LaneWriter<Disk>,
+    mut lane: LaneWriter,
     history: &RefCell<History>,
     random: &mut fastrand::Rng,
     mistake: Option<Mistake>,
@@ -148,7 +148,7 @@ impl History {
             if crate::os::fs::names(&lane.directory).is_err() {
                 continue;
             }
-            let mut reader = LaneReader::new(Disk, &lane.directory, lane.id, lane.stored);
+            let mut reader = LaneReader::new(&lane.directory, lane.id, lane.stored);
             let mut batch = Batch::new(BatchEvents::new(7).unwrap());
             loop {
                 batch.clear();

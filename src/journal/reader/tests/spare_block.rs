@@ -9,7 +9,7 @@ const BLOCK_RECORDS: u32 = 39;
 /// A lane of `records` records, all in its first segment, and its directory.
 fn lane_of(records: u32) -> (tempfile::TempDir, LaneId) {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
-    write_lane_on(Disk, directory.path(), lane, records, 1 << 16, "name");
+    write_lane_on(directory.path(), lane, records, 1 << 16, "name");
     (directory, lane)
 }
 
@@ -26,7 +26,7 @@ fn a_torn_write_takes_no_earlier_record_with_it() {
         let before = fs::read(&path).unwrap();
         // The last write of the same lane with one more record is where the two differ.
         let longer = tempfile::tempdir().unwrap();
-        write_lane_on(Disk, longer.path(), lane, records + 1, 1 << 16, "name");
+        write_lane_on(longer.path(), lane, records + 1, 1 << 16, "name");
         let after = fs::read(file(longer.path(), 0)).unwrap();
         let blocks = before.chunks(BLOCK_BYTES).zip(after.chunks(BLOCK_BYTES));
         let written: Vec<_> = (0..)
@@ -136,7 +136,7 @@ fn a_damaged_head_hides_no_event_whatever_the_spare_block_has() {
                 usize::from(records > 1 && start < records * 3 - 3)
             );
         }
-        let reader = LaneReader::from_oldest(Disk, directory.path(), lane).unwrap();
+        let reader = LaneReader::from_oldest(directory.path(), lane).unwrap();
         assert_eq!(reader.position(), Position(0));
     }
 }

@@ -20,7 +20,7 @@ impl BadDisk {
         let machine = Machine::new(1);
         set_machine(Some(machine.clone()));
         let lane = LaneId::random().unwrap();
-        write_lane_on(Disk, Path::new("data"), lane, records, 1 << 16, "name");
+        write_lane_on(Path::new("data"), lane, records, 1 << 16, "name");
         Self {
             machine,
             lane,
@@ -29,10 +29,10 @@ impl BadDisk {
     }
 
     /// A reader of the lane, of which the blocks with these bytes cannot be read.
-    fn reader(&self, bad: Range<u64>) -> LaneReader<Disk> {
+    fn reader(&self, bad: Range<u64>) -> LaneReader {
         let directory = Path::new("data");
         self.machine.set_unreadable_bytes(&file(directory, 0), bad);
-        LaneReader::new(Disk, directory, self.lane, Position(0))
+        LaneReader::new(directory, self.lane, Position(0))
     }
 }
 
@@ -114,7 +114,7 @@ fn a_file_end_that_says_nothing_is_an_error_until_it_is_ignored() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 3);
     fs::write(&directory.path().join("end"), b"nine").unwrap();
-    let mut reader = LaneReader::new(Disk, directory.path(), lane, Position(0));
+    let mut reader = LaneReader::new(directory.path(), lane, Position(0));
     let (values, fault) = read_on(&mut reader).unwrap_err();
     assert!(values.is_empty() && matches!(fault, ReadError::EndFile { .. }));
     reader.ignore_end_file();

@@ -99,7 +99,7 @@ fn events_lost_with_a_head_are_reported() {
 fn begins_at_the_oldest_event_on_the_disk() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     let from_oldest = || {
-        let mut reader = LaneReader::from_oldest(Disk, directory.path(), lane).unwrap();
+        let mut reader = LaneReader::from_oldest(directory.path(), lane).unwrap();
         let first = reader.position().0;
         let (values, damages, _) = read_on(&mut reader).unwrap();
         (first, values.first().copied(), damages.len())

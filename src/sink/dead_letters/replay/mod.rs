@@ -24,7 +24,6 @@ use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::refused_note;
 use crate::journal::segment::{lanes, segment_bytes};
-use crate::journal::storage::Disk;
 use crate::os::fs::{self, File, Use};
 use crate::sink::dead_letters::FILE_NAME;
 use crate::sink::dead_letters::file::{Letters, LockedLetters, own_as, sync_parent};
@@ -317,7 +316,7 @@ fn write_lane(
     label: &LaneLabel,
     letters: &[&Letter],
 ) -> io::Result<()> {
-    let mut writer = LaneWriter::create(Disk, directory, lane, segment_bytes())?;
+    let mut writer = LaneWriter::create(directory, lane, segment_bytes())?;
     let mut record = Vec::new();
     let (mut rest, mut text) = (letters, String::new());
     while !rest.is_empty() {
@@ -343,7 +342,7 @@ fn write_lane(
         own_as(&directory.join(name), &model)?;
     }
     own_as(directory, &model)?;
-    File::open(directory)?.sync_all()
+    fs::sync_dir(directory)
 }
 
 /// Notes in each lane that is still in the journal which of its events are not to be stored from there, whatever

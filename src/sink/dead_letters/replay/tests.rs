@@ -66,7 +66,7 @@ impl Bench {
         let mut events = Vec::new();
         for lane in lanes(&self.journal()).unwrap() {
             let directory = self.journal().join(lane.to_string());
-            let mut reader = LaneReader::from_oldest(Disk, &directory, lane).unwrap();
+            let mut reader = LaneReader::from_oldest(&directory, lane).unwrap();
             let mut batch = Batch::new(BatchEvents::new(10_000).unwrap());
             reader.fill(&mut batch, None).unwrap();
             let each = batch
@@ -90,7 +90,7 @@ impl Bench {
             let lane = LaneId::random().unwrap();
             let directory = staged_directory(&self.journal(), lane);
             fs::create_dir(&directory).unwrap();
-            drop(LaneWriter::create(Disk, &directory, lane, segment_bytes()).unwrap());
+            drop(LaneWriter::create(&directory, lane, segment_bytes()).unwrap());
         }
         if steps > 0 {
             staged = stage_by_database(&self.journal(), &taken).unwrap();
