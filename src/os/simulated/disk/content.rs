@@ -166,23 +166,36 @@ impl State {
         }
     }
 
-    /// A write of blocks that was interrupted: each has its old content, the new one, or any other.
+    /// A write of blocks that was interrupted: each has its old content, the new one, sectors of both, or any other.
     pub(super) fn tear(&mut self, file: u64, offset: usize, bytes: &[u8]) {
         for (offset, block) in pieces(offset, bytes, BLOCK_BYTES) {
             let mut content = block.to_vec();
-            match self.random.u32(0..4) {
+            match self.random.u32(0..5) {
                 0 => continue,
                 1 => self.random.fill(&mut content),
                 2 => {
                     let kept = self.random.usize(0..content.len());
                     self.random.fill(&mut content[kept..]);
                 }
+                3 => {
+                    for (offset, sector) in pieces(offset, block, SECTOR_BYTES) {
+                        if self.chance(2) {
+                            self.put(file, offset, sector);
+                        }
+                    }
+                    continue;
+                }
                 _ => {}
             }
-            if let Some(file) = self.files.get_mut(&file) {
-                put(&mut file.durable, offset, &content);
-                put(&mut file.present, offset, &content);
-            }
+            self.put(file, offset, &content);
+        }
+    }
+
+    /// Changes what a file reads as, for good.
+    fn put(&mut self, file: u64, offset: usize, bytes: &[u8]) {
+        if let Some(file) = self.files.get_mut(&file) {
+            put(&mut file.durable, offset, bytes);
+            put(&mut file.present, offset, bytes);
         }
     }
 }
