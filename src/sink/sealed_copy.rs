@@ -57,7 +57,11 @@ impl Adoption {
             };
             is_authentic.then_some(epoch)
         });
-        let next = |epoch: Epoch| Epoch(epoch.0.min(EPOCH_END - 2) + 1);
+        // Somebody may have set it to the greatest number.
+        let next = |epoch: Epoch| match epoch.0 {
+            last if last >= EPOCH_END - 1 => Epoch(1),
+            epoch => Epoch(epoch + 1),
+        };
         let checkpoint = Checkpoint {
             epoch: next(row.map(|row| row.epoch).or(epoch).unwrap_or(Epoch(0))),
             position: row.map_or(from, |row| row.position),

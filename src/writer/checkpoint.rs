@@ -78,6 +78,24 @@ impl Storing {
         }
     }
 
+    /// The database does not say which rows are there, such as without the right to read them, or in time. If the
+    /// connection may have been lost, it is asked once more as after any other error.
+    pub(super) fn wait_for_proof(
+        &mut self,
+        lane: &LaneHandle,
+        fault: SinkError,
+    ) -> Result<Adopted, SinkError> {
+        let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
+        // An error that stays says nothing against the connection, which other lanes use.
+        if !matches!(fault, SinkError::Stop(_)) {
+            if is_first {
+                return Err(fault);
+            }
+            self.abandon(&fault);
+        }
+        Ok(Adopted::Waits(Wait::Unproven(fault)))
+    }
+
     fn accept(&mut self, lane: &LaneHandle, found: Checkpoint) -> Result<Adopted, SinkError> {
         self.lanes.of(lane).set_checkpoint(found);
         Ok(Adopted::At(found))

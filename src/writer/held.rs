@@ -53,14 +53,13 @@ impl Storing {
         let checkpoint = found.checkpoint;
         let held = hold.checkpoint;
         let was_beyond = held.is_some_and(|held| held.position > hold.to);
-        if was_beyond && checkpoint.position == to && keys.given_at(to) == Some(keys.current()) {
-            // An earlier attempt has noted the new key.
+        // An earlier attempt has noted the new key. One that a restored database lacked has its first epoch now.
+        let has_new_key = keys.given_at(to) == Some(keys.current()) && checkpoint.epoch.0 > 1;
+        if was_beyond && checkpoint.position == to && has_new_key {
             return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
         }
         // What a person has decided was true of the database as it was then.
-        let went_back = checkpoint.position < hold.from
-            || held.is_some_and(|held| checkpoint.epoch.0 <= held.epoch);
-        if went_back {
+        if went_back(hold, checkpoint) {
             return match self.verdict(lane, found)? {
                 Ok(verdict) => {
                     let verdict = still_doubtful(hold, checkpoint, verdict);
@@ -70,11 +69,7 @@ impl Storing {
             };
         }
         if was_beyond {
-            let (keys, checkpoint) = self.another_key(lane, to)?;
-            if let Err(fault) = keys.write(&disk.directory) {
-                return Ok(Adopted::Waits(Wait::Unwritable(fault)));
-            }
-            return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
+            return self.settle_with_another_key(lane, disk, hold, decision);
         }
         // Where it is at its destination, an earlier attempt may have moved it.
         let is_moved = checkpoint.position != to
@@ -98,6 +93,10 @@ impl Storing {
             if is_moved || !is_as_before {
                 return self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict);
             }
+            if held.is_none() {
+                // It is still beyond what it can be, as when the lane was held. Its owner may go on.
+                return self.settle_with_another_key(lane, disk, hold, decision);
+            }
         }
         let moved = if checkpoint.position == to {
             checkpoint
@@ -105,6 +104,21 @@ impl Storing {
             self.move_checkpoint(lane, keys.current(), checkpoint, to)?
         };
         Ok(self.go_on(lane, disk, hold, decision, (keys, moved)))
+    }
+
+    /// Leaves the checkpoint of a lane to its owner, and goes on under another key.
+    fn settle_with_another_key(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        decision: Decision,
+    ) -> Result<Adopted, SinkError> {
+        let (keys, checkpoint) = self.another_key(lane, hold.settled(decision))?;
+        if let Err(fault) = keys.write(&disk.directory) {
+            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+        }
+        Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)))
     }
 
     /// Stores the lane from its checkpoint on, which is where the decision says.
@@ -216,6 +230,14 @@ impl Storing {
              is kept, until `hakaru journal settle {} --stored` or `--refill` says what is true",
             lane.id(), hold.reason, lane.id()
         );
+    }
+}
+
+/// Whether the database has gone back since the lane was held.
+fn went_back(hold: &Hold, now: Checkpoint) -> bool {
+    match hold.checkpoint {
+        Some(held) => now.position < hold.from.min(held.position) || now.epoch.0 <= held.epoch,
+        None => now.position < hold.from,
     }
 }
 

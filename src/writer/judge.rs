@@ -70,10 +70,12 @@ impl Storing {
         let verdict = match self.judge(lane, position) {
             Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
             Ok(Verdict::Ours) => match self.judge_behind(lane, found) {
-                Ok(Verdict::Stored { to }) => match self.possible_end(lane) {
-                    Ok(end) => self.judge_lost(lane, found, to, end),
-                    Err(fault) => return unreadable(fault),
-                },
+                Ok(verdict @ (Verdict::Stored { .. } | Verdict::Doubtful(_))) => {
+                    match self.possible_end(lane) {
+                        Ok(end) => self.judge_after(lane, found, verdict, end),
+                        Err(fault) => return unreadable(fault),
+                    }
+                }
                 verdict => verdict,
             },
             Ok(Verdict::Ahead { from, to, end }) => self.judge_ahead(lane, found, from..to, end),
@@ -87,24 +89,6 @@ impl Storing {
             }
             Err(fault) => self.wait_for_proof(lane, fault).map(Err),
         }
-    }
-
-    /// The database does not say which rows are there, such as without the right to read them, or in time. If the
-    /// connection may have been lost, it is asked once more as after any other error.
-    fn wait_for_proof(
-        &mut self,
-        lane: &LaneHandle,
-        fault: SinkError,
-    ) -> Result<Adopted, SinkError> {
-        let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
-        // An error that stays says nothing against the connection, which other lanes use.
-        if !matches!(fault, SinkError::Stop(_)) {
-            if is_first {
-                return Err(fault);
-            }
-            self.abandon(&fault);
-        }
-        Ok(Adopted::Waits(Wait::Unproven(fault)))
     }
 
     /// Judges the position of a checkpoint that was read. The lane is owned by this process then, so that no COMMIT
@@ -175,41 +159,47 @@ impl Storing {
         if found.copy != SealedCopy::Altered || lane.on_disk().is_none() {
             return Ok(None);
         }
-        let end = self.possible_end(lane)?;
+        let end = if lane.is_found() {
+            end_on_disk(lane)?
+        } else {
+            self.possible_end(lane)?
+        };
         Ok((found.checkpoint.position <= end).then_some(end))
     }
 
-    /// The position up to which events may be stored. What is noted may be a second old, or older after a power cut, and
-    /// the outcome of the last COMMIT may be unknown.
+    /// The position up to which events may be stored. What an earlier process has noted may be a second old, or older after
+    /// a power cut, and the outcome of the last COMMIT of this one may be unknown.
     fn possible_end(&mut self, lane: &LaneHandle) -> io::Result<Position> {
-        match lane.on_disk() {
-            Some(disk) if lane.is_found() => {
-                stored_note::end(&disk.directory, disk.id).map_err(io::Error::other)
-            }
-            _ => {
-                let state = self.lanes.of(lane);
-                Ok(state.stored().max(state.sent()))
-            }
+        let state = self.lanes.of(lane);
+        if state.is_taken_over() {
+            Ok(state.stored().max(state.sent()))
+        } else {
+            end_on_disk(lane)
         }
     }
 
-    /// Judges a checkpoint that is behind, where the rows of the events before `stored` are there. More events may be
-    /// stored, up to `end`.
-    fn judge_lost(
+    /// Completes the verdict about a checkpoint that is behind: more events may be stored, up to `end`.
+    fn judge_after(
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,
-        stored: Position,
+        verdict: Verdict,
         end: Position,
     ) -> Result<Verdict, SinkError> {
-        let Some(disk) = lane.on_disk().filter(|_| stored < end) else {
-            return Ok(Verdict::Stored { to: stored });
+        let stored = match &verdict {
+            Verdict::Stored { to } => *to,
+            Verdict::Doubtful(hold) => hold.to,
+            _ => return Ok(verdict),
         };
-        Ok(match self.proof(disk, stored, end)? {
-            Proof::Missing => Verdict::Stored { to: stored },
-            Proof::Stored(to) => Verdict::Stored { to },
-            Proof::Unknown if self.has_no_row(disk, stored, end)? => Verdict::Stored { to: stored },
-            Proof::Mixed | Proof::Few | Proof::Unknown => Verdict::Doubtful(Hold {
+        let Some(disk) = lane.on_disk().filter(|_| stored < end) else {
+            return Ok(verdict);
+        };
+        let end = self.first_missing(disk, stored, end)?.unwrap_or(end);
+        Ok(match verdict {
+            _ if end <= stored => verdict,
+            Verdict::Doubtful(hold) => Verdict::Doubtful(Hold { to: end, ..hold }),
+            _ if let Proof::Stored(to) = self.proof(disk, stored, end)? => Verdict::Stored { to },
+            _ => Verdict::Doubtful(Hold {
                 from: stored,
                 to: end,
                 reason: format!(
@@ -243,9 +233,9 @@ impl Storing {
             Proof::Unknown => {
                 high == end
                     || position == stored && position > Position::START
-                    || self.has_no_row(disk, high, end)?
+                    || self.first_missing(disk, high, end)? == Some(high)
             }
-            Proof::Stored(_) | Proof::Mixed | Proof::Few => false,
+            Proof::Stored(_) | Proof::Mixed | Proof::Gaps | Proof::Few => false,
         };
         let verdict = if position < stored {
             self.judge_behind(lane, found)?
@@ -304,12 +294,12 @@ impl Storing {
             },
             // An earlier process stores for up to a second before it notes it. The copy of its checkpoint belongs to it,
             // if that process has moved both.
-            Proof::Few | Proof::Unknown
+            Proof::Gaps | Proof::Few | Proof::Unknown
                 if is_within && lane.is_found() && copy != SealedCopy::Altered =>
             {
                 Verdict::Ours
             }
-            Proof::Missing | Proof::Mixed | Proof::Few | Proof::Unknown => {
+            Proof::Missing | Proof::Mixed | Proof::Gaps | Proof::Few | Proof::Unknown => {
                 Verdict::Doubtful(Hold {
                     from,
                     to,
@@ -345,7 +335,7 @@ impl Storing {
             Proof::Unknown if disk.rows().is_empty() && copy != SealedCopy::Altered => {
                 Verdict::Behind { is_checked: false }
             }
-            Proof::Stored(_) | Proof::Mixed | Proof::Few | Proof::Unknown => {
+            Proof::Stored(_) | Proof::Mixed | Proof::Gaps | Proof::Few | Proof::Unknown => {
                 Verdict::Doubtful(Hold {
                     from: found,
                     to: stored,
@@ -359,6 +349,14 @@ impl Storing {
             }
         })
     }
+}
+
+/// Where a lane ends on the disk. The start of one in memory.
+fn end_on_disk(lane: &LaneHandle) -> io::Result<Position> {
+    let end = |disk: &DiskLane| stored_note::end(&disk.directory, disk.id);
+    lane.on_disk().map_or(Ok(Position::START), |disk| {
+        end(disk).map_err(io::Error::other)
+    })
 }
 
 impl From<Checkpoint> for HeldCheckpoint {

@@ -344,7 +344,10 @@ impl Storing {
         } else {
             clock::since(self.looked_at) >= PROBE_EVERY
         };
-        if is_due && let Err(fault) = self.probe() {
+        if is_due
+            && !self.has_given_up
+            && let Err(fault) = self.probe()
+        {
             log::debug!("writer {}: {fault}", self.writer.index);
         }
     }

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
-use crate::journal::reader::{Filled, LaneReader};
+use crate::journal::reader::LaneReader;
 use crate::journal::row_witnesses::{RowWitness, spread};
 use crate::sink::SinkError;
 
@@ -34,8 +34,10 @@ pub(super) enum Proof {
     Stored(Position),
     /// None of those that were asked for is a row.
     Missing,
-    /// Some are, and some are not.
+    /// Some are, and the last one is not, or may be a row of another event.
     Mixed,
+    /// The last one is, and some before it are not: they were refused elsewhere, or altered or removed since.
+    Gaps,
     /// All are, but so few different ones were asked for that they may be rows of other events.
     Few,
     /// No row is known that could be asked for.
@@ -124,24 +126,52 @@ impl Storing {
         Ok(answers.proof(end))
     }
 
-    /// Whether the first event from `from` up to `to` that was not refused is no row. Events are stored in their order, so
-    /// that no later one is a row either. The whole table is searched, unless it has too many rows.
-    pub(super) fn has_no_row(
+    /// A position from which on no event up to `to` is a row: events are stored in their order, and one that is missing was
+    /// found by halves. `None`: there are too many rows to be searched.
+    pub(super) fn first_missing(
         &mut self,
         lane: &DiskLane,
         from: Position,
         to: Position,
-    ) -> Result<bool, SinkError> {
+    ) -> Result<Option<Position>, SinkError> {
         let refused = self.lanes.refused(lane.id, from..to);
-        let mut first = from;
-        while refused.contains(&first) {
-            first = first.plus(1);
+        let after = self.last_row(lane, from)?.unwrap_or_default();
+        let (mut low, mut high) = (from, to);
+        while low < high {
+            let half = usize::try_from(high.since(low) / 2).unwrap_or(usize::MAX);
+            let middle = low.plus(half);
+            let mut asked = middle;
+            while refused.contains(&asked) {
+                asked = asked.plus(1);
+            }
+            if asked >= high {
+                high = middle;
+                continue;
+            }
+            let is_there = match LaneEvent::read(lane, asked) {
+                Some(event) => self.writer.sink.has_row_after(after, event.event())?,
+                // It was lost by the disk, so it may have been stored.
+                None => Some(true),
+            };
+            match is_there {
+                Some(true) => low = asked.plus(1),
+                Some(false) => high = middle,
+                None => return Ok(None),
+            }
         }
-        let Some(event) = LaneEvent::read(lane, first).filter(|_| first < to) else {
-            return Ok(first >= to);
+        Ok(Some(high))
+    }
+
+    /// The last row that is known to be of an event before `from`, if it is still there.
+    fn last_row(&mut self, lane: &DiskLane, from: Position) -> Result<Option<u64>, SinkError> {
+        let Some(last) = lane.rows().last_before(from) else {
+            return Ok(None);
         };
-        let found = self.writer.sink.has_row_after(0, event.event())?;
-        Ok(found == Some(false))
+        let Some(event) = LaneEvent::read(lane, last.position) else {
+            return Ok(None);
+        };
+        let is_there = self.writer.sink.is_row_of(last.row, event.event())?;
+        Ok(is_there.then_some(last.row))
     }
 
     /// Whether the events from `from` up to `to` are rows, none of which is noted. They are looked for among the rows
@@ -153,16 +183,10 @@ impl Storing {
         to: Position,
         refused: &BTreeSet<Position>,
     ) -> Result<Proof, SinkError> {
-        let Some(last) = lane.rows().last_before(from) else {
-            return Ok(Proof::Unknown);
-        };
         // Where it is gone, the others may have been removed with it.
-        let Some(event) = LaneEvent::read(lane, last.position) else {
+        let Some(after) = self.last_row(lane, from)? else {
             return Ok(Proof::Unknown);
         };
-        if !self.writer.sink.is_row_of(last.row, event.event())? {
-            return Ok(Proof::Unknown);
-        }
         let mut answers = Answers::default();
         let mut next = from;
         let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
@@ -178,7 +202,7 @@ impl Storing {
             let Some(event) = LaneEvent::read(lane, position) else {
                 continue;
             };
-            match self.writer.sink.has_row_after(last.row, event.event())? {
+            match self.writer.sink.has_row_after(after, event.event())? {
                 Some(is_there) => answers.add(is_there, &event),
                 None => return Ok(Proof::Unknown),
             }
@@ -201,8 +225,11 @@ impl LaneEvent {
         let mut batch = BatchEvents::new(BATCH_EVENTS).map(Batch::new)?;
         let mut reader = LaneReader::new(&lane.directory, lane.id, position);
         let filled = reader.fill(&mut batch, None);
-        let is_read = matches!(filled, Ok(Filled::More | Filled::End { .. })) && !batch.is_empty();
-        is_read.then_some(Self(batch))
+        if let Err(fault) = filled {
+            log::debug!("lane {}: after position {}: {fault}", lane.id, position.0);
+        }
+        // Of the events after it, those count that are read.
+        (!batch.is_empty()).then_some(Self(batch))
     }
 
     fn event(&self) -> Event<'_> {
@@ -231,10 +258,14 @@ struct Answers {
     different: BTreeSet<(u64, String, u32)>,
     there: usize,
     missing: usize,
+    /// Whether the last one is there and has no equal.
+    is_last_there: bool,
 }
 
 impl Answers {
+    /// Adds an answer. They come in the order of the events.
     fn add(&mut self, is_there: bool, event: &LaneEvent) {
+        self.is_last_there = is_there && event.has_no_equal();
         if !is_there {
             self.missing += 1;
             return;
@@ -252,6 +283,7 @@ impl Answers {
             (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
             (0, _) => Proof::Missing,
             (_, 0) => Proof::Few,
+            _ if self.is_last_there => Proof::Gaps,
             _ => Proof::Mixed,
         }
     }
@@ -291,6 +323,8 @@ mod tests {
         assert_eq!(proof(&different[..2]), Proof::Few);
         assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
         assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
+        assert_eq!(proof(&[(false, &[1]), (true, &[2])]), Proof::Gaps);
+        assert_eq!(proof(&[(false, &[1]), (true, &[2, 2])]), Proof::Mixed);
         // Events that have equals: their rows may be those of another lane, on the same ids.
         let equal: (bool, &[u32]) = (true, &[1, 1]);
         assert_eq!(proof(&[equal; 8]), Proof::Few);

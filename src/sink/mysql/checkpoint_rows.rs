@@ -12,12 +12,12 @@ use crate::sink::{Checkpoint, Epoch, Fault, SinkError, Step};
 
 /// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) fn adopt_statement(lane: LaneId, from: Position) -> String {
-    // Beyond its last epoch a row would stop the writer, as where somebody has set all epochs to the greatest number.
+    // Where somebody has set all epochs to the greatest number, its successor would stop the writer.
     format!(
         "INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES ('{lane}', 1, {}) \
-         ON DUPLICATE KEY UPDATE epoch = LEAST(epoch, {}) + 1",
+         ON DUPLICATE KEY UPDATE epoch = IF(epoch >= {}, 1, epoch + 1)",
         from.0,
-        EPOCH_END - 2
+        EPOCH_END - 1
     )
 }
 
