@@ -316,6 +316,8 @@ impl<'a> Round<'a> {
         }
         disk.empty();
         self.history.note("the disk has room again");
+        // On a full disk the journal keeps nothing that is stored: an older backup cannot be filled up from it.
+        self.backup = None;
         if self.node.is_none() {
             let node = self.start(self.directory, MAIN);
             self.serve_with(node);
