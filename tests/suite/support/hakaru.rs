@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -14,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, MariaDb, wait_until};
+use super::{Client, DEADLINE, MariaDb, send, wait_until};
 
 /// How to start hakaru.
 pub struct Settings {
@@ -184,6 +185,17 @@ impl Hakaru {
     fn wait_for_address(&self, event: &str) -> SocketAddr {
         let line = self.wait_for_event(event);
         line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Sends these values under the name `a` on one connection. Each must be answered 200.
+    pub fn send(&self, values: Range<u32>) {
+        send(self.address, values);
+    }
+
+    /// What it answers to `/stats.json`.
+    pub fn stats(&self) -> Value {
+        let stats = Client::connect(self.admin()).get("/stats.json").body;
+        serde_json::from_str(&stats).unwrap()
     }
 
     pub fn pid(&self) -> u32 {

@@ -162,6 +162,11 @@ impl MariaDb {
         self.query_drop_in(DATABASE, sql);
     }
 
+    /// The values of all rows, in order.
+    pub fn values(&self) -> Vec<u32> {
+        self.query("SELECT value FROM eventlog ORDER BY value")
+    }
+
     /// Rows in `eventlog`. 0 while there is no such table.
     pub fn count(&self) -> u64 {
         let connection = self.connect(DATABASE);

@@ -14,6 +14,8 @@ pub use mariadb::{DATABASE, MariaDb, free_port};
 pub use proxy::{NetworkFault, Proxy};
 pub use small_disk::SmallDisk;
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,15 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
             "not within {DEADLINE:?}: {what}"
         );
         std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Sends these values under the name `a` on one connection. Each must be answered 200.
+pub fn send(address: SocketAddr, values: Range<u32>) {
+    let mut client = Client::connect(address);
+    for value in values {
+        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
+        assert_eq!(answer.status, 200, "{value}");
     }
 }
 
