@@ -1,10 +1,10 @@
 //! Disks that tear or damage blocks, and journals of earlier versions.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::support::{Client, MariaDb, Settings, run, wait_until};
+use crate::support::{Client, MariaDb, Settings, ask, run, wait_until};
 
 /// A library that makes system calls on segments fail, as a test wants it.
 const FAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/disk_faults.c");
@@ -32,24 +32,28 @@ fn segment(data_dir: &Path) -> PathBuf {
     only(only(data_dir.join("hakaru-data/journal")))
 }
 
-fn values(database: &MariaDb) -> Vec<u32> {
-    database.query("SELECT value FROM eventlog ORDER BY value")
-}
-
 /// Runs `hakaru journal`. Returns its exit code and what it says.
 fn inspect(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hakaru"))
-        .current_dir(directory)
-        .arg("journal")
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    (output.status.code(), text)
+    let asked = ask(directory, "", &[&["journal"], arguments].concat());
+    (asked.code, asked.out)
 }
 
 fn verify(directory: &Path) -> (Option<i32>, String) {
     inspect(directory, &["verify"])
+}
+
+/// A server with one shard, whose 200s promise that the event is on the disk.
+fn settings(database: &MariaDb, directory: &Path) -> Settings {
+    let settings = Settings::mysql(database).directory(directory);
+    settings.flag("--ack=journaled").flag("--cores=1")
+}
+
+/// Overwrites a block of the only segment by what was never written.
+fn damage(data_dir: &Path, block: u64) {
+    let file = fs::File::options().write(true).open(segment(data_dir));
+    file.unwrap()
+        .write_all_at(&[0xA5; 4096], block * 4096)
+        .unwrap();
 }
 
 /// Whichever block of a lane is damaged after a crash: what was answered and is in no other block is at most
@@ -59,25 +63,13 @@ fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
     let database = MariaDb::start();
     for block in [1, 2] {
         let directory = tempfile::tempdir().unwrap();
-        let start = |linger: &str| {
-            let settings = Settings::mysql(&database).directory(directory.path());
-            let settings = settings.flag("--ack=journaled").flag("--cores=1");
-            settings.flag(linger).start()
-        };
+        let start = |linger: &str| settings(&database, directory.path()).flag(linger).start();
         let first = start("--linger=1h");
-        let mut client = Client::connect(first.address);
         // All in one block.
-        for value in 0..40 {
-            let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-            assert_eq!(answer.status, 200);
-        }
+        first.send(0..40);
         first.crash();
         assert_eq!(verify(directory.path()).0, Some(0));
-        let path = segment(directory.path());
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[block * 4096..][..4096].fill(0xA5);
-        fs::write(&path, bytes).unwrap();
-
+        damage(directory.path(), block);
         let (code, text) = verify(directory.path());
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("TORN"), "{text}");
@@ -90,7 +82,7 @@ fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
         );
         second.wait_for_event("lane_recovered");
         second.stop();
-        let stored = values(&database);
+        let stored = database.values();
         assert!(stored.len() >= 39, "{stored:?}");
         assert_eq!(
             stored,
@@ -105,28 +97,17 @@ fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
 fn a_damaged_block_at_the_end_of_a_drained_lane_is_reported_as_damage() {
     let mut database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
-    let settings = |database: &MariaDb| {
-        let settings = Settings::mysql(database).directory(directory.path());
-        let settings = settings.flag("--ack=journaled").flag("--cores=1");
-        settings
-            .flag("--drain-timeout=1s")
-            .flag("--journal-keep=1s")
+    let start = |database: &MariaDb| {
+        let settings = settings(database, directory.path()).flag("--drain-timeout=1s");
+        settings.flag("--journal-keep=1s").start()
     };
-    let first = settings(&database).start();
+    let first = start(&database);
     database.stop();
-    let mut client = Client::connect(first.address);
-    for value in 0..40 {
-        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-        assert_eq!(answer.status, 200);
-    }
-    drop(client);
+    first.send(0..40);
     first.stop();
     assert_eq!(verify(directory.path()).0, Some(0));
-    let path = segment(directory.path());
-    let mut bytes = fs::read(&path).unwrap();
     // The 40th write went to the spare block.
-    bytes[4096..2 * 4096].fill(0xA5);
-    fs::write(&path, bytes).unwrap();
+    damage(directory.path(), 1);
     let (code, text) = verify(directory.path());
     assert_eq!(code, Some(1), "{text}");
     assert!(
@@ -135,11 +116,11 @@ fn a_damaged_block_at_the_end_of_a_drained_lane_is_reported_as_damage() {
     );
 
     database.resume();
-    let second = settings(&database).start();
+    let second = start(&database);
     second.wait_for_event("events_unreadable");
     second.wait_for_event("damaged_lane_kept");
     second.stop();
-    assert_eq!(values(&database), (0..39).collect::<Vec<_>>());
+    assert_eq!(database.values(), (0..39).collect::<Vec<_>>());
 }
 
 /// A lane that the last release with version 1 of the format wrote.
@@ -174,7 +155,7 @@ fn a_lane_of_version_1_is_listed_and_stored() {
     let hakaru = settings.flag("--adopt=any").start();
     hakaru.wait_for_event("lane_recovered");
     hakaru.stop();
-    assert_eq!(values(&database), (0..300).collect::<Vec<_>>());
+    assert_eq!(database.values(), (0..300).collect::<Vec<_>>());
 }
 
 /// The write reaches the disk and is reported as failed.
@@ -184,10 +165,7 @@ fn events_that_are_answered_503_are_no_rows_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let library = faults(directory.path());
     let trigger = directory.path().join("fail-a-write");
-    let settings = || {
-        let settings = Settings::mysql(&database).directory(directory.path());
-        settings.flag("--ack=journaled").flag("--cores=1")
-    };
+    let settings = || settings(&database, directory.path());
     let first = settings().flag("--linger=1h").flag("--io=epoll");
     let first = first.variable("LD_PRELOAD", &library);
     let first = first.variable("FAIL_A_WRITE", trigger.to_str().unwrap());
@@ -232,22 +210,14 @@ fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
     let database = MariaDb::start();
     let directory = tempfile::tempdir().unwrap();
     let start = |linger: &str| {
-        let settings = Settings::mysql(&database).directory(directory.path());
-        let settings = settings.flag("--ack=journaled").flag("--cores=1");
+        let settings = settings(&database, directory.path());
         settings.flag(linger).flag("--journal-keep=0s").start()
     };
     let first = start("--linger=1h");
-    let mut client = Client::connect(first.address);
-    for value in 0..300 {
-        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-        assert_eq!(answer.status, 200);
-    }
+    first.send(0..300);
     first.crash();
     // A block has 64 records, and the first are in block 2.
-    let path = segment(directory.path());
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[3 * 4096..4 * 4096].fill(0xA5);
-    fs::write(&path, bytes).unwrap();
+    damage(directory.path(), 3);
     let second = start("--linger=1s");
     second.wait_for_event("lane_recovered");
     second.wait_for_event("damaged_lane_kept");
@@ -257,7 +227,7 @@ fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
         (300, 236, 64)
     );
     assert_eq!(
-        values(&database),
+        database.values(),
         (0..64).chain(128..300).collect::<Vec<_>>()
     );
     let mut left = fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
@@ -278,27 +248,20 @@ fn nothing_is_lost_when_a_disk_that_could_not_be_read_comes_back() {
         let library = faults(directory.path());
         let away = directory.path().join("away");
         let start = |linger: &str| {
-            let settings = Settings::mysql(&database).directory(directory.path());
-            let settings = settings.flag("--ack=journaled").flag("--cores=1");
+            let settings = settings(&database, directory.path());
             let settings = settings.flag(linger).flag("--journal-keep=0s");
             let settings = settings.variable("LD_PRELOAD", &library);
             let settings = settings.variable("UNREADABLE_WHILE", away.to_str().unwrap());
-            let settings = settings.variable("HAKARU_LOG", "hakaru=debug");
             settings.variable("UNREADABLE", offset).start()
         };
         let first = start("--linger=1h");
-        let mut client = Client::connect(first.address);
-        for value in 0..300 {
-            let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-            assert_eq!(answer.status, 200);
-        }
+        first.send(0..300);
         first.crash();
         fs::write(&away, "").unwrap();
         let second = start("--linger=1s");
-        let mut client = Client::connect(second.address);
-        assert_eq!(client.get("/hakaru?name=a&value=1000").status, 200);
+        second.send(1000..1001);
         wait_until("the new event is stored", || {
-            values(&database).contains(&1000)
+            database.values().contains(&1000)
         });
         wait_until("it was tried often", || {
             assert!(second.events("lane_recovered").is_empty());
@@ -306,7 +269,7 @@ fn nothing_is_lost_when_a_disk_that_could_not_be_read_comes_back() {
         });
         assert_eq!(second.events("journal_read_failed").len(), 1);
         fs::remove_file(&away).unwrap();
-        wait_until("all is stored", || values(&database).len() == 301);
+        wait_until("all is stored", || database.values().len() == 301);
         let identity = second.stop();
         assert_eq!(
             (identity.received, identity.stored, identity.lost),

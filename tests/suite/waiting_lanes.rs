@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use crate::disk_faults::faults;
 use crate::support::{Client, Hakaru, MariaDb, Settings, ask, wait_until};
 
@@ -28,8 +30,7 @@ fn send(address: SocketAddr, from: u32, to: u32) {
 
 fn check_rows(database: &MariaDb, count: u32) {
     wait_until("all is stored", || database.count() >= u64::from(count));
-    let values: Vec<u32> = database.query("SELECT value FROM eventlog ORDER BY value");
-    assert_eq!(values, (0..count).collect::<Vec<_>>());
+    assert_eq!(database.values(), (0..count).collect::<Vec<_>>());
 }
 
 fn journal(directory: &Path) -> PathBuf {
@@ -80,112 +81,149 @@ fn check_health(hakaru: &Hakaru, status: u16) {
     let metrics = Client::connect(admin).get("/metrics").body;
     let gauge = format!("\nhakaru_journal_waiting_lanes {waiting}\n");
     assert!(metrics.contains(&gauge), "{metrics}");
-    let stats = Client::connect(admin).get("/stats.json").body;
-    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    let stats = hakaru.stats();
     assert_eq!(stats["database"]["waiting_lanes"], waiting, "{stats}");
 }
 
 /// Events received, stored, lost and pending.
 fn identity(hakaru: &Hakaru) -> [u64; 4] {
-    let stats = Client::connect(hakaru.admin()).get("/stats.json").body;
-    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    let stats = hakaru.stats();
     ["received", "stored", "lost", "pending"].map(|name| stats["events"][name].as_u64().unwrap())
 }
 
-/// Two lanes of one writer, both of them stored so far: the first one, and the other. Returns how many events there are.
-fn two_lanes(hakaru: &Hakaru, database: &MariaDb, directory: &Path) -> (u32, [String; 2]) {
-    let mut sent = 0;
-    wait_until("both shards have events", || {
-        send(hakaru.address, sent, sent + 10);
-        sent += 10;
-        lanes(directory).iter().filter(|(_, end)| *end > 20).count() == 2
-    });
-    check_rows(database, sent);
-    let names: Vec<_> = lanes(directory).into_iter().map(|(name, _)| name).collect();
-    (sent, names.try_into().unwrap())
+/// A server with two lanes of one writer, both of them stored so far.
+struct TwoLanes {
+    hakaru: Hakaru,
+    database: MariaDb,
+    directory: TempDir,
+    /// How many events were sent.
+    sent: u32,
+    /// The lane that the test is about.
+    lane: String,
+    other: String,
+}
+
+impl TwoLanes {
+    fn start() -> Self {
+        let database = MariaDb::start();
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(&database, directory.path());
+        let mut lanes = Self {
+            hakaru: settings.flag("--cores=2").start(),
+            database,
+            directory,
+            sent: 0,
+            lane: String::new(),
+            other: String::new(),
+        };
+        wait_until("both shards have events", || {
+            lanes.send(10);
+            let found = self::lanes(lanes.directory.path());
+            found.iter().filter(|(_, end)| *end > 20).count() == 2
+        });
+        lanes.check_rows();
+        let found = self::lanes(lanes.directory.path());
+        let names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
+        [lanes.lane, lanes.other] = names.try_into().unwrap();
+        lanes
+    }
+
+    fn send(&mut self, events: u32) {
+        send(self.hakaru.address, self.sent, self.sent + events);
+        self.sent += events;
+    }
+
+    fn check_rows(&self) {
+        check_rows(&self.database, self.sent);
+    }
+
+    /// Keeps a note of the lane from being written, as a full disk does: no file can take the name of a directory.
+    fn block_note(&self, name: &str) -> PathBuf {
+        let obstacle = journal(self.directory.path()).join(&self.lane).join(name);
+        std::fs::create_dir(&obstacle).unwrap();
+        obstacle
+    }
+
+    /// Alters the checkpoint of the lane together with its copy.
+    fn alter(&self, change: &str) {
+        let (lane, copy) = (&self.lane, copy_of(&self.lane));
+        self.database.run(&format!(
+            "UPDATE hakaru_checkpoint SET {change} WHERE lane IN ('{lane}', '{copy}')"
+        ));
+    }
+
+    fn checkpoint(&self) -> (u64, u64) {
+        checkpoint(&self.database, &self.lane)
+    }
+
+    fn other_position(&self) -> u64 {
+        checkpoint(&self.database, &self.other).1
+    }
+
+    fn given_keys(&self) -> Vec<u64> {
+        given_keys(&self.database, self.directory.path())
+    }
 }
 
 #[test]
 fn a_fork_that_cannot_be_noted_waits_and_adds_one_key() {
-    let database = MariaDb::start();
-    let directory = tempfile::tempdir().unwrap();
-    let hakaru = settings(&database, directory.path())
-        .flag("--cores=2")
-        .start();
-    let (mut sent, [forked, other]) = two_lanes(&hakaru, &database, directory.path());
-    // As on a full disk: no file can take the name of a directory.
-    let obstacle = journal(directory.path()).join(&forked).join("keys.new");
-    std::fs::create_dir(&obstacle).unwrap();
-    database.run(&format!(
-        "UPDATE hakaru_checkpoint SET position = position + 1000 WHERE lane IN ('{forked}', '{}')",
-        copy_of(&forked)
-    ));
+    let mut lanes = TwoLanes::start();
+    let obstacle = lanes.block_note("keys.new");
+    lanes.alter("position = position + 1000");
     wait_until("the lane waits", || {
-        send(hakaru.address, sent, sent + 10);
-        sent += 10;
-        !hakaru.events("lane_not_noted").is_empty()
+        lanes.send(10);
+        !lanes.hakaru.events("lane_not_noted").is_empty()
     });
-    let line = hakaru.wait_for_event("lane_not_noted");
-    assert_eq!(line["lane"], forked.as_str());
-    let before = checkpoint(&database, &other).1;
+    let line = lanes.hakaru.wait_for_event("lane_not_noted");
+    assert_eq!(line["lane"], lanes.lane.as_str());
+    let before = lanes.other_position();
     wait_until("the other lane is stored", || {
-        send(hakaru.address, sent, sent + 1);
-        sent += 1;
-        checkpoint(&database, &other).1 > before
+        lanes.send(1);
+        lanes.other_position() > before
     });
-    check_health(&hakaru, 503);
+    check_health(&lanes.hakaru, 503);
     // Each attempt raises the epoch of the key.
     wait_until("it was tried again", || {
-        let keys = given_keys(&database, directory.path());
-        assert_eq!(keys.len(), 1, "{}", hakaru.log());
+        let keys = lanes.given_keys();
+        assert_eq!(keys.len(), 1, "{}", lanes.hakaru.log());
         keys[0] >= 3
     });
-    assert!(hakaru.events("lane_forked").is_empty());
+    assert!(lanes.hakaru.events("lane_forked").is_empty());
     std::fs::remove_dir(&obstacle).unwrap();
-    hakaru.wait_for_event("lane_forked");
-    check_rows(&database, sent);
-    assert_eq!(hakaru.events("lane_not_noted").len(), 1);
-    assert!(hakaru.events("storing_stopped").is_empty());
-    assert_eq!(given_keys(&database, directory.path()).len(), 1);
-    check_health(&hakaru, 200);
-    assert_eq!(hakaru.stop().pending, 0);
+    lanes.hakaru.wait_for_event("lane_forked");
+    lanes.check_rows();
+    assert_eq!(lanes.hakaru.events("lane_not_noted").len(), 1);
+    assert!(lanes.hakaru.events("storing_stopped").is_empty());
+    assert_eq!(lanes.given_keys().len(), 1);
+    check_health(&lanes.hakaru, 200);
+    assert_eq!(lanes.hakaru.stop().pending, 0);
 }
 
 #[test]
 fn a_hold_that_cannot_be_noted_waits_and_stores_nothing() {
-    let database = MariaDb::start();
-    let directory = tempfile::tempdir().unwrap();
-    let hakaru = settings(&database, directory.path())
-        .flag("--cores=2")
-        .start();
-    let (mut sent, [held, other]) = two_lanes(&hakaru, &database, directory.path());
-    let obstacle = journal(directory.path()).join(&held).join("held.new");
-    std::fs::create_dir(&obstacle).unwrap();
-    let position = checkpoint(&database, &held).1;
-    database.run("DELETE FROM eventlog WHERE value % 2 = 1");
-    database.run(&format!(
-        "UPDATE hakaru_checkpoint SET position = 0 WHERE lane IN ('{held}', '{}')",
-        copy_of(&held)
-    ));
-    let before = checkpoint(&database, &other).1;
+    let mut lanes = TwoLanes::start();
+    let obstacle = lanes.block_note("held.new");
+    let position = lanes.checkpoint().1;
+    lanes
+        .database
+        .run("DELETE FROM eventlog WHERE value % 2 = 1");
+    lanes.alter("position = 0");
+    let before = lanes.other_position();
     wait_until("the other lane goes on, and this one waits", || {
-        send(hakaru.address, sent, sent + 1);
-        sent += 1;
-        let waits = !hakaru.events("lane_not_noted").is_empty();
-        waits && checkpoint(&database, &other).1 > before
+        lanes.send(1);
+        let waits = !lanes.hakaru.events("lane_not_noted").is_empty();
+        waits && lanes.other_position() > before
     });
-    check_health(&hakaru, 503);
-    let epoch = checkpoint(&database, &held).0;
-    wait_until("it was tried again", || {
-        checkpoint(&database, &held).0 >= epoch + 2
-    });
-    assert_eq!(checkpoint(&database, &held).1, 0, "{position}");
-    assert_eq!(hakaru.events("lane_not_noted").len(), 1);
-    assert!(hakaru.events("storing_stopped").is_empty());
+    check_health(&lanes.hakaru, 503);
+    let epoch = lanes.checkpoint().0;
+    wait_until("it was tried again", || lanes.checkpoint().0 >= epoch + 2);
+    assert_eq!(lanes.checkpoint().1, 0, "{position}");
+    assert_eq!(lanes.hakaru.events("lane_not_noted").len(), 1);
+    assert!(lanes.hakaru.events("storing_stopped").is_empty());
     std::fs::remove_dir(&obstacle).unwrap();
-    let line = hakaru.wait_for_event("lane_held");
+    let line = lanes.hakaru.wait_for_event("lane_held");
     assert_eq!(line["events"], position);
-    hakaru.stop();
+    lanes.hakaru.stop();
 }
 
 /// A disk that does not read a lane from its third block of records on: what is known of it is pending.
@@ -203,11 +241,7 @@ fn a_lane_that_is_not_read_is_pending_and_unhealthy() {
         settings.variable("UNREADABLE", "16384").start()
     };
     let first = start("--linger=1h");
-    let mut client = Client::connect(first.address);
-    for value in 0..300 {
-        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-        assert_eq!(answer.status, 200);
-    }
+    first.send(0..300);
     first.crash();
     std::fs::write(&away, "").unwrap();
     let second = start("--linger=10ms");

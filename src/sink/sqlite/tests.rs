@@ -20,56 +20,111 @@ fn batch(names: &[&str]) -> Batch {
     batch
 }
 
-/// Inserts a batch of a new lane.
-fn insert(sink: &mut SqliteSink, batch: &Batch, refused: &mut Refused) {
-    let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
-    let step = Step {
-        lane,
-        epoch,
-        old: position,
-        new: position.plus(batch.len()),
-    };
-    assert!(matches!(
-        sink.insert(batch, 0, step, refused),
-        Ok(Inserted::Open(_))
-    ));
+/// A sink on a file of its own, and a second connection to the file.
+struct Bench {
+    sink: SqliteSink,
+    other: Connection,
+    _directory: tempfile::TempDir,
 }
 
-#[test]
-fn the_stored_part_of_a_batch_is_left_out() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("eventlog.db");
-    let mut sink = SqliteSink::new(path.clone());
-    sink.open().unwrap();
+impl Bench {
+    /// On a file on which `sql` ran before.
+    fn on(sql: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("eventlog.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch(sql).unwrap();
+        let mut sink = SqliteSink::new(path);
+        sink.open().unwrap();
+        Self {
+            sink,
+            other,
+            _directory: directory,
+        }
+    }
+
+    /// On an empty file.
+    fn new() -> Self {
+        Self::on("")
+    }
+
+    /// With `sql` run on the tables that the sink has made.
+    fn with(sql: &str) -> Self {
+        let bench = Self::new();
+        bench.other.execute_batch(sql).unwrap();
+        bench
+    }
+
+    /// Inserts events with these names, without the first `skip`, in a new lane.
+    fn insert(
+        &mut self,
+        names: &[&str],
+        skip: usize,
+        refused: &mut Refused,
+    ) -> Result<Inserted, SinkError> {
+        insert(&mut self.sink, names, skip, refused)
+    }
+
+    /// Stores events with these names. Returns those that were refused.
+    fn store(&mut self, names: &[&str]) -> Refused {
+        let mut refused = Refused::new();
+        let inserted = self.insert(names, 0, &mut refused);
+        assert!(matches!(inserted, Ok(Inserted::Open(_))), "{inserted:?}");
+        self.sink.commit().unwrap();
+        refused
+    }
+
+    fn rows(&self) -> Vec<(String, String, u32)> {
+        rows(&self.other)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.rows().into_iter().map(|(_, name, _)| name).collect()
+    }
+
+    fn values(&self) -> Vec<u32> {
+        self.rows().into_iter().map(|(_, _, value)| value).collect()
+    }
+}
+
+fn insert(
+    sink: &mut SqliteSink,
+    names: &[&str],
+    skip: usize,
+    refused: &mut Refused,
+) -> Result<Inserted, SinkError> {
     let lane = LaneId::random().unwrap();
     let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
-    let (old, new) = (position, position.plus(1));
+    let (old, new) = (position, position.plus(names.len() - skip));
     let step = Step {
         lane,
         epoch,
         old,
         new,
     };
-    let inserted = sink.insert(&batch(&["a", "b"]), 1, step, &mut Refused::new());
+    sink.insert(&batch(names), skip, step, refused)
+}
+
+fn indices(refused: &Refused) -> Vec<usize> {
+    refused.keys().copied().collect()
+}
+
+#[test]
+fn the_stored_part_of_a_batch_is_left_out() {
+    let mut bench = Bench::new();
+    let inserted = bench.insert(&["a", "b"], 1, &mut Refused::new());
     assert!(matches!(inserted, Ok(Inserted::Open(_))));
-    sink.commit().unwrap();
-    let connection = Connection::open(path).unwrap();
-    let names: Vec<String> = connection
-        .prepare("SELECT name FROM eventlog")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    assert_eq!(names, ["b"]);
+    bench.sink.commit().unwrap();
+    assert_eq!(bench.names(), ["b"]);
 }
 
 #[test]
 fn a_step_is_taken_once_and_only_by_the_owner() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut sink = SqliteSink::new(directory.path().join("eventlog.db"));
-    sink.open().unwrap();
+    let Bench {
+        mut sink,
+        _directory,
+        ..
+    } = Bench::new();
     let lane = LaneId::random().unwrap();
     let first = sink.adopt(lane, Position::START).unwrap().checkpoint;
     assert_eq!(
@@ -146,9 +201,13 @@ fn stores_a_batch_and_abandons_one() {
     let path = directory.path().join("deep/er/eventlog.db");
     let mut sink = SqliteSink::new(path.clone());
     assert_eq!(sink.open(), Ok(EventRule::SQLITE));
-    insert(&mut sink, &batch(&["open", "😀"]), &mut Refused::new());
+    let insert = |sink: &mut SqliteSink, names: &[&str]| {
+        let inserted = insert(sink, names, 0, &mut Refused::new());
+        assert!(matches!(inserted, Ok(Inserted::Open(_))));
+    };
+    insert(&mut sink, &["open", "😀"]);
     sink.commit().unwrap();
-    insert(&mut sink, &batch(&["lost"]), &mut Refused::new());
+    insert(&mut sink, &["lost"]);
     sink.abandon(&SinkError::Stop(Fault::new("")));
     let stored = rows(&Connection::open(&path).unwrap());
     let at = "2023-11-14 22:13:20".to_owned();
@@ -160,24 +219,14 @@ fn stores_a_batch_and_abandons_one() {
 
 #[test]
 fn a_refused_row_does_not_prevent_the_others() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("eventlog.db");
-    let mut sink = SqliteSink::new(path.clone());
-    sink.open().unwrap();
-    let other = Connection::open(&path).unwrap();
-    other
-        .execute_batch(
-            "CREATE TRIGGER poison BEFORE INSERT ON eventlog WHEN NEW.name = 'bad'
-             BEGIN SELECT RAISE(ABORT, 'no bad names'); END",
-        )
-        .unwrap();
-    let mut refused = Refused::new();
-    insert(&mut sink, &batch(&["a", "bad", "b"]), &mut refused);
-    sink.commit().unwrap();
-    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1]);
+    let mut bench = Bench::with(
+        "CREATE TRIGGER poison BEFORE INSERT ON eventlog WHEN NEW.name = 'bad'
+         BEGIN SELECT RAISE(ABORT, 'no bad names'); END",
+    );
+    let refused = bench.store(&["a", "bad", "b"]);
+    assert_eq!(indices(&refused), [1]);
     assert!(refused[&1].text.contains("no bad names"), "{refused:?}");
-    let names: Vec<_> = rows(&other).into_iter().map(|(_, name, _)| name).collect();
-    assert_eq!(names, ["a", "b"]);
+    assert_eq!(bench.names(), ["a", "b"]);
 }
 
 #[test]
@@ -188,28 +237,13 @@ fn a_table_that_takes_no_row_stops_storing_and_refuses_none() {
         "CREATE TRIGGER closed BEFORE INSERT ON eventlog BEGIN SELECT RAISE(FAIL, 'closed'); END",
         "ALTER TABLE eventlog ADD source int CHECK (name = '')",
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("eventlog.db");
-        let mut sink = SqliteSink::new(path.clone());
-        sink.open().unwrap();
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch(refuses_all).unwrap();
-        let lane = LaneId::random().unwrap();
-        let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
-        let (old, new) = (position, position.plus(2));
-        let step = Step {
-            lane,
-            epoch,
-            old,
-            new,
-        };
+        let mut bench = Bench::with(refuses_all);
         let mut refused = Refused::new();
-        let stopped = sink.insert(&batch(&["a", "b"]), 0, step, &mut refused);
-        let stopped = stopped.unwrap_err();
+        let stopped = bench.insert(&["a", "b"], 0, &mut refused).unwrap_err();
         assert!(matches!(stopped, SinkError::Stop(_)), "{stopped}");
         assert!(refused.is_empty(), "{refused:?}");
-        sink.abandon(&stopped);
-        assert!(rows(&other).is_empty());
+        bench.sink.abandon(&stopped);
+        assert!(bench.rows().is_empty());
     }
 }
 
@@ -222,44 +256,20 @@ fn a_trial_row_is_not_refused_for_its_own_content() {
          BEGIN SELECT RAISE(FAIL, 'other names'); END",
         "CREATE UNIQUE INDEX values_once ON eventlog (value)",
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("eventlog.db");
-        let mut sink = SqliteSink::new(path.clone());
-        sink.open().unwrap();
-        let other = Connection::open(&path).unwrap();
         let row = "INSERT INTO eventlog (at, name, value) VALUES ('2020-01-01', 'app.first', 0)";
-        other.execute_batch(row).unwrap();
-        other.execute_batch(constraint).unwrap();
-        let mut refused = Refused::new();
-        insert(&mut sink, &batch(&["bad", "app.b"]), &mut refused);
-        sink.commit().unwrap();
-        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [0]);
-        assert_eq!(rows(&other).len(), 2);
+        let mut bench = Bench::with(&format!("{row}; {constraint}"));
+        assert_eq!(indices(&bench.store(&["bad", "app.b"])), [0]);
+        assert_eq!(bench.rows().len(), 2);
     }
 }
 
 /// A row that the table ignores would count as stored.
 #[test]
 fn a_row_that_is_ignored_stops_storing() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("eventlog.db");
-    let mut sink = SqliteSink::new(path.clone());
-    sink.open().unwrap();
-    let trigger = "CREATE TRIGGER t BEFORE INSERT ON eventlog WHEN new.name = 'b' \
-                   BEGIN SELECT raise(IGNORE); END";
-    Connection::open(path)
-        .unwrap()
-        .execute_batch(trigger)
-        .unwrap();
-    let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
-    let step = Step {
-        lane,
-        epoch,
-        old: position,
-        new: position.plus(2),
-    };
-    let inserted = sink.insert(&batch(&["a", "b"]), 0, step, &mut Refused::new());
+    let mut bench = Bench::with(
+        "CREATE TRIGGER t BEFORE INSERT ON eventlog WHEN new.name = 'b' BEGIN SELECT raise(IGNORE); END",
+    );
+    let inserted = bench.insert(&["a", "b"], 0, &mut Refused::new());
     let Err(SinkError::Stop(fault)) = inserted else {
         panic!("{inserted:?}")
     };
@@ -270,64 +280,40 @@ fn a_row_that_is_ignored_stops_storing() {
 #[test]
 fn a_conflict_clause_of_the_table_removes_no_row_and_ignores_none() {
     for clause in ["REPLACE", "IGNORE", "ROLLBACK", "FAIL"] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("eventlog.db");
-        let other = Connection::open(&path).unwrap();
-        let table = format!(
+        let mut bench = Bench::on(&format!(
             "CREATE TABLE eventlog (id integer PRIMARY KEY AUTOINCREMENT, at datetime, \
              name varchar(255) NOT NULL UNIQUE ON CONFLICT {clause}, value int unsigned)"
-        );
-        other.execute_batch(&table).unwrap();
-        let mut sink = SqliteSink::new(path);
-        sink.open().unwrap();
-        let mut refused = Refused::new();
-        insert(&mut sink, &batch(&["a", "b", "a", "c"]), &mut refused);
-        sink.commit().unwrap();
-        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [2], "{clause}");
-        let values: Vec<u32> = rows(&other)
-            .into_iter()
-            .map(|(_, _, value)| value)
-            .collect();
-        assert_eq!(values, [0, 1, 3], "{clause}");
+        ));
+        let refused = bench.store(&["a", "b", "a", "c"]);
+        assert_eq!(indices(&refused), [2], "{clause}");
+        assert_eq!(bench.values(), [0, 1, 3], "{clause}");
     }
 }
 
 /// A clause of the statement would take the place of those in the trigger.
 #[test]
 fn a_trigger_may_ignore_conflicts_in_its_own_tables() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("eventlog.db");
-    let mut sink = SqliteSink::new(path.clone());
-    sink.open().unwrap();
-    let other = Connection::open(&path).unwrap();
-    let trigger = "CREATE TABLE names (name text PRIMARY KEY, last int);
-        CREATE TRIGGER note AFTER INSERT ON eventlog BEGIN
-          INSERT OR IGNORE INTO names VALUES (new.name, 0);
-          INSERT OR REPLACE INTO names VALUES (new.name, new.value);
-        END";
-    other.execute_batch(trigger).unwrap();
-    let mut refused = Refused::new();
-    insert(&mut sink, &batch(&["a", "b", "a"]), &mut refused);
-    sink.commit().unwrap();
+    let mut bench = Bench::with(
+        "CREATE TABLE names (name text PRIMARY KEY, last int);
+         CREATE TRIGGER note AFTER INSERT ON eventlog BEGIN
+           INSERT OR IGNORE INTO names VALUES (new.name, 0);
+           INSERT OR REPLACE INTO names VALUES (new.name, new.value);
+         END",
+    );
+    let refused = bench.store(&["a", "b", "a"]);
     assert!(refused.is_empty(), "{refused:?}");
-    assert_eq!(rows(&other).len(), 3);
+    assert_eq!(bench.rows().len(), 3);
 }
 
 /// One attempt stores the batch. One for each row would wait seconds before each.
 #[test]
 fn rows_for_which_a_trigger_rolls_back_are_refused_together() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("eventlog.db");
-    let mut sink = SqliteSink::new(path.clone());
-    sink.open().unwrap();
-    let other = Connection::open(&path).unwrap();
-    let trigger = "CREATE TRIGGER picky BEFORE INSERT ON eventlog WHEN NEW.value % 3 = 1
-         BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END";
-    other.execute_batch(trigger).unwrap();
-    let mut refused = Refused::new();
-    insert(&mut sink, &batch(&["n"; 60]), &mut refused);
-    sink.commit().unwrap();
-    assert_eq!((refused.len(), rows(&other).len()), (20, 40));
+    let mut bench = Bench::with(
+        "CREATE TRIGGER picky BEFORE INSERT ON eventlog WHEN NEW.value % 3 = 1
+         BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END",
+    );
+    let refused = bench.store(&["n"; 60]);
+    assert_eq!((refused.len(), bench.rows().len()), (20, 40));
     assert!(refused.keys().all(|index| index % 3 == 1));
 }
 
@@ -341,24 +327,13 @@ fn a_refused_row_is_not_left_in_the_table() {
         "AFTER INSERT ON eventlog WHEN NEW.name = 'bad' BEGIN
          INSERT OR FAIL INTO seen VALUES (7); END",
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("eventlog.db");
-        let mut sink = SqliteSink::new(path.clone());
-        sink.open().unwrap();
-        let other = Connection::open(&path).unwrap();
         let seen = "CREATE TABLE seen (value int PRIMARY KEY); INSERT INTO seen VALUES (7);";
-        other
-            .execute_batch(&format!("{seen} CREATE TRIGGER picky {trigger}"))
-            .unwrap();
-        let mut refused = Refused::new();
-        let names = ["a", "bad", "b", "bad", "c"];
-        insert(&mut sink, &batch(&names), &mut refused);
-        sink.commit().unwrap();
-        assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1, 3]);
-        let rows = rows(&other);
-        let values: Vec<u32> = rows.into_iter().map(|(_, _, value)| value).collect();
-        assert_eq!(values, [0, 2, 4], "{trigger}");
-        let seen = other.query_row("SELECT count(*) FROM seen", [], |row| row.get::<_, u32>(0));
+        let mut bench = Bench::with(&format!("{seen} CREATE TRIGGER picky {trigger}"));
+        let refused = bench.store(&["a", "bad", "b", "bad", "c"]);
+        assert_eq!(indices(&refused), [1, 3]);
+        assert_eq!(bench.values(), [0, 2, 4], "{trigger}");
+        let seen = "SELECT count(*) FROM seen";
+        let seen = bench.other.query_row(seen, [], |row| row.get::<_, u32>(0));
         assert_eq!(seen, Ok(1), "{trigger}");
     }
 }

@@ -5,6 +5,7 @@ use crate::event::UnixMillis;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::journal::reader::LaneReader;
 use crate::journal::segment::lanes;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -78,10 +79,27 @@ impl Bench {
         events
     }
 
+    /// What the file of letters has.
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn lock(&self) -> LockedLetters {
+        LockedLetters::lock(self.data_dir(), None).unwrap().unwrap()
+    }
+
+    fn replay_all(&self) -> Result<Moved, ReplayError> {
+        replay_known(self.data_dir(), |_| true)
+    }
+
+    /// The positions that are noted beside the lane as not to be stored from there.
+    fn noted(&self) -> BTreeSet<Position> {
+        refused_note::read(&self.journal().join(self.lane.to_string())).unwrap()
+    }
+
     /// Takes the first steps of a replay, and no more.
     fn cut_short(&self, steps: usize, is_wanted: impl Fn(&Letter) -> bool) {
-        let locked = LockedLetters::lock(self.data_dir(), None).unwrap();
-        let file = locked.unwrap();
+        let file = self.lock();
         let mut letters = file.read().unwrap();
         let taken = letters.take(is_wanted);
         let mut staged = Vec::new();
@@ -143,7 +161,7 @@ fn wherever_a_replay_is_cut_short_each_event_is_a_letter_or_in_the_journal() {
                 assert_eq!((bench.events(), bench.staged()), (events, 0), "{steps}");
             }
             // A command does what is left to be done, too.
-            let moved = replay_known(bench.data_dir(), |_| true).unwrap();
+            let moved = bench.replay_all().unwrap();
             assert_eq!((moved.letters, moved.left), (left.len(), 0), "{steps}");
             let events = [at("a", 0), at("b", 1), at("c", 2)];
             assert_eq!(
@@ -152,8 +170,7 @@ fn wherever_a_replay_is_cut_short_each_event_is_a_letter_or_in_the_journal() {
                 "{steps}"
             );
             assert!(bench.letters().is_empty());
-            let noted = refused_note::read(&bench.journal().join(bench.lane.to_string()));
-            assert_eq!(noted.unwrap(), [0, 1, 2].map(Position).into());
+            assert_eq!(bench.noted(), [0, 1, 2].map(Position).into());
         }
     }
 }
@@ -162,14 +179,14 @@ fn wherever_a_replay_is_cut_short_each_event_is_a_letter_or_in_the_journal() {
 fn a_letter_that_is_there_twice_is_replayed_once_and_what_is_none_stays() {
     let bench = Bench::new(&["a", "b"]);
     let twice = format!("{}\nhalf a l", bench.letter("a", 0));
-    let text = fs::read_to_string(bench.path()).unwrap() + &twice;
+    let text = bench.text() + &twice;
     fs::write(bench.path(), text).unwrap();
     let mode = fs::Permissions::from_mode(0o640);
     fs::set_permissions(bench.path(), mode.clone()).unwrap();
     let moved = replay_known(bench.data_dir(), |letter| letter.name == "a").unwrap();
     assert_eq!((moved.letters, moved.left, moved.unreadable), (1, 1, 1));
     assert_eq!(bench.events(), [at("a", 0)]);
-    let text = fs::read_to_string(bench.path()).unwrap();
+    let text = bench.text();
     assert!(text.contains("\nhalf a l\n"), "{text}");
     let now = fs::metadata(bench.path()).unwrap().permissions().mode();
     assert_eq!(now & 0o777, mode.mode());
@@ -184,8 +201,7 @@ fn what_is_dropped_is_never_stored() {
         (bench.letters(), bench.events()),
         (vec!["b".to_owned()], Vec::new())
     );
-    let noted = refused_note::read(&bench.journal().join(bench.lane.to_string()));
-    assert_eq!(noted.unwrap(), [Position(0)].into());
+    assert_eq!(bench.noted(), [Position(0)].into());
 }
 
 #[test]
@@ -204,9 +220,7 @@ fn a_staged_lane_whose_letters_were_moved_away_is_kept_for_a_person() {
         if let Some(text) = text {
             fs::write(bench.path(), text).unwrap();
         }
-        let error = replay_known(bench.data_dir(), |_| true)
-            .unwrap_err()
-            .to_string();
+        let error = bench.replay_all().unwrap_err().to_string();
         assert!(error.contains("replay-"), "{error}");
         assert_eq!(bench.staged(), 1);
     }
@@ -217,10 +231,7 @@ fn many_letters_are_many_records() {
     let names: Vec<String> = (0..3000).map(|number| format!("{number:0100}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let bench = Bench::new(&names);
-    assert_eq!(
-        replay_known(bench.data_dir(), |_| true).unwrap().letters,
-        3000
-    );
+    assert_eq!(bench.replay_all().unwrap().letters, 3000);
     let events = bench.events();
     let read: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(read, names);
@@ -232,13 +243,11 @@ fn a_replay_that_fails_leaves_nothing_behind() {
     let blocked = bench.path().with_extension("ndjson.new");
     // Whatever cannot be removed.
     fs::create_dir_all(blocked.join("x")).unwrap();
-    let error = replay_known(bench.data_dir(), |_| true)
-        .unwrap_err()
-        .to_string();
+    let error = bench.replay_all().unwrap_err().to_string();
     assert!(error.contains(FILE_NAME), "{error}");
     assert_eq!((bench.letters(), bench.staged()), (vec!["a".to_owned()], 0));
     fs::remove_dir_all(blocked).unwrap();
-    assert_eq!(replay_known(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(bench.replay_all().unwrap().letters, 1);
     assert_eq!(bench.events(), [at("a", 0)]);
 }
 
@@ -246,7 +255,7 @@ fn a_replay_that_fails_leaves_nothing_behind() {
 fn letters_without_a_journal_are_replayed() {
     let bench = Bench::new(&["a"]);
     fs::remove_dir_all(bench.journal()).unwrap();
-    assert_eq!(replay_known(bench.data_dir(), |_| true).unwrap().letters, 1);
+    assert_eq!(bench.replay_all().unwrap().letters, 1);
     assert_eq!(bench.events(), [at("a", 0)]);
 }
 
@@ -254,9 +263,7 @@ fn letters_without_a_journal_are_replayed() {
 fn a_stopped_command_keeps_no_server_from_starting() {
     let bench = Bench::new(&["a"]);
     bench.cut_short(1, |_| true);
-    let stopped = LockedLetters::lock(bench.data_dir(), None)
-        .unwrap()
-        .unwrap();
+    let stopped = bench.lock();
     let error = finish(bench.data_dir()).unwrap_err().to_string();
     assert!(error.contains("another process"), "{error}");
     drop(stopped);
@@ -267,9 +274,7 @@ fn a_stopped_command_keeps_no_server_from_starting() {
 #[test]
 fn letters_that_a_server_writes_while_the_file_is_moved_away_are_kept() {
     let bench = Bench::new(&["a", "b"]);
-    let file = LockedLetters::lock(bench.data_dir(), None)
-        .unwrap()
-        .unwrap();
+    let file = bench.lock();
     let mut letters = file.read().unwrap();
     letters.take(|letter| letter.name == "a");
     fs::rename(bench.path(), bench.data_dir().join("moved")).unwrap();
@@ -280,7 +285,7 @@ fn letters_that_a_server_writes_while_the_file_is_moved_away_are_kept() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("moved"), "{error}");
-    assert_eq!(fs::read_to_string(bench.path()).unwrap(), new);
+    assert_eq!(bench.text(), new);
 }
 
 #[test]
@@ -311,7 +316,7 @@ fn letters_of_several_databases_are_lanes_of_their_own() {
             position: Position(1 + u64::from(database.is_none())),
             ..bench.letter("b", 0)
         });
-        let text = fs::read_to_string(bench.path()).unwrap();
+        let text = bench.text();
         fs::write(
             bench.path(),
             format!("{text}{}\n{}\n", letters[0], letters[1]),
@@ -320,7 +325,7 @@ fn letters_of_several_databases_are_lanes_of_their_own() {
         bench.cut_short(steps, |letter| letter.database.is_some());
         assert_eq!(bench.letters(), ["b"]);
         assert!(finish(bench.data_dir()).unwrap().is_empty());
-        let left = replay_known(bench.data_dir(), |_| true).unwrap();
+        let left = bench.replay_all().unwrap();
         assert_eq!((left.letters, left.left, left.without_database), (0, 1, 1));
         let any = replay(bench.data_dir(), WithoutDatabase::Replay, |_| true).unwrap();
         assert_eq!((any.letters, any.lanes[0].database), (1, None));
@@ -349,7 +354,7 @@ fn letters_of_several_databases_are_lanes_of_their_own() {
 #[test]
 fn a_line_with_a_database_that_is_none_is_no_letter() {
     let bench = Bench::new(&["a"]);
-    let text = fs::read_to_string(bench.path()).unwrap();
+    let text = bench.text();
     let letter = text.replace(&bench.database.to_string(), "elsewhere");
     fs::write(bench.path(), letter).unwrap();
     let moved = replay(bench.data_dir(), WithoutDatabase::Replay, |_| true).unwrap();
