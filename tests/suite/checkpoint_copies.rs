@@ -1,9 +1,9 @@
 //! A checkpoint that somebody altered while no process knew better is put back to where its copy is.
 
-use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Hakaru, MariaDb, Settings, wait_until};
 
 /// A database that can stop taking writes.
 trait Database {
@@ -100,19 +100,34 @@ fn settings(database: &dyn Database, directory: &Path) -> Settings {
     settings.flag("--cores=1").flag("--linger=10ms")
 }
 
-fn send(address: SocketAddr, from: u32, to: u32) {
-    let mut client = Client::connect(address);
-    for value in from..to {
-        let answer = client.get(&format!("/hakaru?name=a&value={value}"));
-        assert_eq!(answer.status, 200);
-    }
-}
-
 fn check_rows(database: &dyn Database, count: u32) {
     wait_until("all is stored", || {
         database.values().len() >= count as usize
     });
     assert_eq!(database.values(), (0..count).collect::<Vec<_>>());
+}
+
+/// Starts a server that has stored ten events.
+fn start_with_ten(database: &dyn Database, directory: &Path) -> Hakaru {
+    let hakaru = settings(database, directory).start();
+    hakaru.send(0..10);
+    check_rows(database, 10);
+    hakaru
+}
+
+/// Kills a server with events that wait for the database.
+fn crash_with_waiting(database: &mut dyn Database, hakaru: Hakaru, waiting: Range<u32>) {
+    database.block();
+    hakaru.send(waiting);
+    hakaru.crash();
+    database.unblock();
+}
+
+/// Removes notes that are beside the only lane.
+fn remove_notes(directory: &Path, notes: &[&str]) {
+    for note in notes {
+        drop(std::fs::remove_file(lane(directory).join(note)));
+    }
 }
 
 /// The directory of the only lane.
@@ -145,20 +160,12 @@ fn wait_for_notes(directory: &Path, notes: &[&str], stored: u64) -> Vec<PathBuf>
 #[test]
 fn a_checkpoint_that_was_set_ahead_after_a_kill_loses_nothing() {
     in_each(|database, directory| {
-        let first = settings(database, directory).start();
-        send(first.address, 0, 10);
-        check_rows(database, 10);
-        database.block();
-        send(first.address, 10, 60);
-        first.crash();
-        database.unblock();
-        let lane = lane(directory);
-        for note in ["stored", "rows"] {
-            drop(std::fs::remove_file(lane.join(note)));
-        }
+        let first = start_with_ten(database, directory);
+        crash_with_waiting(database, first, 10..60);
+        remove_notes(directory, &["stored", "rows"]);
         alter(
             database,
-            &lane,
+            &lane(directory),
             "UPDATE hakaru_checkpoint SET position = position + 20",
         );
         let second = settings(database, directory).start();
@@ -181,17 +188,14 @@ fn a_checkpoint_that_was_set_back_or_removed_without_noted_rows_doubles_nothing(
         "DELETE FROM hakaru_checkpoint",
     ] {
         in_each(|database, directory| {
-            let first = settings(database, directory).start();
-            send(first.address, 0, 10);
-            check_rows(database, 10);
+            let first = start_with_ten(database, directory);
             wait_for_notes(directory, &["stored"], 10);
             first.crash();
-            let lane = lane(directory);
-            drop(std::fs::remove_file(lane.join("rows")));
-            alter(database, &lane, statement);
+            remove_notes(directory, &["rows"]);
+            alter(database, &lane(directory), statement);
             let second = settings(database, directory).start();
             second.wait_for_event("checkpoint_put_back");
-            send(second.address, 10, 20);
+            second.send(10..20);
             check_rows(database, 20);
             assert!(second.events("database_lost_events").is_empty());
             assert_eq!(second.stop().pending, 0);
@@ -209,11 +213,9 @@ fn a_checkpoint_that_was_altered_under_a_server_is_put_back() {
         "DELETE FROM hakaru_checkpoint",
     ] {
         in_each(|database, directory| {
-            let hakaru = settings(database, directory).start();
-            send(hakaru.address, 0, 10);
-            check_rows(database, 10);
+            let hakaru = start_with_ten(database, directory);
             alter(database, &lane(directory), statement);
-            send(hakaru.address, 10, 20);
+            hakaru.send(10..20);
             check_rows(database, 20);
             hakaru.wait_for_event("checkpoint_put_back");
             assert!(hakaru.events("lane_forked").is_empty());
@@ -227,16 +229,9 @@ fn a_checkpoint_that_was_altered_under_a_server_is_put_back() {
 #[test]
 fn a_lane_whose_rows_were_both_altered_is_held() {
     in_each(|database, directory| {
-        let first = settings(database, directory).start();
-        send(first.address, 0, 10);
-        check_rows(database, 10);
-        database.block();
-        send(first.address, 10, 60);
-        first.crash();
-        database.unblock();
-        for note in ["stored", "rows"] {
-            drop(std::fs::remove_file(lane(directory).join(note)));
-        }
+        let first = start_with_ten(database, directory);
+        crash_with_waiting(database, first, 10..60);
+        remove_notes(directory, &["stored", "rows"]);
         database
             .run("UPDATE hakaru_checkpoint SET position = position + 20 WHERE lane <> 'database'");
         let second = settings(database, directory).start();
@@ -254,7 +249,7 @@ fn what_was_stored_after_the_last_note_is_not_stored_again_where_both_rows_are_g
         let first = settings(database, directory).start();
         // A row of each batch is noted. It takes several to prove something.
         for (from, to) in [(0, 3), (3, 6), (6, 10)] {
-            send(first.address, from, to);
+            first.send(from..to);
             check_rows(database, to);
         }
         let notes = wait_for_notes(directory, &["stored", "rows"], 10);
@@ -262,12 +257,9 @@ fn what_was_stored_after_the_last_note_is_not_stored_again_where_both_rows_are_g
             .iter()
             .map(|note| std::fs::read(note).unwrap())
             .collect();
-        send(first.address, 10, 20);
+        first.send(10..20);
         check_rows(database, 20);
-        database.block();
-        send(first.address, 20, 30);
-        first.crash();
-        database.unblock();
+        crash_with_waiting(database, first, 20..30);
         for (note, content) in notes.iter().zip(before) {
             std::fs::write(note, content).unwrap();
         }
@@ -284,9 +276,7 @@ fn what_was_stored_after_the_last_note_is_not_stored_again_where_both_rows_are_g
 #[test]
 fn a_checkpoint_whose_epoch_was_set_to_the_greatest_number_stops_nobody() {
     in_each(|database, directory| {
-        let first = settings(database, directory).start();
-        send(first.address, 0, 10);
-        check_rows(database, 10);
+        let first = start_with_ten(database, directory);
         wait_for_notes(directory, &["stored", "rows"], 10);
         first.crash();
         let greatest = database.greatest_epoch();
@@ -294,7 +284,7 @@ fn a_checkpoint_whose_epoch_was_set_to_the_greatest_number_stops_nobody() {
         alter(database, &lane(directory), &statement);
         for from in [10, 20] {
             let next = settings(database, directory).start();
-            send(next.address, from, from + 10);
+            next.send(from..from + 10);
             check_rows(database, from + 10);
             for event in ["storing_stopped", "lane_held"] {
                 assert!(next.events(event).is_empty());
