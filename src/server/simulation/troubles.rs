@@ -230,6 +230,12 @@ impl Trouble {
                 };
                 let faults = if world.random.bool() {
                     Faults::default()
+                } else if world.random.bool() {
+                    // What a failed write has left is all that may be wrong.
+                    Faults {
+                        writes: world.random.u32(2..20),
+                        ..Faults::default()
+                    }
                 } else {
                     Faults {
                         writes: rate(&mut world.random),
