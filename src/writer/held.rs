@@ -7,6 +7,7 @@ use crate::event::position::Position;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
+use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::{Checkpoint, SinkError};
 
 impl Storing {
@@ -60,13 +61,7 @@ impl Storing {
         }
         // What a person has decided was true of the database as it was then.
         if went_back(hold, checkpoint) {
-            return match self.verdict(lane, found)? {
-                Ok(verdict) => {
-                    let verdict = still_doubtful(hold, checkpoint, verdict);
-                    self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict)
-                }
-                Err(adopted) => Ok(adopted),
-            };
+            return self.void_decision(lane, disk, hold, (keys, found));
         }
         if was_beyond {
             return self.settle_with_another_key(lane, disk, hold, decision);
@@ -104,6 +99,32 @@ impl Storing {
             self.move_checkpoint(lane, keys.current(), checkpoint, to)?
         };
         Ok(self.go_on(lane, disk, hold, decision, (keys, moved)))
+    }
+
+    /// Judges a lane anew after the database has gone back since it was held.
+    fn void_decision(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        (keys, found): (LaneKeys, FoundCheckpoint),
+    ) -> Result<Adopted, SinkError> {
+        let checkpoint = found.checkpoint;
+        // Taking the lane over has raised the epoch: the next attempt must not find the decision any more.
+        let void = Hold {
+            checkpoint: Some(checkpoint.into()),
+            ..hold.clone()
+        };
+        if let Err(fault) = void.write(&disk.directory) {
+            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+        }
+        match self.verdict(lane, found)? {
+            Ok(verdict) => {
+                let verdict = still_doubtful(hold, checkpoint, verdict);
+                self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict)
+            }
+            Err(adopted) => Ok(adopted),
+        }
     }
 
     /// Leaves the checkpoint of a lane to its owner, and goes on under another key.

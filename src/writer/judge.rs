@@ -159,23 +159,19 @@ impl Storing {
         if found.copy != SealedCopy::Altered || lane.on_disk().is_none() {
             return Ok(None);
         }
-        let end = if lane.is_found() {
-            end_on_disk(lane)?
-        } else {
-            self.possible_end(lane)?
-        };
+        let end = self.possible_end(lane)?;
         Ok((found.checkpoint.position <= end).then_some(end))
     }
 
     /// The position up to which events may be stored. What an earlier process has noted may be a second old, or older after
     /// a power cut, and the outcome of the last COMMIT of this one may be unknown.
     fn possible_end(&mut self, lane: &LaneHandle) -> io::Result<Position> {
-        let state = self.lanes.of(lane);
-        if state.is_taken_over() {
-            Ok(state.stored().max(state.sent()))
-        } else {
-            end_on_disk(lane)
+        if lane.is_found() {
+            // A process on a copy may have stored more of it as well.
+            return end_on_disk(lane);
         }
+        let state = self.lanes.of(lane);
+        Ok(state.stored().max(state.sent()))
     }
 
     /// Completes the verdict about a checkpoint that is behind: more events may be stored, up to `end`.
@@ -253,7 +249,12 @@ impl Storing {
         })
     }
 
-    fn proof(&mut self, disk: &DiskLane, from: Position, to: Position) -> Result<Proof, SinkError> {
+    pub(super) fn proof(
+        &mut self,
+        disk: &DiskLane,
+        from: Position,
+        to: Position,
+    ) -> Result<Proof, SinkError> {
         if from >= to {
             return Ok(Proof::Unknown);
         }

@@ -24,8 +24,8 @@ const ROWS_ASKED: usize = 8;
 /// Least rows, all different, that prove events to be stored.
 const DIFFERENT_MIN: usize = 3;
 
-/// Events among which an event must have no equal for its row to prove anything.
-const BATCH_EVENTS: u32 = 1000;
+/// Events after an event, and before one that is searched for, none of which may be equal if its row is to prove anything.
+const EVENTS_AROUND: u32 = 1000;
 
 /// What the rows say about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +159,10 @@ impl Storing {
                 None => return Ok(None),
             }
         }
-        Ok(Some(high))
+        // One that is missing may have been altered or removed: then later ones are there.
+        let is_more_there =
+            high < to && !matches!(self.proof(lane, high, to)?, Proof::Missing | Proof::Unknown);
+        Ok(Some(if is_more_there { to } else { high }))
     }
 
     /// The last row that is known to be of an event before `from`, if it is still there.
@@ -199,7 +202,7 @@ impl Storing {
             if position >= to {
                 break;
             }
-            let Some(event) = LaneEvent::read(lane, position) else {
+            let Some(event) = LaneEvent::read_around(lane, position) else {
                 continue;
             };
             match self.writer.sink.has_row_after(after, event.event())? {
@@ -216,24 +219,39 @@ impl Storing {
     }
 }
 
-/// An event of a lane, and those after it.
-struct LaneEvent(Batch);
+/// An event of a lane, and those around it.
+struct LaneEvent {
+    events: Batch,
+    /// Its index among them.
+    index: usize,
+}
 
 impl LaneEvent {
-    /// Reads the event at a position. `None`: it cannot be read back from the journal.
+    /// Reads the event at a position, and those after it. `None`: it cannot be read back from the journal.
     fn read(lane: &DiskLane, position: Position) -> Option<Self> {
-        let mut batch = BatchEvents::new(BATCH_EVENTS).map(Batch::new)?;
-        let mut reader = LaneReader::new(&lane.directory, lane.id, position);
-        let filled = reader.fill(&mut batch, None);
-        if let Err(fault) = filled {
-            log::debug!("lane {}: after position {}: {fault}", lane.id, position.0);
+        Self::read_from(lane, position, position)
+    }
+
+    /// Reads the event at a position, and those around it: an earlier one with an equal row may be found instead of it.
+    fn read_around(lane: &DiskLane, position: Position) -> Option<Self> {
+        let start = Position(position.0.saturating_sub(u64::from(EVENTS_AROUND)));
+        let around = Self::read_from(lane, start, position);
+        around.or_else(|| Self::read(lane, position))
+    }
+
+    fn read_from(lane: &DiskLane, start: Position, position: Position) -> Option<Self> {
+        let mut events = BatchEvents::new(2 * EVENTS_AROUND).map(Batch::new)?;
+        let mut reader = LaneReader::new(&lane.directory, lane.id, start);
+        if let Err(fault) = reader.fill(&mut events, None) {
+            log::debug!("lane {}: from position {}: {fault}", lane.id, start.0);
         }
-        // Of the events after it, those count that are read.
-        (!batch.is_empty()).then_some(Self(batch))
+        // Of the events around it, those count that are read.
+        let index = usize::try_from(position.since(start)).ok()?;
+        (index < events.len()).then_some(Self { events, index })
     }
 
     fn event(&self) -> Event<'_> {
-        self.0.event(0)
+        self.events.event(self.index)
     }
 
     /// What a row of it has.
@@ -241,13 +259,11 @@ impl LaneEvent {
         (event.received_at.seconds(), event.name, event.value)
     }
 
-    /// Whether none of the events after it would have an equal row.
+    /// Whether none of the events around it would have an equal row.
     fn has_no_equal(&self) -> bool {
         let own = Self::content(self.event());
-        self.0
-            .events()
-            .skip(1)
-            .all(|event| Self::content(event) != own)
+        let mut others = self.events.events().enumerate();
+        others.all(|(index, event)| index == self.index || Self::content(event) != own)
     }
 }
 
@@ -296,7 +312,7 @@ mod tests {
 
     /// Events of one second with this name and these values.
     fn events(values: &[u32]) -> LaneEvent {
-        let mut batch = Batch::new(BatchEvents::new(BATCH_EVENTS).unwrap());
+        let mut batch = Batch::new(BatchEvents::new(EVENTS_AROUND).unwrap());
         for &value in values {
             let event = Event {
                 name: "view",
@@ -305,7 +321,10 @@ mod tests {
             };
             batch.push(event).unwrap();
         }
-        LaneEvent(batch)
+        LaneEvent {
+            events: batch,
+            index: 0,
+        }
     }
 
     #[test]

@@ -142,11 +142,6 @@ impl LaneState {
         position
     }
 
-    /// Whether this process knows by itself how far the lane is stored.
-    pub(super) fn is_taken_over(&self) -> bool {
-        self.known.is_some()
-    }
-
     /// How far the lane is known to be stored: by this process, or by the note of an earlier one.
     pub(super) fn stored(&self) -> Position {
         let noted = self.lane.on_disk().map(|lane| lane.stored());

@@ -74,6 +74,36 @@ fn what_was_stored_after_the_note_is_not_stored_again() {
     }
 }
 
+/// A row that is missing in the middle says nothing about those after it.
+#[test]
+fn rows_after_an_altered_one_are_not_stored_again() {
+    let killed = Killed::new(9);
+    killed.lose_checkpoints();
+    killed.bench.database.lock().unwrap().rows[6] = "altered".to_owned();
+    assert_eq!(killed.recover(4).held(), Some(5));
+    assert_eq!(killed.bench.rows().len(), 9);
+}
+
+/// The row of an earlier event is not taken for that of an equal one.
+#[test]
+fn events_whose_equals_are_stored_are_not_taken_for_stored() {
+    let bench = Bench::new();
+    bench.database.lock().unwrap().has_ids = true;
+    let names = ["w", "x", "y", "z", "a", "b", "c", "a", "b", "c"];
+    let lane = bench.lane(&names);
+    let batches: Vec<_> = (0..7).map(|at| (at as u64, &names[at..=at])).collect();
+    bench.run(&handle(&lane), &batches, &[], None);
+    let killed = Killed {
+        witnesses: lane.rows().spread(Position::START, Position(9), 9),
+        lane: lane.id,
+        bench,
+    };
+    drop(lane);
+    killed.lose_checkpoints();
+    assert!(killed.recover(4).held().is_some());
+    assert_eq!(killed.bench.rows(), names[..7]);
+}
+
 /// Few rows may be those of other events. The lane is held for those alone, and goes on as is decided.
 #[test]
 fn few_rows_after_the_note_are_left_to_a_person() {
@@ -175,6 +205,34 @@ fn a_decision_about_a_lane_whose_checkpoint_is_lost_meanwhile_is_asked_for_again
         assert_eq!(found.held(), None);
         assert_eq!(killed.bench.rows(), NAMES);
     }
+}
+
+/// The database was restored after it was decided, and does not say at once which rows it has.
+#[test]
+fn a_decision_that_a_restore_made_untrue_is_not_applied_later() {
+    let killed = Killed::new(6);
+    let hold = Hold {
+        from: Position(4),
+        to: Position(6),
+        reason: "a test".to_owned(),
+        checkpoint: Some(HeldCheckpoint {
+            position: Position(0),
+            epoch: 1,
+        }),
+    };
+    hold.write(&killed.directory()).unwrap();
+    let decided = hold.decide(Decision::Stored);
+    decided.write(&killed.directory()).unwrap();
+    killed.lose_checkpoints();
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        database.rows.clear();
+        database.unread = Some(SinkError::Stop(fault()));
+    }
+    drop(killed.recover(4));
+    killed.bench.database.lock().unwrap().unread = None;
+    assert!(killed.recover(4).held().is_some());
+    assert!(killed.bench.rows().is_empty());
 }
 
 /// It was decided and the new key was noted, and the note of the hold was still there when the process was killed.
