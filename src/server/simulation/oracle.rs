@@ -25,18 +25,18 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Broken(pub(super) String);
-
-impl Broken {
-    /// Whether waiting cannot mend it.
-    pub(super) fn is_final(&self) -> bool {
-        !self.0.contains("are missing")
-    }
+pub(super) enum Broken {
+    /// Events are missing, which may still be stored.
+    Missing(String),
+    /// Whatever follows cannot mend it.
+    Final(String),
 }
 
 impl fmt::Display for Broken {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        match self {
+            Self::Missing(what) | Self::Final(what) => out.write_str(what),
+        }
     }
 }
 
@@ -135,7 +135,7 @@ impl Oracle {
             let name = sent.name.as_bytes();
             for file in removed {
                 if is_in(&file.content, name) && !name.starts_with(b"bad") {
-                    broken = Err(Broken(format!(
+                    broken = Err(Broken::Final(format!(
                         "{}: was removed, and its event {value} is not stored",
                         file.path.display()
                     )));
@@ -162,7 +162,7 @@ impl Oracle {
             let is_letter = letters.contains(&value);
             let times = stored + usize::from(is_letter);
             if times > 1 {
-                broken = Err(Broken(format!(
+                broken = Err(Broken::Final(format!(
                     "event {value} ({:?}) is stored {times} times",
                     sent.answer
                 )));
@@ -175,7 +175,7 @@ impl Oracle {
                     missing.push((value, sent.clone()))
                 }
                 Answer::Shed if times > 0 && !self.may_be_row(sent) => {
-                    broken = Err(Broken(format!(
+                    broken = Err(Broken::Final(format!(
                         "event {value} was answered 503 and is there"
                     )));
                 }
@@ -186,7 +186,7 @@ impl Oracle {
         let lost = self.lost + lost_now(world);
         let allowed = if self.had_unreadable { lost } else { 0 };
         if missing.len() as u64 > allowed {
-            return Err(Broken(format!(
+            return Err(Broken::Missing(format!(
                 "{} events are missing, the first is {:?}; {lost} were said to be lost",
                 missing.len(),
                 missing[0]
@@ -239,7 +239,7 @@ impl Oracle {
                     && id != content.id
                     && !self.was_other
                 {
-                    broken = Err(Broken(format!(
+                    broken = Err(Broken::Final(format!(
                         "event {value} is in another database than its process served"
                     )));
                 }
@@ -260,13 +260,13 @@ impl Oracle {
             let totals = process.metrics.totals();
             let ends = totals.stored + totals.dead_lettered + totals.lost + totals.pending();
             if totals.received != ends {
-                return Err(Broken(format!(
+                return Err(Broken::Final(format!(
                     "process {}: received {} is not {ends}: {totals:?}",
                     process.number, totals.received
                 )));
             }
             if totals.pending() > 0 && process.served.held().0 == 0 {
-                return Err(Broken(format!(
+                return Err(Broken::Final(format!(
                     "process {}: {} events are pending for ever",
                     process.number,
                     totals.pending()

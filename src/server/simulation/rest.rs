@@ -79,13 +79,13 @@ impl World {
                     }
                     continue;
                 }
-                Err(Broken(what)) if now - begin > HEAL_WITHIN => {
-                    return Err(Broken(format!(
+                Err(Broken::Missing(what)) if now - begin > HEAL_WITHIN => {
+                    return Err(Broken::Final(format!(
                         "{HEAL_WITHIN:?} after the last trouble: {what}"
                     )));
                 }
-                Err(fault) if fault.is_final() => return Err(fault),
-                Err(_) => quiet_since = None,
+                Err(Broken::Missing(_)) => quiet_since = None,
+                Err(fault @ Broken::Final(_)) => return Err(fault),
             }
             // What is missing may wait for the other database.
             let looks = (now - begin).as_secs() / LOOK_EVERY.as_secs();

@@ -75,7 +75,7 @@ pub(super) fn run(seed: u64) -> Run {
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Broken(format!("panic: {}", text.unwrap_or_default())))
+        Err(Broken::Final(format!("panic: {}", text.unwrap_or_default())))
     });
     world.tally.events = world.senders.count() as u64;
     world.kill_all();
