@@ -6,6 +6,7 @@ use super::record::{
 };
 use crate::event::position::{LaneId, Position};
 use crate::os::bugs::{Bug, planted};
+use crate::os::reached::reached;
 
 /// The end of a lane that is being written. Must not be used after a failed write: what the file holds is
 /// unknown then.
@@ -52,6 +53,9 @@ impl LaneCursor {
     }
 
     fn begin_segment(&mut self, number: SegmentNumber, blocks: &mut Blocks) {
+        if number > SegmentNumber(0) {
+            reached("journal: next segment begun");
+        }
         self.segment.number = number;
         (self.block, self.filled, self.is_in_spare) = (FIRST_BLOCK, 0, false);
         let head = segment_head(FormatVersion::Two, self.segment, self.position);
@@ -106,6 +110,7 @@ impl LaneCursor {
             self.filled += record.len();
             self.is_in_spare = !self.is_in_spare && !planted(Bug::DurableBlockRewritten);
             let offset = if self.is_in_spare {
+                reached("journal: spare block written");
                 SPARE_BLOCK
             } else {
                 self.block

@@ -13,6 +13,7 @@ use super::segment::segment_name;
 use crate::event::position::Position;
 use crate::os::bugs::{Bug, planted};
 use crate::os::fs::{File, Use};
+use crate::os::reached::reached;
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "end";
@@ -48,7 +49,10 @@ impl ClosedLane {
         }
         let directory = &self.lane.directory;
         match (write(directory, self.end), &self.failed_write) {
-            (Ok(()), _) => Ok(()),
+            (Ok(()), _) => {
+                reached("journal: end of a lane noted");
+                Ok(())
+            }
             (Err(fault), None) => {
                 log::debug!("lane {}: {fault}", self.lane.id);
                 Ok(())
@@ -72,6 +76,7 @@ fn write(directory: &Path, end: Position) -> io::Result<()> {
 
 /// Replaces the blocks of a failed write by zeros.
 fn erase(directory: &Path, failed: &FailedWrite) -> io::Result<()> {
+    reached("journal: failed write erased");
     let path = directory.join(segment_name(failed.segment));
     let file = File::with(&path, Use::Write)?;
     file.erase(failed.bytes.clone())?;

@@ -12,6 +12,7 @@ use super::stored_note;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::os::bugs::{Bug, planted};
+use crate::os::reached::reached;
 
 /// Which database it is, as soon as one has answered. Shared by writers, disk threads and the janitor.
 #[derive(Debug)]
@@ -187,6 +188,7 @@ impl ServedDatabase {
         }
         let _held = lane.labelling();
         if let LaneLabel::Address(_) = LaneLabel::read(&lane.directory)? {
+            reached("janitor: lane labelled");
             self.label(Position::START).write(&lane.directory)?;
         }
         Ok(true)

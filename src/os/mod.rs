@@ -15,5 +15,6 @@ pub mod panics;
 pub mod printable;
 pub mod process_list;
 pub mod random;
+pub(crate) mod reached;
 #[cfg(test)]
 pub(crate) mod simulated;

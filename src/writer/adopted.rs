@@ -30,6 +30,19 @@ pub(super) enum Wait {
     Unproven(SinkError),
 }
 
+impl Adopted {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::At(_) => "lane: taken over",
+            Self::Foreign => "lane: foreign",
+            Self::Held => "lane: held",
+            Self::Waits(Wait::Unreadable(_)) => "lane: waits, unreadable",
+            Self::Waits(Wait::Unwritable(_)) => "lane: waits, unwritable",
+            Self::Waits(Wait::Unproven(_)) => "lane: waits, unproven",
+        }
+    }
+}
+
 impl Storing {
     /// Notes whether a lane waits. Logs why, once until it is taken over.
     pub(super) fn note_wait(&self, lane: &DiskLane, adopted: &Adopted) {

@@ -12,6 +12,7 @@ use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, planted};
+use crate::os::reached::reached;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, Fault, Inserted, Refused, SinkError, Step};
 
@@ -40,6 +41,7 @@ impl Storing {
             return Ok(Adopted::At(checkpoint));
         }
         let adopted = self.take_over(lane)?;
+        reached(adopted.name());
         if let Some(disk) = lane.on_disk() {
             self.note_wait(disk, &adopted);
         }
@@ -69,6 +71,7 @@ impl Storing {
         found: Checkpoint,
         verdict: Verdict,
     ) -> Result<Adopted, SinkError> {
+        reached(verdict.name());
         match verdict {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),

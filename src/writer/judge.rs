@@ -49,6 +49,20 @@ pub(super) enum Verdict {
     Doubtful(Hold),
 }
 
+impl Verdict {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Ours => "verdict: ours",
+            Self::Ahead { .. } => "verdict: ahead",
+            Self::Forked { .. } => "verdict: forked",
+            Self::Behind { is_checked: true } => "verdict: behind, checked",
+            Self::Behind { is_checked: false } => "verdict: behind, unchecked",
+            Self::Stored { .. } => "verdict: stored",
+            Self::Doubtful(_) => "verdict: doubtful",
+        }
+    }
+}
+
 impl Storing {
     /// Judges the checkpoint of a lane, of which this process is the owner now. The inner error: it cannot be judged at
     /// present.

@@ -33,6 +33,7 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::served_database::ServedDatabase;
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
 use crate::os::clock;
+use crate::os::reached::reached;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::{Fault, PROBE_EVERY, Sink, SinkError};
 
@@ -196,6 +197,7 @@ impl Storing {
             first: sealed.first,
         };
         let outcome = if recovery.is_reading(run.lane.id()) {
+            reached("batch: waits for a replay");
             Outcome::Behind
         } else {
             self.store(run, Some(sealed.sealed_at))

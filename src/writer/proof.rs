@@ -16,6 +16,7 @@ use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::reader::LaneReader;
 use crate::journal::row_witnesses::{RowWitness, spread};
+use crate::os::reached::reached;
 use crate::sink::SinkError;
 
 /// Most rows that are asked for to prove one checkpoint.
@@ -42,6 +43,19 @@ pub(super) enum Proof {
     Few,
     /// No row is known that could be asked for.
     Unknown,
+}
+
+impl Proof {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stored(_) => "proof: stored",
+            Self::Missing => "proof: missing",
+            Self::Few => "proof: few",
+            Self::Gaps => "proof: gaps",
+            Self::Mixed => "proof: mixed",
+            Self::Unknown => "proof: unknown",
+        }
+    }
 }
 
 /// Whether rows of a connection can be noted.
@@ -294,14 +308,16 @@ impl Answers {
     }
 
     fn proof(&self, end: Position) -> Proof {
-        match (self.there, self.missing) {
+        let proof = match (self.there, self.missing) {
             (0, 0) => Proof::Unknown,
             (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
             (0, _) => Proof::Missing,
             (_, 0) => Proof::Few,
             _ if self.is_last_there => Proof::Gaps,
             _ => Proof::Mixed,
-        }
+        };
+        reached(proof.name());
+        proof
     }
 }
 

@@ -16,6 +16,7 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{Filled, LaneReader, ReadError, UnreadableBlocks};
 use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
+use crate::os::reached::reached;
 
 /// Lanes that are read at the same time. Each has an open file and a window of it in memory.
 pub const READ_AT_ONCE: usize = 4;
@@ -74,6 +75,7 @@ impl Recovery {
         match known {
             Some(known) => known.to = known.to.map(|known| known.max(to)),
             None => {
+                reached("replay: events that this process has taken");
                 log::debug!("lane {}: reading events back, up to {}", lane.id, to.0);
                 self.lanes
                     .push_back(Replay::new(Arc::clone(lane), Some(to)));
@@ -202,6 +204,7 @@ impl Replay {
                 Outcome::Stored => self.read += run.batch.len() as u64,
                 // The database has lost more events. The next step starts at its checkpoint.
                 Outcome::Behind => {
+                    reached("replay: begins again");
                     self.close();
                     return Progress::More;
                 }
@@ -264,6 +267,7 @@ impl Replay {
             Ok(Adopted::At(checkpoint)) => {
                 let late = usize::from(planted(Bug::RecoveryBeginsLate));
                 let (id, from) = (self.lane.id, checkpoint.position.plus(late));
+                reached("replay: begins");
                 storing.count_before(&self.handle, from);
                 // Another process may have stored the rest.
                 self.lane.set_stored(self.lane.stored().max(from));

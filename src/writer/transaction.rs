@@ -8,6 +8,7 @@ use crate::event::UnixMillis;
 use crate::metrics::ErrorClass;
 use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
+use crate::os::reached::reached;
 use crate::sink::{Fault, InsertTimes, Inserted, Refused, SinkError, Step};
 
 /// The result of an attempt without an error.
@@ -51,6 +52,7 @@ impl Storing {
             }
         };
         if checkpoint.position >= run.end() {
+            reached("batch: stored before");
             return Ok(Attempt::Stored(None));
         }
         let state = self.lanes.of(run.lane);
@@ -59,6 +61,7 @@ impl Storing {
             && !state.can_skip(checkpoint.position, run.first)
             && !planted(Bug::MissingSkipped);
         if is_behind {
+            reached("batch: events before it are missing");
             return Ok(Attempt::Behind);
         }
         let step = Step {
@@ -69,6 +72,9 @@ impl Storing {
         };
         // An earlier run with other bounds may have stored the first of these events.
         let stored = checkpoint.position.since(run.first);
+        if stored > 0 {
+            reached("batch: stored in part before");
+        }
         let from = if planted(Bug::StoredPartRepeated) {
             0
         } else {
@@ -82,8 +88,10 @@ impl Storing {
             Inserted::CheckpointMismatch(found) => {
                 self.identify_again()?;
                 return Ok(if self.relocate_checkpoint(run.lane, step, found) {
+                    reached("batch: its COMMIT had taken effect");
                     Attempt::Stored(None)
                 } else {
+                    reached("batch: its checkpoint was moved");
                     Attempt::Moved
                 });
             }

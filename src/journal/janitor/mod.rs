@@ -24,6 +24,7 @@ use super::served_database::ServedDatabase;
 use super::stored_note;
 use crate::event::position::LaneId;
 use crate::os::bugs::{Bug, planted};
+use crate::os::reached::reached;
 use crate::os::{clock, fs};
 
 /// Time between two rounds.
@@ -159,6 +160,7 @@ impl Janitor {
                     let writer = &self.writers[adopted % self.writers.len()];
                     match writer.try_send(Arc::clone(&lane)) {
                         Ok(()) => {
+                            reached("janitor: lane taken over");
                             log::debug!("lane {id}: taken over, its owner is gone");
                             known.push(retained);
                         }
@@ -200,6 +202,7 @@ impl Janitor {
             Ok(Some(end)) if end > stored_note::read(&directory) => Ok(Some(lane)),
             Err(_) => Ok(Some(lane)),
             Ok(_) => {
+                reached("janitor: empty lane removed");
                 fs::remove_dir_all(&directory)?;
                 Ok(None)
             }
@@ -241,7 +244,10 @@ impl Janitor {
     /// segment: new events need it.
     fn keep(&self) -> Duration {
         match fs::free_bytes(&self.journal) {
-            Ok(free) if free < segment_bytes() => Duration::ZERO,
+            Ok(free) if free < segment_bytes() => {
+                reached("janitor: nothing kept on a full disk");
+                Duration::ZERO
+            }
             Ok(_) => self.keep,
             Err(fault) => {
                 log::debug!("{}: {fault}", self.journal.display());
@@ -268,6 +274,7 @@ impl Janitor {
             let now = retained.clock.now();
             let since = *retained.stored_since.entry(number).or_insert(now);
             if now - since >= keep {
+                reached("janitor: segment removed");
                 fs::remove_file(&lane.directory.join(segment_name(number)))?;
                 retained.stored_since.remove(&number);
             }
@@ -309,6 +316,7 @@ impl Janitor {
             }
             // Also if it was gone already.
             _ => {
+                reached("janitor: lane removed");
                 lane.set_removed();
                 true
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::journal::blocks::BLOCK_BYTES;
 use crate::os::fs::{File, Use};
+use crate::os::reached::reached;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -20,6 +21,7 @@ pub(super) fn trim(segment: &Path) -> io::Result<()> {
     let file = File::with(segment, Use::Write)?;
     let written = written(&file)?;
     if written < file.about()?.length {
+        reached("janitor: segment trimmed");
         file.set_len(written)?;
     }
     Ok(())

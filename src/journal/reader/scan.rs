@@ -9,6 +9,7 @@ use crate::journal::record::{
 };
 use crate::os::bugs::{Bug, planted};
 use crate::os::fs::is_unreadable;
+use crate::os::reached::reached;
 
 /// Bytes read at once.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -69,6 +70,9 @@ impl LaneReader {
                     && head.position <= self.position
                     && (stored_at == offset || head.end() > self.position)
                 {
+                    if stored_at != offset {
+                        reached("journal: spare block read");
+                    }
                     return Ok(Some(Found {
                         head,
                         offset,

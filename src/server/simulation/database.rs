@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::event::database_id::DatabaseId;
 use crate::event::position::LaneId;
+use crate::os::reached::reached;
 use crate::os::simulated;
 use crate::sink::{Checkpoint, Step};
 
@@ -120,11 +121,13 @@ impl Server {
             };
             if session.commits_at.is_some_and(|at| at <= now) {
                 session.commits_at = None;
+                reached("database: COMMIT takes effect late");
                 let transaction = session.transaction.take();
                 self.apply(transaction);
             }
             let session = &self.sessions[&id];
             if session.ends_at.is_some_and(|at| at <= now) {
+                reached("database: a session ends after its connection");
                 self.sessions.remove(&id);
             }
         }
@@ -168,6 +171,9 @@ impl Server {
         }
         let seconds = self.random.u64(0..ORPHAN_SECONDS);
         let commits = is_committing && self.random.bool();
+        if is_committing && !commits {
+            reached("database: COMMIT does not arrive");
+        }
         let now = simulated::elapsed();
         let at = now + Duration::from_millis(self.random.u64(0..=seconds * 1000));
         if let Some(session) = self.sessions.get_mut(&session.0) {

@@ -1,20 +1,36 @@
 //! What happened in a simulation, one line a step, for people. Off while many seeds run.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use std::sync::Once;
+
+use log::kv::Key;
 
 use crate::os::simulated;
 
 thread_local! {
     static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    static EVENTS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Counts the lines of the log from now on, by their events.
+pub(super) fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Log).expect("no other test sets a logger");
+        log::set_max_level(log::LevelFilter::Debug);
+    });
+}
+
+/// How often each event was logged on this thread since this was last asked.
+pub(super) fn take_events() -> BTreeMap<String, u64> {
+    EVENTS.take()
 }
 
 /// Notes lines from now on, those of the log included.
 pub(super) fn start() {
     LINES.set(Some(Vec::new()));
-    // Another test may have set one: then the history has no lines of the log.
-    if log::set_logger(&Log).is_ok() {
-        log::set_max_level(log::LevelFilter::Debug);
-    }
 }
 
 /// The lines since [`start`].
@@ -41,6 +57,16 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        if !simulated::is_on() {
+            return;
+        }
+        let event = record.key_values().get(Key::from("event"));
+        if let Some(event) = event.as_ref().and_then(|event| event.to_borrowed_str()) {
+            EVENTS.with_borrow_mut(|events| match events.get_mut(event) {
+                Some(times) => *times += 1,
+                None => drop(events.insert(event.to_owned(), 1)),
+            });
+        }
         note(|| {
             format!(
                 "    {}: {}",

@@ -3,6 +3,7 @@
 //! The ingest, the disk threads, the janitor, the writers and the dead letters are those of the server. Each thread is a
 //! task that a schedule resumes (`os/simulated`), over a clock, a disk and a database of the simulation.
 
+mod coverage;
 mod database;
 mod history;
 mod operator;
@@ -96,6 +97,11 @@ fn each_event_is_what_its_sender_was_told() {
         println!("seed {seed}: {broken}");
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    let are_all_drawn = std::env::var_os("HAKARU_SIM_TROUBLES").is_none();
+    if seeds >= SEEDS && are_all_drawn {
+        let missed = coverage::never_reached(&tally);
+        assert!(missed.is_empty(), "never reached: {missed:#?}");
+    }
 }
 
 /// The bugs that are planted, each against a rule of its own.

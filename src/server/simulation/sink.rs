@@ -8,6 +8,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
+use crate::os::reached::reached;
 use crate::os::simulated::{self, Pause, pause, set_busy};
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
 use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
@@ -31,6 +32,16 @@ pub(super) struct SimulatedSink {
     inserted: Option<(usize, u64)>,
 }
 
+/// What the loss of a connection before a statement arrives, and before its answer does, is counted as.
+macro_rules! losses {
+    ($statement:literal) => {
+        [
+            concat!("database: connection lost before ", $statement),
+            concat!("database: connection lost after ", $statement),
+        ]
+    };
+}
+
 fn lost() -> SinkError {
     SinkError::Reconnect(Fault::new("the connection was lost"))
 }
@@ -45,9 +56,11 @@ impl SimulatedSink {
         }
     }
 
-    /// Runs a statement. The connection may be lost before it arrives, and before its answer does.
+    /// Runs a statement. The connection may be lost before it arrives, and before its answer does. `losses` are what these
+    /// are counted as.
     fn call<T>(
         &mut self,
+        losses: [&'static str; 2],
         statement: impl FnOnce(&mut Server, SessionId) -> Result<T, SinkError>,
     ) -> Result<T, SinkError> {
         pause(Pause::Step);
@@ -56,14 +69,17 @@ impl SimulatedSink {
         let database = self.database.clone();
         let mut server = database.server();
         if !server.has(session) {
+            reached("database: its session is gone");
             return Err(lost());
         }
         if server.loses() {
+            reached(losses[0]);
             server.orphan(session, false);
             return Err(lost());
         }
         let done = statement(&mut server, session)?;
         if server.loses() {
+            reached(losses[1]);
             server.orphan(session, false);
             return Err(lost());
         }
@@ -83,8 +99,10 @@ impl SimulatedSink {
             }
             let now = simulated::now().unwrap_or(until);
             if now >= until {
+                reached("database: waited too long for a lock");
                 return Err(SinkError::Retry(Fault::numbered(1205, "lock wait")));
             }
+            reached("database: waits for a lock");
             pause(Pause::Wait(Some(now + LOCK_POLL)));
         }
     }
@@ -92,6 +110,7 @@ impl SimulatedSink {
 
 fn may_write(server: &Server) -> Result<(), SinkError> {
     if server.faults.is_read_only {
+        reached("database: read only");
         return Err(SinkError::Reconnect(Fault::numbered(1290, "read only")));
     }
     Ok(())
@@ -113,7 +132,10 @@ impl Sink for SimulatedSink {
             self.id = None;
             self.session = self.database.server().connect();
         }
-        let session = self.session.ok_or_else(lost)?;
+        let Some(session) = self.session else {
+            reached("database: cannot be reached");
+            return Err(lost());
+        };
         if !self.database.server().has(session) {
             return Err(lost());
         }
@@ -122,13 +144,13 @@ impl Sink for SimulatedSink {
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
         if self.id.is_none() {
-            self.id = self.call(|server, _| Ok(server.content.id))?;
+            self.id = self.call(losses!("the id is read"), |server, _| Ok(server.content.id))?;
         }
         Ok(self.id)
     }
 
     fn name_database(&mut self, id: DatabaseId) -> Result<DatabaseId, SinkError> {
-        let id = self.call(|server, _| {
+        let id = self.call(losses!("the id is written"), |server, _| {
             may_write(server)?;
             Ok(*server.content.id.get_or_insert(id))
         })?;
@@ -137,7 +159,7 @@ impl Sink for SimulatedSink {
     }
 
     fn restore_database_id(&mut self, id: DatabaseId) -> Result<(), SinkError> {
-        self.call(|server, _| {
+        self.call(losses!("the id is put back"), |server, _| {
             may_write(server)?;
             server.content.id = Some(id);
             Ok(())
@@ -152,7 +174,7 @@ impl Sink for SimulatedSink {
     }
 
     fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        self.call(|server, _| {
+        self.call(losses!("a checkpoint is read"), |server, _| {
             let found = server.content.checkpoints.get(&lane);
             Ok(found.map(|checkpoint| checkpoint.position))
         })
@@ -160,9 +182,10 @@ impl Sink for SimulatedSink {
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         self.wait_for_lock(lane)?;
-        self.call(|server, session| {
+        self.call(losses!("a lane is taken over"), |server, session| {
             may_write(server)?;
             if server.is_locked(lane, session) {
+                reached("database: deadlock");
                 return Err(SinkError::Retry(Fault::numbered(1213, "deadlock")));
             }
             let rows = &mut server.content.checkpoints;
@@ -184,9 +207,10 @@ impl Sink for SimulatedSink {
     ) -> Result<Inserted, SinkError> {
         self.inserted = None;
         self.wait_for_lock(step.lane)?;
-        let (inserted, row) = self.call(|server, session| {
+        let (inserted, row) = self.call(losses!("rows are inserted"), |server, session| {
             may_write(server)?;
             if server.is_locked(step.lane, session) {
+                reached("database: deadlock");
                 return Err(SinkError::Retry(Fault::numbered(1213, "deadlock")));
             }
             let found = server.content.checkpoints.get(&step.lane).copied();
@@ -195,9 +219,11 @@ impl Sink for SimulatedSink {
                 position: step.old,
             };
             if found != Some(expected) {
+                reached("database: the checkpoint is another");
                 return Ok((Inserted::CheckpointMismatch(found), None));
             }
             if server.faults.refuses_all && from < batch.len() {
+                reached("database: the table refuses all rows");
                 return Err(SinkError::Stop(Fault::numbered(
                     1526,
                     "no partition for it",
@@ -207,6 +233,7 @@ impl Sink for SimulatedSink {
             for index in from..batch.len() {
                 let event = batch.event(index);
                 if event.name.starts_with(REFUSED_PREFIX) {
+                    reached("database: a row is refused");
                     refused
                         .entry(index)
                         .or_insert(Fault::numbered(3819, "a check is violated"));
@@ -229,6 +256,7 @@ impl Sink for SimulatedSink {
         let session = self.session.ok_or_else(lost)?;
         let mut server = self.database.server();
         if !server.has(session) {
+            reached("database: its session is gone at COMMIT");
             return Err(unknown());
         }
         if server.loses() {
@@ -237,6 +265,7 @@ impl Sink for SimulatedSink {
         }
         server.commit(session);
         if server.loses() {
+            reached("database: COMMIT takes effect, its answer is lost");
             server.orphan(session, false);
             return Err(unknown());
         }
@@ -249,19 +278,21 @@ impl Sink for SimulatedSink {
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
         let expected = row(event);
-        self.call(|server, _| Ok(server.content.rows.get(&id) == Some(&expected)))
+        self.call(losses!("a row is asked for"), |server, _| {
+            Ok(server.content.rows.get(&id) == Some(&expected))
+        })
     }
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
         let expected = row(event);
-        self.call(|server, _| {
+        self.call(losses!("a row is searched"), |server, _| {
             let mut rows = server.content.rows.range(after + 1..);
             Ok(Some(rows.any(|(_, row)| *row == expected)))
         })
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
-        self.call(|server, _| may_write(server))
+        self.call(losses!("a probe"), |server, _| may_write(server))
     }
 
     fn abandon(&mut self, fault: &SinkError) {

@@ -79,8 +79,8 @@ impl Trouble {
 }
 
 impl Trouble {
-    /// Makes it happen, where it can.
-    pub(super) fn happen(self, world: &mut World) {
+    /// Makes it happen, where it can. Whether it did.
+    pub(super) fn happen(self, world: &mut World) -> bool {
         match self {
             Self::Senders => send(world),
             Self::Kill
@@ -115,11 +115,12 @@ impl Trouble {
                         break;
                     }
                 }
+                true
             }
         }
     }
 
-    fn happen_to_processes(self, world: &mut World) {
+    fn happen_to_processes(self, world: &mut World) -> bool {
         let index = match world.processes.len() {
             0 => None,
             count => Some(world.random.usize(0..count)),
@@ -155,11 +156,12 @@ impl Trouble {
                 }
                 world.settings.batch_events = world.random.u32(1..12);
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
-    fn happen_to_database(self, world: &mut World) {
+    fn happen_to_database(self, world: &mut World) -> bool {
         let database = world.database.clone();
         let mut server = database.server();
         let mut line = None;
@@ -183,7 +185,7 @@ impl Trouble {
             Self::Restore => {
                 let id = server.content.id;
                 if !server.restore() {
-                    return;
+                    return false;
                 }
                 let is_other = server.content.id != id || id.is_none();
                 let ever = &server.ever;
@@ -194,7 +196,7 @@ impl Trouble {
             Self::RowsDeleted => {
                 let id = server.content.id;
                 if !server.empty() {
-                    return;
+                    return false;
                 }
                 let is_other = server.content.id != id || id.is_none();
                 let ever = &server.ever;
@@ -211,12 +213,20 @@ impl Trouble {
             }
             _ => {}
         }
+        if self.alters_checkpoint() && line.is_none() {
+            return false;
+        }
         let faults = server.faults;
         drop(server);
         note(|| format!("database: {self:?} {} {faults:?}", line.unwrap_or_default()));
+        true
     }
 
-    fn happen_to_machines(self, world: &mut World) {
+    const fn alters_checkpoint(self) -> bool {
+        matches!(self, Self::CheckpointSetBack | Self::CheckpointSetForward)
+    }
+
+    fn happen_to_machines(self, world: &mut World) -> bool {
         if matches!(self, Self::DiskFails | Self::DiskFull) {
             world.oracle.disk_failed_at = Some(Duration::MAX);
         }
@@ -272,8 +282,9 @@ impl Trouble {
                 world.start_process(new);
             }
             Self::MachineReverted => revert(world, index),
-            _ => {}
+            _ => return false,
         }
+        true
     }
 }
 
@@ -313,7 +324,7 @@ fn drain(world: &mut World, index: usize) {
     note(|| format!("process {number}: drains"));
 }
 
-fn send(world: &mut World) {
+fn send(world: &mut World) -> bool {
     let ready: Vec<usize> = world
         .processes
         .iter()
@@ -322,7 +333,7 @@ fn send(world: &mut World) {
         .map(|(index, _)| index)
         .collect();
     if ready.is_empty() {
-        return;
+        return false;
     }
     let process = &world.processes[ready[world.random.usize(0..ready.len())]];
     let inbox = &process.inboxes[world.random.usize(0..process.inboxes.len())];
@@ -337,4 +348,5 @@ fn send(world: &mut World) {
     let name = |value: u32| format!("{prefix}e{value}.{}", "n".repeat(length));
     let (number, ack) = (process.number, process.settings.ack);
     world.senders.send(inbox, number, ack, count, name);
+    true
 }

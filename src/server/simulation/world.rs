@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::database::Database;
-use super::history::note;
+use super::history::{self, note};
 use super::oracle::{Broken, Oracle};
 use super::process::{Process, Settings};
 use super::schedule::Troubles;
 use super::senders::Senders;
 use super::troubles::Trouble;
 use crate::event::ack::Ack;
+use crate::os::reached::take_reached;
 use crate::os::simulated::disk::Machine;
 use crate::os::simulated::{self, Simulated};
 
@@ -67,6 +68,7 @@ pub(super) struct Run {
 
 /// Runs one seed.
 pub(super) fn run(seed: u64) -> Run {
+    history::listen();
     let _simulated = Simulated::start(seed);
     let mut world = World::new(seed);
     let ran = catch_unwind(AssertUnwindSafe(|| world.live(seed)));
@@ -75,10 +77,19 @@ pub(super) fn run(seed: u64) -> Run {
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Broken::Final(format!("panic: {}", text.unwrap_or_default())))
+        Err(Broken::Final(format!(
+            "panic: {}",
+            text.unwrap_or_default()
+        )))
     });
     world.tally.events = world.senders.count() as u64;
     world.kill_all();
+    for (branch, times) in take_reached() {
+        world.tally.count(branch, times);
+    }
+    for (event, times) in history::take_events() {
+        world.tally.count(format!("log: {event}"), times);
+    }
     Run {
         outcome,
         tally: world.tally,
@@ -268,8 +279,9 @@ impl World {
     }
 
     fn trouble(&mut self, trouble: Trouble) {
-        self.tally.count(trouble.name(), 1);
-        trouble.happen(self);
+        if trouble.happen(self) {
+            self.tally.count(format!("trouble: {trouble:?}"), 1);
+        }
     }
 }
 

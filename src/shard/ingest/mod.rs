@@ -34,6 +34,7 @@ use crate::journal::lane_handle::MemoryLane;
 use crate::journal::quota::JournalBound;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 use crate::os::bugs::{Bug, planted};
+use crate::os::reached::reached;
 
 /// The events of a shard that are not handed over yet, and the answers that wait for events.
 #[derive(Debug)]
@@ -94,7 +95,12 @@ impl Ingest {
         match &mut self.lane {
             // The event counts as received when it is on the disk. Until then it may be answered 503.
             LaneState::Open(lane) => {
-                if !lane.has_room() || self.waiters.is_stalled() {
+                if !lane.has_room() {
+                    reached("503: the journal is full");
+                    return self.shed();
+                }
+                if self.waiters.is_stalled() {
+                    reached("503: too many answers wait");
                     return self.shed();
                 }
                 let position = lane.append(event);
@@ -102,6 +108,7 @@ impl Ingest {
                     && !batches.push(event, position)
                     && !batches.push_to_next(event, position, lane.present())
                 {
+                    reached("ingest: events are on disk alone");
                     lane.spilled_from = Some(position);
                 }
             }
@@ -109,12 +116,14 @@ impl Ingest {
                 let is_taken = batches.push(event, *next)
                     || batches.push_to_next(event, *next, PresentLane::Memory(lane));
                 if !is_taken {
+                    reached("503: memory is full");
                     return self.shed();
                 }
                 *next = next.plus(1);
                 self.counters.add(|counters| &counters.received, 1);
             }
             LaneState::Opening { .. } | LaneState::Failed { .. } | LaneState::Ended => {
+                reached("503: no lane is open");
                 return self.shed();
             }
         }
@@ -175,6 +184,7 @@ impl Ingest {
             && let Some(span) = lane.take_span()
             && !planted(Bug::SpanDropped)
         {
+            reached("ingest: events on disk are handed over");
             self.batches.queue_span(span);
             self.batches.hand_over(Some(lane.present()));
         }
@@ -228,6 +238,11 @@ impl Ingest {
             return;
         };
         let dropped = closed.next.since(closed.durable);
+        reached(if dropped > 0 {
+            "ingest: lane closed, events dropped"
+        } else {
+            "ingest: lane closed"
+        });
         self.counters.add(|counters| &counters.shed, dropped);
         self.batches
             .close_lane(&closed.lane, closed.durable, closed.spilled_from);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::os::fs::About;
+use crate::os::reached::reached;
 use crate::os::simulated::since_epoch;
 
 /// The unit of a write that is interrupted.
@@ -115,8 +116,10 @@ impl State {
         for change in std::mem::take(&mut self.unsynced) {
             let is_kept = !change.iter().any(|(path, _)| lost.contains(path)) && self.chance(2);
             if is_kept {
+                reached("disk: a power cut keeps a name that is not synced");
                 apply(&mut self.durable, &change);
             } else {
+                reached("disk: a power cut loses a name that is not synced");
                 lost.extend(change.into_iter().map(|(path, _)| path));
             }
         }
@@ -127,6 +130,7 @@ impl State {
         });
         self.names = self.durable.clone();
         for (_, (file, offset, bytes)) in std::mem::take(&mut self.in_flight) {
+            reached("disk: a write is interrupted by a power cut");
             self.tear(file, offset, &bytes);
         }
         let files: Vec<u64> = self.files.keys().copied().collect();
@@ -151,6 +155,7 @@ impl State {
                 if self.chance(2)
                     && let Some(file) = self.files.get_mut(&file)
                 {
+                    reached("disk: a length that is not synced is kept");
                     file.durable.resize(length, 0);
                 }
             }
@@ -159,7 +164,10 @@ impl State {
                     if self.chance(2)
                         && let Some(file) = self.files.get_mut(&file)
                     {
+                        reached("disk: a sector that is not synced is kept");
                         put(&mut file.durable, offset, sector);
+                    } else {
+                        reached("disk: a sector that is not synced is lost");
                     }
                 }
             }
@@ -171,13 +179,21 @@ impl State {
         for (offset, block) in pieces(offset, bytes, BLOCK_BYTES) {
             let mut content = block.to_vec();
             match self.random.u32(0..5) {
-                0 => continue,
-                1 => self.random.fill(&mut content),
+                0 => {
+                    reached("disk: a torn block keeps its old content");
+                    continue;
+                }
+                1 => {
+                    reached("disk: a torn block is garbage");
+                    self.random.fill(&mut content);
+                }
                 2 => {
+                    reached("disk: a torn block is garbage in part");
                     let kept = self.random.usize(0..content.len());
                     self.random.fill(&mut content[kept..]);
                 }
                 3 => {
+                    reached("disk: a torn block has some of its sectors");
                     for (offset, sector) in pieces(offset, block, SECTOR_BYTES) {
                         if self.chance(2) {
                             self.put(file, offset, sector);
@@ -185,7 +201,7 @@ impl State {
                     }
                     continue;
                 }
-                _ => {}
+                _ => reached("disk: a torn block is whole"),
             }
             self.put(file, offset, &content);
         }

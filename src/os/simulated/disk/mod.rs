@@ -14,6 +14,7 @@ pub(crate) use self::content::{Faults, Removed};
 pub(crate) use self::open_file::OpenFile;
 use super::{Pause, pause, set_busy};
 use crate::os::fs::{About, Use};
+use crate::os::reached::reached;
 
 /// A machine with one disk, as one process on it sees it. Clones are the same machine.
 #[derive(Debug, Clone)]
@@ -30,6 +31,18 @@ enum Needs {
     Name,
     Space,
     Read,
+}
+
+impl Needs {
+    /// What its failure is counted as.
+    const fn fault(self) -> &'static str {
+        match self {
+            Self::Write => "disk: a write fails",
+            Self::Sync => "disk: a sync fails",
+            Self::Name | Self::Space => "disk: a name or an allocation fails",
+            Self::Read => "disk: a read fails",
+        }
+    }
 }
 
 fn not_found() -> io::Error {
@@ -111,6 +124,7 @@ impl Machine {
         state.dead.insert(process);
         state.locks.retain(|_, (owner, _)| *owner != process);
         if let Some((file, offset, bytes)) = state.in_flight.remove(&process) {
+            reached("disk: a write is interrupted by a kill");
             state.tear(file, offset, &bytes);
         }
     }
@@ -212,8 +226,14 @@ impl Machine {
             Needs::Read => faults.reads,
         };
         let code = match needs {
-            Needs::Space if faults.is_full => nix::libc::ENOSPC,
-            _ if state.chance(one_in) => nix::libc::EIO,
+            Needs::Space if faults.is_full => {
+                reached("disk: no space");
+                nix::libc::ENOSPC
+            }
+            _ if state.chance(one_in) => {
+                reached(needs.fault());
+                nix::libc::EIO
+            }
             _ => return Ok(state),
         };
         Err(io::Error::from_raw_os_error(code))

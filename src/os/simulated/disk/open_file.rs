@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::content::{BLOCK_BYTES, Change, State, about, change, put};
 use super::{Machine, Needs};
 use crate::os::fs::{About, TryLockError};
+use crate::os::reached::reached;
 use crate::os::simulated::{Pause, pause};
 
 /// An open file of it.
@@ -147,6 +148,7 @@ impl OpenFile {
         };
         let blocks = offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
         if file.unreadable.range(blocks).next().is_some() && !read.is_empty() {
+            reached("disk: an unreadable block is read");
             return Err(io::Error::from_raw_os_error(nix::libc::EIO));
         }
         bytes[..read.len()].copy_from_slice(read);
@@ -170,6 +172,7 @@ impl OpenFile {
         if owner == (self.machine.process, self.number) {
             Ok(())
         } else {
+            reached("disk: a lock is held by another");
             Err(TryLockError::WouldBlock)
         }
     }
