@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::event::UnixMillis;
 use crate::event::database_id::DatabaseId;
-use crate::event::position::LaneId;
+use crate::event::position::{LaneId, Position};
 use crate::os::reached::reached;
 use crate::os::simulated;
 use crate::sink::{Checkpoint, Step};
@@ -15,11 +16,28 @@ use crate::sink::{Checkpoint, Step};
 const ORPHAN_SECONDS: u64 = 20;
 
 /// A row of `eventlog`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) at: u64,
     pub(super) name: String,
     pub(super) value: u32,
+    /// Which event it is, also among equal ones. The server does not see it.
+    pub(super) event: EventId,
+}
+
+impl Row {
+    /// Whether the columns have the same.
+    pub(super) fn is_equal(&self, other: &Self) -> bool {
+        (self.at, &self.name, self.value) == (other.at, &other.name, other.value)
+    }
+}
+
+/// Which event it is: one value at one position is the same event in each copy of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EventId {
+    pub(super) value: u32,
+    pub(super) received_at: UnixMillis,
+    pub(super) position: Position,
 }
 
 /// What is in the database.

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use super::database::EventId;
 use super::history::note;
 use super::process::JOURNAL;
 use super::world::World;
@@ -81,7 +82,7 @@ fn is_owned(directory: &Path) -> bool {
 fn settle(
     lane: LaneId,
     directory: &Path,
-    rows: &BTreeSet<u32>,
+    rows: &BTreeSet<EventId>,
     letters: &BTreeSet<u32>,
 ) -> io::Result<Option<Result<String, Vec<u32>>>> {
     let Some(hold) = Hold::read(directory)? else {
@@ -91,47 +92,50 @@ fn settle(
         return Ok(None);
     }
     let events = events(lane, directory, hold.from..hold.to);
-    let stored = events.iter().filter(|value| rows.contains(value)).count();
-    // Letters stay letters, whatever is decided.
-    let refused = events
+    let is_stored: Vec<bool> = events
         .iter()
-        .filter(|value| letters.contains(value))
-        .count();
-    let decision = if stored == 0 && (refused as u64) < hold.events() {
+        .filter(|event| !letters.contains(&event.value))
+        .map(|event| rows.contains(event))
+        .collect();
+    let are_all_read = events.len() as u64 == hold.events();
+    // Letters stay letters, whatever is decided.
+    let decision = if !is_stored.contains(&true) && !is_stored.is_empty() {
         Decision::Refill
-    } else if (stored + refused) as u64 == hold.events() {
+    } else if !is_stored.contains(&false) && are_all_read {
         Decision::Stored
     } else {
         note(|| {
             format!(
-                "lane {lane}: {stored} of {} events from {} to {} are there",
-                events.len(),
-                hold.from.0,
-                hold.to.0
+                "lane {lane}: of its events from {} to {} these are there: {is_stored:?}",
+                hold.from.0, hold.to.0
             )
         });
-        // The lane waits with all that follows.
-        let waiting = self::events(lane, directory, hold.from..Position(u64::MAX));
-        return Ok(Some(Err(waiting)));
+        return Ok(Some(Err(events.iter().map(|event| event.value).collect())));
     };
     hold.decide(decision).write(directory)?;
     Ok(Some(Ok(format!("lane {lane}: is settled: {decision:?}"))))
 }
 
-/// The values of the events in question.
-fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> Vec<u32> {
+/// The events in question.
+fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> Vec<EventId> {
     let mut reader = LaneReader::new(directory, lane, range.start);
     let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
-    let mut values = Vec::new();
+    let mut found = Vec::new();
     while reader.position() < range.end {
         batch.clear();
         let filled = reader.fill(&mut batch, Some(range.end));
-        values.extend(batch.events().map(|event| event.value));
+        let first = Position(reader.position().0 - batch.len() as u64);
+        let events = batch.events().enumerate();
+        found.extend(events.map(|(index, event)| EventId {
+            value: event.value,
+            received_at: event.received_at,
+            position: first.plus(index),
+        }));
         if !matches!(filled, Ok(Filled::More)) {
             break;
         }
     }
     let count = usize::try_from(range.end.since(range.start)).unwrap_or(usize::MAX);
-    values.truncate(count);
-    values
+    found.truncate(count);
+    found
 }

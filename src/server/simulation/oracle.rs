@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::database::{Content, Server};
+use super::database::{Content, EventId, Server};
 use super::process::Process;
-use super::senders::{Answer, Senders, Sent};
+use super::senders::{Answer, Senders, Sent, is_twin};
 use super::world::World;
 use crate::event::ack::Ack;
 use crate::event::database_id::DatabaseId;
@@ -38,6 +38,16 @@ impl fmt::Display for Broken {
             Self::Missing(what) | Self::Final(what) => out.write_str(what),
         }
     }
+}
+
+/// How often equal events are rows or letters.
+#[derive(Debug, Default)]
+struct Promised {
+    least: usize,
+    most: usize,
+    must_be_letter: bool,
+    /// One of them, for people.
+    last: Option<Sent>,
 }
 
 /// What it has seen.
@@ -72,10 +82,10 @@ impl Oracle {
     ) {
         self.went_back_at = Some(simulated::elapsed());
         self.was_other |= is_other;
-        senders.each(|value, sent| {
+        senders.each(|_, sent| {
             // Without a journal nothing can be stored again.
             let is_gone = sent.ack == Ack::Received;
-            sent.is_destroyed |= is_gone || self.was_other && ever.contains(&value);
+            sent.is_destroyed |= is_gone || self.was_other && ever.contains(&sent.value);
         });
     }
 
@@ -95,8 +105,8 @@ impl Oracle {
         letters: &BTreeSet<u32>,
     ) {
         self.is_copied = true;
-        senders.each(|value, event| {
-            event.is_destroyed |= !kept.contains(&value) || letters.contains(&value);
+        senders.each(|number, event| {
+            event.is_destroyed |= !kept.contains(&number) || letters.contains(&event.value);
         });
     }
 
@@ -128,7 +138,8 @@ impl Oracle {
         }
         let stored: BTreeSet<u32> = server.all_rows().map(|row| row.value).collect();
         let mut broken = Ok(());
-        senders.each(|value, sent| {
+        senders.each(|_, sent| {
+            let value = sent.value;
             if sent.answer != Answer::Ok || sent.is_destroyed || stored.contains(&value) {
                 return;
             }
@@ -145,7 +156,7 @@ impl Oracle {
         broken
     }
 
-    /// Each event is what its sender was told.
+    /// Each event is what its sender was told. Equal events are counted.
     pub(super) fn check(&self, world: &World) -> Result<(), Broken> {
         let mut rows: BTreeMap<u32, usize> = BTreeMap::new();
         let server = world.database.server();
@@ -155,48 +166,52 @@ impl Oracle {
         self.check_databases(world, &server)?;
         drop(server);
         let letters = world.letters();
-        let mut missing = Vec::new();
-        let mut broken = Ok(());
-        world.senders.each(|value, sent| {
-            let stored = rows.get(&value).copied().unwrap_or(0);
+        let mut promised: BTreeMap<u32, Promised> = BTreeMap::new();
+        world.senders.each(|_, sent| {
+            let is_excused = self.is_excused(sent);
+            let equal = promised.entry(sent.value).or_default();
+            let is_refused = sent.answer == Answer::Refused;
+            equal.must_be_letter |= is_refused && !is_excused;
+            match sent.answer {
+                Answer::Ok | Answer::Refused => {
+                    equal.least += usize::from(!is_excused);
+                    equal.most += 1;
+                }
+                Answer::None => equal.most += 1,
+                Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
+            }
+            equal.last = Some(sent.clone());
+        });
+        let (mut missing, mut first) = (0, None);
+        for (value, equal) in promised {
             let is_letter = letters.contains(&value);
+            let stored = rows.get(&value).copied().unwrap_or(0);
             let times = stored + usize::from(is_letter);
-            if times > 1 {
-                broken = Err(Broken::Final(format!(
-                    "event {value} ({:?}) is stored {times} times",
-                    sent.answer
+            if times > equal.most {
+                return Err(Broken::Final(format!(
+                    "{times} events are stored, and {} may be: {:?}",
+                    equal.most, equal.last
                 )));
             }
-            match sent.answer {
-                Answer::Ok if times == 0 && !self.is_excused(value, sent) => {
-                    missing.push((value, sent.clone()))
-                }
-                Answer::Refused if !is_letter && !self.is_excused(value, sent) => {
-                    missing.push((value, sent.clone()))
-                }
-                Answer::Shed if times > 0 && !self.may_be_row(sent) => {
-                    broken = Err(Broken::Final(format!(
-                        "event {value} was answered 503 and is there"
-                    )));
-                }
-                _ => {}
+            let is_missing = equal.must_be_letter && !is_letter;
+            let lacks = equal.least.saturating_sub(times).max(is_missing.into());
+            if lacks > 0 {
+                missing += lacks as u64;
+                first = first.or(equal.last);
             }
-        });
-        broken?;
+        }
         let lost = self.lost + lost_now(world);
         let allowed = if self.had_unreadable { lost } else { 0 };
-        if missing.len() as u64 > allowed {
+        if missing > allowed {
             return Err(Broken::Missing(format!(
-                "{} events are missing, the first is {:?}; {lost} were said to be lost",
-                missing.len(),
-                missing[0]
+                "{missing} events are missing, the first is {first:?}; {lost} were said to be lost"
             )));
         }
         Ok(())
     }
 
-    fn is_excused(&self, value: u32, sent: &Sent) -> bool {
-        sent.is_destroyed || self.undecided.contains(&value)
+    fn is_excused(&self, sent: &Sent) -> bool {
+        sent.is_destroyed || self.undecided.contains(&sent.value)
     }
 
     /// Where its process died before it could write down that the event ended as a 503, or where the disk did not let
@@ -213,10 +228,10 @@ impl Oracle {
     }
 
     /// The database that the process of an event served.
-    pub(super) fn database_of(&self, senders: &Senders, event: u32) -> Option<DatabaseId> {
+    pub(super) fn database_of(&self, senders: &Senders, event: EventId) -> Option<DatabaseId> {
         let mut found = None;
-        senders.each(|value, sent| {
-            if value == event {
+        senders.each(|_, sent| {
+            if (sent.value, sent.received_at) == (event.value, event.received_at) {
                 found = promised(&self.served, sent);
             }
         });
@@ -231,9 +246,10 @@ impl Oracle {
         let mut broken = Ok(());
         let mut look = |content: &Content| {
             let values: BTreeSet<u32> = content.rows.values().map(|row| row.value).collect();
-            world.senders.each(|value, sent| {
-                let id = promised(&served, sent);
+            world.senders.each(|_, sent| {
+                let (id, value) = (promised(&served, sent), sent.value);
                 if values.contains(&value)
+                    && !is_twin(value)
                     && id.is_some()
                     && content.id.is_some()
                     && id != content.id

@@ -178,7 +178,9 @@ impl Process {
             settings.adopts_any,
             earlier,
         ));
-        let (metrics, recorders) = Metrics::new(settings.shards, settings.writers);
+        // One writer a shard at most, as `server/writers.rs` has it.
+        let writers = settings.writers.min(settings.shards);
+        let (metrics, recorders) = Metrics::new(settings.shards, writers);
         let Recorders {
             shards: shard_counters,
             writers: writer_counters,
@@ -282,16 +284,17 @@ impl Writers<'_> {
         disk: &Machine,
         threads: &mut Vec<Thread>,
     ) -> (Vec<SyncSender<Work>>, Vec<SyncSender<Arc<DiskLane>>>) {
-        let settings = self.settings;
+        let (settings, writers) = (self.settings, counters.len());
         let event_rule = Arc::new(SharedEventRule::new(EventRule::DEPLOYED));
-        let dead_letters = Arc::new(DeadLetters::new(Path::new("data"), settings.letters_limit));
         let start = |(index, counters)| {
-            let (to_writer, inbox) = handoff::inbox(settings.shards);
+            let (to_writer, inbox) = handoff::inbox(settings.shards.div_ceil(writers));
             let (found, recoveries) = sync_channel(LANES_FOUND_MAX);
             let writer = Writer {
                 index,
                 sink: Box::new(SimulatedSink::new(self.database.clone())),
-                dead_letters: Arc::clone(&dead_letters),
+                // In the server writers share it, by a mutex, for which a task would wait for ever. The lock of the
+                // file keeps them apart here.
+                dead_letters: Arc::new(DeadLetters::new(Path::new("data"), settings.letters_limit)),
                 event_rule: Arc::clone(&event_rule),
                 counters,
                 batch_events: BatchEvents::new(settings.batch_events).unwrap(),

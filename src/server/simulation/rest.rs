@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::database;
+use super::database::{self, EventId};
 use super::history::note;
 use super::operator;
 use super::oracle::Broken;
@@ -97,9 +97,9 @@ impl World {
     }
 
     /// The events that are rows.
-    pub(super) fn rows(&self) -> BTreeSet<u32> {
+    pub(super) fn rows(&self) -> BTreeSet<EventId> {
         let server = self.database.server();
-        server.all_rows().map(|row| row.value).collect()
+        server.all_rows().map(|row| row.event).collect()
     }
 
     /// The events of the letters on all machines.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::sink::REFUSED_PREFIX;
+use crate::event::UnixMillis;
 use crate::event::ack::Ack;
 use crate::os::simulated;
 
@@ -21,11 +23,45 @@ pub(super) enum Answer {
     Refused,
 }
 
+/// The value of an event says which one it is, unless it is a twin: those from this value on are shared.
+const TWIN_VALUES: u32 = 1 << 31;
+
+/// Whether other events may have the same name and value.
+pub(super) const fn is_twin(value: u32) -> bool {
+    value >= TWIN_VALUES
+}
+
+/// What a sender sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An event that differs from all others.
+    Single,
+    /// One that differs from all others, and is refused by the table.
+    Refused,
+    /// One that is equal to all others with this number.
+    Twin(u32),
+}
+
+impl Kind {
+    /// The name and the value of the event with this number.
+    fn content(self, number: u32, length: usize) -> (String, u32) {
+        let tail = "n".repeat(length);
+        match self {
+            Self::Single => (format!("e{number}.{tail}"), number),
+            Self::Refused => (format!("{REFUSED_PREFIX}e{number}.{tail}"), number),
+            Self::Twin(twin) => (format!("twin{twin}."), TWIN_VALUES + twin),
+        }
+    }
+}
+
 /// An event and its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) name: String,
+    pub(super) value: u32,
     pub(super) answer: Answer,
+    /// When the server says that it received it.
+    pub(super) received_at: UnixMillis,
     /// When it was answered.
     pub(super) answered_at: Duration,
     pub(super) ack: Ack,
@@ -38,6 +74,8 @@ pub(super) struct Sent {
 /// An event on its way to a shard.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
+    /// Its number among all events.
+    pub(super) number: u32,
     pub(super) name: String,
     pub(super) value: u32,
 }
@@ -45,7 +83,7 @@ pub(super) struct Request {
 /// The requests that one shard has not read. Each entry arrives in one read.
 pub(super) type Inbox = Rc<RefCell<VecDeque<Vec<Request>>>>;
 
-/// All events, by their values, which no two share.
+/// All events, by their numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Senders(Rc<RefCell<BTreeMap<u32, Sent>>>);
 
@@ -57,31 +95,48 @@ impl Senders {
         process: u32,
         ack: Ack,
         count: u32,
-        name: impl Fn(u32) -> String,
+        (kind, length): (Kind, usize),
     ) {
         let mut all = self.0.borrow_mut();
         let first = u32::try_from(all.len()).unwrap();
-        let requests = (first..first + count).map(|value| {
-            let name = name(value);
+        let requests = (first..first + count).map(|number| {
+            let (name, value) = kind.content(number, length);
             let sent = Sent {
                 name: name.clone(),
+                value,
                 answer: Answer::None,
+                received_at: UnixMillis(0),
                 answered_at: Duration::ZERO,
                 ack,
                 process,
                 is_destroyed: false,
             };
-            all.insert(value, sent);
-            Request { name, value }
+            all.insert(number, sent);
+            Request {
+                number,
+                name,
+                value,
+            }
         });
         let requests = requests.collect();
         inbox.borrow_mut().push_back(requests);
     }
 
+    /// The server gives an event this time.
+    pub(super) fn received(&self, number: u32, at: UnixMillis) {
+        if let Some(sent) = self.0.borrow_mut().get_mut(&number) {
+            sent.received_at = at;
+        }
+    }
+
     /// Answers the sender of an event.
-    pub(super) fn answer(&self, value: u32, answer: Answer) {
-        if let Some(sent) = self.0.borrow_mut().get_mut(&value) {
-            assert_eq!(sent.answer, Answer::None, "event {value} is answered twice");
+    pub(super) fn answer(&self, number: u32, answer: Answer) {
+        if let Some(sent) = self.0.borrow_mut().get_mut(&number) {
+            assert_eq!(
+                sent.answer,
+                Answer::None,
+                "event {number} is answered twice"
+            );
             sent.answer = answer;
             sent.answered_at = simulated::elapsed();
         }
@@ -96,13 +151,13 @@ impl Senders {
     pub(super) fn acknowledged(&self) -> BTreeSet<u32> {
         let all = self.0.borrow();
         let acknowledged = all.iter().filter(|(_, sent)| sent.answer == Answer::Ok);
-        acknowledged.map(|(value, _)| *value).collect()
+        acknowledged.map(|(number, _)| *number).collect()
     }
 
     /// Looks at all events.
     pub(super) fn each(&self, mut look: impl FnMut(u32, &mut Sent)) {
-        for (value, sent) in self.0.borrow_mut().iter_mut() {
-            look(*value, sent);
+        for (number, sent) in self.0.borrow_mut().iter_mut() {
+            look(*number, sent);
         }
     }
 }

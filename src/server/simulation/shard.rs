@@ -36,7 +36,7 @@ pub(super) struct SimulatedShard {
 /// Answers that wait for a ticket.
 struct Waiting {
     ticket: AckTicket,
-    /// The values of the events that were taken in one turn.
+    /// The numbers of the events that were taken in one turn.
     taken: Vec<u32>,
 }
 
@@ -88,23 +88,29 @@ impl SimulatedShard {
 /// Takes the events of one read. `None`: no answer has to wait.
 fn take(ingest: &mut Ingest, requests: &[Request], senders: &Senders) -> Option<Waiting> {
     let mut taken = Vec::new();
-    for Request { name, value } in requests {
+    for Request {
+        number,
+        name,
+        value,
+    } in requests
+    {
         let event = Event {
             name,
             value: *value,
             received_at: UnixMillis::now(),
         };
+        senders.received(*number, event.received_at);
         match ingest.take(event) {
-            Ok(()) => taken.push(*value),
-            Err(_) => senders.answer(*value, Answer::Shed),
+            Ok(()) => taken.push(*number),
+            Err(_) => senders.answer(*number, Answer::Shed),
         }
     }
     if taken.is_empty() {
         return None;
     }
     let Some(ticket) = ingest.ticket() else {
-        for value in taken {
-            senders.answer(value, Answer::Ok);
+        for number in taken {
+            senders.answer(number, Answer::Ok);
         }
         return None;
     };
@@ -128,9 +134,9 @@ fn is_answered(turn: &Waiting, ingest: &RefCell<Ingest>, senders: &Senders) -> b
             .take_refused(turn.ticket, turn.taken.len() as u64),
         _ => Vec::new(),
     };
-    for (index, value) in turn.taken.iter().enumerate() {
+    for (index, number) in turn.taken.iter().enumerate() {
         let is_refused = refused.contains(&index);
-        senders.answer(*value, if is_refused { Answer::Refused } else { answer });
+        senders.answer(*number, if is_refused { Answer::Refused } else { answer });
     }
     true
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::database::{Database, Row, Server, SessionId};
+use super::database::{Database, EventId, Row, Server, SessionId};
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
@@ -116,8 +116,13 @@ fn may_write(server: &Server) -> Result<(), SinkError> {
     Ok(())
 }
 
-fn row(event: Event<'_>) -> Row {
+fn row(event: Event<'_>, position: Position) -> Row {
     Row {
+        event: EventId {
+            value: event.value,
+            received_at: event.received_at,
+            position,
+        },
         at: event.received_at.seconds(),
         name: event.name.to_owned(),
         value: event.value,
@@ -239,7 +244,8 @@ impl Sink for SimulatedSink {
                         .or_insert(Fault::numbered(3819, "a check is violated"));
                 } else if !refused.contains_key(&index) {
                     first.get_or_insert(index);
-                    rows.push(row(event));
+                    let after = (batch.len() - index) as u64;
+                    rows.push(row(event, Position(step.new.0 - after)));
                 }
             }
             let id = server.begin(session, step, rows);
@@ -277,17 +283,20 @@ impl Sink for SimulatedSink {
     }
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
-        let expected = row(event);
+        let expected = row(event, Position::START);
         self.call(losses!("a row is asked for"), |server, _| {
-            Ok(server.content.rows.get(&id) == Some(&expected))
+            Ok({
+                let row = server.content.rows.get(&id);
+                row.is_some_and(|row| row.is_equal(&expected))
+            })
         })
     }
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
-        let expected = row(event);
+        let expected = row(event, Position::START);
         self.call(losses!("a row is searched"), |server, _| {
             let mut rows = server.content.rows.range(after + 1..);
-            Ok(Some(rows.any(|(_, row)| *row == expected)))
+            Ok(Some(rows.any(|(_, row)| row.is_equal(&expected))))
         })
     }
 

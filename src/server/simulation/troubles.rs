@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::history::note;
+use super::senders::Kind;
 use super::world::World;
 use crate::event::ack::Ack;
 use crate::os::simulated;
@@ -339,14 +340,14 @@ fn send(world: &mut World) -> bool {
     let inbox = &process.inboxes[world.random.usize(0..process.inboxes.len())];
     let count = world.random.u32(1..6);
     let length = world.random.usize(0..200);
-    let is_bad = world.random.u32(0..12) == 0;
-    let prefix = if is_bad {
-        super::sink::REFUSED_PREFIX
-    } else {
-        ""
+    let kind = match world.random.u32(0..12) {
+        0 => Kind::Refused,
+        1..=3 if world.has_twins => Kind::Twin(world.random.u32(0..3)),
+        _ => Kind::Single,
     };
-    let name = |value: u32| format!("{prefix}e{value}.{}", "n".repeat(length));
     let (number, ack) = (process.number, process.settings.ack);
-    world.senders.send(inbox, number, ack, count, name);
+    world
+        .senders
+        .send(inbox, number, ack, count, (kind, length));
     true
 }

@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) senders: Senders,
     pub(super) settings: Settings,
     pub(super) oracle: Oracle,
+    /// Whether some events are equal.
+    pub(super) has_twins: bool,
     /// Whether processes may be interrupted in the middle of an operation of the disk.
     pub(super) may_crash: bool,
     pub(super) tally: Tally,
@@ -114,6 +116,7 @@ impl World {
             senders: Senders::default(),
             settings,
             oracle: Oracle::default(),
+            has_twins: random.u32(0..3) == 0,
             may_crash: true,
             tally: Tally::default(),
             troubles,
@@ -294,7 +297,7 @@ fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
     Settings {
         ack,
         shards: random.usize(1..=3),
-        writers: 1,
+        writers: random.usize(1..=3),
         batch_events: random.u32(1..12),
         linger: Duration::from_millis(random.u64(1..2000)),
         // What is older cannot be stored again after the database went back.
