@@ -39,6 +39,8 @@ pub(crate) enum Bug {
     LockIgnored,
     /// The copy of a checkpoint is not looked at.
     CopyIgnored,
+    /// The notes of a lane are removed with its segments, in any order.
+    NotesRemovedFirst,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -19,7 +19,7 @@ use super::lane_end;
 use super::lane_handle::{DiskLane, Origin};
 use super::reader::segment_start;
 use super::record::SegmentNumber;
-use super::segment::{lanes, segment_bytes, segment_name, segments};
+use super::segment::{lanes, remove_lane, segment_bytes, segment_name, segments};
 use super::served_database::ServedDatabase;
 use super::stored_note;
 use crate::event::position::LaneId;
@@ -335,7 +335,7 @@ impl Janitor {
             return Ok(());
         }
         // The checkpoint stays in the database: without it, a partly removed lane would be stored again.
-        fs::remove_dir_all(&lane.directory)
+        remove_lane(&lane.directory)
     }
 }
 
