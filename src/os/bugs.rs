@@ -41,6 +41,8 @@ pub(crate) enum Bug {
     CopyIgnored,
     /// The notes of a lane are removed with its segments, in any order.
     NotesRemovedFirst,
+    /// Letters that another process has written are believed before they are durable.
+    LettersNotSynced,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -16,6 +16,7 @@ use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::refused_note;
+use crate::os::bugs::{Bug, planted};
 use crate::os::fs::{File, Use};
 use crate::sink::Fault;
 
@@ -132,11 +133,23 @@ impl DeadLetters {
                 refused.insert(letter.position);
             }
         });
-        scanned.map_err(|fault| error(&self.path, fault))?;
+        scanned
+            .and_then(|()| self.sync_if(!refused.is_empty()))
+            .map_err(|fault| error(&self.path, fault))?;
         // After the letters: a replay notes its letters here before it takes them out of the file.
         let noted = refused_note::read(&lane.directory);
         refused.extend(noted.map_err(|fault| error(&lane.directory, fault))?);
         Ok(refused)
+    }
+
+    /// Makes letters durable that were read, before a checkpoint passes their events: whoever wrote them may have been
+    /// killed before that.
+    fn sync_if(&self, has_letters: bool) -> io::Result<()> {
+        if !has_letters || planted(Bug::LettersNotSynced) {
+            return Ok(());
+        }
+        File::open(&self.path)?.sync_all()?;
+        sync_parent(&self.path)
     }
 
     /// Gives the bytes of a file that is full, to which nothing was written.
@@ -192,174 +205,4 @@ fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::UnixMillis;
-    use serde_json::json;
-    use std::fs;
-
-    const LIMIT: u64 = 1 << 20;
-
-    #[test]
-    fn a_letter_is_one_line_whatever_the_name_holds() {
-        let directory = tempfile::tempdir().unwrap();
-        let letters = DeadLetters::new(directory.path(), LIMIT);
-        let fault = Fault::numbered(1366, "Incorrect string value: '\\xF0'");
-        let received_at = UnixMillis(1_700_000_000_123);
-        for name in ["a\nb", "\"😀\""] {
-            let event = Event {
-                name,
-                value: 7,
-                received_at,
-            };
-            letters
-                .write(
-                    LaneId::random().unwrap(),
-                    None,
-                    [(event, Position(5), &fault)].into_iter(),
-                )
-                .unwrap();
-        }
-        let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
-        let lines: Vec<serde_json::Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["name"], "a\nb");
-        assert_eq!(lines[1]["received_at"], "2023-11-14T22:13:20.123Z");
-        assert_eq!(
-            (&lines[1]["code"], &lines[1]["value"]),
-            (&json!(1366), &json!(7))
-        );
-    }
-
-    /// Writes the letter of an event of a new lane.
-    fn write(letters: &DeadLetters, name: &str) {
-        let fault = Fault::new("no");
-        let event = Event {
-            name,
-            value: 1,
-            received_at: UnixMillis(0),
-        };
-        let letter = [(event, Position(0), &fault)];
-        letters
-            .write(LaneId::random().unwrap(), None, letter.into_iter())
-            .unwrap();
-    }
-
-    #[test]
-    fn half_a_line_that_a_crash_left_spoils_no_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE_NAME);
-        write(&DeadLetters::new(directory.path(), LIMIT), "a");
-        let half = r#"{"received_at":"2026-01-31T08:00:00.000Z","na"#;
-        let mut text = fs::read_to_string(&path).unwrap();
-        text.push_str(half);
-        fs::write(&path, text).unwrap();
-        let letters = DeadLetters::new(directory.path(), LIMIT);
-        for name in ["b", "c"] {
-            write(&letters, name);
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        let names: Vec<_> = text
-            .lines()
-            .map(|line| {
-                serde_json::from_str(line).map(|letter: serde_json::Value| letter["name"].clone())
-            })
-            .map(Result::ok)
-            .collect();
-        assert_eq!(
-            names,
-            [Some("a".into()), None, Some("b".into()), Some("c".into())],
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_replaced_while_its_lock_is_waited_for_gets_no_letter() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE_NAME);
-        let letters = DeadLetters::new(directory.path(), LIMIT);
-        write(&letters, "a");
-        let old = File::open(&path).unwrap();
-        old.lock().unwrap();
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| write(&letters, "b"));
-            // Where it does not wait yet, it finds the new file at once, which is right too.
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            let new = directory.path().join("new");
-            fs::write(&new, b"").unwrap();
-            fs::rename(new, &path).unwrap();
-            old.unlock().unwrap();
-            writer.join().unwrap();
-        });
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(r#""name":"b""#), "{text:?}");
-    }
-
-    #[test]
-    fn a_file_that_was_moved_or_removed_is_created_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE_NAME);
-        let moved = directory.path().join("moved");
-        let letters = DeadLetters::new(directory.path(), LIMIT);
-        let fault = Fault::new("no");
-        let write = |position| {
-            let event = Event {
-                name: "a",
-                value: 1,
-                received_at: UnixMillis(0),
-            };
-            let letter = [(event, Position(position), &fault)];
-            letters
-                .write(LaneId::random().unwrap(), None, letter.into_iter())
-                .unwrap();
-        };
-        let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
-        write(0);
-        write(1);
-        fs::rename(&path, &moved).unwrap();
-        write(2);
-        assert_eq!((lines(&moved), lines(&path)), (2, 1));
-        fs::remove_file(&path).unwrap();
-        write(3);
-        assert_eq!(lines(&path), 1);
-    }
-
-    #[test]
-    fn beyond_its_limit_the_file_takes_no_letter_until_there_is_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let letters = DeadLetters::new(directory.path(), 100);
-        let fault = Fault::new("no");
-        let event = Event {
-            name: "a",
-            value: 1,
-            received_at: UnixMillis(0),
-        };
-        let lane = LaneId::random().unwrap();
-        let write = || letters.write(lane, None, [(event, Position(0), &fault)].into_iter());
-        write().unwrap();
-        let path = directory.path().join(FILE_NAME);
-        let whole = fs::read(&path).unwrap();
-        let error = write().unwrap_err().to_string();
-        let said = format!("{} bytes", whole.len());
-        assert!(error.contains(&said) && error.contains("(100)"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), whole);
-        fs::write(&path, b"").unwrap();
-        write().unwrap();
-    }
-
-    #[test]
-    fn an_unwritable_file_is_an_error_that_names_it() {
-        let letters = DeadLetters::new(Path::new("/proc/nowhere"), LIMIT);
-        let error = letters
-            .write(LaneId::random().unwrap(), None, std::iter::empty())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/proc/nowhere/dead-letters.ndjson"),
-            "{error}"
-        );
-    }
-}
+mod tests;
