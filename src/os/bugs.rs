@@ -39,6 +39,12 @@ pub(crate) enum Bug {
     LockIgnored,
     /// The copy of a checkpoint is not looked at.
     CopyIgnored,
+    /// A writer without new events does not ask whether its checkpoints are still there.
+    ProbeAsksForNothing,
+    /// A checkpoint is believed although its copy does not belong to it.
+    AlteredCopyBelieved,
+    /// A checkpoint whose copy does not belong to it is believed where the journal has noted the same position.
+    NoteBelieved,
     /// The notes of a lane are removed with its segments, in any order.
     NotesRemovedFirst,
     /// Letters that another process has written are believed before they are durable.

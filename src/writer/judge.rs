@@ -18,6 +18,7 @@ use crate::journal::held_lane::{HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::reader::ReadError;
 use crate::journal::stored_note::{self, EndError};
+use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, SinkError};
 
@@ -47,20 +48,6 @@ pub(super) enum Verdict {
     Stored { to: Position },
     /// Nobody can tell which events are stored.
     Doubtful(Hold),
-}
-
-impl Verdict {
-    pub(super) const fn name(&self) -> &'static str {
-        match self {
-            Self::Ours => "verdict: ours",
-            Self::Ahead { .. } => "verdict: ahead",
-            Self::Forked { .. } => "verdict: forked",
-            Self::Behind { is_checked: true } => "verdict: behind, checked",
-            Self::Behind { is_checked: false } => "verdict: behind, unchecked",
-            Self::Stored { .. } => "verdict: stored",
-            Self::Doubtful(_) => "verdict: doubtful",
-        }
-    }
 }
 
 impl Storing {
@@ -170,7 +157,10 @@ impl Storing {
         lane: &LaneHandle,
         found: FoundCheckpoint,
     ) -> io::Result<Option<Position>> {
-        if found.copy != SealedCopy::Altered || lane.on_disk().is_none() {
+        if found.copy != SealedCopy::Altered
+            || lane.on_disk().is_none()
+            || planted(Bug::AlteredCopyBelieved)
+        {
             return Ok(None);
         }
         let end = self.possible_end(lane)?;
@@ -237,13 +227,14 @@ impl Storing {
         let (position, stored) = (found.checkpoint.position, self.lanes.of(lane).stored());
         let (low, high) = (position.min(stored), position.max(stored));
         let after = self.proof(disk, high, end)?;
-        // What is noted as well is believed where too many rows would have to be searched.
+        // What is noted as well is believed only where too many rows would have to be searched.
         let are_none_after = match after {
             Proof::Missing => true,
             Proof::Unknown => {
-                high == end
-                    || position == stored && position > Position::START
-                    || self.first_missing(disk, high, end)? == Some(high)
+                let is_noted = position == stored && position > Position::START;
+                let is_believed = is_noted && planted(Bug::NoteBelieved);
+                let missing = self.first_missing(disk, high, end)?;
+                high == end || is_believed || missing.map_or(is_noted, |missing| missing == high)
             }
             Proof::Stored(_) | Proof::Mixed | Proof::Gaps | Proof::Few => false,
         };
