@@ -51,6 +51,7 @@ impl ClosedLane {
         match (write(directory, self.end), &self.failed_write) {
             (Ok(()), _) => {
                 reached("journal: end of a lane noted");
+                log::debug!("lane {}: ends at position {}", self.lane.id, self.end.0);
                 Ok(())
             }
             (Err(fault), None) => {

@@ -39,8 +39,16 @@ pub(crate) enum Bug {
     LockIgnored,
     /// The copy of a checkpoint is not looked at.
     CopyIgnored,
+    /// A write that failed is taken for one that succeeded.
+    FailedWriteIgnored,
+    /// A restore that one lane has seen is not passed on to the others.
+    RestoreNotPassedOn,
     /// A writer without new events does not ask whether its checkpoints are still there.
     ProbeAsksForNothing,
+    /// A decision about a held lane is applied although the database went back since.
+    OldDecisionApplied,
+    /// A lane without a stored event is not labelled with its database.
+    LabelLate,
     /// A checkpoint is believed although its copy does not belong to it.
     AlteredCopyBelieved,
     /// A checkpoint whose copy does not belong to it is believed where the journal has noted the same position.
@@ -49,6 +57,10 @@ pub(crate) enum Bug {
     NotesRemovedFirst,
     /// Letters that another process has written are believed before they are durable.
     LettersNotSynced,
+    /// A replay of letters does not note that they are not to be stored from their old lanes.
+    ReplayedNotNoted,
+    /// The lanes of a replay are published before their letters are out of the file.
+    ReplayedTooEarly,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -7,6 +7,7 @@ use crate::event::position::Position;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
+use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::{Checkpoint, SinkError};
 
@@ -60,7 +61,7 @@ impl Storing {
             return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
         }
         // What a person has decided was true of the database as it was then.
-        if went_back(hold, checkpoint) {
+        if went_back(hold, checkpoint) && !planted(Bug::OldDecisionApplied) {
             return self.void_decision(lane, disk, hold, (keys, found));
         }
         if was_beyond {

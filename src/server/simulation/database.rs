@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::event::UnixMillis;
+use super::history::note;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
+use crate::event::{Event, UnixMillis};
 use crate::os::reached::reached;
 use crate::os::simulated;
 use crate::sink::{Checkpoint, Step};
@@ -26,15 +27,18 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether the columns have the same.
-    pub(super) fn is_equal(&self, other: &Self) -> bool {
-        (self.at, &self.name, self.value) == (other.at, &other.name, other.value)
+    /// Whether its columns are those of the event.
+    pub(super) fn is_equal(&self, event: Event<'_>) -> bool {
+        let seconds = event.received_at.seconds();
+        (self.at, self.name.as_str(), self.value) == (seconds, event.name, event.value)
     }
 }
 
-/// Which event it is: one value at one position is the same event in each copy of a lane.
+/// Which event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EventId {
+    /// Its lane, or the key under which that is stored.
+    pub(super) lane: LaneId,
     pub(super) value: u32,
     pub(super) received_at: UnixMillis,
     pub(super) position: Position,
@@ -47,6 +51,24 @@ pub(super) struct Content {
     pub(super) rows: BTreeMap<u64, Row>,
     pub(super) checkpoints: BTreeMap<LaneId, Checkpoint>,
     pub(super) last_row: u64,
+}
+
+impl Content {
+    /// Whether it was served once, also if it has lost its id since.
+    pub(super) fn has_been_used(&self) -> bool {
+        self.id.is_some() || !self.rows.is_empty()
+    }
+}
+
+/// Whether two ids are of the same database, or were before one of their halves was overwritten.
+pub(super) fn is_same(one: Option<DatabaseId>, other: Option<DatabaseId>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            let ((high, low), (other_high, other_low)) = (one.halves(), other.halves());
+            high == other_high || low == other_low
+        }
+        (one, other) => one == other,
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +95,8 @@ pub(super) struct Faults {
     pub(super) is_read_only: bool,
     /// The table takes no row.
     pub(super) refuses_all: bool,
+    /// Whether it takes rows that it refused before: 0: none; 1: all; 2: those of events with an even value.
+    pub(super) takes_refused: u32,
     /// One call in this many loses the connection. 0: none does.
     pub(super) loses: u32,
 }
@@ -89,6 +113,8 @@ pub(super) struct Server {
     next_session: u64,
     /// The values of all rows that were ever committed.
     pub(super) ever: BTreeSet<u32>,
+    /// Those that were committed while it had no id.
+    pub(super) ever_unnamed: BTreeSet<u32>,
     /// Lanes of which a row of the checkpoint was altered: the lower one of its two keys.
     altered: BTreeSet<LaneId>,
     /// Earlier states, oldest first.
@@ -114,6 +140,7 @@ impl Database {
             sessions: BTreeMap::new(),
             next_session: 0,
             ever: BTreeSet::new(),
+            ever_unnamed: BTreeSet::new(),
             altered: BTreeSet::new(),
             snapshots: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -155,6 +182,16 @@ impl Server {
         let Some(Transaction { step, rows }) = transaction else {
             return;
         };
+        note(|| {
+            let values: Vec<u32> = rows.iter().map(|(_, row)| row.value).collect();
+            let (lane, old, new) = (step.lane, step.old.0, step.new.0);
+            let epoch = step.epoch.0;
+            format!("database: lane {lane}, epoch {epoch}: {old} -> {new}, rows {values:?}")
+        });
+        if self.content.id.is_none() {
+            let unnamed = rows.iter().map(|(_, row)| row.value);
+            self.ever_unnamed.extend(unnamed);
+        }
         self.ever.extend(rows.iter().map(|(_, row)| row.value));
         self.content.rows.extend(rows);
         let rows = &mut self.content.checkpoints;
@@ -275,6 +312,25 @@ impl Server {
         true
     }
 
+    /// Goes back to the last backup. Sessions end. `false`: there is none.
+    pub(super) fn restore_last(&mut self) -> bool {
+        let Some((_, content)) = self.snapshots.last() else {
+            return false;
+        };
+        self.content = content.clone();
+        self.kill();
+        true
+    }
+
+    /// Whether the table takes the event with this value, which it refused before.
+    pub(super) fn takes_refused(&self, value: u32) -> bool {
+        match self.faults.takes_refused {
+            0 => false,
+            1 => true,
+            _ => value.is_multiple_of(2),
+        }
+    }
+
     /// Removes all rows and checkpoints under open connections; with or without the id of the database. `false`: it
     /// would have to wait for a lock.
     pub(super) fn empty(&mut self) -> bool {
@@ -291,6 +347,35 @@ impl Server {
             self.content.id = None;
         }
         true
+    }
+
+    /// Gives all rows of the table of checkpoints the same position, as an `UPDATE` without `WHERE` does. Each lane is
+    /// altered so once: what came of it is decided by a person, who needs to know what happened.
+    pub(super) fn alter_all_checkpoints(&mut self) -> Option<String> {
+        let is_in_use = self
+            .sessions
+            .values()
+            .any(|open| open.transaction.is_some());
+        let lanes: BTreeSet<LaneId> = self.content.checkpoints.keys().copied().collect();
+        let is_first = lanes.iter().all(|lane| !self.altered.contains(lane));
+        if lanes.is_empty() || is_in_use || !is_first {
+            return None;
+        }
+        self.altered.extend(lanes);
+        // Near to what some process has noted, or anywhere.
+        let index = self.random.usize(0..self.content.checkpoints.len());
+        let near = self.content.checkpoints.values().nth(index)?.position.0;
+        let position = match self.random.bool() {
+            true => near.saturating_sub(self.random.u64(0..4)),
+            false => self.random.u64(0..30),
+        };
+        for checkpoint in self.content.checkpoints.values_mut() {
+            checkpoint.position.0 = position;
+        }
+        if let Some(id) = &mut self.content.id {
+            *id = DatabaseId::from_halves(id.halves().0, position);
+        }
+        Some(format!("all of them are {position}"))
     }
 
     /// Alters a row of the table of checkpoints.

@@ -1,6 +1,6 @@
 //! What happened in a simulation, one line a step, for people. Off while many seeds run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use std::sync::Once;
@@ -11,6 +11,7 @@ use crate::os::simulated;
 
 thread_local! {
     static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    static UNREADABLE: Cell<u64> = const { Cell::new(0) };
     static EVENTS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -23,8 +24,14 @@ pub(super) fn listen() {
     });
 }
 
+/// How many events the log has called unreadable since [`take_events`].
+pub(super) fn unreadable() -> u64 {
+    UNREADABLE.get()
+}
+
 /// How often each event was logged on this thread since this was last asked.
 pub(super) fn take_events() -> BTreeMap<String, u64> {
+    UNREADABLE.set(0);
     EVENTS.take()
 }
 
@@ -62,6 +69,11 @@ impl log::Log for Log {
         }
         let event = record.key_values().get(Key::from("event"));
         if let Some(event) = event.as_ref().and_then(|event| event.to_borrowed_str()) {
+            if event == "events_unreadable" {
+                let events = record.key_values().get(Key::from("events"));
+                let more = events.and_then(|events| events.to_u64()).unwrap_or(0);
+                UNREADABLE.set(UNREADABLE.get() + more);
+            }
             EVENTS.with_borrow_mut(|events| match events.get_mut(event) {
                 Some(times) => *times += 1,
                 None => drop(events.insert(event.to_owned(), 1)),

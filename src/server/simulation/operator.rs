@@ -5,28 +5,68 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::database::EventId;
+use super::database::{EventId, is_same};
 use super::history::note;
 use super::process::JOURNAL;
+use super::rest::Letters;
+use super::senders::is_twin;
 use super::world::World;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Decision, Hold, Settlement};
+use crate::journal::lane_keys::LaneKeys;
 use crate::journal::lane_label::LaneLabel;
-use crate::journal::reader::{Filled, LaneReader};
+use crate::journal::reader::{Filled, LaneReader, ReadError};
 use crate::journal::segment::lanes;
 use crate::os::fs::{File, Use};
 use crate::os::simulated;
 
-/// Events of a held lane that neither answer would be true for.
-pub(super) type Undecided = BTreeSet<u32>;
+/// Events of held lanes that neither answer would be true for, and of those after them, which wait too.
+#[derive(Debug, Default)]
+pub(super) struct Undecided {
+    pub(super) values: BTreeSet<u32>,
+    /// How many more of them cannot be read.
+    pub(super) unreadable: u64,
+}
+
+impl Undecided {
+    fn add(&mut self, more: Self) {
+        self.values.extend(more.values);
+        self.unreadable += more.unreadable;
+    }
+}
+
+/// Lanes of which a copy is about to go on as was decided.
+fn lanes_in_decision(world: &World) -> BTreeSet<LaneId> {
+    let mut found = BTreeSet::new();
+    for machine in &world.machines {
+        simulated::set_machine(Some(machine.clone()));
+        for lane in lanes(Path::new(JOURNAL)).unwrap_or_default() {
+            let directory = Path::new(JOURNAL).join(lane.to_string());
+            if let Ok(Some(hold)) = Hold::read(&directory)
+                && let Ok(Some(settled)) = Settlement::read(&directory)
+                && settled.is_about(&hold)
+            {
+                found.insert(lane);
+            }
+        }
+        simulated::set_machine(None);
+    }
+    found
+}
 
 /// Decides about each lane on each machine by what is true. Returns what was done.
 pub(super) fn act(world: &World) -> (Vec<String>, Undecided) {
-    let (mut done, mut undecided) = (Vec::new(), Undecided::new());
-    let rows = world.rows();
-    let letters = world.letters();
+    let mut done = adopt_all(world);
+    let (more, undecided) = settle_all(world);
+    done.extend(more);
+    (done, undecided)
+}
+
+/// Lets lanes into the database that is served, as far as they belong to no other one.
+fn adopt_all(world: &World) -> Vec<String> {
+    let mut done = Vec::new();
     let server = world.database.server();
     let ids = [server.content.id, server.other.id];
     drop(server);
@@ -35,9 +75,32 @@ pub(super) fn act(world: &World) -> (Vec<String>, Undecided) {
         for lane in lanes(Path::new(JOURNAL)).unwrap_or_default() {
             let directory = Path::new(JOURNAL).join(lane.to_string());
             done.extend(adopt(lane, &directory, ids, world));
+        }
+        simulated::set_machine(None);
+    }
+    done
+}
+
+/// Decides about held lanes.
+pub(super) fn settle_all(world: &World) -> (Vec<String>, Undecided) {
+    let (mut done, mut undecided) = (Vec::new(), Undecided::default());
+    let rows = world.rows();
+    let letters = world.letters();
+    let mut deciding = lanes_in_decision(world);
+    for machine in &world.machines {
+        simulated::set_machine(Some(machine.clone()));
+        for lane in lanes(Path::new(JOURNAL)).unwrap_or_default() {
+            let directory = Path::new(JOURNAL).join(lane.to_string());
+            // One copy of a lane after the other: what is true of the next one follows from the first.
+            if deciding.contains(&lane) {
+                continue;
+            }
             match settle(lane, &directory, &rows, &letters) {
-                Ok(Some(Ok(line))) => done.push(line),
-                Ok(Some(Err(events))) => undecided.extend(events),
+                Ok(Some(Ok(line))) => {
+                    deciding.insert(lane);
+                    done.push(line);
+                }
+                Ok(Some(Err(more))) => undecided.add(more),
                 Ok(None) | Err(_) => {}
             }
         }
@@ -55,17 +118,29 @@ fn adopt(
     world: &World,
 ) -> Option<String> {
     let label = LaneLabel::read(directory).ok()?;
+    let is_known = |id| known.iter().any(|known| is_same(*known, Some(id)));
     let is_wanted = match &label {
-        LaneLabel::Database { id, .. } => known[0].is_some() && !known.contains(&Some(*id)),
+        LaneLabel::Database { id, .. } => known[0].is_some() && !is_known(*id),
         LaneLabel::Address(_) if !is_owned(directory) => {
-            let first = events(lane, directory, Position::START..Position(1));
-            let database = world.oracle.database_of(&world.senders, *first.first()?);
+            let (first, unreadable) = events(lane, directory, Position::START..Position(1));
+            if first.is_empty() && unreadable == 0 {
+                return None;
+            }
+            let promised = |event: &EventId| world.oracle.database_of(&world.senders, *event);
+            let database = first.first().and_then(promised);
             known[0].is_some()
-                && database.is_none_or(|id| known[0] == Some(id) || !known.contains(&Some(id)))
+                && database.is_none_or(|id| is_same(known[0], Some(id)) || !is_known(id))
         }
         _ => false,
     };
-    if !is_wanted {
+    // Also where the other database has lost its id.
+    let is_elsewhere = || {
+        let (events, _) = events(lane, directory, Position::START..Position(u64::MAX));
+        let server = world.database.server();
+        let rows: BTreeSet<EventId> = server.other.rows.values().map(|row| row.event).collect();
+        events.iter().any(|event| rows.contains(event))
+    };
+    if !is_wanted || is_elsewhere() {
         return None;
     }
     label.adopted().write(directory).ok()?;
@@ -83,25 +158,45 @@ fn settle(
     lane: LaneId,
     directory: &Path,
     rows: &BTreeSet<EventId>,
-    letters: &BTreeSet<u32>,
-) -> io::Result<Option<Result<String, Vec<u32>>>> {
+    letters: &Letters,
+) -> io::Result<Option<Result<String, Undecided>>> {
     let Some(hold) = Hold::read(directory)? else {
         return Ok(None);
     };
     if Settlement::read(directory)?.is_some_and(|settled| settled.is_about(&hold)) {
         return Ok(None);
     }
-    let events = events(lane, directory, hold.from..hold.to);
+    let (events, unreadable) = events(lane, directory, hold.from..hold.to);
+    let mut keys = vec![lane];
+    LaneKeys::read(directory, lane)?.stored(|key| {
+        keys.push(key);
+        Ok::<_, io::Error>(None)
+    })?;
+    let is_row = |event: &EventId| {
+        let under = |key| EventId {
+            lane: key,
+            ..*event
+        };
+        keys.iter().any(|key| rows.contains(&under(*key)))
+    };
+    // Its letter was stored from another lane.
+    let is_replayed = |event: &EventId| {
+        let same =
+            |row: &&EventId| (row.value, row.received_at) == (event.value, event.received_at);
+        !is_twin(event.value) && !is_row(event) && rows.iter().any(|row| same(&row))
+    };
     let is_stored: Vec<bool> = events
         .iter()
-        .filter(|event| !letters.contains(&event.value))
-        .map(|event| rows.contains(event))
+        .filter(|event| !letters.contains_key(&event.value) && !is_replayed(event))
+        .map(is_row)
         .collect();
-    let are_all_read = events.len() as u64 == hold.events();
+    let is_last_read = events
+        .last()
+        .is_some_and(|last| last.position.plus(1) == hold.to);
     // Letters stay letters, whatever is decided.
     let decision = if !is_stored.contains(&true) && !is_stored.is_empty() {
         Decision::Refill
-    } else if !is_stored.contains(&false) && are_all_read {
+    } else if !is_stored.contains(&false) && is_last_read {
         Decision::Stored
     } else {
         note(|| {
@@ -110,32 +205,39 @@ fn settle(
                 hold.from.0, hold.to.0
             )
         });
-        return Ok(Some(Err(events.iter().map(|event| event.value).collect())));
+        // The lane waits with all that follows.
+        let (waiting, more) = self::events(lane, directory, hold.from..Position(u64::MAX));
+        return Ok(Some(Err(Undecided {
+            values: waiting.iter().map(|event| event.value).collect(),
+            unreadable: unreadable.max(more),
+        })));
     };
     hold.decide(decision).write(directory)?;
     Ok(Some(Ok(format!("lane {lane}: is settled: {decision:?}"))))
 }
 
-/// The events in question.
-fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> Vec<EventId> {
+/// The events in question that can be read, and how many others are known to have been there.
+fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> (Vec<EventId>, u64) {
     let mut reader = LaneReader::new(directory, lane, range.start);
     let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
-    let mut found = Vec::new();
+    let (mut found, mut unreadable) = (Vec::new(), 0);
     while reader.position() < range.end {
         batch.clear();
+        let first = reader.position();
         let filled = reader.fill(&mut batch, Some(range.end));
-        let first = Position(reader.position().0 - batch.len() as u64);
         let events = batch.events().enumerate();
         found.extend(events.map(|(index, event)| EventId {
+            lane,
             value: event.value,
             received_at: event.received_at,
             position: first.plus(index),
         }));
-        if !matches!(filled, Ok(Filled::More)) {
-            break;
+        match filled {
+            Ok(Filled::More) => {}
+            Err(ReadError::Damage(damage)) => unreadable += damage.to.since(damage.from),
+            Ok(Filled::End { .. }) | Err(_) => break,
         }
     }
-    let count = usize::try_from(range.end.since(range.start)).unwrap_or(usize::MAX);
-    found.truncate(count);
-    found
+    found.retain(|event| event.position < range.end);
+    (found, unreadable)
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::database::{Content, EventId, Server};
+use super::database::{Content, EventId, Server, is_same};
+use super::history;
+use super::operator::Undecided;
 use super::process::Process;
 use super::senders::{Answer, Senders, Sent, is_twin};
 use super::world::World;
@@ -68,25 +70,61 @@ pub(super) struct Oracle {
     pub(super) disk_failed_at: Option<Duration>,
     /// Which database each process served.
     served: BTreeMap<u32, (DatabaseId, Duration)>,
+    /// Whether letters may have become rows.
+    pub(super) letters_were_replayed: bool,
     /// Events of held lanes that nobody can decide about as a whole.
-    pub(super) undecided: BTreeSet<u32>,
+    pub(super) undecided: Undecided,
+    /// Events that are not stored again once their rows are gone, as of another database.
+    unprotected: BTreeSet<u32>,
+    /// Events that were stored while a disk was full, where nothing that is stored is kept.
+    not_kept: BTreeSet<u32>,
+    is_full: bool,
 }
 
 impl Oracle {
-    /// The database has lost rows. What was `ever` stored is not stored again, once it is or was another one by its id.
+    /// The database has lost rows. What was stored before it became another one by its id is not stored again, nor what was
+    /// stored while it had none.
     pub(super) fn database_went_back(
         &mut self,
-        senders: &Senders,
-        ever: &BTreeSet<u32>,
+        (senders, processes): (&Senders, &[Process]),
+        server: &Server,
         is_other: bool,
     ) {
+        let served = self.served_by(processes);
+        let ever = &server.ever;
+        if is_other {
+            self.unprotected.extend(ever);
+        }
+        self.unprotected.extend(&server.ever_unnamed);
         self.went_back_at = Some(simulated::elapsed());
         self.was_other |= is_other;
+        self.disks_are_full(self.is_full, server, senders);
         senders.each(|_, sent| {
             // Without a journal nothing can be stored again.
             let is_gone = sent.ack == Ack::Received;
-            sent.is_destroyed |= is_gone || self.was_other && ever.contains(&sent.value);
+            sent.is_destroyed |= is_gone || self.unprotected.contains(&sent.value);
+            // Its process went on with a database that had become another one.
+            let own = served.get(&sent.process).map(|(id, _)| *id);
+            sent.is_destroyed |= !is_same(own, server.content.id);
+            sent.is_destroyed |= self.not_kept.contains(&sent.value);
         });
+    }
+
+    /// A disk is full from now on, or none is any more. Nothing that is stored is kept on it, and nobody may know yet that
+    /// rows are gone.
+    pub(super) fn disks_are_full(&mut self, is_full: bool, server: &Server, senders: &Senders) {
+        if std::mem::replace(&mut self.is_full, is_full) {
+            self.not_kept.extend(&server.ever);
+        }
+        if is_full && self.is_unnoticed() {
+            senders.each(|_, sent| sent.is_destroyed |= server.ever.contains(&sent.value));
+        }
+    }
+
+    /// Whether the server may not know that the database went back.
+    fn is_unnoticed(&self) -> bool {
+        let since = self.went_back_at.map(|at| simulated::elapsed() - at);
+        since.is_some_and(|since| since < UNNOTICED_FOR)
     }
 
     pub(super) fn machine_was_copied(&mut self) {
@@ -130,17 +168,17 @@ impl Oracle {
         senders: &Senders,
         server: &Server,
     ) -> Result<(), Broken> {
-        let is_unnoticed = self
-            .went_back_at
-            .is_some_and(|at| simulated::elapsed() - at < UNNOTICED_FOR);
-        if is_unnoticed {
+        // What cannot be read in one copy is lost, and so said, though another copy has it.
+        if self.is_unnoticed() || self.had_unreadable && self.is_copied {
             return Ok(());
         }
         let stored: BTreeSet<u32> = server.all_rows().map(|row| row.value).collect();
         let mut broken = Ok(());
         senders.each(|_, sent| {
             let value = sent.value;
-            if sent.answer != Answer::Ok || sent.is_destroyed || stored.contains(&value) {
+            // A file may have one of several equal events that was answered 503.
+            let is_promised = sent.answer == Answer::Ok && !sent.is_destroyed && !is_twin(value);
+            if !is_promised || stored.contains(&value) {
                 return;
             }
             let name = sent.name.as_bytes();
@@ -163,6 +201,8 @@ impl Oracle {
         for row in server.all_rows() {
             *rows.entry(row.value).or_default() += 1;
         }
+        let has_two = server.other.has_been_used();
+        let served = self.served_by(&world.processes);
         self.check_databases(world, &server)?;
         drop(server);
         let letters = world.letters();
@@ -180,20 +220,28 @@ impl Oracle {
                 Answer::None => equal.most += 1,
                 Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
             }
+            // Each copy of a lane that was not labelled yet goes into the database that it finds.
+            let is_free = self.is_copied && promised_to(&served, sent).is_none();
+            equal.most += usize::from(is_free && has_two);
             equal.last = Some(sent.clone());
         });
         let (mut missing, mut first) = (0, None);
         for (value, equal) in promised {
-            let is_letter = letters.contains(&value);
-            let stored = rows.get(&value).copied().unwrap_or(0);
-            let times = stored + usize::from(is_letter);
-            if times > equal.most {
+            let refused = letters.get(&value).map_or(0, BTreeSet::len);
+            let times = rows.get(&value).copied().unwrap_or(0) + refused;
+            // The table took it, and refused it after the database had lost it. A restore brings the row back then, and no
+            // letter goes away by that.
+            let is_back = refused == 1 && self.letters_were_replayed && self.went_back_at.is_some();
+            if times > equal.most + usize::from(is_back) {
                 return Err(Broken::Final(format!(
-                    "{times} events are stored, and {} may be: {:?}",
-                    equal.most, equal.last
+                    "{times} events are stored, and {} may be: {:?}; letters: {:?}",
+                    equal.most,
+                    equal.last,
+                    letters.get(&value)
                 )));
             }
-            let is_missing = equal.must_be_letter && !is_letter;
+            let must_be_letter = equal.must_be_letter && !self.letters_were_replayed;
+            let is_missing = must_be_letter && refused == 0;
             let lacks = equal.least.saturating_sub(times).max(is_missing.into());
             if lacks > 0 {
                 missing += lacks as u64;
@@ -201,7 +249,11 @@ impl Oracle {
             }
         }
         let lost = self.lost + lost_now(world);
-        let allowed = if self.had_unreadable { lost } else { 0 };
+        let allowed = match self.had_unreadable {
+            // What was stored once is not counted as lost where a restore has taken its row.
+            true => lost.max(history::unreadable()) + self.undecided.unreadable,
+            false => 0,
+        };
         if missing > allowed {
             return Err(Broken::Missing(format!(
                 "{missing} events are missing, the first is {first:?}; {lost} were said to be lost"
@@ -211,7 +263,7 @@ impl Oracle {
     }
 
     fn is_excused(&self, sent: &Sent) -> bool {
-        sent.is_destroyed || self.undecided.contains(&sent.value)
+        sent.is_destroyed || self.undecided.values.contains(&sent.value)
     }
 
     /// Where its process died before it could write down that the event ended as a 503, or where the disk did not let
@@ -232,27 +284,33 @@ impl Oracle {
         let mut found = None;
         senders.each(|_, sent| {
             if (sent.value, sent.received_at) == (event.value, event.received_at) {
-                found = promised(&self.served, sent);
+                found = promised_to(&self.served, sent);
             }
         });
         found
     }
 
+    /// Which database each process has served, also those that run.
+    fn served_by(&self, processes: &[Process]) -> BTreeMap<u32, (DatabaseId, Duration)> {
+        let mut served = self.served.clone();
+        let processes = processes.iter();
+        served.extend(processes.filter_map(|process| Some((process.number, process.database()?))));
+        served
+    }
+
     /// An event is in no other database than the one that its process served.
     fn check_databases(&self, world: &World, server: &Server) -> Result<(), Broken> {
-        let mut served = self.served.clone();
-        let processes = world.processes.iter();
-        served.extend(processes.filter_map(|process| Some((process.number, process.database()?))));
+        let served = self.served_by(&world.processes);
         let mut broken = Ok(());
         let mut look = |content: &Content| {
             let values: BTreeSet<u32> = content.rows.values().map(|row| row.value).collect();
             world.senders.each(|_, sent| {
-                let (id, value) = (promised(&served, sent), sent.value);
+                let (id, value) = (promised_to(&served, sent), sent.value);
                 if values.contains(&value)
                     && !is_twin(value)
                     && id.is_some()
                     && content.id.is_some()
-                    && id != content.id
+                    && !is_same(id, content.id)
                     && !self.was_other
                 {
                     broken = Err(Broken::Final(format!(
@@ -294,7 +352,7 @@ impl Oracle {
 }
 
 /// The database that an event was promised to. `None`: its process had not noted that yet.
-fn promised(served: &BTreeMap<u32, (DatabaseId, Duration)>, sent: &Sent) -> Option<DatabaseId> {
+fn promised_to(served: &BTreeMap<u32, (DatabaseId, Duration)>, sent: &Sent) -> Option<DatabaseId> {
     let (id, since) = *served.get(&sent.process)?;
     (sent.answered_at > since + LABELLED_WITHIN).then_some(id)
 }

@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::database::Database;
+use super::history::note;
 use super::senders::{Inbox, Senders};
 use super::shard::SimulatedShard;
 use super::sink::SimulatedSink;
+use super::thread::Thread;
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
 use crate::event::database_id::DatabaseId;
@@ -24,11 +26,17 @@ use crate::journal::quota::JournalBound;
 use crate::journal::served_database::{EarlierLanes, ServedDatabase};
 use crate::metrics::{Metrics, Recorder, Recorders, ShardCounters, WriterCounters};
 use crate::os::notifier::ShardNotifier;
+use crate::os::reached::reached;
+use crate::os::simulated;
 use crate::os::simulated::disk::Machine;
-use crate::os::simulated::{self, Pause, Task};
 use crate::shard::ingest::{Ingest, Medium};
 use crate::sink::dead_letters::DeadLetters;
+use crate::sink::dead_letters::letter::Letter;
+use crate::sink::dead_letters::replay::{self, WithoutDatabase};
 use crate::writer::Writer;
+
+/// The data directory.
+pub(super) const DATA: &str = "data";
 
 /// Where lanes are on the disk of a machine.
 pub(super) const JOURNAL: &str = "data/journal";
@@ -61,82 +69,14 @@ impl Control {
     }
 }
 
-/// What a task is waiting for, as the schedule sees it.
-#[derive(Debug)]
-pub(super) struct Thread {
-    pub(super) name: String,
-    task: Option<Task>,
-    waits: Pause,
-    /// It looked in vain since the last time that another thread did something.
-    pub(super) is_idle: bool,
-}
-
-impl std::fmt::Debug for Task {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Task")
-    }
-}
-
-impl Thread {
-    fn new(name: String, machine: &Machine, code: impl FnOnce() + 'static) -> Self {
-        Self {
-            name,
-            task: Some(Task::new(machine.clone(), code)),
-            waits: Pause::Step,
-            is_idle: false,
-        }
-    }
-
-    /// Whether it can go on now.
-    pub(super) fn is_ready(&self, now: Instant) -> bool {
-        self.task.is_some()
-            && match self.waits {
-                Pause::Step | Pause::Crash => true,
-                Pause::Until(at) => at <= now,
-                Pause::Wait(at) => !self.is_idle || at.is_some_and(|at| at <= now),
-            }
-    }
-
-    /// When it goes on by itself.
-    pub(super) fn wakes_at(&self) -> Option<Instant> {
-        self.task.as_ref()?;
-        match self.waits {
-            Pause::Until(at) | Pause::Wait(Some(at)) => Some(at),
-            Pause::Step | Pause::Crash | Pause::Wait(None) => None,
-        }
-    }
-
-    /// Runs it until it pauses. Returns whether it did something.
-    pub(super) fn step(&mut self) -> bool {
-        let Some(task) = &mut self.task else {
-            return false;
-        };
-        let stopped = task.resume();
-        match stopped.pause {
-            Some(pause) => self.waits = pause,
-            None => self.task = None,
-        }
-        self.is_idle = !stopped.is_busy;
-        stopped.is_busy
-    }
-
-    /// Whether no other thread may run before it goes on.
-    pub(super) fn is_alone(&self) -> bool {
-        self.task.is_some() && self.waits == Pause::Crash
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.task.is_none()
-    }
-}
-
 /// A process that runs.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) number: u32,
     /// The index of its machine.
     pub(super) machine: usize,
-    pub(super) settings: Settings,
+    /// `None`: it is a command.
+    pub(super) settings: Option<Settings>,
     pub(super) threads: Vec<Thread>,
     pub(super) inboxes: Vec<Inbox>,
     pub(super) metrics: Metrics,
@@ -206,7 +146,12 @@ impl Process {
             served: Arc::clone(&served),
             found_events: metrics.found(),
         };
-        threads.push(Thread::new("janitor".to_owned(), &disk, || janitor.run()));
+        // The server does the first before it starts threads, and could not be interrupted here then.
+        let run = || {
+            finish_replay();
+            janitor.run();
+        };
+        threads.push(Thread::new("janitor".to_owned(), &disk, run));
         let control = Control::default();
         let parts = Parts {
             settings: &settings,
@@ -228,7 +173,7 @@ impl Process {
         Some(Self {
             number,
             machine,
-            settings,
+            settings: Some(settings),
             threads,
             inboxes: requests,
             metrics,
@@ -240,6 +185,51 @@ impl Process {
             opened: Some(opened),
             disk,
         })
+    }
+
+    /// `hakaru dead-letters replay`, of the letters whose events have these values.
+    pub(super) fn replay(
+        number: u32,
+        machine: (usize, &Machine),
+        is_wanted: impl Fn(u32) -> bool + 'static,
+    ) -> Self {
+        let (machine, disk) = (machine.0, machine.1.process(number));
+        let run = move || {
+            let is_wanted = |letter: &Letter| is_wanted(letter.value);
+            let moved = replay::replay(Path::new(DATA), WithoutDatabase::Leave, is_wanted);
+            match moved {
+                Ok(moved) if moved.letters > 0 => {
+                    reached("replay of letters: done");
+                    note(|| format!("{} letters are replayed", moved.letters));
+                }
+                Ok(_) => reached("replay of letters: there is none"),
+                Err(fault) => {
+                    reached("replay of letters: failed");
+                    note(|| format!("letters are not replayed: {fault}"));
+                }
+            }
+        };
+        let threads = vec![Thread::new("replay".to_owned(), &disk, run)];
+        let earlier = EarlierLanes::default();
+        let served = ServedDatabase::new(String::new(), false, earlier);
+        let control = Control::default();
+        // No sender asks it.
+        control.0.set(true);
+        Self {
+            number,
+            machine,
+            settings: None,
+            threads,
+            inboxes: Vec::new(),
+            metrics: Metrics::new(1, 1).0,
+            served: Arc::new(served),
+            is_frozen: false,
+            answered_at: None,
+            control,
+            draining: Arc::default(),
+            opened: None,
+            disk,
+        }
     }
 
     /// Begins to drain.
@@ -265,6 +255,19 @@ impl Process {
 
     pub(super) fn has_ended(&self) -> bool {
         self.threads.iter().all(Thread::has_ended)
+    }
+}
+
+/// Does what a replay of letters that was cut short has left undone, as each start of the server does.
+fn finish_replay() {
+    match replay::is_unfinished(Path::new(DATA)) {
+        Ok(true) => reached("replay of letters: was cut short"),
+        Ok(false) | Err(_) => return,
+    }
+    match replay::finish(Path::new(DATA)) {
+        Ok(unknown) if unknown.is_empty() => reached("replay of letters: finished by a start"),
+        Ok(unknown) => note(|| format!("nobody knows about {unknown:?}")),
+        Err(fault) => note(|| format!("the replay of letters is not finished: {fault}")),
     }
 }
 
@@ -294,7 +297,7 @@ impl Writers<'_> {
                 sink: Box::new(SimulatedSink::new(self.database.clone())),
                 // In the server writers share it, by a mutex, for which a task would wait for ever. The lock of the
                 // file keeps them apart here.
-                dead_letters: Arc::new(DeadLetters::new(Path::new("data"), settings.letters_limit)),
+                dead_letters: Arc::new(DeadLetters::new(Path::new(DATA), settings.letters_limit)),
                 event_rule: Arc::clone(&event_rule),
                 counters,
                 batch_events: BatchEvents::new(settings.batch_events).unwrap(),

@@ -1,7 +1,9 @@
 //! After the last trouble: everything must come to rest, and be what was promised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::database::{self, EventId};
 use super::history::note;
@@ -10,6 +12,9 @@ use super::oracle::Broken;
 use super::world::World;
 use crate::os::simulated;
 use crate::os::simulated::disk::Faults;
+
+/// The values of events that are letters, and which letters they are.
+pub(super) type Letters = BTreeMap<u32, BTreeSet<(String, Option<u64>)>>;
 
 /// How long everything may take to be stored after the last trouble.
 const HEAL_WITHIN: Duration = Duration::from_secs(30 * 60);
@@ -30,9 +35,9 @@ impl World {
         self.may_crash = false;
         let failed_at = &mut self.oracle.disk_failed_at;
         *failed_at = failed_at.map(|_| simulated::elapsed());
-        for machine in &self.machines {
-            machine.set_faults(Faults::default());
-            machine.set_unreadable(false);
+        for machine in 0..self.machines.len() {
+            self.set_faults(machine, Faults::default());
+            self.machines[machine].set_unreadable(false);
         }
         self.database.server().faults = database::Faults::default();
         for process in &mut self.processes {
@@ -87,10 +92,13 @@ impl World {
                 Err(Broken::Missing(_)) => quiet_since = None,
                 Err(fault @ Broken::Final(_)) => return Err(fault),
             }
-            // What is missing may wait for the other database.
+            // What is missing may wait for the other database, or for a replay that was cut short.
             let looks = (now - begin).as_secs() / LOOK_EVERY.as_secs();
+            if looks.is_multiple_of(LOOKS_PER_DATABASE) && self.oracle.letters_were_replayed {
+                self.finish_replays();
+            }
             let mut server = self.database.server();
-            if looks.is_multiple_of(LOOKS_PER_DATABASE) && server.other.id.is_some() {
+            if looks.is_multiple_of(LOOKS_PER_DATABASE) && server.other.has_been_used() {
                 server.repoint();
             }
         }
@@ -102,19 +110,20 @@ impl World {
         server.all_rows().map(|row| row.event).collect()
     }
 
-    /// The events of the letters on all machines.
-    pub(super) fn letters(&self) -> BTreeSet<u32> {
-        let mut all = BTreeSet::new();
+    /// The events of the letters on all machines, and for each its lanes and positions. One letter may be there twice.
+    pub(super) fn letters(&self) -> Letters {
+        let mut all = Letters::new();
         for machine in &self.machines {
             for (path, content) in machine.content() {
-                if path.ends_with("dead-letters.ndjson") {
-                    let text = String::from_utf8_lossy(&content).into_owned();
-                    for line in text.lines() {
-                        let Some((_, rest)) = line.split_once("\"bade") else {
-                            continue;
-                        };
-                        let digits = rest.split('.').next().unwrap_or_default();
-                        all.extend(digits.parse::<u32>());
+                if !path.ends_with("dead-letters.ndjson") {
+                    continue;
+                }
+                for line in String::from_utf8_lossy(&content).lines() {
+                    let letter: Value = serde_json::from_str(line).unwrap_or_default();
+                    let value = letter["value"].as_u64();
+                    let place = (letter["lane"].to_string(), letter["position"].as_u64());
+                    if let Some(value) = value.and_then(|value| value.try_into().ok()) {
+                        all.entry(value).or_default().insert(place);
                     }
                 }
             }
@@ -127,7 +136,7 @@ impl World {
         let id = self.database.server().content.id;
         while let Some(index) = self.processes.iter().position(|process| {
             let served = process.served.id();
-            served.is_some() && served != id
+            served.is_some() && !database::is_same(served, id)
         }) {
             let machine = self.processes[index].machine;
             self.kill_process(index);
@@ -135,7 +144,7 @@ impl World {
         }
     }
 
-    fn run_for(&mut self, time: Duration) -> Result<(), Broken> {
+    pub(super) fn run_for(&mut self, time: Duration) -> Result<(), Broken> {
         let end = simulated::elapsed() + time;
         while simulated::elapsed() < end {
             if !self.step()

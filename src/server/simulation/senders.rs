@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::history::note;
 use super::sink::REFUSED_PREFIX;
 use crate::event::UnixMillis;
 use crate::event::ack::Ack;
@@ -137,6 +138,7 @@ impl Senders {
                 Answer::None,
                 "event {number} is answered twice"
             );
+            note(|| format!("event {number}: {answer:?}"));
             sent.answer = answer;
             sent.answered_at = simulated::elapsed();
         }

@@ -116,9 +116,10 @@ fn may_write(server: &Server) -> Result<(), SinkError> {
     Ok(())
 }
 
-fn row(event: Event<'_>, position: Position) -> Row {
+fn row(event: Event<'_>, (lane, position): (LaneId, Position)) -> Row {
     Row {
         event: EventId {
+            lane,
             value: event.value,
             received_at: event.received_at,
             position,
@@ -237,7 +238,7 @@ impl Sink for SimulatedSink {
             let (mut rows, mut first) = (Vec::new(), None);
             for index in from..batch.len() {
                 let event = batch.event(index);
-                if event.name.starts_with(REFUSED_PREFIX) {
+                if event.name.starts_with(REFUSED_PREFIX) && !server.takes_refused(event.value) {
                     reached("database: a row is refused");
                     refused
                         .entry(index)
@@ -245,7 +246,7 @@ impl Sink for SimulatedSink {
                 } else if !refused.contains_key(&index) {
                     first.get_or_insert(index);
                     let after = (batch.len() - index) as u64;
-                    rows.push(row(event, Position(step.new.0 - after)));
+                    rows.push(row(event, (step.lane, Position(step.new.0 - after))));
                 }
             }
             let id = server.begin(session, step, rows);
@@ -283,20 +284,18 @@ impl Sink for SimulatedSink {
     }
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
-        let expected = row(event, Position::START);
         self.call(losses!("a row is asked for"), |server, _| {
             Ok({
                 let row = server.content.rows.get(&id);
-                row.is_some_and(|row| row.is_equal(&expected))
+                row.is_some_and(|row| row.is_equal(event))
             })
         })
     }
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
-        let expected = row(event, Position::START);
         self.call(losses!("a row is searched"), |server, _| {
             let mut rows = server.content.rows.range(after + 1..);
-            Ok(Some(rows.any(|(_, row)| row.is_equal(&expected))))
+            Ok(Some(rows.any(|(_, row)| row.is_equal(event))))
         })
     }
 

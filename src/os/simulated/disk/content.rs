@@ -19,6 +19,8 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(crate) struct Faults {
     /// Writes, in part or whole.
     pub(crate) writes: u32,
+    /// Whether the next write fails, and no other by this.
+    pub(crate) one_write: bool,
     /// Syncs: what was not durable is lost in part, though it still reads as if it were there.
     pub(crate) syncs: u32,
     /// Opening and allocating, and whatever makes or removes a name.

@@ -1,15 +1,15 @@
 //! The disk of a simulated machine. It forgets what is not synced when the power is cut, and fails as it is told to.
 
 mod content;
+mod damage;
 mod open_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use self::content::{BLOCK_BYTES, Change, Entry, FileState, Renamed, State, about, change};
+use self::content::{Change, Entry, FileState, Renamed, State, about, change};
 pub(crate) use self::content::{Faults, Removed};
 pub(crate) use self::open_file::OpenFile;
 use super::{Pause, pause, set_busy};
@@ -134,53 +134,6 @@ impl Machine {
         self.lock().cut_power();
     }
 
-    /// Sets what fails from now on.
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        self.lock().faults = faults;
-    }
-
-    /// Makes a block of a segment unreadable, or readable again. `false`: there is none.
-    pub(crate) fn set_unreadable(&self, is_unreadable: bool) -> bool {
-        let mut state = self.lock();
-        if !is_unreadable {
-            for file in state.files.values_mut() {
-                file.unreadable.clear();
-            }
-            return true;
-        }
-        let segments: Vec<u64> = state
-            .names
-            .iter()
-            .filter_map(|(path, entry)| match entry {
-                Entry::File(file) if is_segment(path) => Some(*file),
-                _ => None,
-            })
-            .collect();
-        if segments.is_empty() {
-            return false;
-        }
-        let file = segments[state.random.usize(0..segments.len())];
-        let blocks = state.files[&file].present.len() / BLOCK_BYTES;
-        let block = state.random.usize(0..blocks.max(1));
-        let file = state.files.get_mut(&file).unwrap();
-        file.unreadable.insert(block)
-    }
-
-    /// Makes the blocks of a file unreadable that have these bytes, and all its others readable.
-    pub(crate) fn set_unreadable_bytes(&self, path: &Path, bytes: Range<u64>) {
-        let mut state = self.lock();
-        let Some(Entry::File(file)) = state.names.get(path).copied() else {
-            panic!("{}: no file", path.display());
-        };
-        let file = state.files.get_mut(&file).unwrap();
-        let block = BLOCK_BYTES as u64;
-        let blocks = bytes.start / block..bytes.end.div_ceil(block);
-        let all = 0..file.present.len().div_ceil(BLOCK_BYTES);
-        file.unreadable = all
-            .filter(|block| blocks.contains(&(*block as u64)))
-            .collect();
-    }
-
     /// The files that were removed since this was last asked.
     pub(crate) fn take_removed(&self) -> Vec<Removed> {
         std::mem::take(&mut self.lock().removed)
@@ -229,6 +182,11 @@ impl Machine {
             Needs::Space if faults.is_full => {
                 reached("disk: no space");
                 nix::libc::ENOSPC
+            }
+            Needs::Write if faults.one_write => {
+                reached("disk: one write fails");
+                state.faults.one_write = false;
+                nix::libc::EIO
             }
             _ if state.chance(one_in) => {
                 reached(needs.fault());

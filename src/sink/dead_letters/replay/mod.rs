@@ -24,6 +24,7 @@ use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{append_event, begin_record};
 use crate::journal::refused_note;
 use crate::journal::segment::{lanes, segment_bytes};
+use crate::os::bugs::{Bug, planted};
 use crate::os::fs::{self, File, Use};
 use crate::sink::dead_letters::FILE_NAME;
 use crate::sink::dead_letters::file::{Letters, LockedLetters, own_as, sync_parent};
@@ -167,7 +168,15 @@ fn take(
     if is_replay {
         moved.lanes = stage_by_database(&journal, &taken)?;
     }
-    note_refused(&journal, &taken).map_err(at(&journal))?;
+    if !planted(Bug::ReplayedNotNoted) {
+        note_refused(&journal, &taken).map_err(at(&journal))?;
+    }
+    if planted(Bug::ReplayedTooEarly) {
+        for lane in &moved.lanes {
+            publish(&journal, lane.id).map_err(at(&journal))?;
+        }
+        moved.lanes.clear();
+    }
     let replayed = moved.lanes.iter().map(|lane| lane.id);
     let _locked = file.replace(&letters, replayed).map_err(at(&path))?;
     for lane in &moved.lanes {
