@@ -47,6 +47,8 @@ pub(crate) enum Bug {
     ProbeAsksForNothing,
     /// A decision about a held lane is applied although the database went back since.
     OldDecisionApplied,
+    /// A decision that is void leaves the lane held for the same events, though the database lacks events before them.
+    VoidedTooShort,
     /// A lane without a stored event is not labelled with its database.
     LabelLate,
     /// A checkpoint is believed although its copy does not belong to it.

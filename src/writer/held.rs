@@ -111,8 +111,14 @@ impl Storing {
         (keys, found): (LaneKeys, FoundCheckpoint),
     ) -> Result<Adopted, SinkError> {
         let checkpoint = found.checkpoint;
-        // Taking the lane over has raised the epoch: the next attempt must not find the decision any more.
+        // Taking the lane over has raised the epoch: the next attempt must not find the decision any more. What was stored
+        // before the events in question may be gone too.
         let void = Hold {
+            from: if planted(Bug::VoidedTooShort) {
+                hold.from
+            } else {
+                hold.from.min(checkpoint.position)
+            },
             checkpoint: Some(checkpoint.into()),
             ..hold.clone()
         };

@@ -140,7 +140,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 25] = [
+const BUGS: [Bug; 26] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -161,6 +161,7 @@ const BUGS: [Bug; 25] = [
     Bug::RestoreNotPassedOn,
     Bug::ProbeAsksForNothing,
     Bug::OldDecisionApplied,
+    Bug::VoidedTooShort,
     Bug::LabelLate,
     Bug::AlteredCopyBelieved,
     Bug::NoteBelieved,

@@ -123,9 +123,6 @@ impl World {
         let is_decided = !done.is_empty();
         done.into_iter().for_each(|line| note(|| line));
         let is_restored = self.restore_last();
-        // A fault that is not mended: after several restarts before it is applied, a decision is no longer known to be
-        // about another state of the database.
-        self.run_for(STORED_WITHIN)?;
         Ok(is_restored && is_decided)
     }
 
