@@ -102,6 +102,11 @@ impl LaneLabel {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         durable_note::replace(directory, NAME, &self.text())
     }
+
+    /// Makes the label durable that was read there: whoever wrote it may have been killed before that.
+    pub fn confirm(directory: &Path) -> io::Result<()> {
+        durable_note::sync_names(directory)
+    }
 }
 
 fn one_line(address: &str) -> String {
@@ -118,6 +123,9 @@ fn from_line(from: Position) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::fs::{File, create_dir};
+    use crate::os::simulated::disk::Machine;
+    use crate::os::simulated::{Simulated, Task, set_machine};
 
     #[test]
     fn a_label_is_read_as_it_was_written() {
@@ -153,5 +161,46 @@ mod tests {
             let fault = LaneLabel::read(directory.path()).unwrap_err();
             assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
         }
+    }
+
+    /// Whether a power cut may bring an old label back after another process has read the new one, whose writer was
+    /// killed anywhere.
+    fn may_come_back(is_confirmed: bool) -> bool {
+        let directory = Path::new("data/lane");
+        let (old, new) = (
+            LaneLabel::Address("here".to_owned()),
+            LaneLabel::Any { was: None },
+        );
+        let runs = (0..20).flat_map(|seed| (1..12).map(move |pauses| (seed, pauses)));
+        runs.into_iter().any(|(seed, pauses)| {
+            let _on = Simulated::start(seed);
+            let machine = Machine::new(seed);
+            set_machine(Some(machine.clone()));
+            create_dir(directory).unwrap();
+            File::open(Path::new("data")).unwrap().sync_all().unwrap();
+            old.write(directory).unwrap();
+            let written = new.clone();
+            let mut writer = Task::new(machine.process(1), move || {
+                written.write(directory).unwrap_or_default();
+            });
+            for _ in 0..pauses {
+                writer.resume();
+            }
+            machine.kill(1);
+            drop(writer);
+            set_machine(Some(machine.process(2)));
+            let is_read = LaneLabel::read(directory).unwrap() == new;
+            if is_confirmed {
+                LaneLabel::confirm(directory).unwrap();
+            }
+            machine.cut_power();
+            is_read && LaneLabel::read(directory).unwrap() != new
+        })
+    }
+
+    #[test]
+    fn a_label_that_was_confirmed_survives_a_power_cut() {
+        assert!(may_come_back(false));
+        assert!(!may_come_back(true));
     }
 }

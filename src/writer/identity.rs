@@ -137,11 +137,16 @@ impl Storing {
             LaneLabel::Address(_) | LaneLabel::Missing => Position::START,
         };
         let own = served.label(from);
+        let is_noted = label == own;
         let write = || {
             let _held = lane.labelling();
-            own.write(&lane.directory)
+            if is_noted {
+                LaneLabel::confirm(&lane.directory)
+            } else {
+                own.write(&lane.directory)
+            }
         };
-        if label != own
+        if (!is_noted || lane.origin == Origin::Found)
             && let Err(fault) = write()
         {
             // By its old label it would not come back here. It could be stored in both databases.
