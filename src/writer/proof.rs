@@ -310,7 +310,10 @@ impl Answers {
     fn proof(&self, end: Position) -> Proof {
         let proof = match (self.there, self.missing) {
             (0, 0) => Proof::Unknown,
-            (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
+            // The row of an equal event that is stored would be taken for that of the last one.
+            (_, 0) if self.different.len() >= DIFFERENT_MIN && self.is_last_there => {
+                Proof::Stored(end)
+            }
             (0, _) => Proof::Missing,
             (_, 0) => Proof::Few,
             _ if self.is_last_there => Proof::Gaps,
@@ -356,6 +359,8 @@ mod tests {
         let different: [(bool, &[u32]); 3] = [(true, &[1]), (true, &[2, 1]), (true, &[3])];
         assert_eq!(proof(&different), Proof::Stored(Position(7)));
         assert_eq!(proof(&different[..2]), Proof::Few);
+        let equal_last = [different[0], different[1], different[2], (true, &[3, 3])];
+        assert_eq!(proof(&equal_last), Proof::Few);
         assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
         assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
         assert_eq!(proof(&[(false, &[1]), (true, &[2])]), Proof::Gaps);
