@@ -122,7 +122,7 @@ impl Oracle {
     }
 
     /// Whether the server may not know that the database went back.
-    fn is_unnoticed(&self) -> bool {
+    pub(super) fn is_unnoticed(&self) -> bool {
         let since = self.went_back_at.map(|at| simulated::elapsed() - at);
         since.is_some_and(|since| since < UNNOTICED_FOR)
     }
@@ -221,7 +221,8 @@ impl Oracle {
                 Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
             }
             // Each copy of a lane that was not labelled yet goes into the database that it finds.
-            let is_free = self.is_copied && promised_to(&served, sent).is_none();
+            let is_free = self.is_copied && promised_to(&served, sent).is_none()
+                || self.disk_failed_at.is_some();
             equal.most += usize::from(is_free && has_two);
             equal.last = Some(sent.clone());
         });
@@ -312,6 +313,7 @@ impl Oracle {
                     && content.id.is_some()
                     && !is_same(id, content.id)
                     && !self.was_other
+                    && self.disk_failed_at.is_none()
                 {
                     broken = Err(Broken::Final(format!(
                         "event {value} is in another database than its process served"

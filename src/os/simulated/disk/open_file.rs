@@ -4,12 +4,16 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::content::{BLOCK_BYTES, Change, State, about, change, put};
 use super::{Machine, Needs};
 use crate::os::fs::{About, TryLockError};
 use crate::os::reached::reached;
-use crate::os::simulated::{Pause, pause};
+use crate::os::simulated::sleep;
+
+/// How often it is asked for a lock that another one has.
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// An open file of it.
 #[derive(Debug)]
@@ -182,7 +186,7 @@ impl OpenFile {
             match self.try_lock() {
                 Ok(()) => return Ok(()),
                 Err(TryLockError::Error(fault)) => return Err(fault),
-                Err(TryLockError::WouldBlock) => pause(Pause::Wait(None)),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_POLL),
             }
         }
     }
