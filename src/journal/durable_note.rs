@@ -13,12 +13,12 @@ pub(super) fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, &directory.join(name))?;
-    sync_names(directory)
+    fs::sync_dir(directory)
 }
 
-/// Makes the names in `directory` durable. Where [`replace`] failed at its last step, a note is in its place and may not
-/// survive a power cut.
-pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
+/// Makes the notes in `directory` durable as they are read there. Whoever has written or removed one may have failed at the
+/// last step, or was killed before it: then a power cut could bring the one before back.
+pub fn confirm(directory: &Path) -> io::Result<()> {
     fs::sync_dir(directory)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn read<T>(
 pub(super) fn remove(directory: &Path, name: &str) -> io::Result<()> {
     match fs::remove_file(&directory.join(name)) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
-        _ => sync_names(directory),
+        _ => fs::sync_dir(directory),
     }
 }
 

@@ -121,11 +121,6 @@ impl Hold {
         durable_note::read(directory, NAME, Self::parse)
     }
 
-    /// Makes durable that the lane in `directory` is held, or that it is not any more.
-    pub fn confirm(directory: &Path) -> io::Result<()> {
-        durable_note::sync_names(directory)
-    }
-
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let [from, to] = range(&mut lines)?;

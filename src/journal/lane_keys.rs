@@ -53,15 +53,6 @@ impl LaneKeys {
         durable_note::replace(directory, NAME, &text)
     }
 
-    /// Makes the note durable before anything is stored under its keys: the write of an earlier attempt may have failed
-    /// after the note was in its place.
-    pub fn confirm(&self, directory: &Path) -> io::Result<()> {
-        match self.given() {
-            Some(_) => durable_note::sync_names(directory),
-            None => Ok(()),
-        }
-    }
-
     /// The key of the checkpoint.
     pub fn current(&self) -> LaneId {
         self.forks.last().map_or(self.own, |fork| fork.key)

@@ -102,11 +102,6 @@ impl LaneLabel {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         durable_note::replace(directory, NAME, &self.text())
     }
-
-    /// Makes the label durable that was read there: whoever wrote it may have been killed before that.
-    pub fn confirm(directory: &Path) -> io::Result<()> {
-        durable_note::sync_names(directory)
-    }
 }
 
 fn one_line(address: &str) -> String {
@@ -191,7 +186,7 @@ mod tests {
             set_machine(Some(machine.process(2)));
             let is_read = LaneLabel::read(directory).unwrap() == new;
             if is_confirmed {
-                LaneLabel::confirm(directory).unwrap();
+                durable_note::confirm(directory).unwrap();
             }
             machine.cut_power();
             is_read && LaneLabel::read(directory).unwrap() != new

@@ -13,7 +13,7 @@
 
 pub mod blocks;
 pub mod disk_thread;
-mod durable_note;
+pub mod durable_note;
 mod found_events;
 pub mod held_lane;
 pub mod janitor;

@@ -8,6 +8,7 @@ use super::identity::Claim;
 use super::judge::Verdict;
 use crate::event::batch::Batch;
 use crate::event::position::{LaneId, Position};
+use crate::journal::durable_note;
 use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
@@ -216,8 +217,9 @@ impl Storing {
             Ok(keys) => keys,
             Err(fault) => return Ok(Notes::unreadable(fault)),
         };
+        // Before anything is stored under them.
         if self.lanes.of(lane).keys != keys
-            && let Err(fault) = keys.confirm(&disk.directory)
+            && let Err(fault) = durable_note::confirm(&disk.directory)
         {
             return Ok(Notes::Other(Adopted::Waits(Wait::Unwritable(fault))));
         }

@@ -4,6 +4,7 @@ use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::judge::Verdict;
 use crate::event::position::Position;
+use crate::journal::durable_note;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
@@ -19,16 +20,12 @@ impl Storing {
         disk: &DiskLane,
     ) -> Result<Option<Hold>, Wait> {
         let hold = Hold::read(&disk.directory).map_err(Wait::Unreadable)?;
-        match (&hold, disk.held()) {
-            // The write of the note may have failed after it was in its place.
-            (Some(_), None) => Hold::confirm(&disk.directory).map_err(Wait::Unwritable)?,
-            // The same of its removal.
-            (None, Some(_)) => {
-                Hold::confirm(&disk.directory).map_err(Wait::Unwritable)?;
-                disk.set_held(None);
-                self.lanes.of(lane).end_hold();
-            }
-            (Some(_), Some(_)) | (None, None) => {}
+        if hold.is_some() != disk.held().is_some() {
+            durable_note::confirm(&disk.directory).map_err(Wait::Unwritable)?;
+        }
+        if hold.is_none() && disk.held().is_some() {
+            disk.set_held(None);
+            self.lanes.of(lane).end_hold();
         }
         Ok(hold)
     }
@@ -36,9 +33,9 @@ impl Storing {
     /// Does with a held lane what a person has decided: its checkpoint is moved to where the decision says.
     ///
     /// The key stays, so that the copies of a data directory, each of them held and settled, go on with one checkpoint.
-    /// The first one that is settled moves it, and the others find it moved. `begins` is where it begins, if the database
-    /// has none any more. But a checkpoint that was beyond the end of
-    /// the lane is that of another lane, which may go on: then there is a new key.
+    /// The first one that is settled moves it, and the others find it moved. But a checkpoint that was beyond the end of
+    /// the lane is that of another lane, which may go on: then there is a new key. `begins` is where the checkpoint begins,
+    /// if the database has none any more.
     pub(super) fn settle(
         &mut self,
         lane: &LaneHandle,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Storing;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
+use crate::journal::durable_note;
 use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
 use crate::journal::served_database::{Belongs, OtherDatabase};
@@ -141,7 +142,7 @@ impl Storing {
         let write = || {
             let _held = lane.labelling();
             if is_noted {
-                LaneLabel::confirm(&lane.directory)
+                durable_note::confirm(&lane.directory)
             } else {
                 own.write(&lane.directory)
             }

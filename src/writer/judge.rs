@@ -94,7 +94,7 @@ impl Storing {
 
     /// Judges the position of a checkpoint that was read. The lane is owned by this process then, so that no COMMIT
     /// of an earlier connection can still move it.
-    pub(super) fn judge(&mut self, lane: &LaneHandle, found: Position) -> io::Result<Verdict> {
+    fn judge(&mut self, lane: &LaneHandle, found: Position) -> io::Result<Verdict> {
         let state = self.lanes.of(lane);
         let (stored, sent) = (state.stored(), state.sent());
         if found <= stored.max(sent) {
@@ -152,7 +152,7 @@ impl Storing {
 
     /// If both rows of a checkpoint were altered, and it is within its lane: the position up to which events may be
     /// stored.
-    pub(super) fn altered_end(
+    fn altered_end(
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,
@@ -198,7 +198,9 @@ impl Storing {
         Ok(match verdict {
             _ if end <= stored => verdict,
             Verdict::Doubtful(hold) => Verdict::Doubtful(Hold { to: end, ..hold }),
-            _ if let Proof::Stored(to) = self.proof(disk, stored, end)? => Verdict::Stored { to },
+            _ if let Proof::Stored(to) = self.prove_by_search(disk, stored, end)? => {
+                Verdict::Stored { to }
+            }
             _ => Verdict::Doubtful(Hold {
                 from: stored,
                 to: end,
@@ -215,7 +217,7 @@ impl Storing {
     /// Judges a checkpoint whose copy does not belong to it: an older version has taken the lane over, or somebody has
     /// altered both rows. It is believed only as far as the rows say the same: those before it are there, and none
     /// after it.
-    pub(super) fn judge_altered(
+    fn judge_altered(
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,
@@ -226,22 +228,26 @@ impl Storing {
         };
         let (position, stored) = (found.checkpoint.position, self.lanes.of(lane).stored());
         let (low, high) = (position.min(stored), position.max(stored));
-        let after = self.proof(disk, high, end)?;
+        let after = self.prove_by_search(disk, high, end)?;
         // What is noted as well is believed only where too many rows would have to be searched.
         let are_none_after = match after {
             Proof::Missing => true,
             Proof::Unknown => {
                 let is_noted = position == stored && position > Position::START;
                 let is_believed = is_noted && planted(Bug::NoteBelieved);
-                let missing = self.first_missing(disk, high, end)?;
-                high == end || is_believed || missing.map_or(is_noted, |missing| missing == high)
+                let is_missing =
+                    |missing: Option<Position>| missing.map_or(is_noted, |at| at == high);
+                high == end || is_believed || is_missing(self.first_missing(disk, high, end)?)
             }
             Proof::Stored(_) | Proof::Mixed | Proof::Gaps | Proof::Few => false,
         };
         let verdict = if position < stored {
             self.judge_behind(lane, found)?
         } else if stored == position
-            || matches!(self.proof(disk, stored, position)?, Proof::Stored(_))
+            || matches!(
+                self.prove_by_search(disk, stored, position)?,
+                Proof::Stored(_)
+            )
         {
             Verdict::Ours
         } else {
@@ -254,21 +260,8 @@ impl Storing {
         })
     }
 
-    pub(super) fn proof(
-        &mut self,
-        disk: &DiskLane,
-        from: Position,
-        to: Position,
-    ) -> Result<Proof, SinkError> {
-        if from >= to {
-            return Ok(Proof::Unknown);
-        }
-        let refused = self.lanes.refused(disk.id, from..to);
-        self.prove_by_search(disk, from, to, &refused)
-    }
-
     /// Whether a checkpoint that is ahead, but within its lane, is that of a process on a copy of the lane.
-    pub(super) fn judge_ahead(
+    fn judge_ahead(
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,
@@ -282,8 +275,7 @@ impl Storing {
             start: from,
             end: to,
         } = doubtful;
-        let refused = self.lanes.refused(disk.id, from..to);
-        let proof = self.prove_by_search(disk, from, to, &refused)?;
+        let proof = self.prove_by_search(disk, from, to)?;
         let FoundCheckpoint { checkpoint, copy } = found;
         let found = checkpoint.position;
         let is_within = found <= end;
@@ -320,7 +312,7 @@ impl Storing {
     }
 
     /// Whether a checkpoint that is behind what was stored is that of a restored database.
-    pub(super) fn judge_behind(
+    fn judge_behind(
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,

@@ -8,6 +8,7 @@
 //! only by several rows that differ from each other and from the events around them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::{Run, Storing};
 use crate::event::Event;
@@ -26,7 +27,7 @@ const ROWS_ASKED: usize = 8;
 const DIFFERENT_MIN: usize = 3;
 
 /// Events after an event, and before one that is searched for, none of which may be equal if its row is to prove anything.
-const EVENTS_AROUND: u32 = 1000;
+const EVENTS_AROUND: usize = 1000;
 
 /// What the rows say about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +47,16 @@ pub(super) enum Proof {
 }
 
 impl Proof {
-    const fn name(self) -> &'static str {
-        match self {
+    fn counted(self) -> Self {
+        reached(match self {
             Self::Stored(_) => "proof: stored",
             Self::Missing => "proof: missing",
             Self::Few => "proof: few",
             Self::Gaps => "proof: gaps",
             Self::Mixed => "proof: mixed",
             Self::Unknown => "proof: unknown",
-        }
+        });
+        self
     }
 }
 
@@ -121,8 +123,7 @@ impl Storing {
     ) -> Result<Proof, SinkError> {
         let known = lane.rows().spread(found, stored, ROWS_ASKED);
         let Some(last) = known.last() else {
-            let refused = self.lanes.refused(lane.id, found..stored);
-            let proof = self.prove_by_search(lane, found, stored, &refused)?;
+            let proof = self.prove_by_search(lane, found, stored)?;
             // Rows that are found by their content may be those of the events before, or of another lane.
             return Ok(match proof {
                 Proof::Stored(_) => Proof::Few,
@@ -132,12 +133,12 @@ impl Storing {
         let end = last.end.min(stored);
         let mut answers = Answers::default();
         for row in known {
-            if let Some(event) = LaneEvent::read(lane, row.position) {
+            if let Some(event) = LaneEvent::read_on(lane, row.position) {
                 let is_there = self.writer.sink.is_row_of(row.row, event.event())?;
                 answers.add(is_there, &event);
             }
         }
-        Ok(answers.proof(end))
+        Ok(answers.proof(end).counted())
     }
 
     /// A position from which on no event up to `to` is a row: events are stored in their order, and one that is missing was
@@ -162,7 +163,7 @@ impl Storing {
                 high = middle;
                 continue;
             }
-            let is_there = match LaneEvent::read(lane, asked) {
+            let is_there = match LaneEvent::read_alone(lane, asked) {
                 Some(event) => self.writer.sink.has_row_after(after, event.event())?,
                 // It was lost by the disk, so it may have been stored.
                 None => Some(true),
@@ -174,8 +175,8 @@ impl Storing {
             }
         }
         // One that is missing may have been altered or removed: then later ones are there.
-        let is_more_there =
-            high < to && !matches!(self.proof(lane, high, to)?, Proof::Missing | Proof::Unknown);
+        let later = self.prove_by_search(lane, high, to)?;
+        let is_more_there = !matches!(later, Proof::Missing | Proof::Unknown);
         Ok(Some(if is_more_there { to } else { high }))
     }
 
@@ -184,7 +185,7 @@ impl Storing {
         let Some(last) = lane.rows().last_before(from) else {
             return Ok(None);
         };
-        let Some(event) = LaneEvent::read(lane, last.position) else {
+        let Some(event) = LaneEvent::read_alone(lane, last.position) else {
             return Ok(None);
         };
         let is_there = self.writer.sink.is_row_of(last.row, event.event())?;
@@ -192,18 +193,21 @@ impl Storing {
     }
 
     /// Whether the events from `from` up to `to` are rows, none of which is noted. They are looked for among the rows
-    /// that are younger than the last one that is known to be there. Those that are `refused` are no rows.
+    /// that are younger than the last one that is known to be there. Those that were refused are no rows.
     pub(super) fn prove_by_search(
         &mut self,
         lane: &DiskLane,
         from: Position,
         to: Position,
-        refused: &BTreeSet<Position>,
     ) -> Result<Proof, SinkError> {
+        if from >= to {
+            return Ok(Proof::Unknown);
+        }
         // Where it is gone, the others may have been removed with it.
         let Some(after) = self.last_row(lane, from)? else {
             return Ok(Proof::Unknown);
         };
+        let refused = self.lanes.refused(lane.id, from..to);
         let mut answers = Answers::default();
         let mut next = from;
         let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
@@ -224,12 +228,12 @@ impl Storing {
                 None => return Ok(Proof::Unknown),
             }
         }
-        let are_all_refused = refused.range(from..to).count() == count;
-        Ok(if are_all_refused {
+        let proof = if refused.len() == count {
             Proof::Stored(to)
         } else {
-            answers.proof(to)
-        })
+            answers.proof_by_content(to)
+        };
+        Ok(proof.counted())
     }
 }
 
@@ -241,26 +245,32 @@ struct LaneEvent {
 }
 
 impl LaneEvent {
-    /// Reads the event at a position, and those after it. `None`: it cannot be read back from the journal.
-    fn read(lane: &DiskLane, position: Position) -> Option<Self> {
-        Self::read_from(lane, position, position)
+    /// Reads the event at a position. `None`: it cannot be read back from the journal.
+    fn read_alone(lane: &DiskLane, position: Position) -> Option<Self> {
+        Self::read(lane, position..position.plus(1), position)
+    }
+
+    /// Reads the event at a position, and those after it.
+    fn read_on(lane: &DiskLane, position: Position) -> Option<Self> {
+        Self::read(lane, position..position.plus(EVENTS_AROUND), position)
     }
 
     /// Reads the event at a position, and those around it: an earlier one with an equal row may be found instead of it.
     fn read_around(lane: &DiskLane, position: Position) -> Option<Self> {
-        let start = Position(position.0.saturating_sub(u64::from(EVENTS_AROUND)));
-        let around = Self::read_from(lane, start, position);
-        around.or_else(|| Self::read(lane, position))
+        let start = Position(position.0.saturating_sub(EVENTS_AROUND as u64));
+        let around = Self::read(lane, start..position.plus(EVENTS_AROUND), position);
+        around.or_else(|| Self::read_on(lane, position))
     }
 
-    fn read_from(lane: &DiskLane, start: Position, position: Position) -> Option<Self> {
-        let mut events = BatchEvents::new(2 * EVENTS_AROUND).map(Batch::new)?;
-        let mut reader = LaneReader::new(&lane.directory, lane.id, start);
-        if let Err(fault) = reader.fill(&mut events, None) {
-            log::debug!("lane {}: from position {}: {fault}", lane.id, start.0);
+    fn read(lane: &DiskLane, range: Range<Position>, position: Position) -> Option<Self> {
+        let count = u32::try_from(range.end.since(range.start)).ok()?;
+        let mut events = BatchEvents::new(count).map(Batch::new)?;
+        let mut reader = LaneReader::new(&lane.directory, lane.id, range.start);
+        if let Err(fault) = reader.fill(&mut events, Some(range.end)) {
+            log::debug!("lane {}: from position {}: {fault}", lane.id, range.start.0);
         }
         // Of the events around it, those count that are read.
-        let index = usize::try_from(position.since(start)).ok()?;
+        let index = usize::try_from(position.since(range.start)).ok()?;
         (index < events.len()).then_some(Self { events, index })
     }
 
@@ -295,32 +305,37 @@ struct Answers {
 impl Answers {
     /// Adds an answer. They come in the order of the events.
     fn add(&mut self, is_there: bool, event: &LaneEvent) {
-        self.is_last_there = is_there && event.has_no_equal();
+        let is_known_there = is_there && event.has_no_equal();
+        self.is_last_there = is_known_there;
         if !is_there {
             self.missing += 1;
             return;
         }
         self.there += 1;
-        if event.has_no_equal() {
+        if is_known_there {
             let (seconds, name, value) = LaneEvent::content(event.event());
             self.different.insert((seconds, name.to_owned(), value));
         }
     }
 
     fn proof(&self, end: Position) -> Proof {
-        let proof = match (self.there, self.missing) {
+        match (self.there, self.missing) {
             (0, 0) => Proof::Unknown,
-            // The row of an equal event that is stored would be taken for that of the last one.
-            (_, 0) if self.different.len() >= DIFFERENT_MIN && self.is_last_there => {
-                Proof::Stored(end)
-            }
+            (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
             (0, _) => Proof::Missing,
             (_, 0) => Proof::Few,
             _ if self.is_last_there => Proof::Gaps,
             _ => Proof::Mixed,
-        };
-        reached(proof.name());
-        proof
+        }
+    }
+
+    /// The same of rows that were found by what they have: that of an equal event that is stored would be taken for that
+    /// of the last one.
+    fn proof_by_content(&self, end: Position) -> Proof {
+        match self.proof(end) {
+            Proof::Stored(_) if !self.is_last_there => Proof::Few,
+            proof => proof,
+        }
     }
 }
 
@@ -331,7 +346,7 @@ mod tests {
 
     /// Events of one second with this name and these values.
     fn events(values: &[u32]) -> LaneEvent {
-        let mut batch = Batch::new(BatchEvents::new(EVENTS_AROUND).unwrap());
+        let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
         for &value in values {
             let event = Event {
                 name: "view",
@@ -348,19 +363,23 @@ mod tests {
 
     #[test]
     fn several_different_rows_or_none_are_a_proof() {
-        let proof = |answers: &[(bool, &[u32])]| {
+        let asked = |answers: &[(bool, &[u32])]| {
             let mut asked = Answers::default();
             for (is_there, values) in answers {
                 asked.add(*is_there, &events(values));
             }
-            asked.proof(Position(7))
+            asked
         };
+        let proof = |answers: &[(bool, &[u32])]| asked(answers).proof(Position(7));
+        let by_content = |answers: &[(bool, &[u32])]| asked(answers).proof_by_content(Position(7));
         assert_eq!(proof(&[]), Proof::Unknown);
         let different: [(bool, &[u32]); 3] = [(true, &[1]), (true, &[2, 1]), (true, &[3])];
         assert_eq!(proof(&different), Proof::Stored(Position(7)));
         assert_eq!(proof(&different[..2]), Proof::Few);
         let equal_last = [different[0], different[1], different[2], (true, &[3, 3])];
-        assert_eq!(proof(&equal_last), Proof::Few);
+        assert_eq!(proof(&equal_last), Proof::Stored(Position(7)));
+        assert_eq!(by_content(&equal_last), Proof::Few);
+        assert_eq!(by_content(&different), Proof::Stored(Position(7)));
         assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
         assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
         assert_eq!(proof(&[(false, &[1]), (true, &[2])]), Proof::Gaps);

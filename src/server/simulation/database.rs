@@ -312,14 +312,22 @@ impl Server {
         true
     }
 
-    /// Goes back to the last backup. Sessions end. `false`: there is none.
+    /// Goes back to the last backup. Sessions end, or stay open where none has a transaction, as when a dump is read in.
+    /// `false`: there is no backup.
     pub(super) fn restore_last(&mut self) -> bool {
         let Some((_, content)) = self.snapshots.last() else {
             return false;
         };
         self.content = content.clone();
-        self.kill();
+        if self.is_in_use() || self.random.bool() {
+            self.kill();
+        }
         true
+    }
+
+    fn is_in_use(&self) -> bool {
+        let mut sessions = self.sessions.values();
+        sessions.any(|session| session.transaction.is_some())
     }
 
     /// Whether the table takes the event with this value, which it refused before.
@@ -334,11 +342,7 @@ impl Server {
     /// Removes all rows and checkpoints under open connections; with or without the id of the database. `false`: it
     /// would have to wait for a lock.
     pub(super) fn empty(&mut self) -> bool {
-        if self
-            .sessions
-            .values()
-            .any(|session| session.transaction.is_some())
-        {
+        if self.is_in_use() {
             return false;
         }
         self.content.rows.clear();
@@ -352,13 +356,9 @@ impl Server {
     /// Gives all rows of the table of checkpoints the same position, as an `UPDATE` without `WHERE` does. Each lane is
     /// altered so once: what came of it is decided by a person, who needs to know what happened.
     pub(super) fn alter_all_checkpoints(&mut self) -> Option<String> {
-        let is_in_use = self
-            .sessions
-            .values()
-            .any(|open| open.transaction.is_some());
         let lanes: BTreeSet<LaneId> = self.content.checkpoints.keys().copied().collect();
         let is_first = lanes.iter().all(|lane| !self.altered.contains(lane));
-        if lanes.is_empty() || is_in_use || !is_first {
+        if lanes.is_empty() || self.is_in_use() || !is_first {
             return None;
         }
         self.altered.extend(lanes);

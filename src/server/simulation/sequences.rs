@@ -58,34 +58,41 @@ impl World {
     /// A backup; events that are stored; a restore; and then nothing, or an event in one lane. `false`: the database could
     /// not do so.
     pub(super) fn restore_in_quiet(&mut self) -> Result<bool, Broken> {
+        self.in_quiet(Self::restore_and_send)
+    }
+
+    /// Ends the faults of the database, makes a backup, has events stored, and interrupts no process meanwhile. `false`:
+    /// there were enough of these already.
+    fn in_quiet(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<bool, Broken>,
+    ) -> Result<bool, Broken> {
         if self.quiet_left == 0 {
             return Ok(false);
         }
         self.quiet_left -= 1;
-        self.in_quiet(Self::store_and_restore)
-    }
-
-    /// Ends the faults of the database, and interrupts no process meanwhile.
-    fn in_quiet<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
         self.database.server().faults = database::Faults::default();
         let serves = |process: &Process| !process.is_draining() && !process.is_frozen;
         if !self.processes.iter().any(serves) {
             self.start_process(0);
         }
         let may_crash = std::mem::replace(&mut self.may_crash, false);
-        let done = run(self);
+        let done = self.back_up_and_store().and_then(|()| run(self));
         self.may_crash = may_crash;
         done
     }
 
-    fn store_and_restore(&mut self) -> Result<bool, Broken> {
+    fn back_up_and_store(&mut self) -> Result<(), Broken> {
         self.database.server().back_up();
         note(|| "database: a backup".to_owned());
         for _ in 0..6 {
             self.send();
             self.run_steps(STEPS);
         }
-        self.run_for(STORED_WITHIN)?;
+        self.run_for(STORED_WITHIN)
+    }
+
+    fn restore_and_send(&mut self) -> Result<bool, Broken> {
         let is_restored = self.restore_last();
         if self.random.bool() {
             self.send();
@@ -98,21 +105,10 @@ impl World {
     /// A backup; events that are stored; all checkpoints are altered, so that lanes are held; a person decides about them; and
     /// the database goes back before that is done. `false`: the database could not do so.
     pub(super) fn outdate_decisions(&mut self) -> Result<bool, Broken> {
-        if self.quiet_left == 0 {
-            return Ok(false);
-        }
-        self.quiet_left -= 1;
         self.in_quiet(Self::settle_and_restore)
     }
 
     fn settle_and_restore(&mut self) -> Result<bool, Broken> {
-        self.database.server().back_up();
-        note(|| "database: a backup".to_owned());
-        for _ in 0..6 {
-            self.send();
-            self.run_steps(STEPS);
-        }
-        self.run_for(STORED_WITHIN)?;
         let altered = self.database.server().alter_all_checkpoints();
         let Some(altered) = altered else {
             return Ok(false);

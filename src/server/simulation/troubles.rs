@@ -213,29 +213,19 @@ impl Trouble {
             }
             Self::TableRefusesAll => server.faults.refuses_all = !server.faults.refuses_all,
             Self::Backup => server.back_up(),
-            Self::Restore => {
+            Self::Restore | Self::RowsDeleted => {
                 let id = server.content.id;
-                if !server.restore() {
+                let has_gone_back = match self {
+                    Self::Restore => server.restore(),
+                    _ => server.empty(),
+                };
+                if !has_gone_back {
                     return false;
                 }
                 let is_other = server.content.id != id || id.is_none();
-                world.oracle.database_went_back(
-                    (&world.senders, &world.processes),
-                    &server,
-                    is_other,
-                );
-            }
-            Self::RowsDeleted => {
-                let id = server.content.id;
-                if !server.empty() {
-                    return false;
-                }
-                let is_other = server.content.id != id || id.is_none();
-                world.oracle.database_went_back(
-                    (&world.senders, &world.processes),
-                    &server,
-                    is_other,
-                );
+                let world_before = (&world.senders, &world.processes[..]);
+                let oracle = &mut world.oracle;
+                oracle.database_went_back(world_before, &server, is_other);
             }
             Self::Repointed => server.repoint(),
             Self::AllCheckpointsAltered => line = server.alter_all_checkpoints(),

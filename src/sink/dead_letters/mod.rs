@@ -142,8 +142,8 @@ impl DeadLetters {
         Ok(refused)
     }
 
-    /// Makes letters durable that were read, before a checkpoint passes their events: whoever wrote them may have been
-    /// killed before that.
+    /// Makes letters durable that were read, before a checkpoint passes their events. The process that wrote them may
+    /// have been killed before it did so.
     fn sync_if(&self, has_letters: bool) -> io::Result<()> {
         if !has_letters || planted(Bug::LettersNotSynced) {
             return Ok(());
@@ -200,7 +200,9 @@ fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
         return Ok(true);
     };
     let mut byte = [0];
-    file.read_at(&mut byte, last)?;
+    if file.read_at(&mut byte, last)? < byte.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(byte == *b"\n")
 }
 

@@ -1,6 +1,8 @@
 //! Rows of the table of checkpoints are lost, and the rows of the events are not. The rows have ids, by which they are
 //! found.
 
+use std::ops::Range;
+
 use super::*;
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
 use crate::journal::lane_keys::LaneKeys;
@@ -60,6 +62,19 @@ impl Killed {
 
     fn hold(&self) -> Hold {
         Hold::read(&self.directory()).unwrap().unwrap()
+    }
+}
+
+/// A hold of the events in a range, with the position and epoch of the checkpoint that was found.
+fn hold(events: Range<u64>, checkpoint: Option<(u64, u64)>) -> Hold {
+    Hold {
+        from: Position(events.start),
+        to: Position(events.end),
+        reason: "a test".to_owned(),
+        checkpoint: checkpoint.map(|(position, epoch)| HeldCheckpoint {
+            position: Position(position),
+            epoch,
+        }),
     }
 }
 
@@ -171,15 +186,7 @@ fn a_decision_about_a_lane_whose_checkpoint_is_lost_meanwhile_is_asked_for_again
         if !has_witnesses {
             killed.witnesses.clear();
         }
-        let hold = Hold {
-            from: Position(3),
-            to: Position(6),
-            reason: "a test".to_owned(),
-            checkpoint: Some(HeldCheckpoint {
-                position: Position(3),
-                epoch: 2,
-            }),
-        };
+        let hold = hold(3..6, Some((3, 2)));
         hold.write(&killed.directory()).unwrap();
         killed.lose_checkpoints();
         let decided = hold.decide(Decision::Stored);
@@ -211,15 +218,7 @@ fn a_decision_about_a_lane_whose_checkpoint_is_lost_meanwhile_is_asked_for_again
 #[test]
 fn a_decision_that_a_restore_made_untrue_is_not_applied_later() {
     let killed = Killed::new(6);
-    let hold = Hold {
-        from: Position(4),
-        to: Position(6),
-        reason: "a test".to_owned(),
-        checkpoint: Some(HeldCheckpoint {
-            position: Position(0),
-            epoch: 1,
-        }),
-    };
+    let hold = hold(4..6, Some((0, 1)));
     hold.write(&killed.directory()).unwrap();
     let decided = hold.decide(Decision::Stored);
     decided.write(&killed.directory()).unwrap();
@@ -242,15 +241,7 @@ fn a_decision_with_a_new_key_is_applied_once() {
         let killed = Killed::new(6);
         let directory = killed.directory();
         // As after two adoptions of the old key.
-        let hold = Hold {
-            from: Position(3),
-            to: Position(6),
-            reason: "a test".to_owned(),
-            checkpoint: Some(HeldCheckpoint {
-                position: Position(20),
-                epoch: 5,
-            }),
-        };
+        let hold = hold(3..6, Some((20, 5)));
         hold.write(&directory).unwrap();
         hold.decide(decision).write(&directory).unwrap();
         let to = hold.settled(decision);
@@ -282,12 +273,7 @@ fn a_decision_with_a_new_key_is_applied_once() {
 fn what_the_other_copy_has_stored_is_not_stored_again_by_one_that_an_older_version_held() {
     for decision in [Decision::Stored, Decision::Refill] {
         let killed = Killed::new(9);
-        let hold = Hold {
-            from: Position(3),
-            to: Position(6),
-            reason: "a test".to_owned(),
-            checkpoint: None,
-        };
+        let hold = hold(3..6, None);
         hold.write(&killed.directory()).unwrap();
         hold.decide(decision).write(&killed.directory()).unwrap();
         let found = killed.recover(3);
@@ -301,12 +287,7 @@ fn what_the_other_copy_has_stored_is_not_stored_again_by_one_that_an_older_versi
 #[test]
 fn a_checkpoint_beyond_the_lane_is_left_to_its_owner() {
     let killed = Killed::new(6);
-    let hold = Hold {
-        from: Position(3),
-        to: Position(9),
-        reason: "a test".to_owned(),
-        checkpoint: None,
-    };
+    let hold = hold(3..9, None);
     hold.write(&killed.directory()).unwrap();
     hold.decide(Decision::Stored)
         .write(&killed.directory())
@@ -328,12 +309,7 @@ fn a_checkpoint_beyond_the_lane_is_left_to_its_owner() {
 #[test]
 fn a_lane_whose_hold_is_gone_is_held_no_more() {
     let killed = Killed::new(6);
-    let hold = Hold {
-        from: Position(3),
-        to: Position(6),
-        reason: "a test".to_owned(),
-        checkpoint: None,
-    };
+    let hold = hold(3..6, None);
     hold.write(&killed.directory()).unwrap();
     let found = killed.bench.lock(killed.lane, Origin::Found);
     found.set_held(Some(3));

@@ -75,8 +75,8 @@ fn steps(contents: &[Content]) -> Vec<Step> {
     steps
 }
 
-/// Reads while `steps` are taken: all of them, when the reader has made `calls` calls. Returns the reader and what it
-/// has read, and whether it made so many calls.
+/// Reads while `steps` are taken: all of them at once, after the reader has made `calls` calls. Returns the reader, what
+/// it has read, and whether it made that many calls.
 fn read_with_burst(
     machine: &Machine,
     lane: LaneId,
