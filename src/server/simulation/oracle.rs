@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use memchr::memmem;
+
 use super::database::{Content, EventId, Server, is_same};
 use super::history;
 use super::operator::Undecided;
@@ -178,12 +180,12 @@ impl Oracle {
             let value = sent.value;
             // A file may have one of several equal events that was answered 503.
             let is_promised = sent.answer == Answer::Ok && !sent.is_destroyed && !is_twin(value);
-            if !is_promised || stored.contains(&value) {
+            let name = sent.name.as_bytes();
+            if !is_promised || stored.contains(&value) || name.starts_with(b"bad") {
                 return;
             }
-            let name = sent.name.as_bytes();
             for file in removed {
-                if is_in(&file.content, name) && !name.starts_with(b"bad") {
+                if memmem::find(&file.content, name).is_some() {
                     broken = Err(Broken::Final(format!(
                         "{}: was removed, and its event {value} is not stored",
                         file.path.display()
@@ -362,8 +364,4 @@ fn promised_to(served: &BTreeMap<u32, (DatabaseId, Duration)>, sent: &Sent) -> O
 fn lost_now(world: &World) -> u64 {
     let processes = world.processes.iter();
     processes.map(|process| process.metrics.totals().lost).sum()
-}
-
-fn is_in(content: &[u8], name: &[u8]) -> bool {
-    content.windows(name.len()).any(|window| window == name)
 }

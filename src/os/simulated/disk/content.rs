@@ -1,9 +1,10 @@
 //! What a simulated disk has: what is durable, and what is only written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::names::{Names, Renamed, apply, directory_of};
 use crate::os::fs::About;
 use crate::os::reached::reached;
 use crate::os::simulated::since_epoch;
@@ -54,9 +55,6 @@ pub(super) enum Entry {
     File(u64),
 }
 
-/// A change of names that happens as a whole.
-pub(super) type Renamed = Vec<(PathBuf, Option<Entry>)>;
-
 /// A file that was removed, with what it had.
 #[derive(Debug, Clone)]
 pub(crate) struct Removed {
@@ -67,8 +65,8 @@ pub(crate) struct Removed {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) files: BTreeMap<u64, FileState>,
-    pub(super) names: BTreeMap<PathBuf, Entry>,
-    pub(super) durable: BTreeMap<PathBuf, Entry>,
+    pub(super) names: Names,
+    pub(super) durable: Names,
     pub(super) unsynced: Vec<Renamed>,
     /// Which open file of which process has locked a file.
     pub(super) locks: BTreeMap<u64, (u32, u64)>,
@@ -91,20 +89,17 @@ impl State {
     }
 
     pub(super) fn rename(&mut self, change: Renamed) {
-        for (path, entry) in &change {
-            match entry {
-                Some(entry) => self.names.insert(path.clone(), *entry),
-                None => self.names.remove(path),
-            };
-        }
+        apply(&mut self.names, &change);
         self.unsynced.push(change);
     }
 
-    pub(super) fn sync_names(&mut self, directory: &Path) {
+    pub(super) fn sync_names(&mut self, directory: &str) {
         let changes = std::mem::take(&mut self.unsynced);
         for change in changes {
-            let is_inside = |(path, _): &(PathBuf, _)| path.parent() == Some(directory);
-            if change.iter().any(is_inside) {
+            if change
+                .iter()
+                .any(|(name, _)| directory_of(name) == directory)
+            {
                 apply(&mut self.durable, &change);
             } else {
                 self.unsynced.push(change);
@@ -116,19 +111,23 @@ impl State {
     pub(super) fn cut_power(&mut self) {
         let mut lost = BTreeSet::new();
         for change in std::mem::take(&mut self.unsynced) {
-            let is_kept = !change.iter().any(|(path, _)| lost.contains(path)) && self.chance(2);
+            let is_kept = !change.iter().any(|(name, _)| lost.contains(name)) && self.chance(2);
             if is_kept {
                 reached("disk: a power cut keeps a name that is not synced");
                 apply(&mut self.durable, &change);
             } else {
                 reached("disk: a power cut loses a name that is not synced");
-                lost.extend(change.into_iter().map(|(path, _)| path));
+                lost.extend(change.into_iter().map(|(name, _)| name));
             }
         }
-        let present: BTreeSet<PathBuf> = self.durable.keys().cloned().collect();
-        self.durable.retain(|path, _| {
-            let mut parents = path.ancestors().skip(1);
-            parents.all(|parent| parent == Path::new("") || present.contains(parent))
+        // A directory is before what is in it.
+        let mut present = BTreeSet::from([String::new()]);
+        self.durable.retain(|name, _| {
+            let is_kept = present.contains(directory_of(name));
+            if is_kept {
+                present.insert(name.clone());
+            }
+            is_kept
         });
         self.names = self.durable.clone();
         for (_, (file, offset, bytes)) in std::mem::take(&mut self.in_flight) {
@@ -215,15 +214,6 @@ impl State {
             put(&mut file.durable, offset, bytes);
             put(&mut file.present, offset, bytes);
         }
-    }
-}
-
-pub(super) fn apply(names: &mut BTreeMap<PathBuf, Entry>, change: &Renamed) {
-    for (path, entry) in change {
-        match entry {
-            Some(entry) => names.insert(path.clone(), *entry),
-            None => names.remove(path),
-        };
     }
 }
 

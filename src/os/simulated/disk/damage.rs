@@ -1,9 +1,10 @@
 //! What fails on a simulated disk, and what is damaged on it.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::content::{BLOCK_BYTES, Entry, Faults, put};
+use super::names::name_of;
 use super::{Machine, is_segment};
 
 /// The first block of a segment that has records and no copy.
@@ -32,8 +33,8 @@ impl Machine {
         let segments: Vec<u64> = state
             .names
             .iter()
-            .filter_map(|(path, entry)| match entry {
-                Entry::File(file) if is_segment(path) => Some(*file),
+            .filter_map(|(name, entry)| match entry {
+                Entry::File(file) if is_segment(name) => Some(*file),
                 _ => None,
             })
             .collect();
@@ -54,13 +55,13 @@ impl Machine {
             let last = content.iter().rposition(|&byte| byte != 0);
             last.map_or(0, |last| last / BLOCK_BYTES)
         };
-        let known: Vec<(PathBuf, u64, usize)> = state
+        let known: Vec<(String, u64, usize)> = state
             .names
             .iter()
-            .filter_map(|(path, entry)| match entry {
-                Entry::File(file) if is_segment(path) => {
+            .filter_map(|(name, entry)| match entry {
+                Entry::File(file) if is_segment(name) => {
                     let last = blocks(&state.files[file].present);
-                    (last > FIRST_DATA_BLOCK).then(|| (path.clone(), *file, last))
+                    (last > FIRST_DATA_BLOCK).then(|| (name.clone(), *file, last))
                 }
                 _ => None,
             })
@@ -68,7 +69,7 @@ impl Machine {
         if known.is_empty() {
             return None;
         }
-        let (path, file, last) = known[state.random.usize(0..known.len())].clone();
+        let (name, file, last) = known[state.random.usize(0..known.len())].clone();
         // The first block has the head of the segment.
         let block = match state.random.u32(0..4) {
             0 => 0,
@@ -79,13 +80,13 @@ impl Machine {
         let file = state.files.get_mut(&file)?;
         put(&mut file.durable, block * BLOCK_BYTES, &garbage);
         put(&mut file.present, block * BLOCK_BYTES, &garbage);
-        Some(format!("{}: block {block} is damaged", path.display()))
+        Some(format!("{name}: block {block} is damaged"))
     }
 
     /// Makes the blocks of a file unreadable that have these bytes, and all its others readable.
     pub(crate) fn set_unreadable_bytes(&self, path: &Path, bytes: Range<u64>) {
         let mut state = self.lock();
-        let Some(Entry::File(file)) = state.names.get(path).copied() else {
+        let Some(Entry::File(file)) = state.names.get(name_of(path)).copied() else {
             panic!("{}: no file", path.display());
         };
         let file = state.files.get_mut(&file).unwrap();

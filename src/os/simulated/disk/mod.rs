@@ -2,6 +2,7 @@
 
 mod content;
 mod damage;
+mod names;
 mod open_file;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use self::content::{Change, Entry, FileState, Renamed, State, about, change};
+use self::content::{Change, Entry, FileState, State, about, change};
 pub(crate) use self::content::{Faults, Removed};
+use self::names::{Names, Renamed, below, directory_of, name_of};
 pub(crate) use self::open_file::OpenFile;
 use super::{Pause, pause, set_busy};
 use crate::os::fs::{About, Use};
@@ -49,15 +51,15 @@ fn not_found() -> io::Error {
     io::Error::from_raw_os_error(nix::libc::ENOENT)
 }
 
-fn is_segment(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "segment")
+fn is_segment(name: &str) -> bool {
+    name.ends_with(".segment")
 }
 
 /// How a test treats a machine.
 impl Machine {
     /// A machine whose disk has an empty directory `data`.
     pub(crate) fn new(seed: u64) -> Self {
-        let names = BTreeMap::from([(PathBuf::from("data"), Entry::Directory)]);
+        let names = Names::from([("data".to_owned(), Entry::Directory)]);
         let state = State {
             files: BTreeMap::new(),
             durable: names.clone(),
@@ -142,8 +144,8 @@ impl Machine {
     /// The path and the content of each file, as they read at present.
     pub(crate) fn content(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let state = self.lock();
-        let files = state.names.iter().filter_map(|(path, entry)| match entry {
-            Entry::File(file) => Some((path.clone(), state.files[file].present.clone())),
+        let files = state.names.iter().filter_map(|(name, entry)| match entry {
+            Entry::File(file) => Some((PathBuf::from(name), state.files[file].present.clone())),
             Entry::Directory => None,
         });
         files.collect()
@@ -154,12 +156,10 @@ impl Machine {
 impl Machine {
     /// Lets the test act before an operation: the power may be cut, and where other threads may see the difference,
     /// they may run.
-    fn begin(&self, path: &Path, needs: Needs) -> io::Result<MutexGuard<'_, State>> {
-        let is_lane = path
-            .parent()
-            .is_some_and(|parent| parent.ends_with("journal"));
+    fn begin(&self, name: &str, needs: Needs) -> io::Result<MutexGuard<'_, State>> {
+        let is_lane = directory_of(name).ends_with("/journal");
         // Notes are written under locks, for which another thread of the process would wait for ever.
-        let others_may_run = is_segment(path) && needs != Needs::Read
+        let others_may_run = is_segment(name) && needs != Needs::Read
             || is_lane && matches!(needs, Needs::Name | Needs::Space);
         pause(if others_may_run {
             Pause::Step
@@ -198,23 +198,23 @@ impl Machine {
     }
 
     pub(crate) fn open(&self, path: &Path, purpose: Use) -> io::Result<OpenFile> {
-        let exists = self.lock().names.contains_key(path);
+        let name = name_of(path);
+        let exists = self.lock().names.contains_key(name);
         let needs = match purpose {
             Use::Read | Use::Write | Use::WriteDurably { .. } => Needs::Read,
             Use::Keep | Use::Append | Use::Replace if exists => Needs::Read,
             Use::Keep | Use::Append | Use::Replace | Use::New => Needs::Space,
         };
-        let mut state = self.begin(path, needs)?;
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let entry = match (state.names.get(path).copied(), purpose) {
+        let mut state = self.begin(name, needs)?;
+        let entry = match (state.names.get(name).copied(), purpose) {
             (Some(_), Use::New) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(entry), _) => entry,
             (None, Use::Read | Use::Write | Use::WriteDurably { .. }) => return Err(not_found()),
-            (None, _) if !state.names.contains_key(parent) => return Err(not_found()),
+            (None, _) if !state.names.contains_key(directory_of(name)) => return Err(not_found()),
             (None, _) => {
                 let file = state.number();
                 state.files.insert(file, FileState::default());
-                state.rename(vec![(path.to_owned(), Some(Entry::File(file)))]);
+                state.rename(vec![(name.to_owned(), Some(Entry::File(file)))]);
                 Entry::File(file)
             }
         };
@@ -229,7 +229,7 @@ impl Machine {
         drop(state);
         Ok(OpenFile {
             machine: self.clone(),
-            path: path.to_owned(),
+            name: name.to_owned(),
             file,
             number,
             is_durable: matches!(purpose, Use::WriteDurably { .. }),
@@ -238,17 +238,19 @@ impl Machine {
     }
 
     pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.begin(path, Needs::Space)?;
-        if state.names.contains_key(path) {
+        let name = name_of(path);
+        let mut state = self.begin(name, Needs::Space)?;
+        if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.rename(vec![(path.to_owned(), Some(Entry::Directory))]);
+        state.rename(vec![(name.to_owned(), Some(Entry::Directory))]);
         Ok(())
     }
 
     pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.begin(path, Needs::Name)?;
-        let Some(Entry::File(file)) = state.names.get(path).copied() else {
+        let name = name_of(path);
+        let mut state = self.begin(name, Needs::Name)?;
+        let Some(Entry::File(file)) = state.names.get(name).copied() else {
             return Err(not_found());
         };
         let content = state.files[&file].present.clone();
@@ -256,68 +258,54 @@ impl Machine {
             path: path.to_owned(),
             content,
         });
-        state.rename(vec![(path.to_owned(), None)]);
+        state.rename(vec![(name.to_owned(), None)]);
         Ok(())
     }
 
     pub(crate) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         for name in self.names(path)? {
             let inside = path.join(name);
-            if self.lock().names.get(&inside) == Some(&Entry::Directory) {
+            if self.lock().names.get(name_of(&inside)) == Some(&Entry::Directory) {
                 self.remove_dir_all(&inside)?;
             } else {
                 self.remove_file(&inside)?;
             }
         }
-        let mut state = self.begin(path, Needs::Name)?;
-        state.rename(vec![(path.to_owned(), None)]);
+        let mut state = self.begin(name_of(path), Needs::Name)?;
+        state.rename(vec![(name_of(path).to_owned(), None)]);
         Ok(())
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (name_of(from), name_of(to));
         let mut state = self.begin(from, Needs::Name)?;
-        if !state.names.contains_key(from) {
+        let Some(moved) = state.names.get(from).copied() else {
             return Err(not_found());
-        }
-        let moved: Vec<_> = state
-            .names
-            .iter()
-            .filter(|(path, _)| path.starts_with(from))
-            .map(|(path, entry)| (path.clone(), *entry))
-            .collect();
-        let mut change = Renamed::new();
-        for (path, entry) in moved {
-            let rest = path.strip_prefix(from).unwrap();
-            // `join` of nothing would end the path with a slash.
-            let new = if rest == Path::new("") {
-                to.to_owned()
-            } else {
-                to.join(rest)
-            };
-            change.push((path, None));
-            change.push((new, Some(entry)));
+        };
+        let mut change: Renamed = vec![(from.to_owned(), None), (to.to_owned(), Some(moved))];
+        for (name, entry) in below(&state.names, from) {
+            change.push((name.clone(), None));
+            change.push((format!("{to}{}", &name[from.len()..]), Some(*entry)));
         }
         state.rename(change);
         Ok(())
     }
 
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        let state = self.begin(path, Needs::Read)?;
-        if !state.names.contains_key(path) {
+        let directory = name_of(path);
+        let state = self.begin(directory, Needs::Read)?;
+        if !state.names.contains_key(directory) {
             return Err(not_found());
         }
-        let inside = state
-            .names
-            .keys()
-            .filter(|name| name.parent() == Some(path));
-        Ok(inside
-            .map(|name| name.file_name().unwrap().to_str().unwrap().to_owned())
-            .collect())
+        let names = below(&state.names, directory).map(|(name, _)| &name[directory.len() + 1..]);
+        let inside = names.filter(|name| !name.contains('/'));
+        Ok(inside.map(str::to_owned).collect())
     }
 
     pub(crate) fn about(&self, path: &Path) -> io::Result<About> {
-        let state = self.begin(path, Needs::Read)?;
-        match state.names.get(path) {
+        let name = name_of(path);
+        let state = self.begin(name, Needs::Read)?;
+        match state.names.get(name) {
             Some(Entry::File(file)) => Ok(about(&state, Some(*file))),
             Some(Entry::Directory) => Ok(about(&state, None)),
             None => Err(not_found()),

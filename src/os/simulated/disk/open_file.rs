@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const LOCK_POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(super) machine: Machine,
-    pub(super) path: PathBuf,
+    pub(super) name: String,
     /// `None`: it is a directory.
     pub(super) file: Option<u64>,
     /// Its number among the open files.
@@ -31,25 +30,25 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     fn begin(&self, needs: Needs) -> io::Result<(MutexGuard<'_, State>, u64)> {
-        let state = self.machine.begin(&self.path, needs)?;
+        let state = self.machine.begin(&self.name, needs)?;
         let file = self.file.ok_or(io::ErrorKind::IsADirectory)?;
         Ok((state, file))
     }
 
     pub(crate) fn about(&self) -> io::Result<About> {
-        let state = self.machine.begin(&self.path, Needs::Read)?;
+        let state = self.machine.begin(&self.name, Needs::Read)?;
         Ok(about(&state, self.file))
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let failed = self.machine.begin(&self.path, Needs::Sync).map(drop);
+        let failed = self.machine.begin(&self.name, Needs::Sync).map(drop);
         let mut state = self.machine.lock();
         if state.dead.contains(&self.machine.process) {
             return failed;
         }
         let Some(file) = self.file else {
             if failed.is_ok() {
-                state.sync_names(&self.path);
+                state.sync_names(&self.name);
             }
             return failed;
         };
@@ -117,7 +116,7 @@ impl OpenFile {
             .lock()
             .in_flight
             .insert(process, (file, offset, bytes.to_vec()));
-        let failed = self.machine.begin(&self.path, Needs::Write).map(drop);
+        let failed = self.machine.begin(&self.name, Needs::Write).map(drop);
         let mut state = self.machine.lock();
         if state.dead.contains(&process) {
             return failed;
