@@ -17,8 +17,8 @@ pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of a new segment: [`SEGMENT_BYTES`], but few in a simulation, so that a few events fill several.
 pub fn segment_bytes() -> u64 {
     #[cfg(test)]
-    if crate::os::simulated::is_on() {
-        return 5 * 4096;
+    if let Some(blocks) = crate::os::simulated::segment_blocks() {
+        return blocks * 4096;
     }
     SEGMENT_BYTES
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::durable_note;
 use super::lane_handle::DiskLane;
 use super::lane_label::LaneLabel;
 use super::segment::lanes;
@@ -190,6 +191,9 @@ impl ServedDatabase {
         if let LaneLabel::Address(_) = LaneLabel::read(&lane.directory)? {
             reached("janitor: lane labelled");
             self.label(Position::START).write(&lane.directory)?;
+        } else {
+            // An earlier attempt may have failed behind its change.
+            durable_note::confirm(&lane.directory)?;
         }
         Ok(true)
     }

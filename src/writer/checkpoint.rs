@@ -273,7 +273,7 @@ impl Storing {
             return Ok(from);
         }
         let sink = &mut self.writer.sink;
-        let stored = keys.stored(|key| sink.stored(key))?;
+        let stored = keys.stored(|key| Ok(sink.checkpoint(key)?.map(|found| found.position)))?;
         Ok(stored.max(from))
     }
 
@@ -291,7 +291,8 @@ impl Storing {
             return Ok(());
         }
         for (key, position) in self.lanes.checkpoints() {
-            if self.writer.sink.stored(key)? != Some(position) {
+            let found = self.writer.sink.checkpoint(key)?;
+            if found.map(|found| found.position) != Some(position) {
                 self.identify_again()?;
                 self.lanes.forget_checkpoints();
                 self.must_check = true;

@@ -3,13 +3,14 @@
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::judge::Verdict;
-use crate::event::position::Position;
+use super::proof::Proof;
+use crate::event::position::{LaneId, Position};
 use crate::journal::durable_note;
 use crate::journal::held_lane::{Decision, Hold, Settlement};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, planted};
-use crate::sink::sealed_copy::FoundCheckpoint;
+use crate::sink::sealed_copy::{Adoption, FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, SinkError};
 
 impl Storing {
@@ -47,19 +48,24 @@ impl Storing {
         let to = hold.settled(decision);
         let keys = self.lanes.of(lane).keys.clone();
         let begins = self.start(&keys, begins)?;
-        let found = self.writer.sink.adopt(keys.current(), begins)?;
-        let found = self.believe_copy(lane, &keys, found)?;
-        let checkpoint = found.checkpoint;
+        // Taking the lane over raises its epoch, by which it is known whether the database went back: not before that is
+        // noted.
+        let before = self.look(keys.current(), begins)?;
         let held = hold.checkpoint;
         let was_beyond = held.is_some_and(|held| held.position > hold.to);
-        // An earlier attempt has noted the new key. One that a restored database lacked has its first epoch now.
-        let has_new_key = keys.given_at(to) == Some(keys.current()) && checkpoint.epoch.0 > 1;
-        if was_beyond && checkpoint.position == to && has_new_key {
-            return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
-        }
+        // An earlier attempt has noted the new key. A restored database that lacked it would begin with the first epoch.
+        let has_new_key = was_beyond
+            && keys.given_at(to) == Some(keys.current())
+            && before.epoch.0 > 1
+            && before.position == to;
         // What a person has decided was true of the database as it was then.
-        if went_back(hold, checkpoint) && !planted(Bug::OldDecisionApplied) {
-            return self.void_decision(lane, disk, hold, (keys, found));
+        if !has_new_key && went_back(hold, before) && !planted(Bug::OldDecisionApplied) {
+            return self.void_decision(lane, disk, hold, keys, before);
+        }
+        let found = self.adopt_held(lane, &keys, begins)?;
+        let checkpoint = found.checkpoint;
+        if has_new_key {
+            return Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)));
         }
         if was_beyond {
             return self.settle_with_another_key(lane, disk, hold, decision);
@@ -99,36 +105,94 @@ impl Storing {
         Ok(self.go_on(lane, disk, hold, decision, (keys, moved)))
     }
 
-    /// Judges a lane anew after the database has gone back since it was held.
+    /// The checkpoint of a lane as it would be found if the lane was taken over now.
+    fn look(&mut self, key: LaneId, begins: Position) -> Result<Checkpoint, SinkError> {
+        let row = self.writer.sink.checkpoint(key)?;
+        let copy = self.writer.sink.checkpoint(key.complement())?;
+        let FoundCheckpoint { checkpoint, copy } = Adoption::new(key, begins, row, copy).found;
+        let position = match copy {
+            SealedCopy::At(position) => position,
+            SealedCopy::Missing | SealedCopy::Altered => checkpoint.position,
+        };
+        Ok(Checkpoint {
+            position,
+            ..checkpoint
+        })
+    }
+
+    /// Takes a held lane over, and puts its checkpoint back if the row was altered.
+    fn adopt_held(
+        &mut self,
+        lane: &LaneHandle,
+        keys: &LaneKeys,
+        begins: Position,
+    ) -> Result<FoundCheckpoint, SinkError> {
+        let found = self.writer.sink.adopt(keys.current(), begins)?;
+        self.believe_copy(lane, keys, found)
+    }
+
+    /// Judges a lane anew after the database has gone back to the checkpoint `before` since it was held.
     fn void_decision(
         &mut self,
         lane: &LaneHandle,
         disk: &DiskLane,
         hold: &Hold,
-        (keys, found): (LaneKeys, FoundCheckpoint),
+        keys: LaneKeys,
+        before: Checkpoint,
     ) -> Result<Adopted, SinkError> {
-        let checkpoint = found.checkpoint;
-        // Taking the lane over has raised the epoch: the next attempt must not find the decision any more. What was stored
-        // before the events in question may be gone too.
+        // What was stored before the events in question may be gone too.
         let void = Hold {
             from: if planted(Bug::VoidedTooShort) {
                 hold.from
             } else {
-                hold.from.min(checkpoint.position)
+                hold.from.min(before.position)
             },
-            checkpoint: Some(checkpoint.into()),
+            checkpoint: Some(before.into()),
             ..hold.clone()
         };
         if let Err(fault) = void.write(&disk.directory) {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }
-        match self.verdict(lane, found)? {
-            Ok(verdict) => {
-                let verdict = still_doubtful(hold, checkpoint, verdict);
-                self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict)
+        let waits = match self.judge_anew(lane, disk, hold, &keys, before.position) {
+            Ok(Ok((checkpoint, verdict))) => {
+                return self.settled_elsewhere(lane, disk, (keys, checkpoint), verdict);
             }
-            Err(adopted) => Ok(adopted),
-        }
+            Ok(Err(waits)) => Ok(waits),
+            Err(fault) => Err(fault),
+        };
+        self.lanes.of(lane).end_hold();
+        self.announce_hold(lane, &void);
+        waits
+    }
+
+    /// Takes a held lane over whose decision is void, and judges its checkpoint. The inner error: it cannot be judged at
+    /// present.
+    fn judge_anew(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        hold: &Hold,
+        keys: &LaneKeys,
+        begins: Position,
+    ) -> Result<Result<(Checkpoint, Verdict), Adopted>, SinkError> {
+        let found = self.adopt_held(lane, keys, begins)?;
+        let checkpoint = found.checkpoint;
+        let verdict = match self.verdict(lane, found)? {
+            Ok(verdict) => verdict,
+            Err(waits) => return Ok(Err(waits)),
+        };
+        let is_behind = checkpoint.position < hold.to
+            && matches!(verdict, Verdict::Ours | Verdict::Behind { .. });
+        let proof = if is_behind {
+            match self.prove_stored(disk, checkpoint.position, hold.to) {
+                Ok(proof) => proof,
+                Err(fault) => return self.wait_for_proof(lane, fault).map(Err),
+            }
+        } else {
+            Proof::Missing
+        };
+        let verdict = still_doubtful(hold, checkpoint, verdict, proof);
+        Ok(Ok((checkpoint, verdict)))
     }
 
     /// Leaves the checkpoint of a lane to its owner, and goes on under another key.
@@ -267,12 +331,14 @@ fn went_back(hold: &Hold, now: Checkpoint) -> bool {
 }
 
 /// What a verdict says about the events in question, after the database has gone back since the lane was held. Unless
-/// their rows are gone, or some of them are known to be stored now, nobody can tell more of them than before.
-fn still_doubtful(hold: &Hold, found: Checkpoint, verdict: Verdict) -> Verdict {
+/// their rows are gone by `proof`, or some of them are known to be stored now, nobody can tell more of them than before.
+fn still_doubtful(hold: &Hold, found: Checkpoint, verdict: Verdict, proof: Proof) -> Verdict {
     let (from, to) = match verdict {
         Verdict::Doubtful(now) => (now.from.min(hold.from), now.to.max(hold.to)),
         Verdict::Stored { to } if to <= hold.from => (to, hold.to),
-        Verdict::Behind { is_checked: false } => (found.position.min(hold.from), hold.to),
+        Verdict::Ours | Verdict::Behind { .. } if proof != Proof::Missing => {
+            (found.position.min(hold.from), hold.to)
+        }
         verdict => return verdict,
     };
     Verdict::Doubtful(Hold {

@@ -150,8 +150,9 @@ impl Storing {
         if (!is_noted || lane.origin == Origin::Found)
             && let Err(fault) = write()
         {
-            // By its old label it would not come back here. It could be stored in both databases.
-            if served.belongs_by_label(&label) == Belongs::Elsewhere {
+            // By its old label it would not come back here, or its old one may come back. It could be stored in both
+            // databases.
+            if is_noted || served.belongs_by_label(&label) == Belongs::Elsewhere {
                 return Ok(Claim::Unreadable(fault));
             }
             // Its events are stored all the same, as on a full disk: that is what frees the disk.
@@ -166,7 +167,7 @@ impl Storing {
     /// Whether a lane without a label belongs here. An older version wrote it. Either the database has its
     /// checkpoint, or it was stored nowhere, and nothing in the journal belongs to another database.
     fn claims_unlabelled(&mut self, lane: &DiskLane) -> Result<bool, SinkError> {
-        if self.writer.sink.stored(lane.id)?.is_some() {
+        if self.writer.sink.checkpoint(lane.id)?.is_some() {
             return Ok(true);
         }
         let served = Arc::clone(&self.writer.served);
@@ -174,7 +175,7 @@ impl Storing {
             return Ok(false);
         }
         for &other in served.unlabelled() {
-            if self.writer.sink.stored(other)?.is_none() {
+            if self.writer.sink.checkpoint(other)?.is_none() {
                 return Ok(false);
             }
         }

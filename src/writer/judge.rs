@@ -194,11 +194,17 @@ impl Storing {
         let Some(disk) = lane.on_disk().filter(|_| stored < end) else {
             return Ok(verdict);
         };
-        let end = self.first_missing(disk, stored, end)?.unwrap_or(end);
+        let missing = self.first_missing(disk, stored, end)?.unwrap_or(end);
+        // Rows that are found by what they have may be those of another lane. But then they would be found for some of the
+        // events after them too.
+        let is_end_found = missing < end;
+        let end = missing;
         Ok(match verdict {
             _ if end <= stored => verdict,
             Verdict::Doubtful(hold) => Verdict::Doubtful(Hold { to: end, ..hold }),
-            _ if let Proof::Stored(to) = self.prove_by_search(disk, stored, end)? => {
+            _ if is_end_found
+                && let Proof::Stored(to) = self.prove_by_search(disk, stored, end)? =>
+            {
                 Verdict::Stored { to }
             }
             _ => Verdict::Doubtful(Hold {
@@ -230,14 +236,14 @@ impl Storing {
         let (low, high) = (position.min(stored), position.max(stored));
         let after = self.prove_by_search(disk, high, end)?;
         // What is noted as well is believed only where too many rows would have to be searched.
+        let is_noted = position == stored && position > Position::START;
         let are_none_after = match after {
+            _ if is_noted && planted(Bug::NoteBelieved) => true,
             Proof::Missing => true,
             Proof::Unknown => {
-                let is_noted = position == stored && position > Position::START;
-                let is_believed = is_noted && planted(Bug::NoteBelieved);
                 let is_missing =
                     |missing: Option<Position>| missing.map_or(is_noted, |at| at == high);
-                high == end || is_believed || is_missing(self.first_missing(disk, high, end)?)
+                high == end || is_missing(self.first_missing(disk, high, end)?)
             }
             Proof::Stored(_) | Proof::Mixed | Proof::Gaps | Proof::Few => false,
         };
@@ -281,7 +287,8 @@ impl Storing {
         let is_within = found <= end;
         Ok(match proof {
             Proof::Stored(_) if is_within => Verdict::Ours,
-            Proof::Stored(to) => Verdict::Forked {
+            // Nobody has altered the checkpoint: some process has stored as much of a lane with this key.
+            Proof::Stored(to) if copy != SealedCopy::Altered => Verdict::Forked {
                 from: to,
                 end: Some(end),
             },
@@ -297,17 +304,20 @@ impl Storing {
             {
                 Verdict::Ours
             }
-            Proof::Missing | Proof::Mixed | Proof::Gaps | Proof::Few | Proof::Unknown => {
-                Verdict::Doubtful(Hold {
-                    from,
-                    to,
-                    reason: format!(
-                        "its checkpoint is {}, it is known to be stored up to {} and ends at {}",
-                        found.0, from.0, end.0
-                    ),
-                    checkpoint: Some(checkpoint.into()),
-                })
-            }
+            Proof::Stored(_)
+            | Proof::Missing
+            | Proof::Mixed
+            | Proof::Gaps
+            | Proof::Few
+            | Proof::Unknown => Verdict::Doubtful(Hold {
+                from,
+                to,
+                reason: format!(
+                    "its checkpoint is {}, it is known to be stored up to {} and ends at {}",
+                    found.0, from.0, end.0
+                ),
+                checkpoint: Some(checkpoint.into()),
+            }),
         })
     }
 

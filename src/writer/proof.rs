@@ -29,6 +29,9 @@ const DIFFERENT_MIN: usize = 3;
 /// Events after an event, and before one that is searched for, none of which may be equal if its row is to prove anything.
 const EVENTS_AROUND: usize = 1000;
 
+/// Events right after one that is missing, of which some are asked for besides those up to the end.
+const EVENTS_AFTER: usize = 64;
+
 /// What the rows say about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
@@ -175,9 +178,16 @@ impl Storing {
             }
         }
         // One that is missing may have been altered or removed: then later ones are there.
-        let later = self.prove_by_search(lane, high, to)?;
-        let is_more_there = !matches!(later, Proof::Missing | Proof::Unknown);
-        Ok(Some(if is_more_there { to } else { high }))
+        let are_rows_noted = lane.rows().last_before(high).is_some();
+        let next = high.plus(EVENTS_AFTER).min(to);
+        for (start, end) in [(high, next), (next, to)] {
+            match self.prove_by_search(lane, start, end)? {
+                Proof::Missing => {}
+                Proof::Unknown if start == end || !are_rows_noted => {}
+                _ => return Ok(Some(to)),
+            }
+        }
+        Ok(Some(high))
     }
 
     /// The last row that is known to be of an event before `from`, if it is still there.

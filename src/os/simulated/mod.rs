@@ -44,6 +44,7 @@ thread_local! {
     static START: Cell<Option<Instant>> = const { Cell::new(None) };
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+    static SEGMENT_BLOCKS: Cell<u64> = const { Cell::new(0) };
     static IS_BUSY: Cell<bool> = const { Cell::new(false) };
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
@@ -56,6 +57,7 @@ impl Simulated {
     pub(crate) fn start(seed: u64) -> Self {
         fastrand::seed(seed);
         START.set(Some(Instant::now()));
+        SEGMENT_BLOCKS.set(3 + seed % 3);
         NOW.set(Duration::ZERO);
         Self(())
     }
@@ -71,6 +73,11 @@ impl Drop for Simulated {
 /// Whether this thread is simulated.
 pub(crate) fn is_on() -> bool {
     START.get().is_some()
+}
+
+/// Blocks of a new segment. `None`: this thread is not simulated.
+pub(crate) fn segment_blocks() -> Option<u64> {
+    is_on().then(|| SEGMENT_BLOCKS.get())
 }
 
 /// The simulated time. `None`: this thread is not simulated.

@@ -365,7 +365,7 @@ impl Server {
         // Near to what some process has noted, or anywhere.
         let index = self.random.usize(0..self.content.checkpoints.len());
         let near = self.content.checkpoints.values().nth(index)?.position.0;
-        let position = match self.random.bool() {
+        let position = match self.random.u32(0..3) > 0 {
             true => near.saturating_sub(self.random.u64(0..4)),
             false => self.random.u64(0..30),
         };

@@ -23,7 +23,6 @@ use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-
 use std::time::Instant;
 
 use self::oracle::Broken;
@@ -116,11 +115,12 @@ fn each_event_is_what_its_sender_was_told() {
             .outcome
             .unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
     }
+    let first = number("HAKARU_SIM_FIRST").unwrap_or(0);
     let seeds = number("HAKARU_SIM_SEEDS").unwrap_or(SEEDS);
     let begin = Instant::now();
-    let (tally, failed) = run_all(0..seeds, bug);
+    let (tally, failed) = run_all(first..first + seeds, bug);
     println!(
-        "{seeds} seeds, {} events, {} steps, {:.1} s",
+        "{seeds} seeds from {first} on, {} events, {} steps, {:.1} s",
         tally.events,
         tally.steps,
         begin.elapsed().as_secs_f64()

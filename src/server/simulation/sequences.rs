@@ -137,8 +137,9 @@ impl World {
         true
     }
 
-    /// While the database cannot be reached, more events come than fit into memory. `false`: there is no process.
-    pub(super) fn send_much(&mut self) -> bool {
+    /// While the database cannot be reached, more events come than fit into memory, and may grow old. `false`: there is no
+    /// process.
+    pub(super) fn send_much(&mut self) -> Result<bool, Broken> {
         let mut server = self.database.server();
         server.faults.is_down = true;
         server.kill();
@@ -149,8 +150,12 @@ impl World {
             is_sent |= self.send();
             self.run_steps(STEPS / 8);
         }
+        if self.random.bool() {
+            let seconds = self.random.u64(1..60);
+            self.run_for(Duration::from_secs(seconds))?;
+        }
         self.database.server().faults.is_down = self.random.u32(0..4) == 0;
-        is_sent
+        Ok(is_sent)
     }
 
     fn run_steps(&mut self, steps: u32) {

@@ -179,10 +179,9 @@ impl Sink for SimulatedSink {
         self.database()
     }
 
-    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
+    fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
         self.call(losses!("a checkpoint is read"), |server, _| {
-            let found = server.content.checkpoints.get(&lane);
-            Ok(found.map(|checkpoint| checkpoint.position))
+            Ok(server.content.checkpoints.get(&lane).copied())
         })
     }
 

@@ -102,7 +102,7 @@ impl Trouble {
     pub(super) fn happen(self, world: &mut World) -> Result<bool, Broken> {
         Ok(match self {
             Self::Senders => world.send(),
-            Self::MuchIsSent => world.send_much(),
+            Self::MuchIsSent => return world.send_much(),
             Self::Kill
             | Self::CutPower
             | Self::Start

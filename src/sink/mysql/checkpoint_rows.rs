@@ -81,8 +81,8 @@ fn query(connection: &mut Conn, query: &str) -> Result<Option<Checkpoint>, SinkE
     }))
 }
 
-/// Makes this process the owner of a lane. If it is repeated after a lost answer, the epoch increases twice, which is
-/// harmless.
+/// Makes this process the owner of a lane. If it is repeated after a lost answer, the epoch increases twice: it says who may
+/// store, and not how often a lane was taken over.
 pub(super) fn adopt(
     connection: &mut Conn,
     lane: LaneId,

@@ -25,7 +25,7 @@ use self::gaps::gaps;
 use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
 use self::statement_size::StatementSizes;
-use super::{Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
+use super::{Checkpoint, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
@@ -137,9 +137,8 @@ impl Sink for MySqlSink {
         self.database()
     }
 
-    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        let found = checkpoint_rows::read_locked(&mut self.session()?.connection, lane)?;
-        Ok(found.map(|found| found.position))
+    fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
+        checkpoint_rows::read_locked(&mut self.session()?.connection, lane)
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {

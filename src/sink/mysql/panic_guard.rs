@@ -8,7 +8,7 @@ use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::sealed_copy::FoundCheckpoint;
-use crate::sink::{Fault, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::{Checkpoint, Fault, Inserted, Refused, Sink, SinkError, Step};
 
 /// A sink whose panics are errors. After one the connection is replaced, as after any error of a connection.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(Sink::reread_database, SinkError::Reconnect)
     }
 
-    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        self.call(|sink| sink.stored(lane), SinkError::Reconnect)
+    fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
+        self.call(|sink| sink.checkpoint(lane), SinkError::Reconnect)
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
@@ -114,7 +114,7 @@ mod tests {
         "name_database",
         "restore_database_id",
         "reread_database",
-        "stored",
+        "checkpoint",
         "adopt",
         "insert",
         "is_row_of",
@@ -145,8 +145,8 @@ mod tests {
             panic!("reread_database")
         }
 
-        fn stored(&mut self, _: LaneId) -> Result<Option<Position>, SinkError> {
-            panic!("stored")
+        fn checkpoint(&mut self, _: LaneId) -> Result<Option<Checkpoint>, SinkError> {
+            panic!("checkpoint")
         }
 
         fn adopt(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
@@ -213,7 +213,7 @@ mod tests {
             sink.restore_database_id(DatabaseId::from_halves(1, 2))
                 .unwrap_err(),
             sink.reread_database().unwrap_err(),
-            sink.stored(lane).unwrap_err(),
+            sink.checkpoint(lane).unwrap_err(),
             sink.adopt(lane, Position::START).unwrap_err(),
             inserted.unwrap_err(),
             sink.is_row_of(1, event).unwrap_err(),

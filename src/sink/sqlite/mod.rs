@@ -14,7 +14,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use self::files::DatabaseFiles;
 use self::rows::{Rows, begin};
 use super::{
-    DATABASE_ROW, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX, Sink, SinkError, Step,
+    Checkpoint, DATABASE_ROW, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX, Sink,
+    SinkError, Step,
 };
 use crate::event::Event;
 use crate::event::batch::Batch;
@@ -198,9 +199,8 @@ impl Sink for SqliteSink {
         self.database()
     }
 
-    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
-        let found = checkpoint_rows::read(self.connection()?, lane).map_err(classify)?;
-        Ok(found.map(|found| found.position))
+    fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
+        checkpoint_rows::read(self.connection()?, lane).map_err(classify)
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {

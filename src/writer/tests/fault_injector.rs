@@ -46,6 +46,8 @@ pub(super) struct Database {
     pub(super) unread: Option<SinkError>,
     /// How often a row was asked for.
     pub(super) asked: usize,
+    /// The lane of which the answer to the next adoption is lost.
+    pub(super) unanswered: Option<LaneId>,
     /// Whether rows have ids, by which each is found.
     pub(super) has_ids: bool,
 }
@@ -161,14 +163,21 @@ impl Sink for FaultInjector {
         self.database()
     }
 
-    fn stored(&mut self, lane: LaneId) -> Result<Option<Position>, SinkError> {
+    fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError> {
         let database = self.database.lock().unwrap();
-        let found = database.checkpoints.get(&lane);
-        Ok(found.map(|checkpoint| checkpoint.position))
+        Ok(database.checkpoints.get(&lane).copied())
     }
 
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        Ok(self.database.lock().unwrap().adopt(lane, from))
+        let mut database = self.database.lock().unwrap();
+        let found = database.adopt(lane, from);
+        match database
+            .unanswered
+            .take_if(|unanswered| *unanswered == lane)
+        {
+            Some(_) => Err(SinkError::Reconnect(fault())),
+            None => Ok(found),
+        }
     }
 
     fn inserted_row(&self) -> Option<(usize, u64)> {

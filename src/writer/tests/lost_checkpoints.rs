@@ -36,13 +36,18 @@ impl Killed {
 
     /// The next process, which finds the first `noted` events noted as stored.
     fn recover(&self, noted: u64) -> Arc<DiskLane> {
+        self.recover_noted(noted, noted)
+    }
+
+    /// One that finds the rows of the first `rows` events noted, and `noted` events as stored: fewer where a lane is held.
+    fn recover_noted(&self, noted: u64, rows: u64) -> Arc<DiskLane> {
         let (own, found) = (
             self.bench.lane(&[]),
             self.bench.lock(self.lane, Origin::Found),
         );
         found.set_stored(Position(noted));
         for row in &self.witnesses {
-            if row.end <= Position(noted) {
+            if row.end <= Position(rows) {
                 found.rows().push(*row);
             }
         }
@@ -80,13 +85,23 @@ fn hold(events: Range<u64>, checkpoint: Option<(u64, u64)>) -> Hold {
 
 #[test]
 fn what_was_stored_after_the_note_is_not_stored_again() {
-    for (stored, noted) in [(4, 4), (8, 4), (7, 4), (9, 4), (9, 9)] {
+    for (stored, noted) in [(4, 4), (8, 4), (7, 4), (9, 9)] {
         let killed = Killed::new(stored);
         killed.lose_checkpoints();
         let found = killed.recover(noted);
         assert_eq!(killed.bench.rows(), NAMES, "{stored} {noted}");
         assert_eq!(found.held(), None);
     }
+}
+
+/// A lane that another node has stored the same events of looks so too: rows that are found by what they have are a proof
+/// only where some of those after them are missing.
+#[test]
+fn rows_that_are_found_for_all_events_are_no_proof() {
+    let killed = Killed::new(9);
+    killed.lose_checkpoints();
+    assert_eq!(killed.recover(4).held(), Some(5));
+    assert_eq!(killed.bench.rows(), NAMES);
 }
 
 /// A row that is missing in the middle says nothing about those after it.
@@ -232,6 +247,64 @@ fn a_decision_that_a_restore_made_untrue_is_not_applied_later() {
     killed.bench.database.lock().unwrap().unread = None;
     assert!(killed.recover(4).held().is_some());
     assert!(killed.bench.rows().is_empty());
+}
+
+/// The epoch tells that the database went back. Taking the lane over raises it, so nothing may fail between that and the
+/// note.
+#[test]
+fn a_decision_that_a_restore_made_untrue_is_not_applied_after_a_failure() {
+    for is_answer_lost in [true, false] {
+        let killed = Killed::new(6);
+        let hold = hold(4..6, Some((0, 1)));
+        hold.write(&killed.directory()).unwrap();
+        let decided = hold.decide(Decision::Stored);
+        decided.write(&killed.directory()).unwrap();
+        killed.lose_checkpoints();
+        killed.bench.database.lock().unwrap().rows.clear();
+        if is_answer_lost {
+            killed.bench.database.lock().unwrap().unanswered = Some(killed.lane);
+        } else {
+            let obstacle = killed.directory().join("held.new");
+            // The decision is removed, and the hold cannot be replaced.
+            std::fs::create_dir(&obstacle).unwrap();
+            drop(killed.recover(4));
+            std::fs::remove_dir(&obstacle).unwrap();
+            // A person decides once more, by what the old hold says.
+            decided.write(&killed.directory()).unwrap();
+        }
+        drop(killed.recover(4));
+        let found = killed.recover(4);
+        if is_answer_lost {
+            assert_eq!(found.held(), Some(6));
+            assert!(killed.bench.rows().is_empty());
+        } else {
+            assert_eq!(found.held(), None);
+            assert_eq!(killed.bench.rows(), NAMES);
+        }
+    }
+}
+
+/// The checkpoint is where the events in question begin, also before the database went back.
+#[test]
+fn rows_decide_about_a_decision_that_a_restore_made_untrue() {
+    for is_restored in [true, false] {
+        let mut killed = Killed::new(6);
+        let hold = hold(0..6, Some((0, 1)));
+        hold.write(&killed.directory()).unwrap();
+        let decided = hold.decide(Decision::Stored);
+        decided.write(&killed.directory()).unwrap();
+        killed.lose_checkpoints();
+        if is_restored {
+            killed.bench.database.lock().unwrap().rows.clear();
+        } else {
+            // They are too few for a proof.
+            killed.witnesses.truncate(2);
+        }
+        let found = killed.recover_noted(0, 6);
+        let expected = if is_restored { NAMES.len() } else { 6 };
+        assert_eq!(killed.bench.rows().len(), expected);
+        assert_eq!(found.held().is_none(), is_restored);
+    }
 }
 
 /// It was decided and the new key was noted, and the note of the hold was still there when the process was killed.
