@@ -112,8 +112,10 @@ impl<'a> Round<'a> {
         let deadline = Instant::now() + DEADLINE;
         while hakaru.events("listening").is_empty() {
             if hakaru.has_ended() {
-                self.history
-                    .note(format!("process {number} refuses to start"));
+                self.history.note(format!(
+                    "process {number} refuses to start: {}",
+                    hakaru.log()
+                ));
                 return None;
             }
             assert!(Instant::now() < deadline, "process {number} does not start");
