@@ -58,7 +58,7 @@ pub const SPARE_BLOCK: u64 = BLOCK_BYTES as u64;
 pub const FIRST_BLOCK: u64 = SPARE_BLOCK + BLOCK_BYTES as u64;
 
 /// First bytes of a record.
-const RECORD_MAGIC: [u8; 4] = *b"hRec";
+pub const RECORD_MAGIC: [u8; 4] = *b"hRec";
 
 /// Bytes of a segment head.
 pub const SEGMENT_HEAD_BYTES: usize = 48;

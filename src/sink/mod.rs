@@ -39,8 +39,11 @@ pub trait Sink: Send {
     /// The id of the database, read anew.
     fn reread_database(&mut self) -> Result<Option<DatabaseId>, SinkError>;
 
-    /// The checkpoint of a lane, or the copy of one; `None` where the database has none. Another process may still move it.
+    /// The checkpoint of a lane; `None` where the database has none. Another process may still move it.
     fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError>;
+
+    /// What [`Self::adopt`] would find. Nothing is changed: who owns the lane may still store more of it.
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError>;
 
     /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
     /// A lane without a checkpoint starts at the position `from`. The copy of the checkpoint follows if it belongs to it.

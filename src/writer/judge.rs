@@ -194,19 +194,11 @@ impl Storing {
         let Some(disk) = lane.on_disk().filter(|_| stored < end) else {
             return Ok(verdict);
         };
-        let missing = self.first_missing(disk, stored, end)?.unwrap_or(end);
-        // Rows that are found by what they have may be those of another lane. But then they would be found for some of the
-        // events after them too.
-        let is_end_found = missing < end;
-        let end = missing;
+        let end = self.first_missing(disk, stored, end)?.unwrap_or(end);
         Ok(match verdict {
             _ if end <= stored => verdict,
             Verdict::Doubtful(hold) => Verdict::Doubtful(Hold { to: end, ..hold }),
-            _ if is_end_found
-                && let Proof::Stored(to) = self.prove_by_search(disk, stored, end)? =>
-            {
-                Verdict::Stored { to }
-            }
+            // Rows that are found by what they have may be those of another lane.
             _ => Verdict::Doubtful(Hold {
                 from: stored,
                 to: end,
@@ -249,12 +241,7 @@ impl Storing {
         };
         let verdict = if position < stored {
             self.judge_behind(lane, found)?
-        } else if stored == position
-            || matches!(
-                self.prove_by_search(disk, stored, position)?,
-                Proof::Stored(_)
-            )
-        {
+        } else if stored == position {
             Verdict::Ours
         } else {
             Verdict::Doubtful(doubt(found, low, end))
@@ -285,10 +272,12 @@ impl Storing {
         let FoundCheckpoint { checkpoint, copy } = found;
         let found = checkpoint.position;
         let is_within = found <= end;
+        let is_sealed = lane.is_found() && copy != SealedCopy::Altered;
         Ok(match proof {
-            Proof::Stored(_) if is_within => Verdict::Ours,
-            // Nobody has altered the checkpoint: some process has stored as much of a lane with this key.
-            Proof::Stored(to) if copy != SealedCopy::Altered => Verdict::Forked {
+            // Nobody has altered the checkpoint, and nobody appends to a lane that was found: some process has stored these
+            // events. Of a lane that this one writes, another may have stored others.
+            Proof::Stored(_) if is_within && is_sealed => Verdict::Ours,
+            Proof::Stored(to) if is_sealed => Verdict::Forked {
                 from: to,
                 end: Some(end),
             },
@@ -299,11 +288,7 @@ impl Storing {
             },
             // An earlier process stores for up to a second before it notes it. The copy of its checkpoint belongs to it,
             // if that process has moved both.
-            Proof::Gaps | Proof::Few | Proof::Unknown
-                if is_within && lane.is_found() && copy != SealedCopy::Altered =>
-            {
-                Verdict::Ours
-            }
+            Proof::Gaps | Proof::Few | Proof::Unknown if is_within && is_sealed => Verdict::Ours,
             Proof::Stored(_)
             | Proof::Missing
             | Proof::Mixed

@@ -11,6 +11,7 @@ mod lanes;
 mod outage;
 mod proof;
 mod recovery;
+mod settle;
 mod transaction;
 
 use std::sync::Arc;

@@ -138,7 +138,8 @@ fn adopt(
         let (events, _) = events(lane, directory, Position::START..Position(u64::MAX));
         let server = world.database.server();
         let rows: BTreeSet<EventId> = server.other.rows.values().map(|row| row.event).collect();
-        events.iter().any(|event| rows.contains(event))
+        let keys = keys_of(lane, directory).unwrap_or_else(|_| vec![lane]);
+        events.iter().any(|event| is_row(&rows, &keys, event))
     };
     if !is_wanted || is_elsewhere() {
         return None;
@@ -167,18 +168,8 @@ fn settle(
         return Ok(None);
     }
     let (events, unreadable) = events(lane, directory, hold.from..hold.to);
-    let mut keys = vec![lane];
-    LaneKeys::read(directory, lane)?.stored(|key| {
-        keys.push(key);
-        Ok::<_, io::Error>(None)
-    })?;
-    let is_row = |event: &EventId| {
-        let under = |key| EventId {
-            lane: key,
-            ..*event
-        };
-        keys.iter().any(|key| rows.contains(&under(*key)))
-    };
+    let keys = keys_of(lane, directory)?;
+    let is_row = |event: &EventId| is_row(rows, &keys, event);
     // Its letter was stored from another lane.
     let is_replayed = |event: &EventId| {
         let same =
@@ -214,6 +205,22 @@ fn settle(
     };
     hold.decide(decision).write(directory)?;
     Ok(Some(Ok(format!("lane {lane}: is settled: {decision:?}"))))
+}
+
+/// The keys under which a lane is stored, or was.
+fn keys_of(lane: LaneId, directory: &Path) -> io::Result<Vec<LaneId>> {
+    let mut keys = vec![lane];
+    LaneKeys::read(directory, lane)?.stored(|key| {
+        keys.push(key);
+        Ok::<_, io::Error>(None)
+    })?;
+    Ok(keys)
+}
+
+/// Whether an event is a row under one of these keys.
+fn is_row(rows: &BTreeSet<EventId>, keys: &[LaneId], event: &EventId) -> bool {
+    let under = |lane| EventId { lane, ..*event };
+    keys.iter().any(|key| rows.contains(&under(*key)))
 }
 
 /// The events in question that can be read, and how many others are known to have been there.

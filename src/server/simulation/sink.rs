@@ -185,6 +185,13 @@ impl Sink for SimulatedSink {
         })
     }
 
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        self.call(losses!("a checkpoint is read"), |server, _| {
+            let row = |key: LaneId| server.content.checkpoints.get(&key).copied();
+            Ok(Adoption::new(lane, from, row(lane), row(lane.complement())).found)
+        })
+    }
+
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         self.wait_for_lock(lane)?;
         self.call(losses!("a lane is taken over"), |server, session| {

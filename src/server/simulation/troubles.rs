@@ -9,6 +9,7 @@ use super::oracle::Broken;
 use super::rest::Letters;
 use super::world::World;
 use crate::event::ack::Ack;
+use crate::journal::record::RECORD_MAGIC;
 use crate::os::simulated::disk::Faults;
 
 /// Most processes at once.
@@ -302,7 +303,7 @@ impl Trouble {
                 note(|| format!("machine {index}: a block is unreadable: {is_unreadable}"));
             }
             Self::BlockDamaged => {
-                let Some(line) = machine.damage() else {
+                let Some(line) = machine.damage(|bytes| bytes.starts_with(&RECORD_MAGIC)) else {
                     return false;
                 };
                 world.oracle.block_was_unreadable();

@@ -81,6 +81,17 @@ fn query(connection: &mut Conn, query: &str) -> Result<Option<Checkpoint>, SinkE
     }))
 }
 
+/// What [`adopt`] would find.
+pub(super) fn look(
+    connection: &mut Conn,
+    lane: LaneId,
+    from: Position,
+) -> Result<FoundCheckpoint, SinkError> {
+    let row = read_locked(connection, lane)?;
+    let copy = read_locked(connection, lane.complement())?;
+    Ok(Adoption::new(lane, from, row, copy).found)
+}
+
 /// Makes this process the owner of a lane. If it is repeated after a lost answer, the epoch increases twice: it says who may
 /// store, and not how often a lane was taken over.
 pub(super) fn adopt(

@@ -141,6 +141,10 @@ impl Sink for MySqlSink {
         checkpoint_rows::read_locked(&mut self.session()?.connection, lane)
     }
 
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::look(&mut self.session()?.connection, lane, from)
+    }
+
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         checkpoint_rows::adopt(&mut self.session()?.connection, lane, from)
     }

@@ -50,6 +50,10 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(|sink| sink.checkpoint(lane), SinkError::Reconnect)
     }
 
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        self.call(|sink| sink.look(lane, from), SinkError::Reconnect)
+    }
+
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         self.call(|sink| sink.adopt(lane, from), SinkError::Reconnect)
     }
@@ -108,13 +112,14 @@ mod tests {
     use crate::sink::{Epoch, FaultKind};
 
     /// In the order in which they are called.
-    const CALLS: [&str; 11] = [
+    const CALLS: [&str; 12] = [
         "open",
         "database",
         "name_database",
         "restore_database_id",
         "reread_database",
         "checkpoint",
+        "look",
         "adopt",
         "insert",
         "is_row_of",
@@ -147,6 +152,10 @@ mod tests {
 
         fn checkpoint(&mut self, _: LaneId) -> Result<Option<Checkpoint>, SinkError> {
             panic!("checkpoint")
+        }
+
+        fn look(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
+            panic!("look")
         }
 
         fn adopt(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
@@ -214,6 +223,7 @@ mod tests {
                 .unwrap_err(),
             sink.reread_database().unwrap_err(),
             sink.checkpoint(lane).unwrap_err(),
+            sink.look(lane, Position::START).unwrap_err(),
             sink.adopt(lane, Position::START).unwrap_err(),
             inserted.unwrap_err(),
             sink.is_row_of(1, event).unwrap_err(),

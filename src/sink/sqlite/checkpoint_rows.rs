@@ -25,6 +25,23 @@ pub(super) fn read(connection: &Connection, lane: LaneId) -> Result<Option<Check
     row.optional()
 }
 
+fn adoption(connection: &Connection, lane: LaneId, from: Position) -> Result<Adoption> {
+    let row = read(connection, lane)?;
+    let copy = connection
+        .query_row(READ, params![lane.complement().to_string()], read_copy)
+        .optional()?;
+    Ok(Adoption::new(lane, from, row, copy))
+}
+
+/// What [`adopt`] would find.
+pub(super) fn look(
+    connection: &Connection,
+    lane: LaneId,
+    from: Position,
+) -> Result<FoundCheckpoint> {
+    Ok(adoption(connection, lane, from)?.found)
+}
+
 /// Makes this process the owner of a lane.
 pub(super) fn adopt(
     connection: &Connection,
@@ -32,11 +49,7 @@ pub(super) fn adopt(
     from: Position,
 ) -> Result<FoundCheckpoint> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let row = read(connection, lane)?;
-    let copy = connection
-        .query_row(READ, params![lane.complement().to_string()], read_copy)
-        .optional()?;
-    let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+    let Adoption { found, copy } = adoption(connection, lane, from)?;
     let Checkpoint { epoch, position } = found.checkpoint;
     let row = params![lane.to_string(), signed(epoch.0), signed(position.0)];
     connection.prepare_cached(WRITE)?.execute(row)?;

@@ -203,6 +203,10 @@ impl Sink for SqliteSink {
         checkpoint_rows::read(self.connection()?, lane).map_err(classify)
     }
 
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::look(self.connection()?, lane, from).map_err(classify)
+    }
+
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         checkpoint_rows::adopt(self.connection()?, lane, from).map_err(classify)
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::batch::BatchEvents;
 use crate::event::{Event, UnixMillis};
+use crate::sink::sealed_copy::SealedCopy;
 use crate::sink::{Checkpoint, Epoch};
 
 fn batch(names: &[&str]) -> Batch {
@@ -335,5 +336,21 @@ fn a_refused_row_is_not_left_in_the_table() {
         let seen = "SELECT count(*) FROM seen";
         let seen = bench.other.query_row(seen, [], |row| row.get::<_, u32>(0));
         assert_eq!(seen, Ok(1), "{trigger}");
+    }
+}
+
+/// The epoch of a copy has all of its bits: half of all copies have a negative number.
+#[test]
+fn a_look_finds_what_an_adoption_finds() {
+    let mut bench = Bench::new();
+    for _ in 0..20 {
+        let lane = LaneId::random().unwrap();
+        let looked = bench.sink.look(lane, Position(3)).unwrap();
+        assert_eq!(looked, bench.sink.adopt(lane, Position(3)).unwrap());
+        let delete = "DELETE FROM hakaru_checkpoint WHERE lane = ?1";
+        bench.other.execute(delete, [lane.to_string()]).unwrap();
+        let looked = bench.sink.look(lane, Position(2)).unwrap();
+        assert_eq!(looked.copy, SealedCopy::At(Position(3)));
+        assert_eq!(looked, bench.sink.adopt(lane, Position(2)).unwrap());
     }
 }

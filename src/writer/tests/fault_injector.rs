@@ -48,6 +48,8 @@ pub(super) struct Database {
     pub(super) asked: usize,
     /// The lane of which the answer to the next adoption is lost.
     pub(super) unanswered: Option<LaneId>,
+    /// The lane of which the next adoption does not happen.
+    pub(super) unadopted: Option<LaneId>,
     /// Whether rows have ids, by which each is found.
     pub(super) has_ids: bool,
 }
@@ -168,8 +170,21 @@ impl Sink for FaultInjector {
         Ok(database.checkpoints.get(&lane).copied())
     }
 
+    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+        let database = self.database.lock().unwrap();
+        let row = |key: LaneId| database.checkpoints.get(&key).copied();
+        Ok(Adoption::new(lane, from, row(lane), row(lane.complement())).found)
+    }
+
     fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
         let mut database = self.database.lock().unwrap();
+        if database
+            .unadopted
+            .take_if(|unadopted| *unadopted == lane)
+            .is_some()
+        {
+            return Err(SinkError::Reconnect(fault()));
+        }
         let found = database.adopt(lane, from);
         match database
             .unanswered

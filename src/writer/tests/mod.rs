@@ -1,6 +1,7 @@
 //! A writer with a sink that fails by script, and lanes in memory and on the disk.
 
 mod altered_checkpoints;
+mod decisions;
 mod fault_injector;
 mod lost_checkpoints;
 mod settled_copies;

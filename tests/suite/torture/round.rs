@@ -163,7 +163,9 @@ impl<'a> Round<'a> {
         self.watch.end(node.number);
         self.history
             .note(format!("process {} is killed", node.number));
+        let number = node.number;
         let ended = node.kill();
+        self.load.forget(number);
         self.ended.push(ended);
     }
 
@@ -172,6 +174,7 @@ impl<'a> Round<'a> {
         self.history.note(format!("process {} drains", node.number));
         let number = node.number;
         let ended = node.end();
+        self.load.forget(number);
         self.ended.push(ended);
         self.history.note(format!("process {number} has ended"));
     }

@@ -49,6 +49,12 @@ impl<'a> Load<'a> {
         *self.targets.lock().unwrap() = targets.to_vec();
     }
 
+    /// Sends nothing more to a process that has ended: another one may listen at its port.
+    pub fn forget(&self, node: u32) {
+        let mut targets = self.targets.lock().unwrap();
+        targets.retain(|target| target.node != node);
+    }
+
     /// Waits until `more` events were taken.
     pub fn wait_for_answers(&self, more: u64) {
         let before = self.history.taken();

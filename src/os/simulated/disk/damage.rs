@@ -48,11 +48,14 @@ impl Machine {
         file.unreadable.insert(block)
     }
 
-    /// Replaces a block of a segment by garbage, after which there are others. `None`: there is no such segment.
-    pub(crate) fn damage(&self) -> Option<String> {
+    /// Replaces a block of a segment by garbage, after which a record begins: the last record of a lane that nobody has
+    /// closed cannot be told from one that was never durable. `None`: there is no such segment.
+    pub(crate) fn damage(&self, is_record: impl Fn(&[u8]) -> bool) -> Option<String> {
         let mut state = self.lock();
+        // The last block in which a record begins.
         let blocks = |content: &[u8]| {
-            let last = content.iter().rposition(|&byte| byte != 0);
+            let mut offsets = (0..content.len()).rev();
+            let last = offsets.find(|&offset| is_record(&content[offset..]));
             last.map_or(0, |last| last / BLOCK_BYTES)
         };
         let known: Vec<(String, u64, usize)> = state
