@@ -196,8 +196,8 @@ fn settle(
                 hold.from.0, hold.to.0
             )
         });
-        // The lane waits with all that follows.
-        let (waiting, more) = self::events(lane, directory, hold.from..Position(u64::MAX));
+        // The lane waits with all that follows, and with what a restore has taken before it.
+        let (waiting, more) = self::events(lane, directory, Position::START..Position(u64::MAX));
         return Ok(Some(Err(Undecided {
             values: waiting.iter().map(|event| event.value).collect(),
             unreadable: unreadable.max(more),

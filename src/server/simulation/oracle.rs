@@ -21,7 +21,7 @@ use crate::os::simulated::disk::Removed;
 /// How long the janitor may not know that the database went back.
 const UNNOTICED_FOR: Duration = Duration::from_secs(120);
 
-/// How long it may take to note which database a lane belongs to, after that has answered.
+/// How long it may take to note which database a lane belongs to, after that has answered, if the process runs all the time.
 const LABELLED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long it may take to write down where a lane ends.
@@ -64,7 +64,7 @@ pub(super) struct Oracle {
     /// Whether the database has ever lost its id.
     was_other: bool,
     had_unreadable: bool,
-    /// When processes were killed.
+    /// When processes were killed, or ended beside a failing disk.
     killed: BTreeMap<u32, Duration>,
     /// Processes that did not run all the time.
     pub(super) frozen: BTreeSet<u32>,
@@ -155,7 +155,8 @@ impl Oracle {
         let served = process.database();
         self.served
             .extend(served.map(|served| (process.number, served)));
-        if is_killed {
+        // One that drains beside a failing disk gives up writing down where a lane ends, and says so.
+        if is_killed || self.disk_failed_at.is_some() {
             self.killed.insert(process.number, simulated::elapsed());
         }
         senders.each(|_, sent| {
@@ -315,6 +316,7 @@ impl Oracle {
                     && content.id.is_some()
                     && !is_same(id, content.id)
                     && !self.was_other
+                    && !self.frozen.contains(&sent.process)
                     && self.disk_failed_at.is_none()
                 {
                     broken = Err(Broken::Final(format!(
