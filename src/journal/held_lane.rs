@@ -14,9 +14,6 @@ const NAME: &str = "held";
 /// The file of a decision, in the directory of its lane.
 const DECISION_NAME: &str = "settled";
 
-/// The last line of a decision that a server has begun to apply.
-const BEGUN: &str = "begun";
-
 /// Why a lane is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -57,8 +54,6 @@ pub struct Settlement {
     pub from: Position,
     /// The event after the last one.
     pub to: Position,
-    /// Whether a server has begun to apply it.
-    pub is_begun: bool,
 }
 
 impl Settlement {
@@ -80,41 +75,18 @@ impl Settlement {
             None => [Position::START; 2],
             Some(_) => range(&mut lines)?,
         };
-        Some(Self {
-            decision,
-            from,
-            to,
-            is_begun: lines.next() == Some(BEGUN),
-        })
+        Some(Self { decision, from, to })
     }
 
     /// Writes the decision beside the lane. It is durable when this returns.
     pub fn write(self, directory: &Path) -> io::Result<()> {
-        let Self {
-            decision,
-            from,
-            to,
-            is_begun,
-        } = self;
+        let Self { decision, from, to } = self;
         let decision = match decision {
             Decision::Stored => "stored",
             Decision::Refill => "refill",
         };
-        let mut text = format!("{decision}\nfrom {}\nto {}\n", from.0, to.0);
-        if is_begun {
-            text += BEGUN;
-            text += "\n";
-        }
+        let text = format!("{decision}\nfrom {}\nto {}\n", from.0, to.0);
         durable_note::replace(directory, DECISION_NAME, &text)
-    }
-
-    /// Notes that a server begins to apply it, unless that is noted.
-    pub fn begin(self, directory: &Path) -> io::Result<()> {
-        if self.is_begun {
-            return Ok(());
-        }
-        let is_begun = true;
-        Self { is_begun, ..self }.write(directory)
     }
 
     /// Whether it is about the events of this hold.
@@ -199,7 +171,6 @@ impl Hold {
             decision,
             from: self.from,
             to: self.to,
-            is_begun: false,
         }
     }
 

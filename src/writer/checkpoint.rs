@@ -231,7 +231,7 @@ impl Storing {
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
                         return Ok(Notes::unreadable(fault));
                     }
-                    let adopted = self.settle(lane, disk, &hold, settled, noted)?;
+                    let adopted = self.settle(lane, disk, &hold, settled.decision, noted)?;
                     return Ok(Notes::Other(adopted));
                 }
                 Ok(other) => {

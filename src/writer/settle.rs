@@ -5,7 +5,7 @@ use super::adopted::{Adopted, Wait};
 use super::judge::Verdict;
 use super::proof::Proof;
 use crate::event::position::{LaneId, Position};
-use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold, Settlement};
+use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, planted};
@@ -24,10 +24,9 @@ impl Storing {
         lane: &LaneHandle,
         disk: &DiskLane,
         hold: &Hold,
-        settled: Settlement,
+        decision: Decision,
         begins: Position,
     ) -> Result<Adopted, SinkError> {
-        let decision = settled.decision;
         let to = hold.settled(decision);
         let keys = self.lanes.of(lane).keys.clone();
         let begins = self.start(&keys, begins)?;
@@ -45,9 +44,6 @@ impl Storing {
         if !has_new_key && went_back(hold, before) && !planted(Bug::OldDecisionApplied) {
             return self.void_decision(lane, disk, hold, keys, before);
         }
-        if let Err(fault) = settled.begin(&disk.directory) {
-            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
-        }
         let found = self.adopt_held(lane, &keys, begins)?;
         let checkpoint = found.checkpoint;
         if checkpoint.epoch < before.epoch || has_new_key && checkpoint.position != to {
@@ -60,7 +56,7 @@ impl Storing {
         if was_beyond {
             return self.settle_with_another_key(lane, disk, hold, decision);
         }
-        if let Some(adopted) = self.settle_moved(lane, disk, hold, settled, (&keys, found))? {
+        if let Some(adopted) = self.settle_moved(lane, disk, hold, decision, (&keys, found))? {
             return Ok(adopted);
         }
         let moved = if checkpoint.position == to {
@@ -77,11 +73,11 @@ impl Storing {
         lane: &LaneHandle,
         disk: &DiskLane,
         hold: &Hold,
-        settled: Settlement,
+        decision: Decision,
         (keys, found): (&LaneKeys, FoundCheckpoint),
     ) -> Result<Option<Adopted>, SinkError> {
         let (held, checkpoint) = (hold.checkpoint, found.checkpoint);
-        let to = hold.settled(settled.decision);
+        let to = hold.settled(decision);
         // Where it is at its destination, an earlier attempt may have moved it.
         let is_moved = checkpoint.position != to
             && held.is_some_and(|held| held.position != checkpoint.position);
@@ -96,9 +92,9 @@ impl Storing {
             return Ok(None);
         }
         let verdict = match self.verdict(lane, found)? {
-            // It may be an earlier attempt of this lane that has raised the epoch, and moved nothing.
-            Ok(Verdict::Ours) if !is_moved && settled.is_begun => {
-                self.judge_refilled(disk, hold, checkpoint)?
+            // Another process has filled it again; or an earlier attempt of this one has raised the epoch, and moved nothing.
+            Ok(Verdict::Ours) if !is_moved && held.is_some() => {
+                Verdict::Doubtful(doubt_again(hold, checkpoint))
             }
             Ok(Verdict::Doubtful(now))
                 if !is_moved && (now.from, now.to) == (hold.from, hold.to) =>
@@ -106,7 +102,7 @@ impl Storing {
                 // Where it is still beyond what it can be, as when the lane was held, its owner may go on.
                 return match held {
                     None => self
-                        .settle_with_another_key(lane, disk, hold, settled.decision)
+                        .settle_with_another_key(lane, disk, hold, decision)
                         .map(Some),
                     Some(_) => Ok(None),
                 };
@@ -116,28 +112,6 @@ impl Storing {
         };
         self.settled_elsewhere(lane, disk, (keys.clone(), checkpoint), verdict)
             .map(Some)
-    }
-
-    /// A checkpoint that is after the events in question may be believed without their rows. But it may be this process that
-    /// has taken the lane over since it was held, without moving the checkpoint.
-    fn judge_refilled(
-        &mut self,
-        disk: &DiskLane,
-        hold: &Hold,
-        found: Checkpoint,
-    ) -> Result<Verdict, SinkError> {
-        if let Proof::Stored(_) = self.prove_by_search(disk, hold.from, hold.to)? {
-            return Ok(Verdict::Ours);
-        }
-        Ok(Verdict::Doubtful(Hold {
-            reason: format!(
-                "its checkpoint is still {}, the lane was taken over since it was held, and the rows do not tell whether \
-                 what was decided is done",
-                found.position.0
-            ),
-            checkpoint: Some(found.into()),
-            ..hold.clone()
-        }))
     }
 
     /// The checkpoint of a lane as it would be found if the lane was taken over now.
@@ -310,6 +284,19 @@ impl Storing {
     }
 }
 
+/// The hold of a lane that was taken over since it was held, and whose checkpoint has not moved.
+fn doubt_again(hold: &Hold, found: Checkpoint) -> Hold {
+    Hold {
+        reason: format!(
+            "its checkpoint is still {}, and the lane was taken over since it was held: what was decided may be done, by a \
+             process on a copy of the data directory, or not",
+            found.position.0
+        ),
+        checkpoint: Some(found.into()),
+        ..hold.clone()
+    }
+}
+
 /// Whether the database has gone back since the lane was held.
 fn went_back(hold: &Hold, now: Checkpoint) -> bool {
     match hold.checkpoint {
@@ -329,6 +316,8 @@ fn judge_void(hold: &Hold, found: Checkpoint, verdict: Verdict, are_gone: Option
             (found.position.min(hold.from), hold.to)
         }
         Verdict::Ours if are_gone == Some(true) => return Verdict::Behind { is_checked: true },
+        // It is after them, as when the lane was held, and was not believed then.
+        Verdict::Ours if are_gone.is_none() => (hold.from, hold.to),
         verdict => return verdict,
     };
     Verdict::Doubtful(Hold {

@@ -55,15 +55,22 @@ impl Copies {
         found
     }
 
-    fn settle(&self, bench: &Bench, decision: Decision) {
+    /// Returns whether a person is asked once more, and says that the events are stored.
+    fn settle(&self, bench: &Bench, decision: Decision) -> bool {
         let directory = bench.directory.path().join(self.lane.to_string());
-        let hold = Hold::read(&directory).unwrap().unwrap();
-        hold.decide(decision).write(&directory).unwrap();
-        let found = self.recover(bench);
-        assert_eq!(found.held(), None);
+        let decide = |decision| {
+            let hold = Hold::read(&directory).unwrap().unwrap();
+            hold.decide(decision).write(&directory).unwrap();
+            self.recover(bench).held()
+        };
+        let is_asked_again = decide(decision).is_some();
+        if is_asked_again {
+            assert_eq!(decide(Decision::Stored), None);
+        }
         assert_eq!(Hold::read(&directory).unwrap(), None);
         let keys = LaneKeys::read(&directory, self.lane).unwrap();
         assert_eq!(keys.given(), None);
+        is_asked_again
     }
 
     fn hold_of(&self, index: usize) -> Hold {
@@ -84,7 +91,9 @@ fn each_event_is_stored_once_where_they_are_filled_again() {
         for order in [[0, 1], [1, 0]] {
             let copies = Copies::hold(altered);
             for index in order {
-                copies.settle(&copies.benches[index], Decision::Refill);
+                let is_asked_again = copies.settle(&copies.benches[index], Decision::Refill);
+                // The second one finds the checkpoint where it was.
+                assert_eq!(is_asked_again, altered == 6 && index == order[1]);
                 assert_eq!(copies.benches[0].rows(), NAMES, "{altered} {order:?}");
                 assert_eq!(copies.position(), Position(6));
             }
