@@ -274,10 +274,9 @@ impl Storing {
         let is_within = found <= end;
         let is_sealed = lane.is_found() && copy != SealedCopy::Altered;
         Ok(match proof {
-            // Nobody has altered the checkpoint, and nobody appends to a lane that was found: some process has stored these
-            // events. Of a lane that this one writes, another may have stored others.
-            Proof::Stored(_) if is_within && is_sealed => Verdict::Ours,
-            Proof::Stored(to) if is_sealed => Verdict::Forked {
+            // Nobody has altered the checkpoint: a process on a copy has stored as much, and the rows say that it was these.
+            Proof::Stored(_) if is_within => Verdict::Ours,
+            Proof::Stored(to) if copy != SealedCopy::Altered => Verdict::Forked {
                 from: to,
                 end: Some(end),
             },
