@@ -190,16 +190,15 @@ impl Storing {
         };
         let none = Batch::new(self.writer.batch_events);
         let sink = &mut self.writer.sink;
-        if let Inserted::Open(_) = sink.insert(&none, 0, step, &mut Refused::new())? {
-            sink.commit()?;
+        match sink.insert(&none, 0, step, &mut Refused::new())? {
+            Inserted::Open(_) => sink.commit()?,
+            // It was altered since it was read, or is gone with the rows. It is judged anew.
+            Inserted::CheckpointMismatch(_) => {
+                let text = format!("the checkpoint of lane {} does not stay", lane.id());
+                return Err(SinkError::Stop(Fault::new(text)));
+            }
         }
-        // It is read again, since somebody may have altered it meanwhile.
-        let found = self.writer.sink.adopt(key, to)?.checkpoint;
-        if found.position != to {
-            let text = format!("the checkpoint of lane {} does not stay", lane.id());
-            return Err(SinkError::Stop(Fault::new(text)));
-        }
-        Ok(found)
+        Ok(step.checkpoint())
     }
 
     fn notes(&mut self, lane: &LaneHandle) -> Result<Notes, SinkError> {

@@ -48,6 +48,8 @@ pub(super) struct Database {
     pub(super) asked: usize,
     /// The lane of which the answer to the next adoption is lost.
     pub(super) unanswered: Option<LaneId>,
+    /// The lane before whose next step somebody removes all rows, of events and of checkpoints.
+    pub(super) emptied: Option<LaneId>,
     /// The lane of which the next adoption does not happen.
     pub(super) unadopted: Option<LaneId>,
     /// Whether rows have ids, by which each is found.
@@ -231,7 +233,15 @@ impl Sink for FaultInjector {
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
         self.act(At::Insert)?;
-        let database = self.database.lock().unwrap();
+        let mut database = self.database.lock().unwrap();
+        if database
+            .emptied
+            .take_if(|lane| *lane == step.lane)
+            .is_some()
+        {
+            database.rows.clear();
+            database.checkpoints.clear();
+        }
         let found = database.checkpoints.get(&step.lane).copied();
         let wanted = Checkpoint {
             epoch: step.epoch,

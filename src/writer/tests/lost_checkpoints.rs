@@ -93,6 +93,23 @@ fn what_was_stored_after_the_note_is_not_stored_again() {
     }
 }
 
+/// They are removed after the checkpoint was found to be altered, and before it is put back.
+#[test]
+fn a_checkpoint_is_not_put_back_into_a_database_without_its_rows() {
+    let killed = Killed::new(6);
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        database.checkpoints.get_mut(&killed.lane).unwrap().position = Position(0);
+        database.emptied = Some(killed.lane);
+    }
+    drop(killed.recover(6));
+    let found = killed.recover(6);
+    assert_eq!(
+        (killed.bench.rows(), found.held()),
+        (NAMES.map(str::to_owned).to_vec(), None)
+    );
+}
+
 /// Rows that are found by what they have may be those of another lane with equal events.
 #[test]
 fn rows_that_are_not_noted_are_no_proof() {
