@@ -154,7 +154,7 @@ impl Storing {
             } else {
                 hold.from.min(before.position)
             },
-            // The epoch is not raised yet: the next decision is not void if taking the lane over fails now.
+            // Not the raised epoch: the next decision is not void if taking the lane over fails now.
             checkpoint: Some(HeldCheckpoint {
                 position: before.position,
                 epoch: before.epoch.0.saturating_sub(1),
@@ -256,7 +256,8 @@ impl Storing {
         adopted
     }
 
-    /// Believes a checkpoint that another process has moved since the lane was held, as far as it can be true.
+    /// Does what follows from a verdict about a checkpoint that may have been moved since the lane was held, instead of what
+    /// was decided.
     fn settled_elsewhere(
         &mut self,
         lane: &LaneHandle,
@@ -266,8 +267,9 @@ impl Storing {
     ) -> Result<Adopted, SinkError> {
         log::warn!(
             event = "lane_settled_elsewhere", lane:% = lane.id(), position = found.position.0;
-            "lane {}: since it was held, its checkpoint was moved, as by a process on a copy of the data directory that was \
-             settled first, or by a restore; the checkpoint is {}, and the decision is not applied",
+            "lane {}: since it was held, its checkpoint was moved or the lane was taken over, as by a process on a copy of the \
+             data directory that was settled first, or the database was restored; the checkpoint is {}, and the decision is \
+             not applied",
             lane.id(), found.position.0
         );
         // It may be held again, for other events.
@@ -324,7 +326,7 @@ fn judge_void(hold: &Hold, found: Checkpoint, verdict: Verdict, are_gone: Option
         from,
         to,
         reason: format!(
-            "its checkpoint is {}, which is further back than when the lane was held, and its rows do not tell what is \
+            "its checkpoint is {}, the database has gone back since the lane was held, and its rows do not tell what is \
              stored",
             found.position.0
         ),

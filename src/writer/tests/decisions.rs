@@ -38,9 +38,7 @@ fn a_decision_about_a_lane_whose_checkpoint_is_lost_meanwhile_is_asked_for_again
 fn a_decision_that_a_restore_made_untrue_is_not_applied_later() {
     let killed = Killed::new(6);
     let hold = hold(4..6, Some((0, 1)));
-    hold.write(&killed.directory()).unwrap();
-    let decided = hold.decide(Decision::Stored);
-    decided.write(&killed.directory()).unwrap();
+    killed.decide(&hold, Decision::Stored);
     killed.lose_checkpoints();
     {
         let mut database = killed.bench.database.lock().unwrap();
@@ -60,9 +58,7 @@ fn a_decision_that_a_restore_made_untrue_is_not_applied_after_a_failure() {
     for is_answer_lost in [true, false] {
         let killed = Killed::new(6);
         let hold = hold(4..6, Some((0, 1)));
-        hold.write(&killed.directory()).unwrap();
-        let decided = hold.decide(Decision::Stored);
-        decided.write(&killed.directory()).unwrap();
+        killed.decide(&hold, Decision::Stored);
         killed.lose_checkpoints();
         killed.bench.database.lock().unwrap().rows.clear();
         if is_answer_lost {
@@ -74,6 +70,7 @@ fn a_decision_that_a_restore_made_untrue_is_not_applied_after_a_failure() {
             drop(killed.recover(4));
             std::fs::remove_dir(&obstacle).unwrap();
             // A person decides once more, by what the old hold says.
+            let decided = hold.decide(Decision::Stored);
             decided.write(&killed.directory()).unwrap();
         }
         drop(killed.recover(4));
@@ -94,9 +91,7 @@ fn rows_decide_about_a_decision_that_a_restore_made_untrue() {
     for is_restored in [true, false] {
         let mut killed = Killed::new(6);
         let hold = hold(0..6, Some((0, 1)));
-        hold.write(&killed.directory()).unwrap();
-        let decided = hold.decide(Decision::Stored);
-        decided.write(&killed.directory()).unwrap();
+        killed.decide(&hold, Decision::Stored);
         killed.lose_checkpoints();
         if is_restored {
             killed.bench.database.lock().unwrap().rows.clear();
@@ -205,9 +200,7 @@ fn a_decision_is_not_given_up_for_a_checkpoint_that_has_not_moved() {
     for epoch in [6, 4] {
         let killed = Killed::new(6);
         let hold = hold(3..6, Some((6, 5)));
-        hold.write(&killed.directory()).unwrap();
-        let decided = hold.decide(Decision::Refill);
-        decided.write(&killed.directory()).unwrap();
+        killed.decide(&hold, Decision::Refill);
         {
             let mut database = killed.bench.database.lock().unwrap();
             // Some are there, so that the rows do not tell.
@@ -238,9 +231,7 @@ fn a_decision_is_not_void_twice() {
     let mut killed = Killed::new(6);
     killed.witnesses.clear();
     let hold = hold(4..6, Some((0, 1)));
-    hold.write(&killed.directory()).unwrap();
-    let decided = hold.decide(Decision::Stored);
-    decided.write(&killed.directory()).unwrap();
+    killed.decide(&hold, Decision::Stored);
     killed.lose_checkpoints();
     {
         let mut database = killed.bench.database.lock().unwrap();

@@ -64,6 +64,12 @@ impl Killed {
         self.bench.directory.path().join(self.lane.to_string())
     }
 
+    /// Holds the lane, and decides about it.
+    pub(super) fn decide(&self, hold: &Hold, decision: Decision) {
+        hold.write(&self.directory()).unwrap();
+        hold.decide(decision).write(&self.directory()).unwrap();
+    }
+
     pub(super) fn hold(&self) -> Hold {
         Hold::read(&self.directory()).unwrap().unwrap()
     }
