@@ -45,7 +45,8 @@ pub enum Decision {
     Refill,
 }
 
-/// A decision, and about which events it is. The lane may be held for others by the time it is read.
+/// A decision, and about which events it is. The lane may be held for others by the time it is read, or for the same ones
+/// for another reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settlement {
     /// What was decided.
@@ -54,6 +55,8 @@ pub struct Settlement {
     pub from: Position,
     /// The event after the last one.
     pub to: Position,
+    /// The checkpoint of the hold, as it was noted then.
+    pub checkpoint: Option<HeldCheckpoint>,
 }
 
 impl Settlement {
@@ -75,23 +78,35 @@ impl Settlement {
             None => [Position::START; 2],
             Some(_) => range(&mut lines)?,
         };
-        Some(Self { decision, from, to })
+        let checkpoint = HeldCheckpoint::parse(lines.next())?;
+        Some(Self {
+            decision,
+            from,
+            to,
+            checkpoint,
+        })
     }
 
     /// Writes the decision beside the lane. It is durable when this returns.
     pub fn write(self, directory: &Path) -> io::Result<()> {
-        let Self { decision, from, to } = self;
+        let Self {
+            decision,
+            from,
+            to,
+            checkpoint,
+        } = self;
         let decision = match decision {
             Decision::Stored => "stored",
             Decision::Refill => "refill",
         };
-        let text = format!("{decision}\nfrom {}\nto {}\n", from.0, to.0);
+        let mut text = format!("{decision}\nfrom {}\nto {}\n", from.0, to.0);
+        text += &checkpoint.map_or(String::new(), HeldCheckpoint::line);
         durable_note::replace(directory, DECISION_NAME, &text)
     }
 
-    /// Whether it is about the events of this hold.
+    /// Whether it is about this hold.
     pub fn is_about(self, hold: &Hold) -> bool {
-        (self.from, self.to) == (hold.from, hold.to)
+        self == hold.decide(self.decision)
     }
 }
 
@@ -105,13 +120,20 @@ fn range<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<[Position; 2]>
 }
 
 impl HeldCheckpoint {
-    fn parse(line: &str) -> Option<Self> {
-        let (position, epoch) =
-            durable_note::field(Some(line), "checkpoint")?.split_once(" epoch ")?;
-        Some(Self {
+    /// Reads its line. The outer `None`: it says something else.
+    fn parse(line: Option<&str>) -> Option<Option<Self>> {
+        if line.is_none() {
+            return Some(None);
+        }
+        let (position, epoch) = durable_note::field(line, "checkpoint")?.split_once(" epoch ")?;
+        Some(Some(Self {
             position: Position(position.parse().ok()?),
             epoch: epoch.parse().ok()?,
-        })
+        }))
+    }
+
+    fn line(self) -> String {
+        format!("checkpoint {} epoch {}\n", self.position.0, self.epoch)
     }
 }
 
@@ -125,10 +147,7 @@ impl Hold {
         let mut lines = text.lines();
         let [from, to] = range(&mut lines)?;
         let reason = durable_note::field(lines.next(), "reason")?.to_owned();
-        let checkpoint = match lines.next() {
-            Some(line) => Some(HeldCheckpoint::parse(line)?),
-            None => None,
-        };
+        let checkpoint = HeldCheckpoint::parse(lines.next())?;
         Some(Self {
             from,
             to,
@@ -149,9 +168,7 @@ impl Hold {
         } = self;
         let reason = reason.replace(['\n', '\r'], " ");
         let mut text = format!("from {}\nto {}\nreason {reason}\n", from.0, to.0);
-        if let Some(HeldCheckpoint { position, epoch }) = checkpoint {
-            text += &format!("checkpoint {} epoch {epoch}\n", position.0);
-        }
+        text += &checkpoint.map_or(String::new(), HeldCheckpoint::line);
         durable_note::replace(directory, NAME, &text)
     }
 
@@ -171,6 +188,7 @@ impl Hold {
             decision,
             from: self.from,
             to: self.to,
+            checkpoint: self.checkpoint,
         }
     }
 

@@ -192,10 +192,10 @@ impl Storing {
         let sink = &mut self.writer.sink;
         match sink.insert(&none, 0, step, &mut Refused::new())? {
             Inserted::Open(_) => sink.commit()?,
-            // It was altered since it was read, or is gone with the rows. It is judged anew.
+            // It was moved or altered since it was read, or is gone with the rows. It is judged anew.
             Inserted::CheckpointMismatch(_) => {
                 let text = format!("the checkpoint of lane {} does not stay", lane.id());
-                return Err(SinkError::Stop(Fault::new(text)));
+                return Err(SinkError::Retry(Fault::new(text)));
             }
         }
         Ok(step.checkpoint())
@@ -320,15 +320,15 @@ impl Storing {
     ) -> bool {
         let expected = step.epoch;
         match found {
-            Some(found) if found.epoch == expected && found.position == step.new => {
+            Some(found) if found.epoch == expected => {
                 let state = self.lanes.of(lane);
-                if found.position <= state.sent() {
+                if found.position == step.new && found.position <= state.sent() {
                     state.set_checkpoint(found);
                     return true;
                 }
+                // Its position is wrong. It is judged when the lane is taken over again.
+                state.has_twin |= found.position > state.sent();
             }
-            // Its position is wrong. It is judged when the lane is taken over again.
-            Some(found) if found.epoch == expected => {}
             // The epoch differs, or there is no checkpoint. Either the database was restored or replaced, or the lane
             // was taken over by a late statement of a lost connection, or by a process on a copy of the directory.
             // This process holds the lane's lock, and a position is the same event in every copy. So it takes the lane

@@ -273,10 +273,14 @@ impl Storing {
         let found = checkpoint.position;
         let is_within = found <= end;
         let is_sealed = lane.is_found() && copy != SealedCopy::Altered;
+        // The twin of a process has stored events of its own, whose rows may have the same. A process on a copy of the
+        // directory raises the epoch.
+        let has_twin = self.lanes.of(lane).has_twin;
+        let is_of_a_copy = matches!(copy, SealedCopy::At(_)) && !has_twin;
         Ok(match proof {
-            // Nobody has altered the checkpoint: a process on a copy has stored as much, and the rows say that it was these.
-            Proof::Stored(_) if is_within => Verdict::Ours,
-            Proof::Stored(to) if copy != SealedCopy::Altered => Verdict::Forked {
+            // A process on a copy has stored as much, and the rows say that it was these.
+            Proof::Stored(_) if is_within && is_of_a_copy => Verdict::Ours,
+            Proof::Stored(to) if copy != SealedCopy::Altered && !has_twin => Verdict::Forked {
                 from: to,
                 end: Some(end),
             },

@@ -44,6 +44,10 @@ impl Storing {
         if !has_new_key && went_back(hold, before) && !planted(Bug::OldDecisionApplied) {
             return self.void_decision(lane, disk, hold, keys, before);
         }
+        // Nor, again and again, where the outcome could not be noted.
+        if let Err(fault) = hold.decide(decision).write(&disk.directory) {
+            return Ok(Adopted::Waits(Wait::Unwritable(fault)));
+        }
         let found = self.adopt_held(lane, &keys, begins)?;
         let checkpoint = found.checkpoint;
         if checkpoint.epoch < before.epoch || has_new_key && checkpoint.position != to {
@@ -92,21 +96,18 @@ impl Storing {
             return Ok(None);
         }
         let verdict = match self.verdict(lane, found)? {
-            // Another process has filled it again; or an earlier attempt of this one has raised the epoch, and moved nothing.
-            Ok(Verdict::Ours) if !is_moved && held.is_some() => {
-                Verdict::Doubtful(doubt_again(hold, checkpoint))
-            }
-            Ok(Verdict::Doubtful(now))
-                if !is_moved && (now.from, now.to) == (hold.from, hold.to) =>
-            {
-                // Where it is still beyond what it can be, as when the lane was held, its owner may go on.
-                return match held {
-                    None => self
+            Ok(verdict) if !is_moved && says_nothing_new(&verdict, hold) => match held {
+                // Another process has filled it again; or an earlier attempt of this one has raised the epoch, and moved
+                // nothing.
+                Some(_) => Verdict::Doubtful(doubt_again(hold, checkpoint)),
+                // It is still beyond what it can be, as when the lane was held: its owner may go on.
+                None if matches!(verdict, Verdict::Doubtful(_)) => {
+                    return self
                         .settle_with_another_key(lane, disk, hold, decision)
-                        .map(Some),
-                    Some(_) => Ok(None),
-                };
-            }
+                        .map(Some);
+                }
+                None => verdict,
+            },
             Ok(verdict) => verdict,
             Err(adopted) => return Ok(Some(adopted)),
         };
@@ -299,6 +300,15 @@ fn doubt_again(hold: &Hold, found: Checkpoint) -> Hold {
     }
 }
 
+/// Whether a verdict leaves it open whether the events in question are stored.
+fn says_nothing_new(verdict: &Verdict, hold: &Hold) -> bool {
+    match verdict {
+        Verdict::Ours => true,
+        Verdict::Doubtful(now) => (now.from, now.to) == (hold.from, hold.to),
+        _ => false,
+    }
+}
+
 /// Whether the database has gone back since the lane was held.
 fn went_back(hold: &Hold, now: Checkpoint) -> bool {
     match hold.checkpoint {
@@ -311,6 +321,8 @@ fn went_back(hold: &Hold, now: Checkpoint) -> bool {
 /// their rows are known to be gone, or some of them to be stored now, nobody can tell more of them than before.
 /// `are_gone`: `None` where the checkpoint is after them.
 fn judge_void(hold: &Hold, found: Checkpoint, verdict: Verdict, are_gone: Option<bool>) -> Verdict {
+    // A checkpoint after the events in question was not believed when the lane was held.
+    let was_after = hold.checkpoint.is_none_or(|held| held.position >= hold.to);
     let (from, to) = match verdict {
         Verdict::Doubtful(now) => (now.from.min(hold.from), now.to.max(hold.to)),
         Verdict::Stored { to } if to <= hold.from => (to, hold.to),
@@ -318,8 +330,9 @@ fn judge_void(hold: &Hold, found: Checkpoint, verdict: Verdict, are_gone: Option
             (found.position.min(hold.from), hold.to)
         }
         Verdict::Ours if are_gone == Some(true) => return Verdict::Behind { is_checked: true },
-        // It is after them, as when the lane was held, and was not believed then.
-        Verdict::Ours if are_gone.is_none() => (hold.from, hold.to),
+        Verdict::Ours if are_gone.is_none() && was_after => {
+            (hold.from, hold.to.max(found.position))
+        }
         verdict => return verdict,
     };
     Verdict::Doubtful(Hold {

@@ -42,8 +42,10 @@ impl Inspection {
         };
         writeln!(
             out,
-            "lane {id}: {} events{received} {outcome}; a server acts on this within seconds, or when it starts",
-            hold.events()
+            "lane {id}: {} events{received} {outcome}; a server acts on this within seconds, or when it starts\n\
+             it is held since {}",
+            hold.events(),
+            hold.reason
         )?;
         Ok(())
     }

@@ -28,6 +28,9 @@ pub(super) struct LaneState {
     /// Where the checkpoint can be at most, as far as this process has moved it: what was read last, or what was sent
     /// to COMMIT since. The outcome of that may be unknown.
     sent: Position,
+    /// Its checkpoint was further on under its own epoch: a process that shares this one's memory, as after a snapshot of
+    /// a virtual machine, goes on with the lane and stores other events; or somebody has altered it.
+    pub(super) has_twin: bool,
     /// Whether it waits for a person.
     is_held: bool,
     /// The database did not say which of its rows are there, when it was asked last.
@@ -54,6 +57,7 @@ impl Lanes {
             // A lane that this process has made is not stored yet.
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
+            has_twin: false,
             is_held: false,
             has_no_proof: false,
             refused_settlement: None,
@@ -127,6 +131,7 @@ impl LaneState {
         self.checkpoint = Some(checkpoint);
         self.begin_at(checkpoint.position);
         self.sent = checkpoint.position;
+        self.has_twin = false;
         self.known = Some(checkpoint.position);
     }
 

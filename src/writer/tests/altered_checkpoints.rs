@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::held_lane::Hold;
+use crate::sink::Step;
 use crate::sink::sealed_copy::{Adoption, SealedCopy};
 
 type Rows = std::collections::HashMap<LaneId, Checkpoint>;
@@ -182,4 +183,76 @@ fn a_restore_that_moves_both_rows_back_is_a_restore() {
         database.rows.truncate(2);
     }
     killed.check_stored_once(&killed.recover());
+}
+
+/// Whose rows are found where a running server finds its checkpoint further on, at the end of the lane.
+#[derive(Debug, Clone, Copy)]
+enum Mover {
+    /// A person has altered both rows. The rows of the events are those of another lane.
+    Person,
+    /// A process with the same memory has stored equal events of its own.
+    Twin,
+    /// A process on a copy of the data directory has stored these events.
+    Copy,
+}
+
+impl Mover {
+    fn alteration(self) -> fn(&mut Database) {
+        fn move_by_process(database: &mut Database, taken_over: u64) {
+            let lane = database.adopted.unwrap();
+            let found = database.checkpoints[&lane];
+            let step = Step {
+                lane,
+                epoch: Epoch(found.epoch.0 + taken_over),
+                old: found.position,
+                new: Position(6),
+            };
+            database.checkpoints.insert(lane, step.checkpoint());
+            database.checkpoints.insert(lane.complement(), step.copy());
+        }
+        fn store(database: &mut Database) {
+            database
+                .rows
+                .extend(NAMES[2..].iter().map(|&name| name.to_owned()));
+        }
+        match self {
+            Self::Person => |database| {
+                store(database);
+                for row in database.checkpoints.values_mut() {
+                    row.position.0 += 4;
+                }
+            },
+            Self::Twin => |database| {
+                store(database);
+                move_by_process(database, 0);
+            },
+            Self::Copy => |database| {
+                store(database);
+                move_by_process(database, 1);
+            },
+        }
+    }
+}
+
+#[test]
+fn rows_of_others_prove_nothing_to_a_running_server() {
+    for mover in [Mover::Person, Mover::Twin, Mover::Copy] {
+        let bench = Bench::new();
+        bench.database.lock().unwrap().has_ids = true;
+        let lane = bench.lane(&NAMES);
+        bench.database.lock().unwrap().before_step = Some(Alteration {
+            lane: lane.id,
+            at: Position(2),
+            alter: mover.alteration(),
+        });
+        let is_held = || lane.held().is_some();
+        bench.run(
+            &handle(&lane),
+            &[(0, &NAMES[..2]), (2, &NAMES[2..])],
+            &[],
+            None,
+        );
+        assert_eq!(bench.rows(), NAMES, "{mover:?}");
+        assert_eq!(is_held(), !matches!(mover, Mover::Copy), "{mover:?}");
+    }
 }

@@ -245,3 +245,15 @@ fn a_decision_is_not_void_twice() {
     let expected = [&NAMES[..1], &NAMES[..]].concat();
     assert_eq!(killed.bench.rows(), expected);
 }
+
+/// The database was set back to an older state, the lane was held, and then the newer state came back, as after a failover
+/// and a failback.
+#[test]
+fn a_checkpoint_that_has_come_back_after_the_events_in_question_is_believed() {
+    let killed = Killed::new(6);
+    let hold = hold(3..5, Some((4, 9)));
+    killed.decide(&hold, Decision::Stored);
+    let found = killed.recover_noted(3, 6);
+    assert_eq!(found.held(), None);
+    assert_eq!(killed.bench.rows(), NAMES);
+}

@@ -40,7 +40,7 @@ pub(super) struct Database {
     /// The rows of checkpoints and of their copies.
     pub(super) checkpoints: HashMap<LaneId, Checkpoint>,
     /// The lane that was adopted last.
-    adopted: Option<LaneId>,
+    pub(super) adopted: Option<LaneId>,
     pub(super) abandoned: usize,
     /// What a question about a row fails with.
     pub(super) unread: Option<SinkError>,
@@ -48,12 +48,20 @@ pub(super) struct Database {
     pub(super) asked: usize,
     /// The lane of which the answer to the next adoption is lost.
     pub(super) unanswered: Option<LaneId>,
-    /// The lane before whose next step somebody removes all rows, of events and of checkpoints.
-    pub(super) emptied: Option<LaneId>,
+    /// What somebody does to the rows before a step.
+    pub(super) before_step: Option<Alteration>,
     /// The lane of which the next adoption does not happen.
     pub(super) unadopted: Option<LaneId>,
     /// Whether rows have ids, by which each is found.
     pub(super) has_ids: bool,
+}
+
+/// What somebody does to the rows before the step of a lane that begins at a position.
+#[derive(Debug)]
+pub(super) struct Alteration {
+    pub(super) lane: LaneId,
+    pub(super) at: Position,
+    pub(super) alter: fn(&mut Database),
 }
 
 /// Stores rows in memory, fails by script, refuses names that start with `bad`.
@@ -234,13 +242,9 @@ impl Sink for FaultInjector {
     ) -> Result<Inserted, SinkError> {
         self.act(At::Insert)?;
         let mut database = self.database.lock().unwrap();
-        if database
-            .emptied
-            .take_if(|lane| *lane == step.lane)
-            .is_some()
-        {
-            database.rows.clear();
-            database.checkpoints.clear();
+        let is_now = |next: &mut Alteration| (next.lane, next.at) == (step.lane, step.old);
+        if let Some(next) = database.before_step.take_if(is_now) {
+            (next.alter)(&mut database);
         }
         let found = database.checkpoints.get(&step.lane).copied();
         let wanted = Checkpoint {

@@ -106,7 +106,14 @@ fn a_checkpoint_is_not_put_back_into_a_database_without_its_rows() {
     {
         let mut database = killed.bench.database.lock().unwrap();
         database.checkpoints.get_mut(&killed.lane).unwrap().position = Position(0);
-        database.emptied = Some(killed.lane);
+        database.before_step = Some(Alteration {
+            lane: killed.lane,
+            at: Position::START,
+            alter: |database| {
+                database.rows.clear();
+                database.checkpoints.clear();
+            },
+        });
     }
     drop(killed.recover(6));
     let found = killed.recover(6);

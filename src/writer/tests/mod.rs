@@ -10,7 +10,7 @@ mod waiting;
 use crate::journal::served_database::EarlierLanes;
 use std::cell::RefCell;
 
-use self::fault_injector::{Act, At, Database, FaultInjector, fault};
+use self::fault_injector::{Act, Alteration, At, Database, FaultInjector, fault};
 use super::*;
 use crate::event::Event;
 use crate::event::position::LaneId;

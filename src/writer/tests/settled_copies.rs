@@ -55,7 +55,7 @@ impl Copies {
         found
     }
 
-    /// Returns whether a person is asked once more, and says that the events are stored.
+    /// Returns whether a person is asked once more, who looks at the rows then.
     fn settle(&self, bench: &Bench, decision: Decision) -> bool {
         let directory = bench.directory.path().join(self.lane.to_string());
         let decide = |decision| {
@@ -65,7 +65,15 @@ impl Copies {
         };
         let is_asked_again = decide(decision).is_some();
         if is_asked_again {
-            assert_eq!(decide(Decision::Stored), None);
+            let hold = Hold::read(&directory).unwrap().unwrap();
+            let last = NAMES[usize::try_from(hold.to.0).unwrap() - 1];
+            let is_stored = bench.rows().iter().any(|row| row == last);
+            let again = if is_stored {
+                Decision::Stored
+            } else {
+                Decision::Refill
+            };
+            assert_eq!(decide(again), None);
         }
         assert_eq!(Hold::read(&directory).unwrap(), None);
         let keys = LaneKeys::read(&directory, self.lane).unwrap();
@@ -92,8 +100,11 @@ fn each_event_is_stored_once_where_they_are_filled_again() {
             let copies = Copies::hold(altered);
             for index in order {
                 let is_asked_again = copies.settle(&copies.benches[index], Decision::Refill);
-                // The second one finds the checkpoint where it was.
-                assert_eq!(is_asked_again, altered == 6 && index == order[1]);
+                // The second one finds the checkpoint where it was. And the first one to be held has lost the lane to the
+                // other one since.
+                let was_taken_over = index == 0 && index == order[0];
+                let is_where_it_was = altered == 6 && index == order[1];
+                assert_eq!(is_asked_again, was_taken_over || is_where_it_was);
                 assert_eq!(copies.benches[0].rows(), NAMES, "{altered} {order:?}");
                 assert_eq!(copies.position(), Position(6));
             }
