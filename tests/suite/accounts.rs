@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::support::{Client, MariaDb, Settings, ask, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, ask, wait_until};
 
 const PASSWORD: &str = "s3cret";
 
-fn login(database: &MariaDb) -> String {
+fn login(database: &DatabaseServer) -> String {
     let port = database.port();
     format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru")
 }
@@ -28,7 +28,7 @@ fn connection(dsn: &str) -> (Option<i32>, String, String) {
 
 #[test]
 fn an_ed25519_account_of_mariadb_stores() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("INSTALL SONAME 'auth_ed25519'");
     database.run(&format!(
         "CREATE USER app@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"
@@ -45,7 +45,7 @@ fn an_ed25519_account_of_mariadb_stores() {
 
 #[test]
 fn an_account_with_an_unsupported_plugin_is_an_error_with_advice() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("INSTALL SONAME 'auth_pam'");
     database.run("CREATE USER app@'%' IDENTIFIED VIA pam");
     database.run("GRANT ALL ON hakaru.* TO app@'%'");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Answer, Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 fn get(hakaru: &Hakaru, path: &str) -> Answer {
     Client::connect(hakaru.admin()).get(path)
@@ -42,7 +42,7 @@ fn send_some_of_each(hakaru: &Hakaru) {
 
 #[test]
 fn metrics_are_in_the_text_format_of_prometheus() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database).flag("--linger=20ms").start();
     send_some_of_each(&hakaru);
     wait_until("the events are stored", || {
@@ -127,7 +127,7 @@ fn check_by_promtool(metrics: &str) {
 
 #[test]
 fn the_sink_is_healthy_if_a_write_was_proven_and_otherwise_has_a_reason() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database).start();
     // Without any event.
     wait_until("a write is proven", || {
@@ -167,7 +167,7 @@ fn the_sink_is_healthy_if_a_write_was_proven_and_otherwise_has_a_reason() {
 
 #[test]
 fn a_database_that_takes_no_writes_is_noticed_before_an_event_arrives() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database).start();
     wait_until("a write is proven", || {
         get(&hakaru, "/sink-health").status == 200
@@ -202,7 +202,7 @@ fn the_reason_is_one_line_without_control_characters() {
 
 #[test]
 fn a_server_that_sheds_or_drains_is_not_ready() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")
         .flag("--batch-events=1")

@@ -1,11 +1,11 @@
 //! A process that starts while the database is unreachable knows which events of earlier processes are stored and
 //! which are pending.
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 #[test]
 fn a_start_without_the_database_knows_what_is_stored_and_what_is_pending() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let dsn = database.dsn();
     let start = || {
@@ -60,7 +60,7 @@ fn a_start_without_the_database_knows_what_is_stored_and_what_is_pending() {
 
 #[test]
 fn starts_without_the_database_do_not_fill_the_journal_with_empty_segments() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     database.stop();
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..5 {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Hakaru, MariaDb, Settings, ask, wait_until};
+use crate::support::{DatabaseServer, Hakaru, Settings, ask, wait_until};
 
 /// A database that can stop taking writes.
 trait Database {
@@ -16,7 +16,7 @@ trait Database {
     fn greatest_epoch(&self) -> u64;
 }
 
-impl Database for MariaDb {
+impl Database for DatabaseServer {
     fn settings(&self) -> Settings {
         Settings::mysql(self)
     }
@@ -89,7 +89,7 @@ impl Database for Sqlite {
 
 fn in_each(test: impl Fn(&mut dyn Database, &Path)) {
     let directory = tempfile::tempdir().unwrap();
-    test(&mut MariaDb::start(), directory.path());
+    test(&mut DatabaseServer::start(), directory.path());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("eventlog.db");
     test(&mut Sqlite(file, None), directory.path());

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, ask, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, ask, wait_until};
 
 fn send(address: SocketAddr, from: u32, to: u32) {
     let mut client = Client::connect(address);
@@ -13,18 +13,18 @@ fn send(address: SocketAddr, from: u32, to: u32) {
     }
 }
 
-fn settings(database: &MariaDb, directory: &Path) -> Settings {
+fn settings(database: &DatabaseServer, directory: &Path) -> Settings {
     Settings::mysql(database)
         .directory(directory)
         .flag("--cores=1")
         .flag("--linger=10ms")
 }
 
-fn values(database: &MariaDb) -> Vec<u32> {
+fn values(database: &DatabaseServer) -> Vec<u32> {
     database.query("SELECT value FROM eventlog ORDER BY value")
 }
 
-fn check_rows(database: &MariaDb, count: u32) {
+fn check_rows(database: &DatabaseServer, count: u32) {
     wait_until("all is stored", || database.count() >= u64::from(count));
     assert_eq!(values(database), (0..count).collect::<Vec<_>>());
 }
@@ -50,7 +50,7 @@ const ALTERED: [&str; 4] = [
 #[test]
 fn checkpoints_that_were_set_back_under_a_server_are_put_back() {
     for altered in ALTERED {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let hakaru = settings(&database, directory.path()).start();
         for from in (0..100).step_by(10) {
@@ -70,7 +70,7 @@ fn checkpoints_that_were_set_back_under_a_server_are_put_back() {
 #[test]
 fn checkpoints_that_were_set_back_between_two_processes_are_put_back() {
     for altered in ALTERED {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let first = settings(&database, directory.path()).start();
         for from in (0..100).step_by(10) {
@@ -126,7 +126,7 @@ fn sqlite_checkpoints_that_were_set_back_are_put_back() {
 /// Rows that were removed with their checkpoint are stored again, those before it are not.
 #[test]
 fn a_restore_to_an_earlier_moment_is_believed() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = settings(&database, directory.path()).start();
     for from in (0..100).step_by(10) {
@@ -150,7 +150,7 @@ fn a_restore_to_an_earlier_moment_is_believed() {
 /// Events that are equal: after a restore, another lane may have stored its own on the ids of this one's.
 #[test]
 fn rows_that_may_be_those_of_other_events_prove_nothing() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = settings(&database, directory.path()).start();
     let mut client = Client::connect(hakaru.address);
@@ -171,7 +171,7 @@ fn rows_that_may_be_those_of_other_events_prove_nothing() {
 }
 
 /// Half of the rows are gone, and all of the checkpoint. Returns the server and the lane.
-fn hold(database: &MariaDb, directory: &Path) -> (Hakaru, String) {
+fn hold(database: &DatabaseServer, directory: &Path) -> (Hakaru, String) {
     let hakaru = settings(database, directory).start();
     for from in (0..100).step_by(10) {
         send(hakaru.address, from, from + 10);
@@ -198,7 +198,7 @@ fn settle(directory: &Path, lane: &str, decision: &str) -> String {
 
 #[test]
 fn a_held_lane_waits_and_others_go_on() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let (hakaru, lane) = hold(&database, directory.path());
     let admin = hakaru.admin();
@@ -244,7 +244,7 @@ fn a_held_lane_waits_and_others_go_on() {
 
 #[test]
 fn a_held_lane_is_filled_again_under_a_server() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let (hakaru, lane) = hold(&database, directory.path());
     database.run("DELETE FROM eventlog");
@@ -256,7 +256,7 @@ fn a_held_lane_is_filled_again_under_a_server() {
 
 #[test]
 fn a_held_lane_is_settled_before_a_server_starts() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let (hakaru, lane) = hold(&database, directory.path());
     hakaru.stop();
@@ -271,7 +271,7 @@ fn a_held_lane_is_settled_before_a_server_starts() {
 /// Neither a 200 nor a 503 would be true.
 #[test]
 fn who_waits_for_a_row_of_a_held_lane_gets_no_answer() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = settings(&database, directory.path())
         .flag("--ack=stored")

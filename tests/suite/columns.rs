@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Client, MariaDb, Settings, ask, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, ask, wait_until};
 
 /// A server whose table has these columns.
-fn with_columns(name: &str, value: &str) -> MariaDb {
-    let database = MariaDb::start();
+fn with_columns(name: &str, value: &str) -> DatabaseServer {
+    let database = DatabaseServer::start();
     database.run(&format!(
         "CREATE TABLE eventlog (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, \
          at datetime DEFAULT NULL, name {name} NOT NULL, value {value}) \
@@ -30,7 +30,7 @@ fn offer(address: SocketAddr, name: &str, value: u32, refused_with: Option<&str>
 }
 
 /// Offers events to a table, each with the bound that it breaks, and sees the others stored as they were sent.
-fn promised(database: &MariaDb, events: &[(&str, u32, Option<&str>)]) {
+fn promised(database: &DatabaseServer, events: &[(&str, u32, Option<&str>)]) {
     let hakaru = Settings::mysql(database).flag("--linger=10ms").start();
     for &(name, value, refused_with) in events {
         offer(hakaru.address, name, value, refused_with);
@@ -58,7 +58,7 @@ fn promised(database: &MariaDb, events: &[(&str, u32, Option<&str>)]) {
 }
 
 /// What `hakaru check` says of the table.
-fn check(database: &MariaDb) -> String {
+fn check(database: &DatabaseServer) -> String {
     let directory = tempfile::tempdir().unwrap();
     let asked = ask(directory.path(), &database.dsn(), &["check", "--json"]);
     let line = asked
@@ -144,7 +144,7 @@ fn a_value_as_text_has_as_many_digits_as_the_column() {
 
 #[test]
 fn a_view_is_bounded_by_its_table() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run(
         "CREATE TABLE events (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, at datetime, \
          label varchar(5) NOT NULL, amount smallint, day date AS (CAST(at AS date))) DEFAULT CHARSET=utf8mb3",

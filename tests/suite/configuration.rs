@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Hakaru, MariaDb, Settings};
+use crate::support::{DatabaseServer, Hakaru, Settings};
 
 /// Starts hakaru and waits for its end. Returns the exit code and standard error.
 fn outcome(settings: Settings) -> (Option<i32>, String) {
@@ -112,7 +112,7 @@ fn a_second_server_on_the_same_port_is_refused() {
 
 #[test]
 fn the_start_logs_its_address_its_promise_and_its_memory_bounds() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let dsn = format!("root:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
     database.run("ALTER USER root@localhost IDENTIFIED BY ''");
     let hakaru = Settings::datasource(&dsn).flag("--cores=1").start();
@@ -142,7 +142,7 @@ fn the_start_logs_its_address_its_promise_and_its_memory_bounds() {
 
 #[test]
 fn a_password_given_as_a_flag_is_not_in_the_process_list() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
     database.run("GRANT ALL ON hakaru.* TO app@'%'");
     let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());

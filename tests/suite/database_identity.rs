@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 fn send(address: SocketAddr, from: u32, to: u32) {
     let mut client = Client::connect(address);
@@ -14,11 +14,11 @@ fn send(address: SocketAddr, from: u32, to: u32) {
     }
 }
 
-fn values(database: &MariaDb) -> Vec<u32> {
+fn values(database: &DatabaseServer) -> Vec<u32> {
     database.query("SELECT value FROM eventlog ORDER BY value")
 }
 
-fn start(database: &MariaDb, directory: &Path) -> Hakaru {
+fn start(database: &DatabaseServer, directory: &Path) -> Hakaru {
     Settings::mysql(database)
         .directory(directory)
         .flag("--cores=1")
@@ -50,8 +50,8 @@ fn noted(directory: &Path) -> u64 {
 
 /// Starts two servers with different databases on one data directory. The first one crashes with events that are not
 /// stored. Returns the two databases and the second server.
-fn crashed(directory: &Path) -> (MariaDb, MariaDb, Hakaru) {
-    let (mut production, staging) = (MariaDb::start(), MariaDb::start());
+fn crashed(directory: &Path) -> (DatabaseServer, DatabaseServer, Hakaru) {
+    let (mut production, staging) = (DatabaseServer::start(), DatabaseServer::start());
     let first = start(&production, directory);
     send(first.address, 0, 1);
     wait_until("the stored position is noted", || noted(directory) == 1);
@@ -130,7 +130,7 @@ fn events_that_one_database_has_are_not_stored_in_another_one() {
     send(sqlite.address, 0, 10);
     assert_eq!(sqlite.stop().stored, 10);
     assert_eq!(noted(directory.path()), 10);
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = start(&database, directory.path());
     send(hakaru.address, 10, 11);
     hakaru.wait_for_line("is stored in the database");
@@ -179,7 +179,7 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
         // As from a backup of an older version. One of this version has copies that belong to the checkpoints.
         let copies =
             "DELETE FROM hakaru_checkpoint WHERE epoch >= 4294967296 AND lane <> 'database'";
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let first = start(&database, directory.path());
         send(first.address, 0, 20);
@@ -213,14 +213,14 @@ fn events_that_a_database_lost_are_stored_again_for_all_lanes() {
 }
 
 /// The two numbers of the id of a database.
-fn id(database: &MariaDb) -> (u64, u64) {
+fn id(database: &DatabaseServer) -> (u64, u64) {
     database.query_one("SELECT epoch, position FROM hakaru_checkpoint WHERE lane = 'database'")
 }
 
 /// A dump of another database was loaded under a connection: its id stays, and nothing is stored into it.
 #[test]
 fn the_id_of_another_database_is_not_overwritten() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = start(&database, directory.path());
     send(hakaru.address, 0, 10);
@@ -240,7 +240,7 @@ fn the_id_of_another_database_is_not_overwritten() {
 /// The first process that sees an altered id knows the whole one from the lanes.
 #[test]
 fn an_altered_id_is_put_back_at_a_start() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let first = start(&database, directory.path());
     send(first.address, 0, 10);
@@ -262,7 +262,7 @@ fn an_altered_id_is_put_back_at_a_start() {
 #[test]
 fn adopt_any_fills_a_database_that_was_made_anew() {
     let directory = tempfile::tempdir().unwrap();
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let first = start(&database, directory.path());
     send(first.address, 0, 10);
     wait_until("it is noted how far the lane is stored", || {
@@ -283,7 +283,7 @@ fn adopt_any_fills_a_database_that_was_made_anew() {
 #[test]
 fn a_database_that_was_made_anew_is_named_in_the_log() {
     let directory = tempfile::tempdir().unwrap();
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let first = start(&database, directory.path());
     send(first.address, 0, 10);
     wait_until("it is noted how far the lane is stored", || {
@@ -301,7 +301,7 @@ fn a_database_that_was_made_anew_is_named_in_the_log() {
 #[test]
 fn a_lane_that_is_in_use_is_not_adopted() {
     let directory = tempfile::tempdir().unwrap();
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = start(&database, directory.path());
     send(hakaru.address, 0, 1);
     let lane = std::fs::read_dir(directory.path().join("hakaru-data/journal")).unwrap();
@@ -321,7 +321,7 @@ fn a_lane_that_is_in_use_is_not_adopted() {
 #[test]
 fn a_restored_database_at_another_address_is_filled_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
-    let (before, after) = (MariaDb::start(), MariaDb::start());
+    let (before, after) = (DatabaseServer::start(), DatabaseServer::start());
     let first = start(&before, directory.path());
     send(first.address, 0, 20);
     wait_until("it is noted how far the lane is stored", || {
@@ -370,7 +370,7 @@ fn sqlite_without_its_checkpoints_is_filled_again() {
 #[test]
 fn an_unreadable_label_holds_one_lane_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let first = start(&database, directory.path());
     wait_until("the database was reached", || {
         !first.events("listening").is_empty()

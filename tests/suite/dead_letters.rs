@@ -3,11 +3,11 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Client, MariaDb, Settings, exchange, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, exchange, wait_until};
 
 #[test]
 fn a_row_that_a_trigger_refuses_does_not_block_others() {
-    let database = MariaDb::start_with(&[
+    let database = DatabaseServer::start_with(&[
         "--log-bin=log".to_owned(),
         "--binlog-format=STATEMENT".to_owned(),
     ]);
@@ -40,7 +40,7 @@ fn a_row_that_a_trigger_refuses_does_not_block_others() {
 
 #[test]
 fn a_table_without_transactions_is_refused_with_what_to_do() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run(
         "CREATE TABLE eventlog (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, \
          at datetime, name varchar(255) NOT NULL, value int unsigned) ENGINE=MyISAM",
@@ -64,7 +64,7 @@ fn a_table_without_transactions_is_refused_with_what_to_do() {
 
 #[test]
 fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database).flag("--linger=500ms").start();
     wait_until("there is a table", || {
         !database
@@ -129,7 +129,7 @@ fn refused_rows_go_to_the_dead_letters_and_all_others_to_the_table() {
 
 #[test]
 fn with_ack_stored_a_refused_event_is_answered_422() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     for io in ["--io=auto", "--io=epoll"] {
         database.run("DROP TABLE IF EXISTS eventlog");
         let hakaru = Settings::mysql(&database)
@@ -178,7 +178,7 @@ fn with_ack_stored_a_refused_event_is_answered_422() {
 
 #[test]
 fn at_the_limit_of_the_dead_letters_storing_stops_and_no_event_is_lost() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--dead-letter-limit=1MiB")
         .flag("--linger=20ms")
@@ -214,7 +214,7 @@ fn event(line: &str) -> &str {
 
 #[test]
 fn a_name_in_a_database_error_cannot_forge_a_log_line() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--cores=1")
         .flag("--io=epoll")

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Client, MariaDb, Settings, ask, run, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, ask, run, wait_until};
 
 /// A library that makes system calls on segments fail, as a test wants it.
 const FAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/disk_faults.c");
@@ -43,7 +43,7 @@ fn verify(directory: &Path) -> (Option<i32>, String) {
 }
 
 /// A server with one shard, whose 200s promise that the event is on the disk.
-fn settings(database: &MariaDb, directory: &Path) -> Settings {
+fn settings(database: &DatabaseServer, directory: &Path) -> Settings {
     let settings = Settings::mysql(database).directory(directory);
     settings.flag("--ack=journaled").flag("--cores=1")
 }
@@ -60,7 +60,7 @@ fn damage(data_dir: &Path, block: u64) {
 /// the last event, and then `verify` fails and the log has a warning.
 #[test]
 fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     for block in [1, 2] {
         let directory = tempfile::tempdir().unwrap();
         let start = |linger: &str| settings(&database, directory.path()).flag(linger).start();
@@ -95,9 +95,9 @@ fn a_damaged_block_at_the_end_takes_no_more_than_the_last_group() {
 /// After an orderly end it is known where the lane ends, and so that something is missing.
 #[test]
 fn a_damaged_block_at_the_end_of_a_drained_lane_is_reported_as_damage() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
-    let start = |database: &MariaDb| {
+    let start = |database: &DatabaseServer| {
         let settings = settings(database, directory.path()).flag("--drain-timeout=1s");
         settings.flag("--journal-keep=1s").start()
     };
@@ -126,7 +126,7 @@ fn a_damaged_block_at_the_end_of_a_drained_lane_is_reported_as_damage() {
 /// A lane that the last release with version 1 of the format wrote.
 #[test]
 fn a_lane_of_version_1_is_listed_and_stored() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let name = "0123456789abcdef0123456789abcdef";
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/journal-version-1");
@@ -161,7 +161,7 @@ fn a_lane_of_version_1_is_listed_and_stored() {
 /// The write reaches the disk and is reported as failed.
 #[test]
 fn events_that_are_answered_503_are_no_rows_after_a_restart() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let library = faults(directory.path());
     let trigger = directory.path().join("fail-a-write");
@@ -207,7 +207,7 @@ fn events_that_are_answered_503_are_no_rows_after_a_restart() {
 
 #[test]
 fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let start = |linger: &str| {
         let settings = settings(&database, directory.path());
@@ -241,7 +241,7 @@ fn events_that_the_disk_has_lost_are_counted_and_the_rest_is_stored() {
 /// are stored.
 #[test]
 fn nothing_is_lost_when_a_disk_that_could_not_be_read_comes_back() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     // From the spare block on, and from the third block of records on.
     for offset in ["4096", "16384"] {
         let directory = tempfile::tempdir().unwrap();

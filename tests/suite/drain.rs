@@ -2,12 +2,12 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, wait_until};
 
 #[test]
 fn all_events_are_stored_before_the_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let mut hakaru = Settings::mysql(&database).flag("--linger=1h").start();
         let mut client = Client::connect(hakaru.address);
         for value in 0..123 {
@@ -85,7 +85,7 @@ fn no_connection_is_accepted_while_the_last_ones_end() {
 
 #[test]
 fn events_that_cannot_be_stored_in_time_are_reported_as_lost() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")
         .flag("--drain-timeout=2s")
@@ -119,7 +119,7 @@ fn events_that_cannot_be_stored_in_time_are_reported_as_lost() {
 
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let mut hakaru = Settings::mysql(&database)
         .flag("--ack=received")
         .flag("--drain-timeout=1h")

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, ask, run, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, ask, run, wait_until};
 
 /// Sends events until each is answered 200. While a shard has no lane it answers 503, and that is no row.
 fn send(address: SocketAddr, from: u32, to: u32) {
@@ -21,7 +21,7 @@ fn send(address: SocketAddr, from: u32, to: u32) {
     }
 }
 
-fn settings(database: &MariaDb, directory: &Path) -> Settings {
+fn settings(database: &DatabaseServer, directory: &Path) -> Settings {
     Settings::mysql(database)
         .directory(directory)
         .flag("--cores=1")
@@ -29,7 +29,7 @@ fn settings(database: &MariaDb, directory: &Path) -> Settings {
 }
 
 /// Waits until `count` events are rows, and checks that they are those from 0 on, each of them once.
-fn check_rows(database: &MariaDb, count: u32) {
+fn check_rows(database: &DatabaseServer, count: u32) {
     wait_until("all is stored", || database.count() >= u64::from(count));
     let values: Vec<u32> = database.query("SELECT value FROM eventlog ORDER BY value");
     assert_eq!(values, (0..count).collect::<Vec<_>>());
@@ -52,7 +52,7 @@ const MOVES: [&str; 4] = [
     "position = position + 1000, epoch = 0",
 ];
 
-fn move_checkpoints(database: &MariaDb, assignments: &str) {
+fn move_checkpoints(database: &DatabaseServer, assignments: &str) {
     database.run(&format!(
         "UPDATE hakaru_checkpoint SET {assignments} WHERE lane <> 'database'"
     ));
@@ -60,7 +60,7 @@ fn move_checkpoints(database: &MariaDb, assignments: &str) {
 
 fn check_moves_under_a_server(ack: &str) {
     for assignments in MOVES {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let hakaru = settings(&database, directory.path()).flag(ack).start();
         send(hakaru.address, 0, 10);
@@ -124,7 +124,7 @@ fn a_checkpoint_that_was_moved_ahead_loses_nothing_in_sqlite() {
 #[test]
 fn a_checkpoint_that_was_moved_ahead_between_two_processes_loses_nothing() {
     for assignments in MOVES {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let first = settings(&database, directory.path()).start();
         send(first.address, 0, 10);
@@ -155,7 +155,7 @@ fn keys(directory: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn the_new_key_of_a_lane_is_known_to_commands() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = settings(&database, directory.path()).start();
     send(hakaru.address, 0, 10);
@@ -200,7 +200,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_copied_data_directory_that_is_served_later_doubles_nothing() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let (directory, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = settings(&database, directory.path()).start();
     send(first.address, 0, 100);
@@ -226,7 +226,7 @@ fn a_copied_data_directory_that_is_served_later_doubles_nothing() {
 }
 
 /// Servers on a directory and on copies of it, none of whose events was stored before.
-fn serve_copies(database: &mut MariaDb, directory: &Path, is_running: bool) -> Vec<Hakaru> {
+fn serve_copies(database: &mut DatabaseServer, directory: &Path, is_running: bool) -> Vec<Hakaru> {
     let first = settings(database, directory).start();
     send(first.address, 0, 100);
     // Without a known row, nobody could tell later what a copy has stored.
@@ -254,7 +254,7 @@ fn serve_copies(database: &mut MariaDb, directory: &Path, is_running: bool) -> V
 }
 
 fn check_copies(is_running: bool) {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let servers = serve_copies(&mut database, directory.path(), is_running);
     let mut next = 200;
@@ -287,7 +287,7 @@ fn copies_of_a_data_directory_that_is_in_use_double_nothing() {
 #[test]
 fn a_checkpoint_that_was_moved_ahead_within_its_lane_loses_nothing() {
     for is_crash in [false, true] {
-        let mut database = MariaDb::start();
+        let mut database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let first = settings(&database, directory.path()).start();
         send(first.address, 0, 10);
@@ -325,7 +325,7 @@ fn a_checkpoint_that_was_moved_ahead_within_its_lane_loses_nothing() {
 /// What was stored in the last second before a kill are dead letters. They are no rows, and prove no fork.
 #[test]
 fn dead_letters_before_a_kill_are_no_fork() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let first = settings(&database, directory.path()).start();
     database.run("ALTER TABLE eventlog ADD CONSTRAINT even CHECK (value % 2 = 0 OR value < 10)");

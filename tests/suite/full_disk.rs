@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::support::{Client, MariaDb, Settings, SmallDisk, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, SmallDisk, wait_until};
 
 /// A directory for hakaru, and in it an empty one `data` that a small disk is to be mounted on.
 fn directories() -> (TempDir, PathBuf) {
@@ -34,7 +34,7 @@ fn a_check_leaves_nothing_on_a_full_disk() {
 
 #[test]
 fn events_on_a_full_disk_are_answered_503_until_there_is_room() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let (directory, data) = directories();
     let _disk = SmallDisk::mount(&data, "16m");
     let hakaru = Settings::mysql(&database)
@@ -92,7 +92,7 @@ fn events_on_a_full_disk_are_answered_503_until_there_is_room() {
 
 #[test]
 fn kept_segments_are_removed_on_a_small_disk() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let (directory, data) = directories();
     let _disk = SmallDisk::mount(&data, "16m");
     let hakaru = Settings::mysql(&database)

@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 const EVENT: &[u8] = b"GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
 
-fn stored_by(database: &MariaDb) -> Settings {
+fn stored_by(database: &DatabaseServer) -> Settings {
     Settings::mysql(database)
         .flag("--ack=stored")
         .flag("--cores=1")
@@ -39,7 +39,7 @@ fn received(hakaru: &Hakaru) -> u64 {
 
 #[test]
 fn senders_that_gave_up_give_their_slots_back_and_their_events_become_rows() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = stored_by(&database).flag("--max-connections=40").start();
     database.stop();
     let closed = send_events(&hakaru, 10);
@@ -67,7 +67,7 @@ fn senders_that_gave_up_give_their_slots_back_and_their_events_become_rows() {
 
 #[test]
 fn a_sender_that_only_ends_its_requests_is_answered() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = stored_by(&database).start();
     database.stop();
     let mut halves = send_events(&hakaru, 3);

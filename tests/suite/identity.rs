@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 /// The terms, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Terms {
 /// are taken.
 #[test]
 fn the_identity_holds_during_recovery_and_damage_and_under_load() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let settings = || {
         let settings = Settings::mysql(&database).directory(directory.path());
@@ -113,7 +113,7 @@ fn the_identity_holds_during_recovery_and_damage_and_under_load() {
 /// The database lost what an earlier process had stored: that is pending again before the first of it is stored.
 #[test]
 fn the_identity_holds_while_a_restored_database_is_filled() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let settings = || {
         let settings = Settings::mysql(&database).directory(directory.path());

@@ -2,19 +2,19 @@
 
 use mysql::prelude::Queryable;
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, wait_until};
 
 /// As where a proxy goes over to a replica without closing the connection: the replica lacks the last commit of one lane,
 /// and has those of the other one.
 #[test]
 fn what_a_lane_without_work_has_lost_is_stored_again_under_a_busy_writer() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
-    let settings = |database: &MariaDb| {
+    let settings = |database: &DatabaseServer| {
         let settings = Settings::mysql(database).directory(directory.path());
         settings.flag("--cores=1").flag("--linger=10ms")
     };
-    let stored = |database: &MariaDb, from: u32, to: u32| {
+    let stored = |database: &DatabaseServer, from: u32, to: u32| {
         let count = format!("SELECT COUNT(*) FROM eventlog WHERE value >= {from} AND value < {to}");
         database.query_one::<u32>(&count)
     };

@@ -3,11 +3,11 @@
 
 use std::thread;
 
-use crate::support::{Client, MariaDb, Settings, run, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, run, wait_until};
 
 #[test]
 fn answered_events_survive_a_kill_and_a_database_that_is_unreachable() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
         Settings::mysql(&database)
@@ -73,7 +73,7 @@ fn answered_events_survive_a_kill_with_sqlite() {
 
 #[test]
 fn with_ack_stored_the_row_is_there_before_the_answer() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=stored")
         .flag("--linger=1h")
@@ -94,7 +94,7 @@ fn with_ack_stored_the_row_is_there_before_the_answer() {
 
 #[test]
 fn more_than_memory_holds_is_read_back_from_disk_in_order() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=journaled")
         .flag("--cores=1")
@@ -123,7 +123,7 @@ fn more_than_memory_holds_is_read_back_from_disk_in_order() {
 
 #[test]
 fn at_the_limit_of_the_journal_events_are_shed_and_answered_ones_are_stored() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=journaled")
         .flag("--cores=1")
@@ -155,7 +155,7 @@ fn at_the_limit_of_the_journal_events_are_shed_and_answered_ones_are_stored() {
 
 #[test]
 fn two_processes_share_a_data_directory() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
         let settings = Settings::mysql(&database).directory(directory.path());
@@ -177,7 +177,7 @@ fn two_processes_share_a_data_directory() {
 
 #[test]
 fn a_lane_without_its_first_block_is_reported_as_damaged_and_its_rest_is_stored() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     database.stop();
     let directory = tempfile::tempdir().unwrap();
     let settings = || {
@@ -210,7 +210,7 @@ fn a_lane_without_its_first_block_is_reported_as_damaged_and_its_rest_is_stored(
 
 #[test]
 fn without_the_right_to_make_checkpoints_it_does_not_start() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     Settings::mysql(&database).start().stop();
     database.run("DROP TABLE hakaru_checkpoint");
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");

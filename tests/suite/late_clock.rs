@@ -9,7 +9,7 @@ use hakaru::sink::{Inserted, Refused, Sink, SinkError, Step};
 
 use mysql::prelude::Queryable;
 
-use crate::support::{MariaDb, run};
+use crate::support::{DatabaseServer, run};
 
 /// 2039-02-01 00:00:00 UTC.
 const LATE: u64 = 2_180_131_200;
@@ -18,7 +18,7 @@ const LATE: u64 = 2_180_131_200;
 const USUAL: u64 = 1_700_000_000;
 
 /// Stores an event of each of `seconds` in a session of this time zone.
-fn store(database: &MariaDb, zone: &str, seconds: &[u64]) -> Result<(), SinkError> {
+fn store(database: &DatabaseServer, zone: &str, seconds: &[u64]) -> Result<(), SinkError> {
     let zone = zone.replace('+', "%2B").replace('/', "%2F");
     let dsn = format!("{}?time_zone=%27{zone}%27", database.dsn());
     let Ok(DataSource::MySql(target)) = dsn.parse() else {
@@ -52,13 +52,13 @@ fn store(database: &MariaDb, zone: &str, seconds: &[u64]) -> Result<(), SinkErro
     sink.commit()
 }
 
-fn times(database: &MariaDb) -> Vec<String> {
+fn times(database: &DatabaseServer) -> Vec<String> {
     database.query("SELECT CAST(at AS char) FROM eventlog ORDER BY id")
 }
 
 #[test]
 fn the_time_is_as_exact_as_before_where_the_zone_has_one_offset() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     for (zone, expected) in [
         ("+00:00", ["2039-02-01 00:00:00", "2023-11-14 22:13:20"]),
         ("+09:00", ["2039-02-01 09:00:00", "2023-11-15 07:13:20"]),
@@ -72,7 +72,7 @@ fn the_time_is_as_exact_as_before_where_the_zone_has_one_offset() {
 
 #[test]
 fn where_the_clock_changes_twice_a_year_it_stops_and_says_what_to_do() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let zone = ["/usr/share/zoneinfo/Europe/Berlin", "Europe/Berlin"];
     let mut server = database.connect("mysql").unwrap();
     for statement in run("mariadb-tzinfo-to-sql", &zone).split(";\n") {

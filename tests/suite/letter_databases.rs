@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, wait_until};
 
 /// Runs `hakaru dead-letters … --json` and gives its lines.
 fn letters(directory: &Path, arguments: &[&str]) -> Vec<Value> {
@@ -18,7 +18,7 @@ fn letters(directory: &Path, arguments: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-fn server(database: &MariaDb, directory: &Path) -> Settings {
+fn server(database: &DatabaseServer, directory: &Path) -> Settings {
     Settings::mysql(database)
         .directory(directory)
         .flag("--cores=1")
@@ -26,7 +26,7 @@ fn server(database: &MariaDb, directory: &Path) -> Settings {
 }
 
 /// Has a server store an event of this name, and the database refuse another one of it.
-fn refuse(database: &MariaDb, directory: &Path, name: &str) {
+fn refuse(database: &DatabaseServer, directory: &Path, name: &str) {
     let hakaru = server(database, directory).start();
     wait_until("there is a table", || {
         !database
@@ -45,12 +45,12 @@ fn refuse(database: &MariaDb, directory: &Path, name: &str) {
     database.run("ALTER TABLE eventlog DROP CONSTRAINT small");
 }
 
-fn names(database: &MariaDb) -> Vec<String> {
+fn names(database: &DatabaseServer) -> Vec<String> {
     database.query("SELECT name FROM eventlog ORDER BY name")
 }
 
 /// The id of a database, as a letter has it.
-fn id(database: &MariaDb) -> String {
+fn id(database: &DatabaseServer) -> String {
     let sql = "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = 'database'";
     let (high, low): (u64, u64) = database.query_one(sql);
     format!("{high:016x}{low:016x}")
@@ -61,7 +61,7 @@ fn id(database: &MariaDb) -> String {
 fn a_replayed_letter_goes_into_the_database_that_refused_it() {
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path();
-    let (first, second) = (MariaDb::start(), MariaDb::start());
+    let (first, second) = (DatabaseServer::start(), DatabaseServer::start());
     refuse(&first, directory, "first");
     refuse(&second, directory, "second");
     let listed = letters(directory, &["list"]);
@@ -103,7 +103,7 @@ fn a_replayed_letter_goes_into_the_database_that_refused_it() {
 fn a_letter_that_names_no_database_is_replayed_only_with_a_flag() {
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path();
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     refuse(&database, directory, "old");
     let file = directory.join("hakaru-data/dead-letters.ndjson");
     let mut old: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, wait_until};
 
 /// Sends events until `stop` is set. Counts the 200s, and fails on any status other than 200 and 503.
 fn send_until(stop: &AtomicBool, answered: &AtomicU64, address: std::net::SocketAddr) {
@@ -20,7 +20,7 @@ fn send_until(stop: &AtomicBool, answered: &AtomicU64, address: std::net::Socket
 
 #[test]
 fn a_database_that_is_stopped_and_started_under_load_gets_every_answered_event() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--batch-events=500")
         .flag("--linger=100ms")
@@ -62,7 +62,7 @@ fn a_database_that_is_stopped_and_started_under_load_gets_every_answered_event()
 
 #[test]
 fn a_database_that_is_down_at_the_start_is_waited_for() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     database.stop();
     let hakaru = Settings::mysql(&database).start();
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_database_that_is_down_at_the_start_is_waited_for() {
 
 #[test]
 fn batches_are_filled_during_a_long_outage() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let settings = Settings::mysql(&database)
         .flag("--cores=1")
         .flag("--batch-events=100");
@@ -113,7 +113,7 @@ fn batches_are_filled_during_a_long_outage() {
 
 #[test]
 fn a_missing_right_is_logged_and_waited_for() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("CREATE USER app@'%' IDENTIFIED BY 's3cret'");
     let dsn = format!("app:s3cret@tcp(127.0.0.1:{})/hakaru", database.port());
     let hakaru = Settings::datasource(&dsn).start();
@@ -140,7 +140,7 @@ fn a_missing_right_is_logged_and_waited_for() {
 
 #[test]
 fn with_every_batch_full_events_are_shed_and_answered_ones_are_stored() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
         .flag("--batch-events=2")

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, MariaDb, Settings, ask, ask_with, run, wait_until};
+use crate::support::{Client, DatabaseServer, Settings, ask, ask_with, run, wait_until};
 
 /// Sends a hundred events, with three names in turn, and waits until they are rows. Returns the list of them, as a
 /// sender would keep it.
@@ -117,7 +117,7 @@ fn check_what_is_found(directory: &Path, dsn: &str, mut run: impl FnMut(&str)) {
 
 #[test]
 fn lost_and_doubled_rows_are_found_in_mariadb() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let list = send(
         Settings::mysql(&database).directory(directory.path()),
@@ -147,7 +147,7 @@ fn lost_and_doubled_rows_are_found_in_sqlite() {
 
 #[test]
 fn a_row_with_another_time_than_its_event_is_late_in_any_time_zone() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let dsn = format!("{}?time_zone=%27%2B09:00%27", database.dsn());
     let list = send(Settings::datasource(&dsn).directory(directory.path()), true);
@@ -172,7 +172,7 @@ fn a_row_with_another_time_than_its_event_is_late_in_any_time_zone() {
 
 #[test]
 fn dead_letters_are_accounted_for() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = Settings::mysql(&database)
         .directory(directory.path())
@@ -229,7 +229,7 @@ fn dead_letters_are_accounted_for() {
 
 #[test]
 fn pending_events_of_the_journal_are_accounted_for() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let start = |linger: &str| {
         let settings = Settings::mysql(&database).directory(directory.path());
@@ -326,7 +326,7 @@ fn wrong_usage_is_exit_code_2_and_a_database_error_is_exit_code_1() {
 /// Its events may be rows, or not. An answer that takes them for pending would be a guess.
 #[test]
 fn a_held_lane_is_no_agreement() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let hakaru = Settings::mysql(&database)
         .directory(directory.path())

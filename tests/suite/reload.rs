@@ -12,7 +12,7 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Client, DEADLINE, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DEADLINE, DatabaseServer, Hakaru, Settings, wait_until};
 
 /// Clients that send one event after another, each with a value of its own.
 struct Load {
@@ -85,7 +85,7 @@ fn stop_all(hakaru: &mut Hakaru) {
 
 /// Reloads several times under load. Afterwards each event must be one row.
 #[expect(clippy::print_stdout, reason = "shows how much was tested")]
-fn reload_under_load(settings: Settings, database: &MariaDb, reloads: usize) {
+fn reload_under_load(settings: Settings, database: &DatabaseServer, reloads: usize) {
     let mut hakaru = settings.start();
     let load = Load::new(&hakaru);
     thread::scope(|scope| {
@@ -115,14 +115,14 @@ fn reload_under_load(settings: Settings, database: &MariaDb, reloads: usize) {
 
 #[test]
 fn thirty_reloads_under_load_fail_no_request() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let settings = Settings::mysql(&database).flag("--linger=20ms");
     reload_under_load(settings, &database, 30);
 }
 
 #[test]
 fn reloads_without_a_ring_and_without_a_journal_fail_no_request() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let settings = Settings::mysql(&database)
         .flag("--linger=20ms")
         .flag("--io=epoll")
@@ -184,7 +184,7 @@ fn the_old_process_serves_on_if_its_successor_fails() {
 
 #[test]
 fn a_successor_may_have_another_number_of_shards() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let program = copy_of_hakaru(directory.path());
     // With the name of the script, so that the next successor is started by it too.

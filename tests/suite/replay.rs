@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Asked, Client, Hakaru, MariaDb, Settings, ask, wait_until};
+use crate::support::{Asked, Client, DatabaseServer, Hakaru, Settings, ask, wait_until};
 
 /// Runs `hakaru dead-letters` in a directory.
 fn dead_letters(directory: &Path, arguments: &[&str]) -> Asked {
@@ -23,7 +23,7 @@ fn names(letters: &[Value]) -> Vec<String> {
 
 /// A database whose table refuses values of 1000 and more, and the directory of its servers.
 struct Bench {
-    database: MariaDb,
+    database: DatabaseServer,
     directory: TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Bench {
     /// With a server that was sent each of these names with a value that is stored, and one that is refused.
     fn with_refused(names: &[&str]) -> (Self, Hakaru) {
         let bench = Self {
-            database: MariaDb::start(),
+            database: DatabaseServer::start(),
             directory: tempfile::tempdir().unwrap(),
         };
         let hakaru = bench.start();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, MariaDb, Settings, ask, run};
+use crate::support::{Client, DatabaseServer, Settings, ask, run};
 
 /// Names that would break a terminal, a CSV file or a query.
 const HOSTILE: [(&str, &str); 5] = [
@@ -17,8 +17,8 @@ const HOSTILE: [(&str, &str); 5] = [
 ];
 
 /// A database whose names may have any character.
-pub fn database() -> MariaDb {
-    let database = MariaDb::start();
+pub fn database() -> DatabaseServer {
+    let database = DatabaseServer::start();
     database.run(
         "CREATE TABLE eventlog (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, \
          at datetime DEFAULT NULL, name varchar(255) NOT NULL, value int unsigned) \

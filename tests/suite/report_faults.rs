@@ -1,11 +1,11 @@
 //! `hakaru report` fails by one line that names the fault, shows no password, and ends at its timeout.
 
 use crate::report::database;
-use crate::support::{Asked, MariaDb, Settings, ask, run, wait_until};
+use crate::support::{Asked, DatabaseServer, Settings, ask, run, wait_until};
 
 #[test]
 fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let report = |dsn: &str| ask(directory.path(), dsn, &["report"]);
     let is_fault = |asked: &Asked, words: &str| {
@@ -98,7 +98,7 @@ fn no_password_is_shown_and_the_datasource_may_come_before_or_after_the_command(
 
 #[test]
 fn a_query_that_takes_longer_than_its_timeout_is_ended() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     // Reading a row of this view takes ten seconds.
     database.run("CREATE VIEW eventlog AS SELECT NOW() AS at, 'a' AS name, SLEEP(10) AS value");

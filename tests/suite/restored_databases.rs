@@ -1,10 +1,10 @@
 //! The database is set back, or somebody writes to its checkpoints: what it lacks is stored again, once.
 
-use crate::support::{MariaDb, Settings, wait_until};
+use crate::support::{DatabaseServer, Settings, wait_until};
 
 #[test]
 fn events_that_the_database_lost_are_stored_again() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--ack=journaled")
         .flag("--cores=1")
@@ -27,7 +27,7 @@ fn events_that_the_database_lost_are_stored_again() {
 
 #[test]
 fn an_idle_shard_notices_that_the_database_was_restored() {
-    let mut database = MariaDb::start();
+    let mut database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
         .flag("--linger=10ms")
@@ -49,7 +49,7 @@ fn an_idle_shard_notices_that_the_database_was_restored() {
 
 #[test]
 fn a_restore_that_one_lane_notices_is_checked_for_in_all_others() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
         Settings::mysql(&database)
@@ -75,7 +75,7 @@ fn a_restore_that_one_lane_notices_is_checked_for_in_all_others() {
 
 #[test]
 fn a_lane_whose_epoch_changed_is_adopted_again_and_its_events_are_stored_once() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
         .flag("--linger=10ms")

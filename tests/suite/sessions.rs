@@ -1,6 +1,6 @@
 //! Settings of a server that affect sessions, and errors after which hakaru tries again.
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, wait_until};
 
 /// Sends one event on a new connection, so that any shard may take it.
 fn send(hakaru: &Hakaru, value: u32) {
@@ -10,7 +10,7 @@ fn send(hakaru: &Hakaru, value: u32) {
 
 #[test]
 fn a_server_without_autocommit_gets_the_rows_of_all_shards() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("SET GLOBAL autocommit = 0");
     let hakaru = Settings::mysql(&database)
         .flag("--cores=2")
@@ -27,7 +27,7 @@ fn a_server_without_autocommit_gets_the_rows_of_all_shards() {
 
 #[test]
 fn a_server_that_releases_sessions_at_commit_causes_no_reconnect() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("SET GLOBAL completion_type = 'RELEASE'");
     let hakaru = Settings::mysql(&database)
         .flag("--cores=1")
@@ -44,7 +44,7 @@ fn a_server_that_releases_sessions_at_commit_causes_no_reconnect() {
 /// Stores an event while a trigger fails with this signal. Waits for the log line `event`, and then lets the trigger
 /// succeed.
 fn fail_with(signal: &str, event: &str) {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     database.run("CREATE TABLE broken (is_broken int)");
     database.run("INSERT INTO broken VALUES (1)");
     let hakaru = Settings::mysql(&database)

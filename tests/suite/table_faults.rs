@@ -1,10 +1,10 @@
 //! What refuses every row is a fault of the table: storing stops, and no event becomes a dead letter.
 
-use crate::support::{Client, Hakaru, MariaDb, Settings, ask, exchange, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, ask, exchange, wait_until};
 
 /// The deployed table with another `id` and more to say.
-fn table(id: &str, more: &str) -> MariaDb {
-    let database = MariaDb::start();
+fn table(id: &str, more: &str) -> DatabaseServer {
+    let database = DatabaseServer::start();
     database.run(&format!(
         "CREATE TABLE eventlog (id {id} NOT NULL AUTO_INCREMENT PRIMARY KEY, \
          at datetime DEFAULT NULL, name varchar(255) NOT NULL, value int unsigned) \
@@ -14,7 +14,7 @@ fn table(id: &str, more: &str) -> MariaDb {
 }
 
 /// A server that stores often, or in batches of all that is sent within a second.
-fn start(database: &MariaDb, linger: &str) -> Hakaru {
+fn start(database: &DatabaseServer, linger: &str) -> Hakaru {
     Settings::mysql(database)
         .flag(&format!("--linger={linger}"))
         .flag("--batch-events=5000")
@@ -46,7 +46,7 @@ fn stopped(hakaru: &Hakaru) -> String {
 }
 
 /// Mends the table, and sees each of `events` values become one row and none a dead letter.
-fn mended(database: &MariaDb, hakaru: Hakaru, mend: &str, events: u64) {
+fn mended(database: &DatabaseServer, hakaru: Hakaru, mend: &str, events: u64) {
     assert!(!hakaru.path("hakaru-data/dead-letters.ndjson").exists());
     database.run(mend);
     wait_until("all are stored", || database.count() >= events);
@@ -89,7 +89,8 @@ fn the_ids_are_used_up() {
     send(&hakaru, "a", 0..100);
     wait_until("the first are stored", || database.count() == 100);
     send(&hakaru, "a", 100..1_000);
-    assert!(stopped(&hakaru).contains("id"));
+    let body = stopped(&hakaru);
+    assert!(body.contains("id"), "{body}");
     let mend = "ALTER TABLE eventlog MODIFY id bigint unsigned NOT NULL AUTO_INCREMENT";
     mended(&database, hakaru, mend, 1_000);
 }
@@ -191,7 +192,7 @@ fn a_trial_row_is_not_refused_for_its_own_content() {
 }
 
 /// The statements that each of hakaru's connections executed, beginning with the most.
-fn executed(database: &MariaDb) -> Vec<u64> {
+fn executed(database: &DatabaseServer) -> Vec<u64> {
     database.query(
         "SELECT COUNT(*) AS executed FROM mysql.general_log WHERE command_type = 'Execute' \
          GROUP BY thread_id ORDER BY executed DESC",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Client, MariaDb, Settings, run};
+use crate::support::{Client, DatabaseServer, Settings, run};
 
 /// An authority and a server certificate for 127.0.0.1 and localhost, as files in `directory`.
 fn make_certificates(directory: &Path) {
@@ -50,7 +50,7 @@ fn certificates_are_verified_as_set_in_the_dsn() {
     make_certificates(directory.path());
     let option =
         |name: &str, file: &str| format!("--ssl-{name}={}", directory.path().join(file).display());
-    let database = MariaDb::start_with(&[
+    let database = DatabaseServer::start_with(&[
         option("ca", "ca.pem"),
         option("cert", "server.pem"),
         option("key", "server.key"),
@@ -86,7 +86,7 @@ fn certificates_are_verified_as_set_in_the_dsn() {
 
 #[test]
 fn a_server_without_tls_is_used_plain_only_where_that_is_allowed() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start_without_tls();
     stores_one(Settings::datasource(&format!(
         "{}?tls=preferred",
         database.dsn()

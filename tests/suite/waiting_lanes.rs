@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::disk_faults::faults;
-use crate::support::{Client, Hakaru, MariaDb, Settings, ask, wait_until};
+use crate::support::{Client, DatabaseServer, Hakaru, Settings, ask, wait_until};
 
-fn settings(database: &MariaDb, directory: &Path) -> Settings {
+fn settings(database: &DatabaseServer, directory: &Path) -> Settings {
     Settings::mysql(database)
         .directory(directory)
         .flag("--linger=10ms")
@@ -28,7 +28,7 @@ fn send(address: SocketAddr, from: u32, to: u32) {
     }
 }
 
-fn check_rows(database: &MariaDb, count: u32) {
+fn check_rows(database: &DatabaseServer, count: u32) {
     wait_until("all is stored", || database.count() >= u64::from(count));
     assert_eq!(database.values(), (0..count).collect::<Vec<_>>());
 }
@@ -49,7 +49,7 @@ fn lanes(directory: &Path) -> Vec<(String, u64)> {
 }
 
 /// Of one lane, the epoch and the position of its checkpoint.
-fn checkpoint(database: &MariaDb, lane: &str) -> (u64, u64) {
+fn checkpoint(database: &DatabaseServer, lane: &str) -> (u64, u64) {
     let found: Vec<(u64, u64)> = database.query(&format!(
         "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = '{lane}'"
     ));
@@ -62,7 +62,7 @@ fn copy_of(lane: &str) -> String {
 }
 
 /// The epoch of each checkpoint whose key is not the name of a lane.
-fn given_keys(database: &MariaDb, directory: &Path) -> Vec<u64> {
+fn given_keys(database: &DatabaseServer, directory: &Path) -> Vec<u64> {
     let found: Vec<(String, u64)> = database.query(
         "SELECT lane, epoch FROM hakaru_checkpoint WHERE lane <> 'database' AND epoch < 4294967296",
     );
@@ -94,7 +94,7 @@ fn identity(hakaru: &Hakaru) -> [u64; 4] {
 /// A server with two lanes of one writer, both of them stored so far.
 struct TwoLanes {
     hakaru: Hakaru,
-    database: MariaDb,
+    database: DatabaseServer,
     directory: TempDir,
     /// How many events were sent.
     sent: u32,
@@ -105,7 +105,7 @@ struct TwoLanes {
 
 impl TwoLanes {
     fn start() -> Self {
-        let database = MariaDb::start();
+        let database = DatabaseServer::start();
         let directory = tempfile::tempdir().unwrap();
         let settings = settings(&database, directory.path());
         let mut lanes = Self {
@@ -229,7 +229,7 @@ fn a_hold_that_cannot_be_noted_waits_and_stores_nothing() {
 /// A disk that does not read a lane from its third block of records on: what is known of it is pending.
 #[test]
 fn a_lane_that_is_not_read_is_pending_and_unhealthy() {
-    let database = MariaDb::start();
+    let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
     let library = faults(directory.path());
     let away = directory.path().join("away");

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use self::lives::Lives;
 use self::mount::LyingDisk;
-use crate::support::MariaDb;
+use crate::support::DatabaseServer;
 
 /// Power cuts between two looks at the rows.
 const CUTS_AT_ONCE: u64 = 20;
@@ -30,14 +30,14 @@ const CUTS_AT_ONCE: u64 = 20;
 /// Where rows go. It does not lie, and is on no lying disk.
 pub enum Database {
     Sqlite(PathBuf),
-    MariaDb(MariaDb),
+    DatabaseServer(DatabaseServer),
 }
 
 impl Database {
     fn dsn(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
-            Self::MariaDb(server) => server.dsn(),
+            Self::DatabaseServer(server) => server.dsn(),
         }
     }
 
@@ -45,7 +45,7 @@ impl Database {
     fn rows(&self, from: u32) -> Vec<(u32, String)> {
         let sql = format!("SELECT value, name FROM eventlog WHERE value >= {from}");
         match self {
-            Self::MariaDb(server) => server.query(sql.as_str()),
+            Self::DatabaseServer(server) => server.query(sql.as_str()),
             Self::Sqlite(path) => {
                 let file = rusqlite::Connection::open(path).unwrap();
                 let mut query = file.prepare(&sql).unwrap();
@@ -58,7 +58,7 @@ impl Database {
     /// How many rows there are.
     fn count(&self) -> usize {
         match self {
-            Self::MariaDb(server) => server.count() as usize,
+            Self::DatabaseServer(server) => server.count() as usize,
             Self::Sqlite(path) => {
                 let file = rusqlite::Connection::open(path).unwrap();
                 let sql = "SELECT COUNT(*) FROM eventlog";
@@ -104,5 +104,7 @@ fn what_is_answered_survives_power_cuts_on_epoll() {
 
 #[test]
 fn what_is_answered_survives_power_cuts_on_io_uring() {
-    cut_the_power("io_uring", || Database::MariaDb(MariaDb::start()));
+    cut_the_power("io_uring", || {
+        Database::DatabaseServer(DatabaseServer::start())
+    });
 }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, MariaDb, send, wait_until};
+use super::{Client, DEADLINE, DatabaseServer, send, wait_until};
 
 /// How to start hakaru.
 pub struct Settings {
@@ -45,7 +45,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub fn mysql(database: &MariaDb) -> Self {
+    pub fn mysql(database: &DatabaseServer) -> Self {
         Self::datasource(&database.dsn())
     }
 

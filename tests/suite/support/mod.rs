@@ -1,16 +1,18 @@
-//! What the tests use: MariaDB, hakaru, a proxy between them, and HTTP over plain sockets.
+//! What the tests use: a database server, hakaru, a proxy between them, and HTTP over plain sockets.
 
 mod asked;
+mod database_server;
+mod engine;
 mod hakaru;
 mod http;
-mod mariadb;
 mod proxy;
 mod small_disk;
 
 pub use asked::{Asked, ask, ask_with};
+pub use database_server::{DATABASE, DatabaseServer, free_port};
+pub use engine::{Family, engine};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
-pub use mariadb::{DATABASE, MariaDb, free_port};
 pub use proxy::{NetworkFault, Proxy};
 pub use small_disk::SmallDisk;
 

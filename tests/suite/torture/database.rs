@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::draw::Backup;
 use super::history::Id;
-use crate::support::{DATABASE, DEADLINE, MariaDb, run};
+use crate::support::{DATABASE, DEADLINE, DatabaseServer, run};
 
 /// The deployed table, which refuses some values.
 const MARIADB_TABLE: &str = "CREATE TABLE eventlog (
@@ -42,7 +42,7 @@ pub enum Moment {
 }
 
 pub enum Database<'a> {
-    MariaDb(&'a mut MariaDb),
+    DatabaseServer(&'a mut DatabaseServer),
     Sqlite(PathBuf),
 }
 
@@ -50,7 +50,7 @@ impl Database<'_> {
     /// An empty one.
     pub fn reset(&self) {
         match self {
-            Self::MariaDb(server) => {
+            Self::DatabaseServer(server) => {
                 let mut session = server.connect("").expect("MariaDB answers");
                 for sql in [
                     "DROP DATABASE hakaru",
@@ -79,14 +79,14 @@ impl Database<'_> {
 
     pub fn dsn(&self) -> String {
         match self {
-            Self::MariaDb(server) => server.dsn(),
+            Self::DatabaseServer(server) => server.dsn(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
         }
     }
 
     pub fn run(&self, sql: &str) {
         match self {
-            Self::MariaDb(server) => server.run(sql),
+            Self::DatabaseServer(server) => server.run(sql),
             Self::Sqlite(path) => sqlite(path).execute_batch(sql).unwrap(),
         }
     }
@@ -95,7 +95,7 @@ impl Database<'_> {
     pub fn rows(&self) -> Vec<(String, u32)> {
         const SQL: &str = "SELECT name, value FROM eventlog";
         match self {
-            Self::MariaDb(server) => server.query(SQL),
+            Self::DatabaseServer(server) => server.query(SQL),
             Self::Sqlite(path) => {
                 let file = sqlite(path);
                 let mut query = file.prepare(SQL).unwrap();
@@ -113,8 +113,8 @@ impl Database<'_> {
     }
 
     /// Kills the server and starts it again.
-    pub fn crash(&mut self, meanwhile: impl FnOnce(&mut MariaDb)) {
-        let Self::MariaDb(server) = self else {
+    pub fn crash(&mut self, meanwhile: impl FnOnce(&mut DatabaseServer)) {
+        let Self::DatabaseServer(server) = self else {
             panic!("SQLite is no server");
         };
         server.crash();
@@ -127,7 +127,7 @@ impl Database<'_> {
         let file = directory.join(format!("backup-{}", fastrand::u64(..)));
         let place = file.display();
         match (self, how) {
-            (Self::MariaDb(server), Backup::Statements) => {
+            (Self::DatabaseServer(server), Backup::Statements) => {
                 let mut session = locked(server, "READ");
                 let highest: Option<Option<u64>> =
                     session.query_first("SELECT MAX(id) FROM eventlog").unwrap();
@@ -149,7 +149,7 @@ impl Database<'_> {
                     checkpoints: rows.unwrap().map(Result::unwrap).collect(),
                 }
             }
-            (Self::MariaDb(server), Backup::Dump) => {
+            (Self::DatabaseServer(server), Backup::Dump) => {
                 let server = client("mariadb-dump", server);
                 let dump = format!("{server} --single-transaction {DATABASE} > {place}");
                 run("sh", &["-c", &dump]);
@@ -159,7 +159,7 @@ impl Database<'_> {
                 self.run(&format!("VACUUM INTO '{place}'"));
                 Moment::Dump(file)
             }
-            (Self::MariaDb(server), Backup::Files) => {
+            (Self::DatabaseServer(server), Backup::Files) => {
                 server.copy_files(&file);
                 Moment::Files(file)
             }
@@ -171,7 +171,7 @@ impl Database<'_> {
     pub fn restore(&mut self, moment: &Moment) -> HashSet<Id> {
         match (&mut *self, moment) {
             (
-                Self::MariaDb(server),
+                Self::DatabaseServer(server),
                 Moment::Statements {
                     highest_id,
                     checkpoints,
@@ -202,7 +202,7 @@ impl Database<'_> {
                 file.execute_batch(&format!("BEGIN IMMEDIATE;\n{sql};\nCOMMIT"))
                     .unwrap();
             }
-            (Self::MariaDb(server), Moment::Dump(file)) => {
+            (Self::DatabaseServer(server), Moment::Dump(file)) => {
                 let server = client("mariadb", server);
                 run(
                     "sh",
@@ -247,7 +247,7 @@ fn sqlite(path: &Path) -> Connection {
     file
 }
 
-fn client(program: &str, server: &MariaDb) -> String {
+fn client(program: &str, server: &DatabaseServer) -> String {
     format!(
         "{program} --no-defaults --host=127.0.0.1 --port={} --user=root",
         server.port()
@@ -255,7 +255,7 @@ fn client(program: &str, server: &MariaDb) -> String {
 }
 
 /// Both tables locked by one session: no transaction is under way.
-fn locked(server: &MariaDb, lock: &str) -> Conn {
+fn locked(server: &DatabaseServer, lock: &str) -> Conn {
     let mut session = server.connect(DATABASE).expect("MariaDB answers");
     let sql = format!("LOCK TABLES eventlog {lock}, hakaru_checkpoint {lock}");
     session.query_drop("SET autocommit = 0").unwrap();

@@ -24,7 +24,7 @@ impl Ack {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    MariaDb,
+    DatabaseServer,
     Sqlite,
 }
 
@@ -122,7 +122,7 @@ impl Drawn {
                 .unwrap(),
             io: random.choice(&["io_uring", "epoll"]).unwrap(),
             kind: *random
-                .choice(&[Kind::MariaDb, Kind::MariaDb, Kind::Sqlite])
+                .choice(&[Kind::DatabaseServer, Kind::DatabaseServer, Kind::Sqlite])
                 .unwrap(),
             cores: random.u8(1..=2),
             // So that a refused row is among few or among thousands.
@@ -145,7 +145,7 @@ impl Drawn {
     }
 
     fn draw(&mut self, random: &mut fastrand::Rng) {
-        let is_mariadb = self.kind == Kind::MariaDb;
+        let is_mariadb = self.kind == Kind::DatabaseServer;
         let trouble = match random.u8(0..29) {
             0..=2 => Trouble::Kill,
             3 => Trouble::End,
@@ -187,7 +187,7 @@ impl Drawn {
     /// A restore, with a backup at a moment before.
     fn draw_restore(&mut self, random: &mut fastrand::Rng) -> Trouble {
         let kinds = match self.kind {
-            Kind::MariaDb => &[Backup::Statements, Backup::Dump, Backup::Files][..],
+            Kind::DatabaseServer => &[Backup::Statements, Backup::Dump, Backup::Files][..],
             Kind::Sqlite => &[Backup::Statements, Backup::Dump],
         };
         let backup = *random.choice(kinds).unwrap();

@@ -30,25 +30,25 @@ use self::node::Ended;
 use self::round::Round;
 use self::senders::{Load, SENDERS};
 use self::stats::Watch;
-use crate::support::{MariaDb, NetworkFault, Proxy, SmallDisk, StopWhenDropped};
+use crate::support::{DatabaseServer, NetworkFault, Proxy, SmallDisk, StopWhenDropped};
 
 /// Rounds that are under way at the same time.
 const AT_ONCE: usize = 3;
 
 /// The servers of one round after the other.
 struct Servers {
-    main: MariaDb,
-    other: MariaDb,
+    main: DatabaseServer,
+    other: DatabaseServer,
     proxy: Proxy,
 }
 
 impl Servers {
     fn start() -> Self {
-        let main = MariaDb::start();
+        let main = DatabaseServer::start();
         Self {
             proxy: Proxy::start(main.port()),
             main,
-            other: MariaDb::start(),
+            other: DatabaseServer::start(),
         }
     }
 }
@@ -86,9 +86,9 @@ fn live(drawn: &Drawn, servers: &mut Servers, history: &History, summary: &Summa
     servers.proxy.cut();
     let file = |name: &str| scratch.path().join(name);
     let databases = match drawn.kind {
-        Kind::MariaDb => [
-            Database::MariaDb(&mut servers.main),
-            Database::MariaDb(&mut servers.other),
+        Kind::DatabaseServer => [
+            Database::DatabaseServer(&mut servers.main),
+            Database::DatabaseServer(&mut servers.other),
         ],
         Kind::Sqlite => [
             Database::Sqlite(file("eventlog.db")),

@@ -1,4 +1,4 @@
-//! A MariaDB server for one test: with its own data directory, on a free port, ended by its pid.
+//! A database server for one test: with its own data directory, on a free port, ended by its pid.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -11,45 +11,39 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
+use super::engine::{Family, engine};
 use super::wait_until;
 
 /// The database that tests use.
 pub const DATABASE: &str = "hakaru";
 
-pub struct MariaDb {
+pub struct DatabaseServer {
     directory: TempDir,
     port: u16,
     server: Option<Child>,
     options: Vec<String>,
 }
 
-impl MariaDb {
+impl DatabaseServer {
     /// Starts a server with an empty database.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
+    /// Starts a server that offers no TLS, with an empty database. Since MariaDB 11.4 and MySQL 8 servers make a
+    /// certificate for themselves.
+    pub fn start_without_tls() -> Self {
+        let option = match engine().family {
+            Family::MariaDb => "--skip-ssl",
+            Family::MySql => "--tls-version=",
+        };
+        Self::start_with(&[option.to_owned()])
+    }
+
     /// Starts a server with further options and an empty database.
     pub fn start_with(options: &[String]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Servers that share a directory for temporary files delete each other's temporary tables.
-        let temporary = format!("--tmpdir={}", directory.path().display());
-        let installed = Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ])
-            .arg("--innodb-log-file-size=16M")
-            .arg(temporary)
-            .arg(format!("--user={}", user()))
-            .arg(format!(
-                "--datadir={}",
-                directory.path().join("data").display()
-            ))
-            .output()
-            .expect("mariadb-install-db, from Debian's mariadb-server");
-        assert!(installed.status.success(), "{installed:?}");
+        copy_directory(&engine().data(), &directory.path().join("data"));
         let mut server = Self {
             directory,
             port: 0,
@@ -69,36 +63,30 @@ impl MariaDb {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.directory.path().join("mariadb.log"))
+            .open(self.directory.path().join("server.log"))
             .unwrap();
         let directory = self.directory.path().display();
         // The server ends with the test, also if the test is killed.
         let mut server = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "mariadbd",
-                "--no-defaults",
-                "--bind-address=127.0.0.1",
-            ])
-            .args([
-                "--max-connections=66",
-                "--skip-name-resolve",
-                "--innodb-log-file-size=16M",
-            ])
-            .args(["--innodb-buffer-pool-size=64M", "--performance-schema=off"])
+            .args(["--pdeathsig", "KILL"])
+            .arg(engine().server())
+            .args(["--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .args(["--max-connections=66", "--innodb-buffer-pool-size=64M"])
+            .arg("--performance-schema=off")
+            .args(engine().options())
             .arg(format!("--user={}", user()))
             .arg(format!("--port={}", self.port))
             .arg(format!("--datadir={directory}/data"))
+            // Servers that share a directory for temporary files delete each other's temporary tables.
             .arg(format!("--tmpdir={directory}"))
-            .arg(format!("--socket={directory}/mariadb.sock"))
+            .arg(format!("--socket={directory}/server.sock"))
             .args(&self.options)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("mariadbd, from Debian's mariadb-server");
+            .expect("setpriv, from Debian's util-linux");
         let mut ended = false;
-        wait_until("MariaDB answers", || {
+        wait_until("the database server answers", || {
             ended = server.try_wait().unwrap().is_some();
             ended || self.connect("").is_some()
         });
@@ -149,7 +137,7 @@ impl MariaDb {
 
     pub fn query<T: FromRow>(&self, sql: &str) -> Vec<T> {
         self.connect(DATABASE)
-            .expect("MariaDB answers")
+            .expect("the database server answers")
             .query(sql)
             .unwrap()
     }
@@ -181,7 +169,7 @@ impl MariaDb {
 
     fn query_drop_in(&self, database: &str, sql: &str) {
         self.connect(database)
-            .expect("MariaDB answers")
+            .expect("the database server answers")
             .query_drop(sql)
             .unwrap();
     }
@@ -197,7 +185,7 @@ impl MariaDb {
     }
 }
 
-impl Drop for MariaDb {
+impl Drop for DatabaseServer {
     fn drop(&mut self) {
         self.crash();
     }
