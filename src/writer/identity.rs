@@ -16,6 +16,7 @@ use crate::sink::{Fault, SinkError};
 impl Storing {
     /// Makes sure that there is a connection to the database that is served, and learns what it takes.
     pub(super) fn open(&mut self) -> Result<(), SinkError> {
+        self.outage.tries();
         let rule = self.writer.sink.open()?;
         self.identify()?;
         self.writer.counters.set(|counters| &counters.connected, 1);

@@ -9,20 +9,32 @@ use crate::sink::SinkError;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 
 /// The longest wait between attempts. Each wait is shortened at random by up to half, so that many nodes do not try
-/// at the same time.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// at the same time. A cluster is back within seconds, and what is stored later is stored in larger batches.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// The first wait if an operator must act.
 const BACKOFF_STOP_MIN: Duration = Duration::from_secs(1);
 
-/// The same error is logged at most this often.
+/// The longest wait if an operator must act.
+const BACKOFF_STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Errors of the same class are logged at most this often.
 const OUTAGE_LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Most lines at once. Then there is one for each [`OUTAGE_LOG_EVERY`]: a front that changes its server again and again
+/// would fill the log.
+const LINES_MAX: u32 = 6;
 
 /// An outage of the database: since when, what was logged, and how long to wait.
 pub(super) struct Outage {
     writer: usize,
+    /// When the attempt under way began.
+    tried_at: Instant,
+    /// When the first attempt that failed began.
     since: Option<Instant>,
-    logged: Option<(Instant, SinkError)>,
+    /// The last line of each class of errors in this outage.
+    logged: Vec<(Instant, SinkError)>,
+    lines: Lines,
     backoff: Duration,
 }
 
@@ -30,43 +42,64 @@ impl Outage {
     pub(super) fn new(writer: usize) -> Self {
         Self {
             writer,
+            tried_at: clock::now(),
             since: None,
-            logged: None,
+            logged: Vec::new(),
+            lines: Lines::new(),
             backoff: BACKOFF_MIN,
         }
     }
 
-    /// Logs an error, unless the last line was the same error less than [`OUTAGE_LOG_EVERY`] ago.
+    /// Notes that an attempt begins.
+    pub(super) fn tries(&mut self) {
+        self.tried_at = clock::now();
+    }
+
+    /// Notes that the attempt has failed. Logs the error, unless there are such lines already.
     pub(super) fn report(&mut self, fault: &SinkError) {
-        self.since.get_or_insert_with(clock::now);
-        let is_known = self
-            .logged
-            .as_ref()
-            .is_some_and(|(at, logged)| logged == fault && clock::since(*at) < OUTAGE_LOG_EVERY);
-        if is_known {
+        self.since.get_or_insert(self.tried_at);
+        let is_known = |(at, logged): &(Instant, SinkError)| {
+            is_like(logged, fault) && clock::since(*at) < OUTAGE_LOG_EVERY
+        };
+        if self.logged.iter().any(is_known) {
             return;
         }
+        // The line that ends an outage belongs to the one that begins it.
+        let count = if self.logged.is_empty() { 2 } else { 1 };
+        let Some(left_out) = self.lines.take(count) else {
+            return;
+        };
+        self.log(fault, left_out);
+        self.logged
+            .retain(|(_, logged)| class(logged) != class(fault));
+        self.logged.push((clock::now(), fault.clone()));
+    }
+
+    fn log(&self, fault: &SinkError, left_out: u64) {
         let writer = self.writer;
+        let more = match left_out {
+            0 => String::new(),
+            _ => format!(" ({left_out} such lines were left out)"),
+        };
         match fault {
             SinkError::Stop(error) => log::error!(
                 event = "storing_stopped", writer, code = error.code;
-                "writer {writer}: nothing can be stored until this is fixed: {error}; hakaru tries again by itself"
+                "writer {writer}: nothing can be stored until this is fixed: {error}; hakaru tries again by itself{more}"
             ),
             SinkError::OutcomeUnknown(error) => log::warn!(
                 event = "commit_outcome_unknown", writer, code = error.code;
-                "writer {writer}: the connection was lost during COMMIT ({error}); hakaru reads the \
-                 checkpoint to find out whether the batch is stored"
+                "writer {writer}: the outcome of a COMMIT is unknown: {error}; hakaru reads the checkpoint to find out \
+                 whether the batch is stored{more}"
             ),
             SinkError::Reconnect(error) => log::warn!(
                 event = "database_unreachable", writer, code = error.code;
-                "writer {writer}: the database cannot be used: {error}; hakaru tries again on a new connection"
+                "writer {writer}: the database cannot be used: {error}; hakaru tries again on a new connection{more}"
             ),
             SinkError::Retry(error) => log::warn!(
                 event = "transaction_retried", writer, code = error.code;
-                "writer {writer}: the transaction failed: {error}; hakaru tries again"
+                "writer {writer}: the transaction failed: {error}; hakaru tries again{more}"
             ),
         }
-        self.logged = Some((clock::now(), fault.clone()));
     }
 
     /// Whether there was an error after the last write that succeeded.
@@ -74,26 +107,153 @@ impl Outage {
         self.since.is_some()
     }
 
-    /// Ends the outage, if there is one, and logs that.
+    /// Ends the outage, if there is one, and logs that if its begin was logged.
     pub(super) fn end(&mut self) {
-        if let Some(since) = self.since.take() {
-            let seconds = clock::since(since).as_secs_f64();
-            log::info!(
-                event = "storing_resumed", writer = self.writer, seconds;
-                "writer {}: stores again, after {seconds:.1} s", self.writer
-            );
-            self.logged = None;
-            self.backoff = BACKOFF_MIN;
+        let Some(since) = self.since.take() else {
+            return;
+        };
+        self.backoff = BACKOFF_MIN;
+        if self.logged.is_empty() {
+            return;
         }
+        self.logged.clear();
+        let seconds = clock::since(since).as_secs_f64();
+        log::info!(
+            event = "storing_resumed", writer = self.writer, seconds;
+            "writer {}: stores again, after {seconds:.1} s", self.writer
+        );
     }
 
     /// The wait before the next attempt.
     pub(super) fn backoff(&mut self, fault: &SinkError) -> Duration {
-        if matches!(fault, SinkError::Stop(_)) {
-            self.backoff = self.backoff.max(BACKOFF_STOP_MIN);
+        let (min, max) = match fault {
+            SinkError::Stop(_) => (BACKOFF_STOP_MIN, BACKOFF_STOP_MAX),
+            _ => (BACKOFF_MIN, BACKOFF_MAX),
+        };
+        let longest = self.backoff.clamp(min, max);
+        self.backoff = longest * 2;
+        longest.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+/// The kind of an error, for the log.
+fn class(fault: &SinkError) -> std::mem::Discriminant<SinkError> {
+    std::mem::discriminant(fault)
+}
+
+/// Whether a line about one error says as much as one about the other. What an operator must mend is told each time that
+/// it is something else.
+fn is_like(logged: &SinkError, fault: &SinkError) -> bool {
+    match fault {
+        SinkError::Stop(_) => logged == fault,
+        _ => class(logged) == class(fault),
+    }
+}
+
+/// How many lines may be logged.
+struct Lines {
+    left: u32,
+    /// When there was one more last.
+    added_at: Instant,
+    /// Lines that were not logged since the last one that was.
+    left_out: u64,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self {
+            left: LINES_MAX,
+            added_at: clock::now(),
+            left_out: 0,
         }
-        let wait = self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        wait
+    }
+
+    /// Takes lines, and returns how many were left out before them. `None`: there are too few.
+    fn take(&mut self, count: u32) -> Option<u64> {
+        while self.left < LINES_MAX && clock::since(self.added_at) >= OUTAGE_LOG_EVERY {
+            self.left += 1;
+            self.added_at += OUTAGE_LOG_EVERY;
+        }
+        if self.left == LINES_MAX {
+            self.added_at = clock::now();
+        }
+        if self.left < count {
+            self.left_out += 1;
+            return None;
+        }
+        self.left -= count;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Fault;
+
+    fn lost(text: &str) -> SinkError {
+        SinkError::Reconnect(Fault::new(text))
+    }
+
+    #[test]
+    fn an_outage_begins_when_the_attempt_that_failed_began() {
+        let mut outage = Outage::new(0);
+        outage.tries();
+        let tried_at = outage.tried_at;
+        outage.report(&lost("a"));
+        outage.tries();
+        outage.report(&lost("b"));
+        assert_eq!(outage.since, Some(tried_at));
+        assert_eq!(outage.logged.len(), 1);
+        outage.end();
+        assert!(!outage.is_on());
+    }
+
+    #[test]
+    fn outages_in_a_row_leave_few_lines() {
+        let mut outage = Outage::new(0);
+        let mut logged = 0;
+        for _ in 0..100 {
+            for fault in [
+                lost("a"),
+                SinkError::OutcomeUnknown(Fault::new("b")),
+                lost("c"),
+            ] {
+                outage.tries();
+                outage.report(&fault);
+            }
+            logged += outage.logged.len();
+            outage.end();
+        }
+        // Two outages with a line of each class and one for their end.
+        assert_eq!(logged, 4);
+        assert!(outage.lines.left_out >= 98);
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_told_when_it_changes() {
+        let mut outage = Outage::new(0);
+        let stopped = |text: &str| SinkError::Stop(Fault::new(text));
+        for (fault, lines_left) in [(stopped("a"), 4), (stopped("a"), 4), (stopped("b"), 3)] {
+            outage.report(&fault);
+            assert_eq!(outage.lines.left, lines_left);
+        }
+    }
+
+    #[test]
+    fn a_person_is_waited_for_longer() {
+        let mut outage = Outage::new(0);
+        let longest = |outage: &mut Outage, fault: &SinkError| {
+            let waits = (0..20).map(|_| outage.backoff(fault));
+            waits.max().unwrap()
+        };
+        assert!(outage.backoff(&lost("a")) <= BACKOFF_MIN);
+        assert!(longest(&mut outage, &lost("a")) <= BACKOFF_MAX);
+        let stopped = SinkError::Stop(Fault::new("a"));
+        let waited = longest(&mut outage, &stopped);
+        assert!(
+            waited > BACKOFF_MAX && waited <= BACKOFF_STOP_MAX,
+            "{waited:?}"
+        );
     }
 }
