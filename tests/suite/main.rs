@@ -46,6 +46,7 @@ mod late_clock;
 mod letter_databases;
 mod lying_disk;
 mod memory_bound;
+mod names;
 mod outage;
 mod reconcile;
 mod reload;

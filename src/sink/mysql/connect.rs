@@ -7,6 +7,7 @@ use mysql::{Compression, Conn, OptsBuilder, SslOpts};
 
 use super::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use super::columns::event_rule;
+use super::route::routes;
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Tls};
@@ -30,8 +31,7 @@ const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM informatio
     WHERE table_schema = DATABASE() AND tables.engine IS NOT NULL AND table_name = ";
 
 /// In strict mode a row that does not fit is an error. Without it, the server alters the row.
-const STRICT: &str =
-    "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
+const STRICT: &str = "STRICT_ALL_TABLES";
 
 /// The server soon ends a session whose client is lost, which releases its locks; and a wait for a lock soon ends.
 const SHORT_TIMEOUTS: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
@@ -65,14 +65,85 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
         }
     };
     let may_be_plain = matches!(target.tls, Tls::Preferred | Tls::VerifiedIfOffered);
-    let options = options(target);
-    let connected = match new_connection(options.clone().ssl_opts(encrypted))? {
-        Err(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)) if may_be_plain => {
-            new_connection(options)?
-        }
-        outcome => outcome,
+    let connect = |options: OptsBuilder| {
+        Ok(
+            match new_connection(options.clone().ssl_opts(encrypted.clone()))? {
+                Err(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported))
+                    if may_be_plain =>
+                {
+                    new_connection(options)?
+                }
+                outcome => outcome,
+            },
+        )
     };
-    connected.map_err(sink_error)
+    let mut connection = match &target.address {
+        Address::Tcp { host, port } => connect_tcp(target, host, *port, connect)?,
+        Address::Unix(path) => {
+            let options = options(target).socket(Some(path.to_string_lossy()));
+            connect(options)?.map_err(sink_error)?
+        }
+    };
+    make_strict(&mut connection).map_err(sink_error)?;
+    Ok(connection)
+}
+
+/// Tries all addresses of a host, which share the time.
+fn connect_tcp(
+    target: &MySqlTarget,
+    host: &str,
+    port: u16,
+    connect: impl Fn(OptsBuilder) -> Result<mysql::Result<Conn>, SinkError>,
+) -> Result<Conn, SinkError> {
+    let found = routes(host, port, target.connect_timeout)?;
+    let mut unreachable = None;
+    for route in &found.routes {
+        let options = options(target)
+            .ip_or_hostname(Some(host))
+            .tcp_port(port)
+            .bind_address(route.bind)
+            .tcp_connect_timeout(Some(route.timeout));
+        match connect(options)? {
+            Err(fault) if is_unreachable(&fault) => unreachable = Some(fault),
+            outcome => return outcome.map_err(sink_error),
+        }
+    }
+    Err(match unreachable {
+        Some(fault) if found.routes.len() == 1 => sink_error(fault),
+        _ => SinkError::Reconnect(Fault::new(format!(
+            "cannot connect to any address of `{host}`: {}",
+            found.reasons()
+        ))),
+    })
+}
+
+/// Whether an address takes no connection, and another one of the same name may.
+fn is_unreachable(fault: &mysql::Error) -> bool {
+    use mysql::DriverError::{ConnectTimeout, CouldNotConnect};
+    matches!(
+        fault,
+        mysql::Error::DriverError(ConnectTimeout | CouldNotConnect(_))
+    )
+}
+
+/// Adds the strict mode to the modes of the session. The statement names each of them: a proxy that remembers what a
+/// session has set understands no expressions.
+fn make_strict(connection: &mut Conn) -> mysql::Result<()> {
+    let modes: Option<String> = connection.query_first("SELECT @@SESSION.sql_mode")?;
+    let modes = modes.unwrap_or_default();
+    match with_strict(&modes) {
+        Some(modes) => connection.query_drop(format!("SET SESSION sql_mode = '{modes}'")),
+        None => Ok(()),
+    }
+}
+
+/// `None`: it is among them.
+fn with_strict(modes: &str) -> Option<String> {
+    let names = modes.split(',').filter(|name| !name.is_empty());
+    if names.clone().any(|name| name == STRICT) {
+        return None;
+    }
+    Some(names.chain([STRICT]).collect::<Vec<_>>().join(","))
 }
 
 /// The driver panics over an authentication plugin that it was built without, and over malformed packets.
@@ -91,7 +162,6 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
     // Four-byte UTF-8 instead of the server's default: any other character set could alter names.
     let mut init = vec![
         "SET NAMES utf8mb4".to_owned(),
-        STRICT.to_owned(),
         SHORT_TIMEOUTS.to_owned(),
         TRANSACTIONS.to_owned(),
     ];
@@ -107,13 +177,12 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
         }
     }
     let keepalive_ms = u32::try_from(KEEPALIVE.as_millis()).ok();
-    let options = OptsBuilder::new()
+    OptsBuilder::new()
         .user(Some(&target.user))
         .pass(Some(target.password.reveal()).filter(|password| !password.is_empty()))
         .db_name(Some(&target.database))
         // Otherwise the driver replaces a loopback address by the server's Unix socket.
         .prefer_socket(false)
-        .tcp_connect_timeout(Some(target.connect_timeout))
         .read_timeout(Some(target.read_timeout))
         .write_timeout(Some(target.write_timeout))
         .tcp_keepalive_time_ms(keepalive_ms)
@@ -123,11 +192,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
         .connect_attrs(Some(target.attributes.iter().cloned().collect()))
         // The sink has a cache of its own.
         .stmt_cache_size(0)
-        .init(init);
-    match &target.address {
-        Address::Tcp { host, port } => options.ip_or_hostname(Some(host)).tcp_port(*port),
-        Address::Unix(path) => options.socket(Some(path.to_string_lossy())),
-    }
+        .init(init)
 }
 
 /// Finds or creates `eventlog`. Returns what its columns take.
@@ -207,4 +272,17 @@ pub(super) fn packet_bytes_max(
         .flatten()
         .fold(PACKET_BYTES_MAX, usize::min);
     Ok(smallest.saturating_sub(PACKET_HEAD_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strict_mode_is_added_to_the_others() {
+        let added = |modes| with_strict(modes).unwrap();
+        assert_eq!(added(""), "STRICT_ALL_TABLES");
+        assert_eq!(added("ANSI_QUOTES"), "ANSI_QUOTES,STRICT_ALL_TABLES");
+        assert_eq!(with_strict("ANSI_QUOTES,STRICT_ALL_TABLES"), None);
+    }
 }

@@ -9,6 +9,7 @@ mod database_row;
 mod gaps;
 mod known_rows;
 pub mod panic_guard;
+mod route;
 mod rows;
 mod statement_size;
 pub(crate) mod trial;

@@ -48,7 +48,12 @@ struct Shared {
 impl Proxy {
     /// Starts a proxy to a port of this machine. It ends with the process.
     pub fn start(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", port)
+    }
+
+    /// Starts one that listens at `address`.
+    pub fn start_at(address: &str, port: u16) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             to: AtomicU16::new(port),
