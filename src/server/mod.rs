@@ -3,6 +3,7 @@
 pub(crate) mod bounds;
 pub mod config;
 pub(crate) mod data_dir;
+mod drain;
 mod error;
 mod facts;
 mod shared;
@@ -20,7 +21,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
 
 use self::config::Config;
 pub use self::error::ServerError;
@@ -69,9 +69,6 @@ struct Announcement {
     address: SocketAddr,
     inherited: Inherited,
 }
-
-/// How long the janitor may take for its last look.
-const JANITOR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a server that runs ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,61 +285,6 @@ impl Server {
             // A disk thread ends with its shard; the drain does not wait for the others.
             Role::Disk | Role::Admin | Role::Log | Role::Signals | Role::Successor => {}
         }
-    }
-
-    /// Lets shards end, then writers; returns when both have, or the time is over.
-    /// A signal beyond `signals_allowed` ends it at once.
-    fn drain(&mut self, timeout: Duration, signals_allowed: usize) -> Result<(), ServerError> {
-        let deadline = Instant::now() + timeout;
-        let mut signals_left = signals_allowed;
-        let mut outcome = Ok(());
-        while self.shards_running > 0 || self.writers_running > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.notices.recv_timeout(left) {
-                Ok(Notice::Signal) if signals_left > 0 => signals_left -= 1,
-                Ok(Notice::Accepts | Notice::Reload | Notice::Successor(_)) => {}
-                Ok(Notice::Signal) => {
-                    let pending = self.shared.metrics.totals().pending();
-                    let fate = if self.is_journaled() {
-                        "stay in the journal for the next start"
-                    } else {
-                        "are lost"
-                    };
-                    return Err(ServerError::Aborted { pending, fate });
-                }
-                Ok(Notice::Ended(role, ended)) => {
-                    self.count_ended(role);
-                    outcome = outcome.and(ended.map_err(|how| thread_ended(role, how)));
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    let pending = self.shared.metrics.totals().pending();
-                    if pending == 0 || self.is_journaled() {
-                        return outcome;
-                    }
-                    return Err(ServerError::NotDrained { timeout, pending });
-                }
-            }
-        }
-        outcome
-    }
-
-    /// Has the janitor take a last look. Where a shard did not end it has none: then its last figures stand.
-    fn end_janitor(&mut self) -> Result<(), ServerError> {
-        self.opened = None;
-        let deadline = Instant::now() + JANITOR_PATIENCE;
-        let mut outcome = Ok(());
-        while self.is_janitor_running {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.notices.recv_timeout(left) {
-                Ok(Notice::Ended(role, ended)) => {
-                    self.count_ended(role);
-                    outcome = outcome.and(ended.map_err(|how| thread_ended(role, how)));
-                }
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        outcome
     }
 
     fn is_journaled(&self) -> bool {

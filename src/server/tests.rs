@@ -1,5 +1,8 @@
 //! What the main thread makes of what the others tell it.
 
+use std::time::{Duration, Instant};
+
+use super::drain::JANITOR_PATIENCE;
 use super::*;
 use crate::journal::served_database::{EarlierLanes, ServedDatabase};
 use crate::metrics::Metrics;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Storing;
+use crate::event::UnixMillis;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
 use crate::journal::durable_note;
@@ -17,6 +18,9 @@ impl Storing {
     /// Makes sure that there is a connection to the database that is served, and learns what it takes.
     pub(super) fn open(&mut self) -> Result<(), SinkError> {
         self.outage.tries();
+        let now = UnixMillis::now().0;
+        let counters = &self.writer.counters;
+        counters.set(|counters| &counters.waits_since, now);
         let rule = self.writer.sink.open()?;
         self.identify()?;
         self.writer.counters.set(|counters| &counters.connected, 1);

@@ -320,6 +320,7 @@ impl Storing {
     /// one that was restored from a backup.
     fn abandon(&mut self, fault: &SinkError) {
         self.writer.sink.abandon(fault);
+        self.answered();
         if !matches!(fault, SinkError::Retry(_)) {
             self.writer.counters.set(|counters| &counters.connected, 0);
             self.lanes.forget_checkpoints();
@@ -374,9 +375,16 @@ impl Storing {
     /// Notes that the database has taken a write.
     fn write_succeeded(&mut self) {
         self.outage.end();
+        self.answered();
         self.used_at = clock::now();
         self.writer.counters.write_succeeded();
         self.lanes.confirm();
+    }
+
+    /// Notes that the database is not waited for.
+    fn answered(&self) {
+        let counters = &self.writer.counters;
+        counters.set(|counters| &counters.waits_since, 0);
     }
 
     /// Logs and counts an error.

@@ -137,3 +137,26 @@ fn a_second_signal_ends_the_process_at_once() {
     assert_eq!(hakaru.wait().code(), Some(1));
     assert_eq!(hakaru.identity().pending, 1);
 }
+
+/// The journal has what a database lacks that hangs: nobody waits for it until `--drain-timeout` is over.
+#[test]
+fn a_database_that_does_not_answer_is_not_waited_for() {
+    let database = DatabaseServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || Settings::mysql(&database).directory(directory.path());
+    let mut hakaru = start().flag("--drain-timeout=1h").start();
+    hakaru.send(0..1);
+    wait_until("it is stored", || database.count() == 1);
+    database.freeze();
+    hakaru.send(1..50);
+    hakaru.signal(Signal::SIGTERM);
+    assert_eq!(hakaru.wait().code(), Some(0), "{}", hakaru.log());
+    hakaru.wait_for_event("storing_given_up");
+    let identity = hakaru.identity();
+    assert_eq!((identity.stored, identity.pending), (1, 49));
+    database.revive();
+    let hakaru = start().start();
+    wait_until("all is stored", || database.count() == 50);
+    assert!(database.values().into_iter().eq(0..50));
+    assert_eq!(hakaru.stop().pending, 0);
+}

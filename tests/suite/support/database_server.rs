@@ -103,12 +103,25 @@ impl DatabaseServer {
         self.end(Signal::SIGKILL);
     }
 
+    /// Stops all of its threads: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        super::freeze(self.pid());
+    }
+
+    /// Lets a frozen server go on.
+    pub fn revive(&self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.server.as_ref().expect("it runs").id() as i32)
+    }
+
     /// Copies the directory of the running server, as a snapshot of its disk does: all files at one moment.
     pub fn copy_files(&self, to: &Path) {
-        let pid = Pid::from_raw(self.server.as_ref().expect("it runs").id() as i32);
-        super::freeze(pid);
+        self.freeze();
         copy_directory(&self.directory.path().join("data"), to);
-        kill(pid, Signal::SIGCONT).unwrap();
+        self.revive();
     }
 
     /// Replaces the directory of the server, which must be down, by a copy.
