@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::support::{Client, DatabaseServer, Settings, ask, wait_until};
+use crate::support::{Client, DatabaseServer, Family, Settings, ask, engine, wait_until};
 
 const PASSWORD: &str = "s3cret";
 
@@ -26,49 +26,112 @@ fn connection(dsn: &str) -> (Option<i32>, String, String) {
     (asked.code, level, line.to_string())
 }
 
+/// An authentication plugin of the engine under test.
+struct Plugin {
+    /// The statement that loads it. Empty: it is built in.
+    load: &'static str,
+    /// How an account uses it, after `IDENTIFIED`.
+    account: String,
+    /// What the server calls it on the wire.
+    name: &'static str,
+}
+
+impl Plugin {
+    fn create_account(&self, database: &DatabaseServer) {
+        if !self.load.is_empty() {
+            database.run(self.load);
+        }
+        let account = &self.account;
+        database.run(&format!("CREATE USER app@'%' IDENTIFIED {account}"));
+        database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    }
+}
+
+/// Those that work.
+fn supported() -> Vec<Plugin> {
+    match engine().family {
+        Family::MariaDb => vec![
+            Plugin {
+                load: "INSTALL SONAME 'auth_ed25519'",
+                account: format!("VIA ed25519 USING PASSWORD('{PASSWORD}')"),
+                name: "client_ed25519",
+            },
+            Plugin {
+                load: "",
+                account: format!("VIA mysql_native_password USING PASSWORD('{PASSWORD}')"),
+                name: "mysql_native_password",
+            },
+        ],
+        Family::MySql => vec![Plugin {
+            load: "",
+            account: format!("WITH caching_sha2_password BY '{PASSWORD}'"),
+            name: "caching_sha2_password",
+        }],
+    }
+}
+
+/// Those that do not.
+fn unsupported() -> Vec<Plugin> {
+    let sha256 = || Plugin {
+        load: "",
+        account: format!("WITH sha256_password BY '{PASSWORD}'"),
+        name: "sha256_password",
+    };
+    let pam = || Plugin {
+        load: "INSTALL SONAME 'auth_pam'",
+        account: "VIA pam".to_owned(),
+        name: "dialog",
+    };
+    let parsec = || Plugin {
+        load: "INSTALL SONAME 'auth_parsec'",
+        account: format!("VIA parsec USING PASSWORD('{PASSWORD}')"),
+        name: "parsec",
+    };
+    match engine().family {
+        Family::MySql => vec![sha256()],
+        Family::MariaDb if engine().version().starts_with("10.") => vec![pam()],
+        Family::MariaDb => vec![pam(), parsec()],
+    }
+}
+
 #[test]
-fn an_ed25519_account_of_mariadb_stores() {
-    let database = DatabaseServer::start();
-    database.run("INSTALL SONAME 'auth_ed25519'");
-    database.run(&format!(
-        "CREATE USER app@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"
-    ));
-    database.run("GRANT ALL ON hakaru.* TO app@'%'");
-    let (_, level, line) = connection(&login(&database));
-    assert_eq!(level, "ok", "{line}");
-    let hakaru = Settings::datasource(&login(&database)).start();
-    let mut client = Client::connect(hakaru.address);
-    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
-    wait_until("it is stored", || database.count() == 1);
-    assert_eq!(hakaru.stop().stored, 1);
+fn an_account_with_a_supported_plugin_stores() {
+    for plugin in supported() {
+        let database = DatabaseServer::start_without_tls();
+        plugin.create_account(&database);
+        let (_, level, line) = connection(&login(&database));
+        assert_eq!(level, "ok", "{}: {line}", plugin.name);
+        let hakaru = Settings::datasource(&login(&database)).start();
+        let mut client = Client::connect(hakaru.address);
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        wait_until("it is stored", || database.count() == 1);
+        assert_eq!(hakaru.stop().stored, 1);
+    }
 }
 
 #[test]
 fn an_account_with_an_unsupported_plugin_is_an_error_with_advice() {
-    let database = DatabaseServer::start();
-    database.run("INSTALL SONAME 'auth_pam'");
-    database.run("CREATE USER app@'%' IDENTIFIED VIA pam");
-    database.run("GRANT ALL ON hakaru.* TO app@'%'");
-    let (code, level, line) = connection(&login(&database));
-    assert_eq!((code, &level[..]), (Some(1), "error"), "{line}");
-    assert!(
-        line.contains("dialog") && line.contains("ALTER USER"),
-        "{line}"
-    );
-    let hakaru = Settings::datasource(&login(&database)).start();
-    let line = hakaru.wait_for_event("storing_stopped").to_string();
-    assert!(
-        line.contains("dialog") && line.contains("ALTER USER"),
-        "{line}"
-    );
-    let mut client = Client::connect(hakaru.address);
-    assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
-    // Follows the advice.
-    database.run(&format!(
-        "ALTER USER app@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{PASSWORD}')"
-    ));
-    wait_until("it is stored", || database.count() == 1);
-    assert_eq!(hakaru.stop().stored, 1);
+    for plugin in unsupported() {
+        let database = DatabaseServer::start_without_tls();
+        plugin.create_account(&database);
+        let (code, level, line) = connection(&login(&database));
+        assert_eq!((code, &level[..]), (Some(1), "error"), "{line}");
+        let is_told = |line: &str| line.contains(plugin.name) && line.contains("ALTER USER");
+        assert!(is_told(&line), "{line}");
+        let hakaru = Settings::datasource(&login(&database)).start();
+        let line = hakaru.wait_for_event("storing_stopped").to_string();
+        assert!(is_told(&line), "{line}");
+        let mut client = Client::connect(hakaru.address);
+        assert_eq!(client.get("/hakaru?name=a&value=1").status, 200);
+        // Follows the advice.
+        let other = &supported()[0];
+        if !other.load.is_empty() {
+            database.run(other.load);
+        }
+        database.run(&format!("ALTER USER app@'%' IDENTIFIED {}", other.account));
+        wait_until("it is stored", || database.count() == 1);
+        assert_eq!(hakaru.stop().stored, 1);
+    }
 }
 
 /// A server that sends the greeting of MariaDB, and then one of `replies` for each packet.

@@ -57,6 +57,14 @@ impl Engine {
         version.split(['-', ' ']).next().unwrap().to_owned()
     }
 
+    /// The number of the error by which a CHECK constraint refuses a row.
+    pub fn check_violated(&self) -> u16 {
+        match self.family {
+            Family::MariaDb => 4025,
+            Family::MySql => 3819,
+        }
+    }
+
     /// Options that make a server small, and that only this engine has.
     pub fn options(&self) -> &'static [&'static str] {
         match self.family {
