@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::FILE_NAME;
 use super::letter::{Letter, Line, replayed_line};
 use crate::event::position::{LaneId, Position};
+use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
 use crate::os::fs::{self, About, File, TryLockError, Use};
 
@@ -175,6 +176,15 @@ impl LockedLetters {
         file.write_all(text)?;
         file.sync_all()?;
         Ok(file)
+    }
+
+    /// Makes what was read durable. The process that wrote it may have been killed before it did so.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        if planted(Bug::LettersNotSynced) {
+            return Ok(());
+        }
+        self.file.sync_all()?;
+        self.sync_name()
     }
 
     /// Makes the name of the file durable: what replaced it may have been killed before it could.

@@ -1,5 +1,6 @@
 //! Letters in their file, on a real disk and on a simulated one.
 
+use super::replay::WithoutDatabase;
 use super::*;
 use crate::event::UnixMillis;
 use crate::journal::lane_handle::Origin;
@@ -176,7 +177,7 @@ fn an_unwritable_file_is_an_error_that_names_it() {
 
 /// Whether some power cut loses a letter that was read by another process than the one that was killed when it had
 /// written it.
-fn may_lose_a_letter() -> bool {
+fn may_lose_a_letter(read: fn(&Path, LaneId)) -> bool {
     (0..100).any(|seed| {
         let _on = Simulated::start(seed);
         let machine = Machine::new(seed);
@@ -196,10 +197,7 @@ fn may_lose_a_letter() -> bool {
         };
         let mut file = File::with(&data.join(FILE_NAME), Use::Append).unwrap();
         file.write_all(format!("{letter}\n").as_bytes()).unwrap();
-        let lane = DiskLane::lock(id, directory, Origin::Found, None);
-        let lane = lane.unwrap().unwrap();
-        let read = DeadLetters::new(data, LIMIT).of_lane(&lane).unwrap();
-        assert_eq!(read, BTreeSet::from([Position(3)]));
+        read(data, id);
         machine.cut_power();
         let left = machine.content().into_iter();
         let mut left = left.filter(|(path, _)| path.ends_with(FILE_NAME));
@@ -207,10 +205,26 @@ fn may_lose_a_letter() -> bool {
     })
 }
 
+/// A server reads which events of its lane are letters.
+fn read_of_lane(data: &Path, id: LaneId) {
+    let lane = DiskLane::lock(id, data.join(id.to_string()), Origin::Found, None);
+    let read = DeadLetters::new(data, LIMIT).of_lane(&lane.unwrap().unwrap());
+    assert_eq!(read.unwrap(), BTreeSet::from([Position(3)]));
+}
+
+/// A replay notes that the events are never to be stored from their lanes, and fails before its next step.
+fn fail_to_replay(data: &Path, _: LaneId) {
+    let obstacle = data.join(FILE_NAME).with_extension("ndjson.new");
+    crate::os::fs::create_dir(&obstacle).unwrap();
+    replay::replay(data, WithoutDatabase::Replay, |_| true).unwrap_err();
+}
+
 #[test]
 fn a_letter_that_was_read_survives_a_power_cut() {
-    assert!(!may_lose_a_letter());
-    plant(Some(Bug::LettersNotSynced));
-    assert!(may_lose_a_letter());
-    plant(None);
+    for read in [read_of_lane, fail_to_replay] {
+        assert!(!may_lose_a_letter(read));
+        plant(Some(Bug::LettersNotSynced));
+        assert!(may_lose_a_letter(read));
+        plant(None);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The steps, each durable before the next:
 //!
-//! 1. The letters are written to one lane for each database that refused some. The lanes are *staged*: their
+//! 1. The letters are durable in their file, and are written to one lane for each database that refused some. The lanes are *staged*: their
 //!    directories have names that nobody takes for a lane's. Each is labelled with its database.
 //! 2. The lanes that the letters come from note that these events are never to be stored from there.
 //! 3. The file of letters is replaced by one without them, which names the staged lanes. From this moment on they
@@ -165,6 +165,8 @@ fn take(
     if taken.is_empty() {
         return Ok((moved, letters));
     }
+    // Where a later step fails they must still be letters.
+    file.sync().map_err(at(&path))?;
     if is_replay {
         moved.lanes = stage_by_database(&journal, &taken)?;
     }
