@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::late_clock::load_zone;
 use crate::support::{Client, DatabaseServer, Family, Settings, engine};
 
 /// A password that no output may show.
@@ -154,6 +155,50 @@ fn a_failed_login_has_its_reason_and_the_rest_is_checked() {
     let encrypted = format!("app:{PASSWORD}@tcp(127.0.0.1:{port})/hakaru?tls=skip-verify");
     let plain = check(Settings::datasource(&encrypted));
     plain.has("connection", "error", "check `tls` in the datasource");
+}
+
+#[test]
+fn a_server_that_does_not_take_the_writes_is_an_error() {
+    let database = DatabaseServer::start();
+    let alone = check(Settings::mysql(&database));
+    alone.has("role", "ok", "no replica");
+    check(user(&database, "SELECT")).has("role", "ok", "may not see");
+    database.run("SET GLOBAL read_only = 1");
+    check(Settings::mysql(&database)).has("role", "error", "read-only");
+    database.run("SET GLOBAL read_only = 0");
+    database.run(match engine().family {
+        Family::MariaDb => "CHANGE MASTER TO MASTER_HOST = '127.0.0.9', MASTER_USER = 'a'",
+        Family::MySql => {
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9', SOURCE_USER = 'a'"
+        }
+    });
+    let replica = check(Settings::mysql(&database));
+    replica.fails_over(&["role"]);
+    replica.has("role", "error", "a replica of 127.0.0.9");
+}
+
+#[test]
+fn an_id_that_comes_to_its_end_and_a_zone_with_two_offsets_are_warnings() {
+    let database = DatabaseServer::start();
+    database.run(
+        "CREATE TABLE eventlog (id int unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, at timestamp NULL, \
+         name varchar(255) NOT NULL, value int unsigned)",
+    );
+    database.run("INSERT INTO eventlog (id, name) VALUES (4294967000, 'a')");
+    let found = check(Settings::mysql(&database));
+    found.has("column id", "warning", "295 numbers are left");
+    found.has("column id", "warning", "MODIFY `id` bigint unsigned");
+    database.run("ALTER TABLE eventlog MODIFY id bigint unsigned NOT NULL AUTO_INCREMENT");
+    let dsn = |zone: &str| format!("{}?time_zone=%27{zone}%27", database.dsn());
+    let found = check(Settings::datasource(&dsn("%2B09:00")));
+    found.has("column id", "ok", "numbers are left");
+    found.has("time zone", "ok", "+09:00");
+    load_zone(&database, "Europe/Berlin");
+    let changing = dsn("Europe%2FBerlin");
+    let found = check(Settings::datasource(&changing));
+    found.has("time zone", "warning", "time_zone=%27%2B00:00%27");
+    database.run("ALTER TABLE eventlog MODIFY at datetime");
+    check(Settings::datasource(&changing)).has("time zone", "ok", "Europe/Berlin");
 }
 
 #[test]

@@ -70,15 +70,20 @@ fn the_time_is_as_exact_as_before_where_the_zone_has_one_offset() {
     }
 }
 
-#[test]
-fn where_the_clock_changes_twice_a_year_it_stops_and_says_what_to_do() {
-    let database = DatabaseServer::start();
-    let zone = ["/usr/share/zoneinfo/Europe/Berlin", "Europe/Berlin"];
+/// Teaches a server a time zone.
+pub fn load_zone(database: &DatabaseServer, zone: &str) {
+    let file = format!("/usr/share/zoneinfo/{zone}");
     let mut server = database.connect("mysql").unwrap();
-    for statement in run("mariadb-tzinfo-to-sql", &zone).split(";\n") {
+    for statement in run("mariadb-tzinfo-to-sql", &[&file, zone]).split(";\n") {
         // What is beside the rows is for replicated servers, and may fail here.
         drop(server.query_drop(statement));
     }
+}
+
+#[test]
+fn where_the_clock_changes_twice_a_year_it_stops_and_says_what_to_do() {
+    let database = DatabaseServer::start();
+    load_zone(&database, "Europe/Berlin");
     let stored = store(&database, "Europe/Berlin", &[USUAL, LATE]);
     if engine().family == Family::MySql {
         // It converts these times since 8.0.28.

@@ -18,9 +18,9 @@ const COLUMNS: &str = "SELECT column_name, column_type, is_nullable, column_defa
 /// A column as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
-    name: String,
+    pub(super) name: String,
     /// Such as `int(10) unsigned`.
-    kind: String,
+    pub(super) kind: String,
     may_be_null: bool,
     has_default: bool,
     /// `auto_increment`, or how it is generated.
@@ -28,9 +28,14 @@ pub(super) struct Column {
 }
 
 impl Column {
+    /// Whether the server numbers the rows in it.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.extra.contains("auto_increment")
+    }
+
     /// Whether an insert that does not name it fails.
     fn must_be_given(&self) -> bool {
-        let is_filled = self.extra.contains("auto_increment") || self.extra.contains("GENERATED");
+        let is_filled = self.is_numbered() || self.extra.contains("GENERATED");
         !self.may_be_null && !self.has_default && !is_filled
     }
 }

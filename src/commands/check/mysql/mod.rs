@@ -1,6 +1,8 @@
 //! Checks a MySQL server. It is used as the sink does, and everything is rolled back.
 
 mod columns;
+mod id;
+mod role;
 mod tables;
 
 use std::net::IpAddr;
@@ -16,9 +18,6 @@ use crate::sink::mysql::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use crate::sink::mysql::connect;
 use crate::sink::{Fault, FaultKind, SinkError};
 
-/// The oldest supported version of MySQL. Every MariaDB since then has a higher number.
-const OLDEST: (u32, u32) = (5, 7);
-
 /// A server after a login.
 struct Server<'a> {
     connection: Conn,
@@ -33,14 +32,17 @@ struct Server<'a> {
 type Check = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
 
 /// All checks of a server, in the order in which hakaru needs the things.
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 13] = [
     ("encryption", encryption),
-    ("server version", version),
+    ("server version", role::version),
+    ("role", role::role),
     ("database connections", connections),
     ("sql_mode", sql_mode),
     ("autocommit", transactions),
     ("innodb_flush_log_at_trx_commit", flush),
     ("table eventlog", tables::eventlog),
+    ("column id", id::id),
+    ("time zone", id::time_zone),
     ("insert into eventlog", tables::insert),
     ("table hakaru_checkpoint", tables::checkpoints),
     ("rights on hakaru_checkpoint", tables::step),
@@ -194,17 +196,6 @@ fn encryption(server: &mut Server<'_>) -> Result<Observation, SinkError> {
         ),
         (false, true) => found,
     })
-}
-
-fn version(server: &mut Server<'_>) -> Result<Observation, SinkError> {
-    let named: Option<(String, String)> = server.first("SELECT VERSION(), @@version_comment")?;
-    let (version, comment) = named.unwrap_or_default();
-    let found = Observation::new(format!("{version}, {comment}"));
-    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
-    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
-        return Ok(found.warning("older than MySQL 5.7, the oldest supported version: upgrade it"));
-    }
-    Ok(found)
 }
 
 fn connections(server: &mut Server<'_>) -> Result<Observation, SinkError> {

@@ -4,6 +4,7 @@ use mysql::prelude::Queryable;
 
 use super::Server;
 use super::columns::{columns_of, judge};
+use super::role::is_mariadb;
 use crate::commands::check::{Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::{LaneId, Position};
@@ -51,11 +52,6 @@ fn missing(server: &mut Server<'_>, table: &str, create: &str) -> Result<Observa
         ))),
         Err(other) => Err(other),
     }
-}
-
-fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
-    let version: Option<String> = server.first("SELECT VERSION()")?;
-    Ok(version.is_some_and(|version| version.contains("MariaDB")))
 }
 
 /// Whether a row can be stored: inserts one and rolls it back. If the table is missing, checks whether an insert would
