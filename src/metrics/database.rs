@@ -99,7 +99,7 @@ pub struct WriterCounters {
     /// 1 while there is a connection that is not known to be lost.
     pub connected: Gauge,
     /// When the attempt under way began, in Unix milliseconds. 0: none is.
-    pub waits_since: Gauge,
+    pub attempt_since: Gauge,
     /// When a write last succeeded, in Unix milliseconds. 0: not yet.
     pub last_write_at: Gauge,
     /// When the oldest event that is being stored was received, in Unix milliseconds. 0: none is.

@@ -11,15 +11,15 @@ use crate::event::ack::Ack;
 /// How long the janitor may take for its last look.
 pub(super) const JANITOR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a database may take to answer in a drain, where the journal has what it lacks.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an attempt to store may take in a drain, where the journal has what the database lacks.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the database answers.
-const ANSWER_POLL: Duration = Duration::from_millis(100);
+/// How often it is looked how long attempts take.
+const ATTEMPT_POLL: Duration = Duration::from_millis(100);
 
 impl Server {
     /// Lets shards end, then writers; returns when both have, or the time is over, or only a database is waited for that
-    /// does not answer, and the journal has what it lacks. A signal beyond `signals_allowed` ends it at once.
+    /// hangs, and the journal has what it lacks. A signal beyond `signals_allowed` ends it at once.
     pub(super) fn drain(
         &mut self,
         timeout: Duration,
@@ -30,8 +30,8 @@ impl Server {
         let mut outcome = Ok(());
         while self.shards_running > 0 || self.writers_running > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.notices.recv_timeout(left.min(ANSWER_POLL)) {
-                Err(RecvTimeoutError::Timeout) if left > ANSWER_POLL => {
+            match self.notices.recv_timeout(left.min(ATTEMPT_POLL)) {
+                Err(RecvTimeoutError::Timeout) if left > ATTEMPT_POLL => {
                     if self.is_unanswered() {
                         return outcome;
                     }
@@ -82,22 +82,23 @@ impl Server {
         outcome
     }
 
-    /// Whether nothing is left but writers that wait for the database, and may leave their events in the journal. With
-    /// [`Ack::Stored`] senders wait for it too.
+    /// Whether nothing is left but writers that wait for a database that hangs, and may leave their events in the journal.
+    /// With [`Ack::Stored`] senders wait for it too.
     fn is_unanswered(&self) -> bool {
         let now = UnixMillis::now();
-        let is_waiting = |since: u64| {
-            since > 0 && u128::from(now.0.saturating_sub(since)) >= ANSWER_PATIENCE.as_millis()
+        let is_late = |since: u64| {
+            since > 0 && u128::from(now.0.saturating_sub(since)) >= ATTEMPT_PATIENCE.as_millis()
         };
-        let mut writers = self.shared.metrics.writers().iter();
+        let writers = self.shared.metrics.writers().iter();
+        let late = writers.filter(|writer| is_late(writer.attempt_since.get()));
         let is_unanswered = self.ack == Ack::Journaled
             && self.shards_running == 0
-            && writers.all(|writer| is_waiting(writer.waits_since.get()));
+            && late.count() == self.writers_running;
         if is_unanswered {
             log::warn!(
                 event = "storing_given_up";
-                "the process drains and the database has not answered for {ANSWER_PATIENCE:?}; events that are not stored \
-                 stay in the journal for the next start"
+                "the process drains and the database has not stored a batch within {ATTEMPT_PATIENCE:?}; events that are \
+                 not stored stay in the journal for the next start"
             );
         }
         is_unanswered

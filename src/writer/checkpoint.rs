@@ -58,6 +58,7 @@ impl Storing {
         let found = self.writer.sink.adopt(keys.current(), from)?;
         self.lanes.of(lane).read_keys(keys.clone());
         let found = self.believe_copy(lane, &keys, found)?;
+        self.lanes.of(lane).adopted(found.checkpoint);
         match self.verdict(lane, found)? {
             Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
             Err(adopted) => Ok(adopted),
@@ -161,13 +162,13 @@ impl Storing {
         if from == to || planted(Bug::CopyIgnored) {
             return Ok(found);
         }
+        let checkpoint = self.move_checkpoint(lane, keys.current(), checkpoint, to)?;
         log::error!(
             event = "checkpoint_put_back", lane:% = lane.id(), found = from.0, position = to.0;
-            "lane {}: its checkpoint is {} or was gone, and the copy that moves with it is {}: the row was altered or \
-             removed, as by an UPDATE or DELETE of hakaru_checkpoint; it is put back, and nothing is lost or stored twice",
+            "lane {}: its checkpoint was {} or gone, and the copy that moves with it is {}: the row was altered or \
+             removed, as by an UPDATE or DELETE of hakaru_checkpoint; it was put back, and nothing is lost or stored twice",
             lane.id(), from.0, to.0
         );
-        let checkpoint = self.move_checkpoint(lane, keys.current(), checkpoint, to)?;
         Ok(FoundCheckpoint {
             checkpoint,
             ..found
@@ -320,15 +321,15 @@ impl Storing {
     ) -> bool {
         let expected = step.epoch;
         match found {
-            Some(found) if found.epoch == expected => {
+            Some(found) if found.epoch == expected && found.position == step.new => {
                 let state = self.lanes.of(lane);
-                if found.position == step.new && found.position <= state.sent() {
+                if found.position <= state.sent() {
                     state.set_checkpoint(found);
                     return true;
                 }
-                // Its position is wrong. It is judged when the lane is taken over again.
-                state.has_twin |= found.position > state.sent();
             }
+            // Its position is wrong. It is judged when the lane is taken over again.
+            Some(found) if found.epoch == expected => {}
             // The epoch differs, or there is no checkpoint. Either the database was restored or replaced, or the lane
             // was taken over by a late statement of a lost connection, or by a process on a copy of the directory.
             // This process holds the lane's lock, and a position is the same event in every copy. So it takes the lane

@@ -24,8 +24,7 @@ impl Storing {
         Ok(hold)
     }
 
-    /// Logs once that a decision is about other events than those the lane is held for, as when it was held again
-    /// meanwhile.
+    /// Logs once that a decision is about an earlier hold: the lane was held again meanwhile.
     pub(super) fn refuse_settlement(
         &mut self,
         lane: &LaneHandle,
@@ -35,9 +34,9 @@ impl Storing {
         if self.lanes.of(lane).refuse_settlement(settled) {
             log::error!(
                 event = "lane_settlement_refused", lane:% = lane.id();
-                "lane {}: the decision is about the events from {} to {}, and the lane is held for those from {} to {}: \
-                 it is not applied, and the lane waits for `hakaru journal settle`",
-                lane.id(), settled.from.0, settled.to.0, hold.from.0, hold.to.0
+                "lane {}: the decision about the events from {} to {} was made before the lane was held as it is now, \
+                 for those from {} to {}, because {}: it is not applied, and the lane waits for `hakaru journal settle`",
+                lane.id(), settled.from.0, settled.to.0, hold.from.0, hold.to.0, hold.reason
             );
         }
     }

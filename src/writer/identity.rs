@@ -20,7 +20,7 @@ impl Storing {
         self.outage.tries();
         let now = UnixMillis::now().0;
         let counters = &self.writer.counters;
-        counters.set(|counters| &counters.waits_since, now);
+        counters.set(|counters| &counters.attempt_since, now);
         let rule = self.writer.sink.open()?;
         self.identify()?;
         self.writer.counters.set(|counters| &counters.connected, 1);

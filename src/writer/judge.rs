@@ -276,14 +276,21 @@ impl Storing {
         // The twin of a process has stored events of its own, whose rows may have the same. A process on a copy of the
         // directory raises the epoch.
         let has_twin = self.lanes.of(lane).has_twin;
-        let is_of_a_copy = matches!(copy, SealedCopy::At(_)) && !has_twin;
+        let is_of_a_copy = match copy {
+            SealedCopy::At(_) => !has_twin,
+            // An older version wrote none.
+            SealedCopy::Missing => lane.is_found(),
+            SealedCopy::Altered => false,
+        };
         Ok(match proof {
             // A process on a copy has stored as much, and the rows say that it was these.
             Proof::Stored(_) if is_within && is_of_a_copy => Verdict::Ours,
-            Proof::Stored(to) if copy != SealedCopy::Altered && !has_twin => Verdict::Forked {
-                from: to,
-                end: Some(end),
-            },
+            Proof::Stored(to) if !is_within && copy != SealedCopy::Altered && !has_twin => {
+                Verdict::Forked {
+                    from: to,
+                    end: Some(end),
+                }
+            }
             // This process knows what it sent to COMMIT.
             Proof::Missing if !is_within || !lane.is_found() => Verdict::Forked {
                 from,

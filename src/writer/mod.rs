@@ -135,6 +135,7 @@ impl Writer {
             );
         }
         storing.work(inbox);
+        storing.answered();
     }
 }
 
@@ -384,7 +385,7 @@ impl Storing {
     /// Notes that the database is not waited for.
     fn answered(&self) {
         let counters = &self.writer.counters;
-        counters.set(|counters| &counters.waits_since, 0);
+        counters.set(|counters| &counters.attempt_since, 0);
     }
 
     /// Logs and counts an error.

@@ -21,7 +21,7 @@ const BACKOFF_STOP_MAX: Duration = Duration::from_secs(5);
 /// Errors of the same class are logged at most this often.
 const OUTAGE_LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Most lines at once. Then there is one for each [`OUTAGE_LOG_EVERY`]: a front that changes its server again and again
+/// Most lines at once, but for errors on which a person must act. Then there is one for each [`OUTAGE_LOG_EVERY`]: a front that changes its server again and again
 /// would fill the log.
 const LINES_MAX: u32 = 6;
 
@@ -64,8 +64,12 @@ impl Outage {
         if self.logged.iter().any(is_known) {
             return;
         }
-        // The line that ends an outage belongs to the one that begins it.
-        let count = if self.logged.is_empty() { 2 } else { 1 };
+        // The line that ends an outage belongs to the one that begins it. A person must act on the others.
+        let count = match (fault, self.logged.is_empty()) {
+            (SinkError::Stop(_), _) => 0,
+            (_, true) => 2,
+            (_, false) => 1,
+        };
         let Some(left_out) = self.lines.take(count) else {
             return;
         };
@@ -79,7 +83,7 @@ impl Outage {
         let writer = self.writer;
         let more = match left_out {
             0 => String::new(),
-            _ => format!(" ({left_out} such lines were left out)"),
+            _ => format!(" ({left_out} lines about failures were left out before)"),
         };
         match fault {
             SinkError::Stop(error) => log::error!(
@@ -234,9 +238,16 @@ mod tests {
     fn what_a_person_must_mend_is_told_when_it_changes() {
         let mut outage = Outage::new(0);
         let stopped = |text: &str| SinkError::Stop(Fault::new(text));
-        for (fault, lines_left) in [(stopped("a"), 4), (stopped("a"), 4), (stopped("b"), 3)] {
+        outage.lines.left = 0;
+        for (fault, errors) in [
+            (stopped("a"), ["a"]),
+            (stopped("a"), ["a"]),
+            (stopped("b"), ["b"]),
+        ] {
             outage.report(&fault);
-            assert_eq!(outage.lines.left, lines_left);
+            let logged = outage.logged.iter();
+            let logged = logged.map(|(_, fault)| fault.fault().text.as_str());
+            assert!(logged.eq(errors), "{fault:?}");
         }
     }
 

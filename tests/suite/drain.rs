@@ -143,8 +143,11 @@ fn a_second_signal_ends_the_process_at_once() {
 fn a_database_that_does_not_answer_is_not_waited_for() {
     let database = DatabaseServer::start();
     let directory = tempfile::tempdir().unwrap();
-    let start = || Settings::mysql(&database).directory(directory.path());
-    let mut hakaru = start().flag("--drain-timeout=1h").start();
+    let dsn = format!("{}?readTimeout=1h", database.dsn());
+    let start = || Settings::datasource(&dsn).directory(directory.path());
+    // One of the writers has nothing to do, and ends at once.
+    let settings = start().flag("--drain-timeout=1h").flag("--cores=2");
+    let mut hakaru = settings.start();
     hakaru.send(0..1);
     wait_until("it is stored", || database.count() == 1);
     database.freeze();

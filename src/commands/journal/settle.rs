@@ -43,7 +43,7 @@ impl Inspection {
         writeln!(
             out,
             "lane {id}: {} events{received} {outcome}; a server acts on this within seconds, or when it starts\n\
-             it is held since {}",
+             it is held because {}",
             hold.events(),
             hold.reason
         )?;

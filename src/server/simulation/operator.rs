@@ -184,10 +184,12 @@ fn settle(
     let is_last_read = events
         .last()
         .is_some_and(|last| last.position.plus(1) == hold.to);
+    // Events are stored in their order. But a letter tells nothing of the events before it that cannot be read.
+    let is_known = is_last_read && (unreadable == 0 || !is_stored.is_empty());
     // Letters stay letters, whatever is decided.
     let decision = if !is_stored.contains(&true) && !is_stored.is_empty() {
         Decision::Refill
-    } else if !is_stored.contains(&false) && is_last_read {
+    } else if !is_stored.contains(&false) && is_known {
         Decision::Stored
     } else {
         note(|| {

@@ -32,11 +32,9 @@ impl Found {
     /// Why no address takes a connection. The driver reports the last one that it tried, which may be of the family that
     /// it could not try.
     pub(super) fn reasons(&self) -> String {
-        let reasons = self.addresses.iter().map(|address| {
-            match TcpStream::connect_timeout(address, REASON_TIMEOUT) {
-                Ok(_) => format!("{address}: reachable by now"),
-                Err(fault) => format!("{address}: {fault}"),
-            }
+        let reasons = self.addresses.iter().filter_map(|address| {
+            let fault = TcpStream::connect_timeout(address, REASON_TIMEOUT).err()?;
+            Some(format!("{address}: {fault}"))
         });
         reasons.collect::<Vec<_>>().join(", ")
     }

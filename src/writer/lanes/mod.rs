@@ -10,7 +10,7 @@ use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::metrics::Settled;
-use crate::sink::{Checkpoint, Fault, Refused};
+use crate::sink::{Checkpoint, Epoch, Fault, Refused};
 
 /// All lanes of a writer.
 #[derive(Default)]
@@ -31,11 +31,13 @@ pub(super) struct LaneState {
     /// Its checkpoint was further on under its own epoch: a process that shares this one's memory, as after a snapshot of
     /// a virtual machine, goes on with the lane and stores other events; or somebody has altered it.
     pub(super) has_twin: bool,
+    /// The epoch that this process gave the checkpoint last.
+    own_epoch: Option<Epoch>,
     /// Whether it waits for a person.
     is_held: bool,
     /// The database did not say which of its rows are there, when it was asked last.
     pub(super) has_no_proof: bool,
-    /// A decision about other events than those it is held for, which was logged.
+    /// A decision about an earlier hold, which was logged.
     refused_settlement: Option<Settlement>,
     /// A key that is in the database and not noted yet.
     new_key: Option<LaneId>,
@@ -58,6 +60,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             has_twin: false,
+            own_epoch: None,
             is_held: false,
             has_no_proof: false,
             refused_settlement: None,
@@ -133,6 +136,13 @@ impl LaneState {
         self.sent = checkpoint.position;
         self.has_twin = false;
         self.known = Some(checkpoint.position);
+    }
+
+    /// Notes that the lane was taken over, which has raised the epoch of its checkpoint by one.
+    pub(super) fn adopted(&mut self, found: Checkpoint) {
+        let was_own = |own: Epoch| own.0.wrapping_add(1) == found.epoch.0;
+        self.has_twin |= self.own_epoch.is_some_and(was_own) && found.position > self.sent;
+        self.own_epoch = Some(found.epoch);
     }
 
     /// Counts from `position` on, unless it counts already.

@@ -236,23 +236,25 @@ impl Mover {
 
 #[test]
 fn rows_of_others_prove_nothing_to_a_running_server() {
-    for mover in [Mover::Person, Mover::Twin, Mover::Copy] {
-        let bench = Bench::new();
-        bench.database.lock().unwrap().has_ids = true;
-        let lane = bench.lane(&NAMES);
-        bench.database.lock().unwrap().before_step = Some(Alteration {
-            lane: lane.id,
-            at: Position(2),
-            alter: mover.alteration(),
-        });
-        let is_held = || lane.held().is_some();
-        bench.run(
-            &handle(&lane),
-            &[(0, &NAMES[..2]), (2, &NAMES[2..])],
-            &[],
-            None,
-        );
-        assert_eq!(bench.rows(), NAMES, "{mover:?}");
-        assert_eq!(is_held(), !matches!(mover, Mover::Copy), "{mover:?}");
+    let lost = SinkError::Reconnect(fault());
+    for script in [
+        &[][..],
+        &[(At::Insert, Act::Nothing), (At::Insert, Act::Fail(lost))],
+    ] {
+        for mover in [Mover::Person, Mover::Twin, Mover::Copy] {
+            let bench = Bench::new();
+            bench.database.lock().unwrap().has_ids = true;
+            let lane = bench.lane(&NAMES);
+            bench.database.lock().unwrap().before_step = Some(Alteration {
+                lane: lane.id,
+                at: Position(2),
+                alter: mover.alteration(),
+            });
+            let batches: [(u64, &[&str]); 2] = [(0, &NAMES[..2]), (2, &NAMES[2..])];
+            bench.run(&handle(&lane), &batches, script, None);
+            assert_eq!(bench.rows(), NAMES, "{mover:?}");
+            let is_held = lane.held().is_some();
+            assert_eq!(is_held, !matches!(mover, Mover::Copy), "{mover:?}");
+        }
     }
 }

@@ -240,12 +240,15 @@ impl Sink for FaultInjector {
         step: Step,
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
-        self.act(At::Insert)?;
-        let mut database = self.database.lock().unwrap();
         let is_now = |next: &mut Alteration| (next.lane, next.at) == (step.lane, step.old);
-        if let Some(next) = database.before_step.take_if(is_now) {
-            (next.alter)(&mut database);
+        {
+            let mut database = self.database.lock().unwrap();
+            if let Some(next) = database.before_step.take_if(is_now) {
+                (next.alter)(&mut database);
+            }
         }
+        self.act(At::Insert)?;
+        let database = self.database.lock().unwrap();
         let found = database.checkpoints.get(&step.lane).copied();
         let wanted = Checkpoint {
             epoch: step.epoch,

@@ -243,3 +243,20 @@ fn a_lane_whose_epoch_is_the_greatest_is_settled_and_taken_over_again() {
     let found = killed.recover(9);
     assert_eq!((found.held(), killed.bench.rows().len()), (None, 9));
 }
+
+/// A lane of a version that wrote no copies, and noted rows: its process was killed before it noted the last ones.
+#[test]
+fn rows_speak_for_a_checkpoint_that_never_had_a_copy() {
+    let killed = Killed::new(6);
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        database.checkpoints.remove(&killed.lane.complement());
+    }
+    let found = killed.recover(3);
+    assert_eq!(
+        (killed.bench.rows(), found.held()),
+        (NAMES.map(str::to_owned).to_vec(), None)
+    );
+    let checkpoint = killed.bench.database.lock().unwrap().checkpoints[&killed.lane];
+    assert_eq!(checkpoint.position, Position(9));
+}

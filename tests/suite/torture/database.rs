@@ -13,7 +13,7 @@ use super::history::Id;
 use crate::support::{DATABASE, DEADLINE, DatabaseServer, run};
 
 /// The deployed table, which refuses some values.
-const MARIADB_TABLE: &str = "CREATE TABLE eventlog (
+const SERVER_TABLE: &str = "CREATE TABLE eventlog (
     id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, at datetime DEFAULT NULL,
     name varchar(255) NOT NULL, value int unsigned, CONSTRAINT poison CHECK (value % 50 <> 49)
     ) ENGINE=InnoDB DEFAULT CHARSET=utf8 COLLATE=utf8_unicode_ci";
@@ -42,7 +42,7 @@ pub enum Moment {
 }
 
 pub enum Database<'a> {
-    DatabaseServer(&'a mut DatabaseServer),
+    Server(&'a mut DatabaseServer),
     Sqlite(PathBuf),
 }
 
@@ -50,13 +50,13 @@ impl Database<'_> {
     /// An empty one.
     pub fn reset(&self) {
         match self {
-            Self::DatabaseServer(server) => {
-                let mut session = server.connect("").expect("MariaDB answers");
+            Self::Server(server) => {
+                let mut session = server.connect("").expect("the server answers");
                 for sql in [
                     "DROP DATABASE hakaru",
                     "CREATE DATABASE hakaru",
                     "USE hakaru",
-                    MARIADB_TABLE,
+                    SERVER_TABLE,
                 ] {
                     session.query_drop(sql).unwrap();
                 }
@@ -79,14 +79,14 @@ impl Database<'_> {
 
     pub fn dsn(&self) -> String {
         match self {
-            Self::DatabaseServer(server) => server.dsn(),
+            Self::Server(server) => server.dsn(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
         }
     }
 
     pub fn run(&self, sql: &str) {
         match self {
-            Self::DatabaseServer(server) => server.run(sql),
+            Self::Server(server) => server.run(sql),
             Self::Sqlite(path) => sqlite(path).execute_batch(sql).unwrap(),
         }
     }
@@ -95,7 +95,7 @@ impl Database<'_> {
     pub fn rows(&self) -> Vec<(String, u32)> {
         const SQL: &str = "SELECT name, value FROM eventlog";
         match self {
-            Self::DatabaseServer(server) => server.query(SQL),
+            Self::Server(server) => server.query(SQL),
             Self::Sqlite(path) => {
                 let file = sqlite(path);
                 let mut query = file.prepare(SQL).unwrap();
@@ -114,7 +114,7 @@ impl Database<'_> {
 
     /// Kills the server and starts it again.
     pub fn crash(&mut self, meanwhile: impl FnOnce(&mut DatabaseServer)) {
-        let Self::DatabaseServer(server) = self else {
+        let Self::Server(server) = self else {
             panic!("SQLite is no server");
         };
         server.crash();
@@ -127,7 +127,7 @@ impl Database<'_> {
         let file = directory.join(format!("backup-{}", fastrand::u64(..)));
         let place = file.display();
         match (self, how) {
-            (Self::DatabaseServer(server), Backup::Statements) => {
+            (Self::Server(server), Backup::Statements) => {
                 let mut session = locked(server, "READ");
                 let highest: Option<Option<u64>> =
                     session.query_first("SELECT MAX(id) FROM eventlog").unwrap();
@@ -149,7 +149,7 @@ impl Database<'_> {
                     checkpoints: rows.unwrap().map(Result::unwrap).collect(),
                 }
             }
-            (Self::DatabaseServer(server), Backup::Dump) => {
+            (Self::Server(server), Backup::Dump) => {
                 let server = client("mariadb-dump", server);
                 let dump = format!("{server} --single-transaction {DATABASE} > {place}");
                 run("sh", &["-c", &dump]);
@@ -159,7 +159,7 @@ impl Database<'_> {
                 self.run(&format!("VACUUM INTO '{place}'"));
                 Moment::Dump(file)
             }
-            (Self::DatabaseServer(server), Backup::Files) => {
+            (Self::Server(server), Backup::Files) => {
                 server.copy_files(&file);
                 Moment::Files(file)
             }
@@ -171,7 +171,7 @@ impl Database<'_> {
     pub fn restore(&mut self, moment: &Moment) -> HashSet<Id> {
         match (&mut *self, moment) {
             (
-                Self::DatabaseServer(server),
+                Self::Server(server),
                 Moment::Statements {
                     highest_id,
                     checkpoints,
@@ -202,7 +202,7 @@ impl Database<'_> {
                 file.execute_batch(&format!("BEGIN IMMEDIATE;\n{sql};\nCOMMIT"))
                     .unwrap();
             }
-            (Self::DatabaseServer(server), Moment::Dump(file)) => {
+            (Self::Server(server), Moment::Dump(file)) => {
                 let server = client("mariadb", server);
                 run(
                     "sh",
@@ -256,7 +256,7 @@ fn client(program: &str, server: &DatabaseServer) -> String {
 
 /// Both tables locked by one session: no transaction is under way.
 fn locked(server: &DatabaseServer, lock: &str) -> Conn {
-    let mut session = server.connect(DATABASE).expect("MariaDB answers");
+    let mut session = server.connect(DATABASE).expect("the server answers");
     let sql = format!("LOCK TABLES eventlog {lock}, hakaru_checkpoint {lock}");
     session.query_drop("SET autocommit = 0").unwrap();
     session.query_drop(sql).unwrap();

@@ -24,7 +24,7 @@ impl Ack {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    DatabaseServer,
+    Server,
     Sqlite,
 }
 
@@ -122,7 +122,7 @@ impl Drawn {
                 .unwrap(),
             io: random.choice(&["io_uring", "epoll"]).unwrap(),
             kind: *random
-                .choice(&[Kind::DatabaseServer, Kind::DatabaseServer, Kind::Sqlite])
+                .choice(&[Kind::Server, Kind::Server, Kind::Sqlite])
                 .unwrap(),
             cores: random.u8(1..=2),
             // So that a refused row is among few or among thousands.
@@ -145,15 +145,15 @@ impl Drawn {
     }
 
     fn draw(&mut self, random: &mut fastrand::Rng) {
-        let is_mariadb = self.kind == Kind::DatabaseServer;
+        let is_server = self.kind == Kind::Server;
         let trouble = match random.u8(0..29) {
             0..=2 => Trouble::Kill,
             3 => Trouble::End,
-            4..=5 if is_mariadb => Trouble::KillDatabase {
+            4..=5 if is_server => Trouble::KillDatabase {
                 and_hakaru: random.bool(),
             },
-            6 if is_mariadb => Trouble::Cut,
-            7..=9 if is_mariadb => Trouble::Network {
+            6 if is_server => Trouble::Cut,
+            7..=9 if is_server => Trouble::Network {
                 fault: NetworkFault::ALL[random.usize(1..NetworkFault::ALL.len())],
                 and_hakaru: random.bool(),
             },
@@ -169,7 +169,7 @@ impl Drawn {
                 beside: random.bool(),
             },
             19..=22 => self.draw_restore(random),
-            23 if is_mariadb => Trouble::Repoint,
+            23 if is_server => Trouble::Repoint,
             24 => Trouble::ServeOther {
                 kill: random.bool(),
             },
@@ -187,7 +187,7 @@ impl Drawn {
     /// A restore, with a backup at a moment before.
     fn draw_restore(&mut self, random: &mut fastrand::Rng) -> Trouble {
         let kinds = match self.kind {
-            Kind::DatabaseServer => &[Backup::Statements, Backup::Dump, Backup::Files][..],
+            Kind::Server => &[Backup::Statements, Backup::Dump, Backup::Files][..],
             Kind::Sqlite => &[Backup::Statements, Backup::Dump],
         };
         let backup = *random.choice(kinds).unwrap();

@@ -86,9 +86,9 @@ fn live(drawn: &Drawn, servers: &mut Servers, history: &History, summary: &Summa
     servers.proxy.cut();
     let file = |name: &str| scratch.path().join(name);
     let databases = match drawn.kind {
-        Kind::DatabaseServer => [
-            Database::DatabaseServer(&mut servers.main),
-            Database::DatabaseServer(&mut servers.other),
+        Kind::Server => [
+            Database::Server(&mut servers.main),
+            Database::Server(&mut servers.other),
         ],
         Kind::Sqlite => [
             Database::Sqlite(file("eventlog.db")),

@@ -95,7 +95,7 @@ impl<'a> Round<'a> {
     pub fn try_start(&mut self, directory: &Path, database: usize) -> Option<Node<'a>> {
         let drawn = self.drawn;
         let dsn = match drawn.kind {
-            Kind::DatabaseServer if database == MAIN => self.proxy.dsn(),
+            Kind::Server if database == MAIN => self.proxy.dsn(),
             _ => self.databases[database].dsn(),
         };
         let number = self.nodes;

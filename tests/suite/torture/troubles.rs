@@ -235,7 +235,7 @@ impl<'a> Round<'a> {
 
     fn port(&self, database: usize) -> u16 {
         match &self.databases[database] {
-            super::database::Database::DatabaseServer(server) => server.port(),
+            super::database::Database::Server(server) => server.port(),
             super::database::Database::Sqlite(_) => panic!("SQLite has no port"),
         }
     }
@@ -326,7 +326,7 @@ impl<'a> Round<'a> {
 
     fn refuse_all(&mut self) {
         let body = match self.drawn.kind {
-            Kind::DatabaseServer => "FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+            Kind::Server => "FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
             Kind::Sqlite => "BEGIN SELECT RAISE(ABORT, 'no'); END",
         };
         let stopped = self.node().hakaru.events("storing_stopped").len();
