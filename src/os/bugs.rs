@@ -63,6 +63,10 @@ pub(crate) enum Bug {
     ReplayedNotNoted,
     /// The lanes of a replay are published before their letters are out of the file.
     ReplayedTooEarly,
+    /// With `--ack stored` an event is answered as soon as it is on the disk.
+    StoredAnsweredEarly,
+    /// Events that became letters are not counted.
+    LettersNotCounted,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -22,7 +22,7 @@ use self::disk::Machine;
 const STACK_BYTES: usize = 256 * 1024;
 
 /// The first time of a simulation, in seconds since 1970.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod coverage;
 mod database;
 mod history;
+mod identity;
 mod operator;
 mod oracle;
 mod process;
@@ -140,7 +141,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 26] = [
+const BUGS: [Bug; 28] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -167,6 +168,8 @@ const BUGS: [Bug; 26] = [
     Bug::NoteBelieved,
     Bug::ReplayedNotNoted,
     Bug::ReplayedTooEarly,
+    Bug::StoredAnsweredEarly,
+    Bug::LettersNotCounted,
 ];
 
 /// Seeds within which each of them is detected.

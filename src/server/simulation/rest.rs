@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::database::{self, EventId};
 use super::history::note;
+use super::identity::check_identity;
 use super::operator;
 use super::oracle::Broken;
-use super::world::World;
+use super::world::{STEPS_MAX, World};
 use crate::os::simulated;
 use crate::os::simulated::disk::Faults;
 
@@ -44,10 +45,11 @@ impl World {
             process.is_frozen = false;
         }
         self.rest()?;
+        check_identity(&self.processes, &self.senders)?;
         // What a new process finds in the journal is stored already.
         self.kill_all_noted();
         self.rest()?;
-        self.oracle.check_identity(&self.processes, &self.senders)
+        check_identity(&self.processes, &self.senders)
     }
 
     fn kill_all_noted(&mut self) {
@@ -155,5 +157,36 @@ impl World {
             }
         }
         self.check_removed()
+    }
+
+    /// With `--ack stored` an event that was answered 200 is a row, or was one.
+    fn check_rows_promised(&self) -> Result<(), Broken> {
+        for value in self.senders.take_rows_promised() {
+            if !self.database.server().ever.contains(&value) && !self.letters().contains_key(&value)
+            {
+                let text = format!(
+                    "the sender of event {value} was told that it is a row, and it is none"
+                );
+                return Err(Broken::Final(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it goes on without end, and what the janitors have removed.
+    pub(super) fn check_removed(&mut self) -> Result<(), Broken> {
+        if self.tally.steps > STEPS_MAX {
+            return Err(Broken::Final("nothing ever comes to rest".to_owned()));
+        }
+        self.check_rows_promised()?;
+        for machine in &self.machines {
+            let removed = machine.take_removed();
+            if !removed.is_empty() {
+                let server = self.database.server();
+                self.oracle
+                    .check_removed(&removed, &self.senders, &server)?;
+            }
+        }
+        Ok(())
     }
 }

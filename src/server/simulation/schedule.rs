@@ -117,6 +117,10 @@ impl Troubles {
         }
         if let Ok(only) = std::env::var("HAKARU_SIM_TROUBLES") {
             let only: Vec<&str> = only.split(',').collect();
+            let is_known =
+                |name: &&str| Trouble::ALL.iter().any(|trouble| trouble.name() == **name);
+            let unknown = only.iter().find(|name| !is_known(name));
+            assert_eq!(unknown, None, "HAKARU_SIM_TROUBLES: no such trouble");
             drawn = Trouble::ALL
                 .into_iter()
                 .filter(|trouble| {

@@ -86,7 +86,11 @@ pub(super) type Inbox = Rc<RefCell<VecDeque<Vec<Request>>>>;
 
 /// All events, by their numbers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Senders(Rc<RefCell<BTreeMap<u32, Sent>>>);
+pub(super) struct Senders {
+    all: Rc<RefCell<BTreeMap<u32, Sent>>>,
+    /// Values of events of which a row was promised since they were last asked for.
+    rows_promised: Rc<RefCell<Vec<u32>>>,
+}
 
 impl Senders {
     /// Sends `count` events in one piece.
@@ -98,7 +102,7 @@ impl Senders {
         count: u32,
         (kind, length): (Kind, usize),
     ) {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.all.borrow_mut();
         let first = u32::try_from(all.len()).unwrap();
         let requests = (first..first + count).map(|number| {
             let (name, value) = kind.content(number, length);
@@ -125,14 +129,14 @@ impl Senders {
 
     /// The server gives an event this time.
     pub(super) fn received(&self, number: u32, at: UnixMillis) {
-        if let Some(sent) = self.0.borrow_mut().get_mut(&number) {
+        if let Some(sent) = self.all.borrow_mut().get_mut(&number) {
             sent.received_at = at;
         }
     }
 
     /// Answers the sender of an event.
     pub(super) fn answer(&self, number: u32, answer: Answer) {
-        if let Some(sent) = self.0.borrow_mut().get_mut(&number) {
+        if let Some(sent) = self.all.borrow_mut().get_mut(&number) {
             assert_eq!(
                 sent.answer,
                 Answer::None,
@@ -141,24 +145,32 @@ impl Senders {
             note(|| format!("event {number}: {answer:?}"));
             sent.answer = answer;
             sent.answered_at = simulated::elapsed();
+            if sent.ack == Ack::Stored && answer == Answer::Ok {
+                self.rows_promised.borrow_mut().push(sent.value);
+            }
         }
+    }
+
+    /// Values of events of which a row was promised since this was last called.
+    pub(super) fn take_rows_promised(&self) -> Vec<u32> {
+        self.rows_promised.take()
     }
 
     /// How many events were sent.
     pub(super) fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.all.borrow().len()
     }
 
     /// The events that were acknowledged so far.
     pub(super) fn acknowledged(&self) -> BTreeSet<u32> {
-        let all = self.0.borrow();
+        let all = self.all.borrow();
         let acknowledged = all.iter().filter(|(_, sent)| sent.answer == Answer::Ok);
         acknowledged.map(|(number, _)| *number).collect()
     }
 
     /// Looks at all events.
     pub(super) fn each(&self, mut look: impl FnMut(u32, &mut Sent)) {
-        for (number, sent) in self.0.borrow_mut().iter_mut() {
+        for (number, sent) in self.all.borrow_mut().iter_mut() {
             look(*number, sent);
         }
     }

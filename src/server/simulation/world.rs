@@ -18,7 +18,7 @@ use crate::os::simulated::disk::{Faults, Machine};
 use crate::os::simulated::{self, Simulated};
 
 /// Most threads that are resumed before all must be quiet.
-const STEPS_MAX: u64 = 1_000_000;
+pub(super) const STEPS_MAX: u64 = 1_000_000;
 
 /// What is counted over many seeds.
 #[derive(Debug, Default, Clone)]
@@ -340,22 +340,6 @@ impl World {
         let (number, ack) = (process.number, settings.ack);
         self.senders.send(inbox, number, ack, count, (kind, length));
         true
-    }
-
-    /// Whether it goes on without end, and what the janitors have removed.
-    pub(super) fn check_removed(&mut self) -> Result<(), Broken> {
-        if self.tally.steps > STEPS_MAX {
-            return Err(Broken::Final("nothing ever comes to rest".to_owned()));
-        }
-        for machine in &self.machines {
-            let removed = machine.take_removed();
-            if !removed.is_empty() {
-                let server = self.database.server();
-                self.oracle
-                    .check_removed(&removed, &self.senders, &server)?;
-            }
-        }
-        Ok(())
     }
 
     fn trouble(&mut self, trouble: Trouble) -> Result<(), Broken> {

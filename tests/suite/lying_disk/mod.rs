@@ -81,7 +81,7 @@ fn cut_the_power(io: &'static str, database: impl FnOnce() -> Database) {
     let Some(disk) = LyingDisk::mount() else {
         return;
     };
-    let cuts = setting("HAKARU_POWER_CUTS").unwrap_or(200) / 2;
+    let cuts = setting("HAKARU_POWER_CUTS").unwrap_or(200).div_ceil(2);
     let seed = setting("HAKARU_POWER_CUT_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("HAKARU_POWER_CUT_SEED={seed}, {io}");
     let database = database();

@@ -1,0 +1,50 @@
+//! What must hold of the counters of processes.
+
+use super::oracle::Broken;
+use super::process::Process;
+use super::senders::{Answer, Senders};
+
+/// The counters of each process that has come to rest, compared with what its senders have counted.
+pub(super) fn check_identity(processes: &[Process], senders: &Senders) -> Result<(), Broken> {
+    for process in processes {
+        check_received(process, senders)?;
+        let totals = process.metrics.totals();
+        let ends = totals.stored + totals.dead_lettered + totals.lost + totals.pending();
+        if totals.received != ends {
+            return Err(Broken::Final(format!(
+                "process {}: received {} is not {ends}: {totals:?}",
+                process.number, totals.received
+            )));
+        }
+        if totals.pending() > 0 && process.served.held().0 == 0 {
+            return Err(Broken::Final(format!(
+                "process {}: {} events are pending for ever",
+                process.number,
+                totals.pending()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A process has received as many events as its senders know.
+fn check_received(process: &Process, senders: &Senders) -> Result<(), Broken> {
+    let (mut taken, mut shed, mut sent) = (0, 0, 0);
+    senders.each(|_, event| {
+        if event.process == process.number {
+            sent += 1;
+            taken += u64::from(matches!(event.answer, Answer::Ok | Answer::Refused));
+            shed += u64::from(event.answer == Answer::Shed);
+        }
+    });
+    let totals = process.metrics.totals();
+    let received = totals.received.saturating_sub(totals.recovered);
+    if (taken..=sent - shed).contains(&received) {
+        return Ok(());
+    }
+    Err(Broken::Final(format!(
+        "process {}: received {received} events, and its senders know of {taken} to {}",
+        process.number,
+        sent - shed
+    )))
+}
