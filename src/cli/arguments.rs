@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
+use super::database_arguments::DatabaseArguments;
 use super::letter_arguments::DeadLettersArguments;
 use super::parsers::{
-    DURATION_MIN, DataSourceSetting, Directory, HOUR, Optional, Parsed, Refusal, YEAR,
-    admin_listen, batch_events, count, disk_limit, duration, listen, log_filter, name_of, one_of,
+    DURATION_MIN, Directory, HOUR, Optional, Parsed, Refusal, YEAR, admin_listen, batch_events,
+    count, disk_limit, duration, listen, log_filter, name_of, one_of,
 };
 use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::commands::journal::JournalQuestion;
@@ -39,17 +40,8 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 
-    /// Database that stores the events: `user:pass@tcp(host:port)/db?params` as Go programs write it,
-    /// `mysql://…`, or `sqlite:PATH`
-    #[arg(
-        long,
-        env = "HAKARU_DATASOURCENAME",
-        value_name = "DSN",
-        hide_env_values = true,
-        default_value = "sqlite:hakaru-data/eventlog.db",
-        value_parser = DataSourceSetting
-    )]
-    pub(super) datasource: Parsed<DataSource>,
+    #[command(flatten)]
+    database: DatabaseArguments,
 
     /// Address and port to take requests on
     #[arg(
@@ -274,10 +266,16 @@ impl Arguments {
         Self::from_arg_matches(&Self::table().try_get_matches_from(words)?)
     }
 
+    /// The data source alone, and the data directory.
+    pub(super) fn places(self) -> Result<(DataSource, PathBuf), Refusal> {
+        let datasource = self.database.source()?;
+        Ok((datasource, self.data_dir))
+    }
+
     /// The settings of serving.
     pub(super) fn config(self, variables: Variables) -> Result<Config, Refusal> {
         Ok(Config {
-            datasource: self.datasource?,
+            datasource: self.database.source()?,
             listen: self.listen?,
             cores: self.cores?,
             ack: self.ack?,

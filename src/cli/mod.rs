@@ -1,6 +1,7 @@
 //! Reads flags, variables and subcommands into values.
 
 mod arguments;
+mod database_arguments;
 mod documents;
 mod letter_arguments;
 mod parsers;
@@ -82,11 +83,12 @@ impl Invocation {
                 Invocation::DeadLetters(given.request(arguments.data_dir)?)
             }
             Some(Command::Report(given)) => {
-                Invocation::Report(given.report(arguments.datasource?)?)
+                let (datasource, _) = arguments.places()?;
+                Invocation::Report(given.report(datasource)?)
             }
             Some(Command::Reconcile(given)) => {
-                let datasource = arguments.datasource?;
-                Invocation::Reconcile(given.reconciliation(datasource, arguments.data_dir)?)
+                let (datasource, data_dir) = arguments.places()?;
+                Invocation::Reconcile(given.reconciliation(datasource, data_dir)?)
             }
         })
     }

@@ -16,6 +16,7 @@ use jiff::SignedDuration;
 use crate::commands::query::moment::{Moment, NotAMoment};
 use crate::event::batch::BatchEvents;
 use crate::server::config::AdminListen;
+use crate::sink::dsn::files::FilesError;
 use crate::sink::dsn::{DataSource, DsnError};
 use crate::units;
 
@@ -49,6 +50,9 @@ pub enum Refusal {
         /// What is wrong with it.
         fault: DsnError,
     },
+    /// Files of the connections to the database do not fit the datasource.
+    #[error(transparent)]
+    Files(FilesError),
     /// All letters would be dropped, and nobody asked for that.
     #[error(
         "dead-letters drop: it removes letters for good, so it must be told which; --from, --to, --name or --code \
@@ -223,6 +227,23 @@ impl TypedValueParser for Directory {
         value: &OsStr,
     ) -> Result<PathBuf, clap::Error> {
         Ok(or_default(argument, value).into())
+    }
+}
+
+/// Accepts any path, or none where it is empty.
+#[derive(Clone)]
+pub(super) struct OptionalFile;
+
+impl TypedValueParser for OptionalFile {
+    type Value = Parsed<Option<PathBuf>>;
+
+    fn parse_ref(
+        &self,
+        _: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        Ok(Ok((!value.is_empty()).then(|| value.into())))
     }
 }
 

@@ -23,7 +23,7 @@ fn read(words: &[&str]) -> Result<Config, ConfigError> {
 fn report(words: &[&str]) -> Result<Report, ConfigError> {
     let mut arguments = arguments(&[&["report"], words].concat())?;
     match arguments.command.take() {
-        Some(Command::Report(given)) => Ok(given.report(arguments.datasource?)?),
+        Some(Command::Report(given)) => Ok(given.report(arguments.places()?.0)?),
         other => panic!("{other:?}"),
     }
 }
@@ -193,7 +193,8 @@ fn a_wrong_filter_is_refused() {
 fn a_value_that_could_hold_a_password_is_not_shown() {
     let flags = settings();
     for flag in flags.iter().filter_map(clap::Arg::get_long) {
-        if flag == "data-dir" {
+        // Paths.
+        if flag == "data-dir" || flag == "db-password-file" || flag.starts_with("db-tls-") {
             continue;
         }
         let argument = format!("--{flag}=root:s3cret@tcp(h)d");

@@ -186,6 +186,8 @@ pub enum FaultKind {
     Tls,
     /// The account has an authentication plugin that the driver does not support.
     Login,
+    /// A file with a password or a certificate cannot be used.
+    File,
     /// The driver panicked.
     Driver,
     /// The table of checkpoints is missing and cannot be created.

@@ -134,6 +134,39 @@ fn an_account_with_an_unsupported_plugin_is_an_error_with_advice() {
     }
 }
 
+/// The password of the account is another one from now on, while events arrive. Nobody starts hakaru again.
+#[test]
+fn a_password_in_a_file_may_change_while_events_arrive() {
+    let database = DatabaseServer::start();
+    database.run("CREATE USER app@'%' IDENTIFIED BY 'first'");
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let dsn = format!("app@tcp(127.0.0.1:{})/hakaru", database.port());
+    let settings = Settings::datasource(&dsn).flag("--linger=20ms");
+    let hakaru = settings
+        .variable("HAKARU_DB_PASSWORD_FILE", file.to_str().unwrap())
+        .start();
+    hakaru.send(0..100);
+    wait_until("they are stored", || database.count() == 100);
+    database.run("ALTER USER app@'%' IDENTIFIED BY 'second'");
+    // All sessions end, as those of a server that is replaced do.
+    let sessions: Vec<u64> =
+        database.query("SELECT id FROM information_schema.processlist WHERE user = 'app'");
+    for session in sessions {
+        database.run(&format!("KILL {session}"));
+    }
+    hakaru.send(100..200);
+    let line = hakaru.wait_for_event("storing_stopped").to_string();
+    assert!(line.contains("1045") && !line.contains("first"), "{line}");
+    std::fs::write(&file, "second\n").unwrap();
+    hakaru.send(200..300);
+    wait_until("all is stored", || database.count() == 300);
+    assert!(database.values().into_iter().eq(0..300));
+    assert_eq!(hakaru.stop().stored, 300);
+}
+
 /// A server that sends the greeting of MariaDB, and then one of `replies` for each packet.
 fn server_that_replies(replies: &'static [&[u8]]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

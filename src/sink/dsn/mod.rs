@@ -2,11 +2,14 @@
 //!
 //! Errors never quote the DSN: it contains a password.
 
+pub mod files;
 mod params;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use self::files::TargetFiles;
 
 /// A text that no log line, error or process title may show.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub enum Tls {
     Off,
     /// Encrypted, and the server's certificate is verified.
     Verified,
+    /// Encrypted; the certificate must be signed by an authority that is trusted, for whatever name.
+    VerifiedAuthority,
     /// Encrypted; any certificate is accepted.
     Unverified,
     /// Encrypted if the server offers it, with any certificate; else plain.
@@ -74,8 +79,10 @@ pub enum Tls {
 pub struct MySqlTarget {
     /// Login name; empty is the server's anonymous user.
     pub user: String,
-    /// Password; empty for none.
+    /// Password; empty for none, or where it is in a file.
     pub password: Secret,
+    /// Files with what is not in the DSN.
+    pub files: TargetFiles,
     /// The server's address.
     pub address: Address,
     /// The database that holds `eventlog`.
@@ -134,6 +141,7 @@ impl MySqlTarget {
         Self {
             user: String::new(),
             password: Secret(String::new()),
+            files: TargetFiles::default(),
             address: Address::Tcp {
                 host: "127.0.0.1".to_owned(),
                 port: 3306,

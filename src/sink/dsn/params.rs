@@ -128,12 +128,15 @@ const PARAMETERS: [(&str, Apply); 24] = [
     ("tls", |value, target| {
         target.tls = match value.text {
             "skip-verify" => Tls::Unverified,
+            "verify-ca" => Tls::VerifiedAuthority,
             "preferred" => Tls::Preferred,
             _ => match value.boolean() {
                 Ok(true) => Tls::Verified,
                 Ok(false) => Tls::Off,
                 Err(_) => {
-                    return Err(value.refused("accepted: true, skip-verify, preferred, false"));
+                    return Err(
+                        value.refused("accepted: true, verify-ca, skip-verify, preferred, false")
+                    );
                 }
             },
         };

@@ -127,7 +127,7 @@ fn every_documented_parameter_is_accepted_or_refused_by_name() {
         ("serverPubKey=mykey", "leave it out"),
         (
             "tls=custom",
-            "accepted: true, skip-verify, preferred, false",
+            "accepted: true, verify-ca, skip-verify, preferred, false",
         ),
         ("autocommit=1", "always one transaction"),
         ("time_zone=", "one SQL value"),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Compression, Conn, OptsBuilder, SslOpts};
+use mysql::{ClientIdentity, Compression, Conn, OptsBuilder, SslOpts};
 
 use super::classify::{OTHER_PLUGIN, panic_fault, sink_error};
 use super::columns::event_rule;
 use super::route::routes;
 use crate::event::rule::EventRule;
 use crate::os::panics;
-use crate::sink::dsn::{Address, MySqlTarget, Tls};
+use crate::sink::dsn::{Address, MySqlTarget, Secret, Tls};
 use crate::sink::{CREATE_CHECKPOINTS, Fault, FaultKind, SinkError};
 
 /// The deployed table. It is created if it is missing, and never altered.
@@ -51,19 +51,9 @@ const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Connects as `target` says.
 pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
-    let encrypted = match target.tls {
-        Tls::Off => None,
-        Tls::Unverified | Tls::Preferred => Some(
-            SslOpts::default()
-                .with_danger_accept_invalid_certs(true)
-                .with_danger_skip_domain_validation(true),
-        ),
-        // In addition to the built-in root certificates, those of the machine: RDS has its own.
-        Tls::Verified | Tls::VerifiedIfOffered => {
-            let roots = openssl_probe::probe().cert_file;
-            Some(SslOpts::default().with_root_cert_path(roots))
-        }
-    };
+    let password = target.current_password().map_err(SinkError::Stop)?;
+    target.look_at_certificates().map_err(SinkError::Stop)?;
+    let encrypted = encryption(target);
     let may_be_plain = matches!(target.tls, Tls::Preferred | Tls::VerifiedIfOffered);
     let connect = |options: OptsBuilder| {
         Ok(
@@ -77,15 +67,60 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
             },
         )
     };
-    let mut connection = match &target.address {
-        Address::Tcp { host, port } => connect_tcp(target, host, *port, connect)?,
+    let options = options(target, &password);
+    let connected = match &target.address {
+        Address::Tcp { host, port } => connect_tcp(target, host, *port, &options, connect),
         Address::Unix(path) => {
-            let options = options(target).socket(Some(path.to_string_lossy()));
-            connect(options)?.map_err(sink_error)?
+            let options = options.socket(Some(path.to_string_lossy()));
+            connect(options)?.map_err(sink_error)
         }
     };
+    let mut connection = connected.map_err(|fault| with_authorities(fault, target))?;
     make_strict(&mut connection).map_err(sink_error)?;
     Ok(connection)
+}
+
+/// How connections are encrypted. In addition to what is set here the driver trusts its built-in public authorities.
+fn encryption(target: &MySqlTarget) -> Option<SslOpts> {
+    let files = &target.files;
+    let options = SslOpts::default();
+    let verified = |options: SslOpts| {
+        // RDS has its own, which the machine may trust.
+        let roots = files.authorities.clone();
+        options.with_root_cert_path(roots.or_else(|| openssl_probe::probe().cert_file))
+    };
+    let options = match target.tls {
+        Tls::Off => return None,
+        Tls::Unverified | Tls::Preferred => options
+            .with_danger_accept_invalid_certs(true)
+            .with_danger_skip_domain_validation(true),
+        Tls::Verified | Tls::VerifiedIfOffered => verified(options),
+        Tls::VerifiedAuthority => verified(options).with_danger_skip_domain_validation(true),
+    };
+    let identity = files.certificate.clone().zip(files.key.clone());
+    let identity = identity.map(|(certificate, key)| ClientIdentity::new(certificate, key));
+    Some(options.with_client_identity(identity))
+}
+
+/// Names the files that a refused certificate was compared with, or that were shown to the server.
+fn with_authorities(fault: SinkError, target: &MySqlTarget) -> SinkError {
+    let SinkError::Stop(fault) = fault else {
+        return fault;
+    };
+    if fault.kind != FaultKind::Tls {
+        return SinkError::Stop(fault);
+    }
+    let files = &target.files;
+    let mut text = fault.text.clone();
+    for (words, file) in [
+        ("trusted are the authorities in", &files.authorities),
+        ("shown was the certificate in", &files.certificate),
+    ] {
+        if let Some(file) = file {
+            text += &format!("; {words} {}", file.display());
+        }
+    }
+    SinkError::Stop(Fault { text, ..fault })
 }
 
 /// Tries all addresses of a host, which share the time.
@@ -93,12 +128,14 @@ fn connect_tcp(
     target: &MySqlTarget,
     host: &str,
     port: u16,
+    options: &OptsBuilder,
     connect: impl Fn(OptsBuilder) -> Result<mysql::Result<Conn>, SinkError>,
 ) -> Result<Conn, SinkError> {
     let found = routes(host, port, target.connect_timeout)?;
     let mut unreachable = None;
     for route in &found.routes {
-        let options = options(target)
+        let options = options
+            .clone()
             .ip_or_hostname(Some(host))
             .tcp_port(port)
             .bind_address(route.bind)
@@ -158,7 +195,7 @@ fn new_connection(options: OptsBuilder) -> Result<mysql::Result<Conn>, SinkError
     })
 }
 
-fn options(target: &MySqlTarget) -> OptsBuilder {
+fn options(target: &MySqlTarget, password: &Secret) -> OptsBuilder {
     // Four-byte UTF-8 instead of the server's default: any other character set could alter names.
     let mut init = vec![
         "SET NAMES utf8mb4".to_owned(),
@@ -179,7 +216,7 @@ fn options(target: &MySqlTarget) -> OptsBuilder {
     let keepalive_ms = u32::try_from(KEEPALIVE.as_millis()).ok();
     OptsBuilder::new()
         .user(Some(&target.user))
-        .pass(Some(target.password.reveal()).filter(|password| !password.is_empty()))
+        .pass(Some(password.reveal()).filter(|password| !password.is_empty()))
         .db_name(Some(&target.database))
         // Otherwise the driver replaces a loopback address by the server's Unix socket.
         .prefer_socket(false)

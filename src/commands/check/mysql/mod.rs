@@ -110,9 +110,10 @@ fn login_advice(fault: &Fault, target: &MySqlTarget) -> String {
                 "check whether the server is stopped or overloaded, and whether it is a MySQL server"
             }
             FaultKind::Tls => {
-                "check `tls` in the datasource; SSL_CERT_FILE names the authority that signed the server's certificate"
+                "check `tls` in the datasource, and --db-tls-ca: it names the authority that signed the server's certificate"
             }
             FaultKind::Login | FaultKind::Driver => OTHER_PLUGIN,
+            FaultKind::File => "put the file there, readable for the user that hakaru runs as",
             FaultKind::Other | FaultKind::NoCheckpoints | FaultKind::NoTransactions => {
                 "check whether the server runs, whether host and port are right, and whether a firewall blocks connections"
             }
@@ -175,7 +176,10 @@ fn encryption(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let value = |row: Option<(String, String)>| row.map(|(_, value)| value).unwrap_or_default();
     let version = value(server.first("SHOW SESSION STATUS LIKE 'Ssl_version'")?);
     let cipher = value(server.first("SHOW SESSION STATUS LIKE 'Ssl_cipher'")?);
-    let is_verified = matches!(server.target.tls, Tls::Verified | Tls::VerifiedIfOffered);
+    let is_verified = matches!(
+        server.target.tls,
+        Tls::Verified | Tls::VerifiedAuthority | Tls::VerifiedIfOffered
+    );
     let found = match (version.is_empty(), is_verified) {
         (true, _) => Observation::new("none"),
         (false, true) => {
