@@ -67,6 +67,10 @@ pub(crate) enum Bug {
     StoredAnsweredEarly,
     /// Events that became letters are not counted.
     LettersNotCounted,
+    /// With `--ack stored` nobody tells a shard which events became letters.
+    RefusedNotTold,
+    /// A letter that is replayed has another time than its event.
+    LetterTimeLost,
 }
 
 /// Whether the bug is switched on in this thread.

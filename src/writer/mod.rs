@@ -33,6 +33,7 @@ use crate::handoff::{Sealed, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::served_database::ServedDatabase;
 use crate::metrics::{ErrorClass, Recorder, WriterCounters};
+use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
 use crate::os::reached::reached;
 use crate::sink::dead_letters::DeadLetters;
@@ -269,7 +270,7 @@ impl Storing {
         if let Some(disk) = lane.on_disk() {
             disk.reaches(to);
         }
-        let is_awaited = !self.writer.may_leave;
+        let is_awaited = !self.writer.may_leave && !planted(Bug::RefusedNotTold);
         let settled = self.lanes.of(lane).count(from, to, is_awaited);
         self.writer.counters.settle(settled, lane.is_found());
         let dead = settled.dead_lettered;
@@ -384,8 +385,7 @@ impl Storing {
 
     /// Notes that the database is not waited for.
     fn answered(&self) {
-        let counters = &self.writer.counters;
-        counters.set(|counters| &counters.attempt_since, 0);
+        (self.writer.counters).set(|counters| &counters.attempt_since, 0);
     }
 
     /// Logs and counts an error.

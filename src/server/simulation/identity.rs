@@ -39,6 +39,12 @@ fn check_received(process: &Process, senders: &Senders) -> Result<(), Broken> {
     });
     let totals = process.metrics.totals();
     let received = totals.received.saturating_sub(totals.recovered);
+    if totals.shed != shed {
+        return Err(Broken::Final(format!(
+            "process {}: counts {} events as shed, and has answered {shed} so",
+            process.number, totals.shed
+        )));
+    }
     if (taken..=sent - shed).contains(&received) {
         return Ok(());
     }

@@ -141,7 +141,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 28] = [
+const BUGS: [Bug; 30] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -170,6 +170,8 @@ const BUGS: [Bug; 28] = [
     Bug::ReplayedTooEarly,
     Bug::StoredAnsweredEarly,
     Bug::LettersNotCounted,
+    Bug::RefusedNotTold,
+    Bug::LetterTimeLost,
 ];
 
 /// Seeds within which each of them is detected.

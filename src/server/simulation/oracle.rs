@@ -206,6 +206,7 @@ impl Oracle {
         for row in server.all_rows() {
             *rows.entry(row.value).or_default() += 1;
         }
+        check_content(&world.senders, &server)?;
         let has_two = server.other.has_been_used();
         let served = self.served_by(&world.processes);
         self.check_databases(world, &server)?;
@@ -338,6 +339,25 @@ impl Oracle {
         look(&server.other);
         broken
     }
+}
+
+/// A row has what was sent, and the time at which it was received.
+fn check_content(senders: &Senders, server: &Server) -> Result<(), Broken> {
+    let mut sent = BTreeMap::new();
+    senders.each(|number, event| {
+        sent.insert(number, (event.name.clone(), event.received_at.seconds()));
+    });
+    for row in server.all_rows().filter(|row| !is_twin(row.value)) {
+        let found = (row.name.clone(), row.at);
+        if sent.get(&row.value) != Some(&found) {
+            return Err(Broken::Final(format!(
+                "the row of event {} has {found:?}, and was sent as {:?}",
+                row.value,
+                sent.get(&row.value)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The database that an event was promised to. `None`: its process had not noted that yet.

@@ -8,6 +8,7 @@ use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
+use crate::os::bugs::{Bug, planted};
 
 /// An event that the database refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,11 @@ impl Letter {
         Event {
             name: &self.name,
             value: self.value,
-            received_at: self.received_at,
+            received_at: if planted(Bug::LetterTimeLost) {
+                UnixMillis(0)
+            } else {
+                self.received_at
+            },
         }
     }
 
