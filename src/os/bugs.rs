@@ -69,6 +69,8 @@ pub(crate) enum Bug {
     LettersNotCounted,
     /// With `--ack stored` nobody tells a shard which events became letters.
     RefusedNotTold,
+    /// A shard whose disk has failed takes no events any more, also when the disk is mended.
+    FailedForEver,
     /// A letter that is replayed has another time than its event.
     LetterTimeLost,
 }

@@ -141,7 +141,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 30] = [
+const BUGS: [Bug; 31] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -171,6 +171,7 @@ const BUGS: [Bug; 30] = [
     Bug::StoredAnsweredEarly,
     Bug::LettersNotCounted,
     Bug::RefusedNotTold,
+    Bug::FailedForEver,
     Bug::LetterTimeLost,
 ];
 

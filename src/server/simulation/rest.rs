@@ -10,6 +10,7 @@ use super::history::note;
 use super::identity::check_identity;
 use super::operator;
 use super::oracle::Broken;
+use super::senders::{Answer, Kind};
 use super::world::{STEPS_MAX, World};
 use crate::os::simulated;
 use crate::os::simulated::disk::Faults;
@@ -29,6 +30,9 @@ const LOOKS_PER_DATABASE: u64 = 12;
 /// How long nothing may change after that.
 const QUIET_FOR: Duration = Duration::from_secs(40);
 
+/// How long it may take then to answer an event.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
+
 impl World {
     /// Ends all troubles, and waits until everything is stored.
     pub(super) fn heal(&mut self) -> Result<(), Broken> {
@@ -45,11 +49,46 @@ impl World {
             process.is_frozen = false;
         }
         self.rest()?;
+        self.check_taken()?;
         check_identity(&self.processes, &self.senders)?;
         // What a new process finds in the journal is stored already.
         self.kill_all_noted();
         self.rest()?;
         check_identity(&self.processes, &self.senders)
+    }
+
+    /// Every shard takes events: nothing is wrong any more. Lanes that wait may have filled the journal.
+    fn check_taken(&mut self) -> Result<(), Broken> {
+        let first = self.senders.count();
+        let id = self.database.server().content.id;
+        for process in &self.processes {
+            let waiting = process.served.held().0 + process.served.foreign().0;
+            let is_served = process
+                .served
+                .id()
+                .is_some_and(|served| database::is_same(Some(served), id));
+            if let Some(settings) = &process.settings
+                && waiting == 0
+                && is_served
+                && !process.is_draining()
+            {
+                for inbox in &process.inboxes {
+                    let what = (Kind::Single, 0);
+                    self.senders
+                        .send(inbox, process.number, settings.ack, 1, what);
+                }
+            }
+        }
+        self.run_for(TAKEN_WITHIN)?;
+        let mut broken = Ok(());
+        self.senders.each(|number, sent| {
+            if number as usize >= first && sent.answer != Answer::Ok {
+                broken = Err(Broken::Final(format!(
+                    "nothing is wrong any more, and event {number} is not taken: {sent:?}"
+                )));
+            }
+        });
+        broken
     }
 
     fn kill_all_noted(&mut self) {

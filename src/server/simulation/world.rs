@@ -18,7 +18,7 @@ use crate::os::simulated::disk::{Faults, Machine};
 use crate::os::simulated::{self, Simulated};
 
 /// Most threads that are resumed before all must be quiet.
-pub(super) const STEPS_MAX: u64 = 1_000_000;
+pub(super) const STEPS_MAX: u64 = 3_000_000;
 
 /// What is counted over many seeds.
 #[derive(Debug, Default, Clone)]

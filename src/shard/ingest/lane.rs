@@ -9,6 +9,7 @@ use super::open_lane::{LaneMaker, OpenLane};
 use crate::event::position::Position;
 use crate::journal::disk_thread::{DiskReport, REOPEN_AFTER};
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
+use crate::os::bugs::{Bug, planted};
 use crate::os::fs::File;
 
 /// Where the events of a shard are kept until they are stored.
@@ -126,6 +127,7 @@ impl LaneState {
     /// Takes no more events: a write or a segment has failed.
     pub(super) fn fail(&mut self, fault: io::Error) {
         *self = match std::mem::replace(self, Self::Ended) {
+            Self::Open(_) if planted(Bug::FailedForEver) => Self::Ended,
             Self::Open(lane) => Self::Failed { lane, fault },
             other => other,
         };

@@ -313,7 +313,7 @@ mod tests {
         };
         for (fault, words) in [
             (Fault::of(FaultKind::NoAnswer, "words"), "overloaded"),
-            (Fault::of(FaultKind::Tls, "words"), "SSL_CERT_FILE"),
+            (Fault::of(FaultKind::Tls, "words"), "--db-tls-ca"),
             (Fault::new("no answer in time"), "firewall"),
             (Fault::new("TLS"), "firewall"),
             (Fault::numbered(1045, "TLS"), "set the password of app"),
