@@ -234,10 +234,19 @@ impl LaneState {
                     .map(|(position, _)| *position),
             );
         }
+        // What was counted as lost stays so, also where it can be read after all.
+        let new = if new == 0 {
+            0
+        } else {
+            self.not_lost(from, end)
+        };
         let dead = if new == 0 {
             0
         } else {
-            self.dead_letters.range(from..end).count() as u64
+            let letters = self.dead_letters.range(from..end);
+            letters
+                .filter(|(position, _)| !self.is_lost(**position))
+                .count() as u64
         };
         let counted_dead = if planted(Bug::LettersNotCounted) {
             0
@@ -313,6 +322,10 @@ impl LaneState {
             passed: lost,
             ..Settled::default()
         }
+    }
+
+    fn is_lost(&self, position: Position) -> bool {
+        self.unreadable.iter().any(|lost| lost.contains(&position))
     }
 
     /// How many events from `from` to `to` are not known to be lost.

@@ -52,6 +52,17 @@ fn positions_are_passed_as_events_are_stored_or_lost() {
     assert_eq!(count(state, 26, 27), settled(1, 0, 2));
 }
 
+/// A read fails once, and then it does not.
+#[test]
+fn lost_events_that_are_stored_after_all_are_counted_as_lost() {
+    let (mut lanes, lane) = lane_at(10);
+    let state = lanes.of(&lane);
+    let lost = state.add_unreadable(Position(10), Position(18));
+    assert_eq!(lost, settled(0, 8, 8));
+    let stored = state.count(Position(10), Position(30), false);
+    assert_eq!(stored, settled(12, 0, 12));
+}
+
 /// While this process waited for the lane, another one has stored events of it.
 #[test]
 fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
