@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::parsers::{DataSourceSetting, OptionalFile, Parsed, Refusal};
+use super::parsers::{DataSourceSetting, Optional, Parsed, Refusal, file};
 use crate::sink::dsn::DataSource;
 use crate::sink::dsn::files::TargetFiles;
 
@@ -30,7 +30,7 @@ pub(super) struct DatabaseArguments {
         value_name = "FILE",
         default_value = "",
         hide_default_value = true,
-        value_parser = OptionalFile
+        value_parser = Optional(file())
     )]
     db_password_file: Parsed<Option<PathBuf>>,
 
@@ -41,7 +41,7 @@ pub(super) struct DatabaseArguments {
         value_name = "FILE",
         default_value = "",
         hide_default_value = true,
-        value_parser = OptionalFile
+        value_parser = Optional(file())
     )]
     db_tls_ca: Parsed<Option<PathBuf>>,
 
@@ -52,7 +52,7 @@ pub(super) struct DatabaseArguments {
         value_name = "FILE",
         default_value = "",
         hide_default_value = true,
-        value_parser = OptionalFile
+        value_parser = Optional(file())
     )]
     db_tls_cert: Parsed<Option<PathBuf>>,
 
@@ -63,7 +63,7 @@ pub(super) struct DatabaseArguments {
         value_name = "FILE",
         default_value = "",
         hide_default_value = true,
-        value_parser = OptionalFile
+        value_parser = Optional(file())
     )]
     db_tls_key: Parsed<Option<PathBuf>>,
 }

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, Command};
 use jiff::SignedDuration;
@@ -230,21 +230,9 @@ impl TypedValueParser for Directory {
     }
 }
 
-/// Accepts any path, or none where it is empty.
-#[derive(Clone)]
-pub(super) struct OptionalFile;
-
-impl TypedValueParser for OptionalFile {
-    type Value = Parsed<Option<PathBuf>>;
-
-    fn parse_ref(
-        &self,
-        _: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Self::Value, clap::Error> {
-        Ok(Ok((!value.is_empty()).then(|| value.into())))
-    }
+/// Accepts any path.
+pub(super) fn file() -> impl TypedValueParser<Value = Parsed<PathBuf>> {
+    PathBufValueParser::new().map(Ok)
 }
 
 pub(super) fn listen() -> impl TypedValueParser<Value = Parsed<SocketAddr>> {

@@ -33,6 +33,11 @@ impl Server {
             match self.notices.recv_timeout(left.min(ATTEMPT_POLL)) {
                 Err(RecvTimeoutError::Timeout) if left > ATTEMPT_POLL => {
                     if self.is_unanswered() {
+                        log::warn!(
+                            event = "storing_given_up";
+                            "the process drains and the database has not stored a batch within {ATTEMPT_PATIENCE:?}; \
+                             events that are not stored stay in the journal for the next start"
+                        );
                         return outcome;
                     }
                 }
@@ -91,16 +96,8 @@ impl Server {
         };
         let writers = self.shared.metrics.writers().iter();
         let late = writers.filter(|writer| is_late(writer.attempt_since.get()));
-        let is_unanswered = self.ack == Ack::Journaled
+        self.ack == Ack::Journaled
             && self.shards_running == 0
-            && late.count() == self.writers_running;
-        if is_unanswered {
-            log::warn!(
-                event = "storing_given_up";
-                "the process drains and the database has not stored a batch within {ATTEMPT_PATIENCE:?}; events that are \
-                 not stored stay in the journal for the next start"
-            );
-        }
-        is_unanswered
+            && late.count() == self.writers_running
     }
 }

@@ -21,8 +21,8 @@ const BACKOFF_STOP_MAX: Duration = Duration::from_secs(5);
 /// Errors of the same class are logged at most this often.
 const OUTAGE_LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Most lines at once, but for errors on which a person must act. Then there is one for each [`OUTAGE_LOG_EVERY`]: a front that changes its server again and again
-/// would fill the log.
+/// Most lines at once, except for errors on which a person must act. Then there is one for each [`OUTAGE_LOG_EVERY`]: a
+/// front that changes its server again and again would fill the log.
 const LINES_MAX: u32 = 6;
 
 /// An outage of the database: since when, what was logged, and how long to wait.

@@ -42,7 +42,10 @@ const PARAMETERS: [(&str, Apply); 24] = [
             target.tls = match target.tls {
                 Tls::Verified => Tls::VerifiedIfOffered,
                 Tls::Unverified => Tls::Preferred,
-                tls => tls,
+                Tls::VerifiedAuthority => {
+                    return Err(value.refused("accepted with tls=verify-ca: false"));
+                }
+                tls @ (Tls::Off | Tls::Preferred | Tls::VerifiedIfOffered) => tls,
             };
         }
         Ok(())

@@ -129,6 +129,10 @@ fn every_documented_parameter_is_accepted_or_refused_by_name() {
             "tls=custom",
             "accepted: true, verify-ca, skip-verify, preferred, false",
         ),
+        (
+            "tls=verify-ca&allowFallbackToPlaintext=true",
+            "accepted with tls=verify-ca: false",
+        ),
         ("autocommit=1", "always one transaction"),
         ("time_zone=", "one SQL value"),
         (

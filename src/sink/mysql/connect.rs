@@ -75,7 +75,7 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
             connect(options)?.map_err(sink_error)
         }
     };
-    let mut connection = connected.map_err(|fault| with_authorities(fault, target))?;
+    let mut connection = connected.map_err(|fault| with_files(fault, target))?;
     make_strict(&mut connection).map_err(sink_error)?;
     Ok(connection)
 }
@@ -103,13 +103,11 @@ fn encryption(target: &MySqlTarget) -> Option<SslOpts> {
 }
 
 /// Names the files that a refused certificate was compared with, or that were shown to the server.
-fn with_authorities(fault: SinkError, target: &MySqlTarget) -> SinkError {
-    let SinkError::Stop(fault) = fault else {
-        return fault;
+fn with_files(fault: SinkError, target: &MySqlTarget) -> SinkError {
+    let fault = match fault {
+        SinkError::Stop(fault) if fault.kind == FaultKind::Tls => fault,
+        other => return other,
     };
-    if fault.kind != FaultKind::Tls {
-        return SinkError::Stop(fault);
-    }
     let files = &target.files;
     let mut text = fault.text.clone();
     for (words, file) in [

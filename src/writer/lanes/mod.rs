@@ -220,9 +220,9 @@ impl LaneState {
     pub(super) fn count(&mut self, first: Position, end: Position, is_awaited: bool) -> Settled {
         let counted = self.begin_at(first);
         let from = counted.max(first);
-        let new = end.since(from);
+        let is_new = from < end;
         if is_awaited
-            && new > 0
+            && is_new
             && let Some(lane) = self
                 .lane
                 .on_disk()
@@ -235,18 +235,12 @@ impl LaneState {
             );
         }
         // What was counted as lost stays so, also where it can be read after all.
-        let new = if new == 0 {
-            0
-        } else {
-            self.not_lost(from, end)
-        };
-        let dead = if new == 0 {
-            0
-        } else {
+        let new = self.not_lost(from, end);
+        let dead = if is_new {
             let letters = self.dead_letters.range(from..end);
-            letters
-                .filter(|(position, _)| !self.is_lost(**position))
-                .count() as u64
+            letters.filter(|(at, _)| !self.is_lost(**at)).count() as u64
+        } else {
+            0
         };
         let counted_dead = if planted(Bug::LettersNotCounted) {
             0

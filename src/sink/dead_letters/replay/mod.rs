@@ -2,8 +2,8 @@
 //!
 //! The steps, each durable before the next:
 //!
-//! 1. The letters are durable in their file, and are written to one lane for each database that refused some. The lanes are *staged*: their
-//!    directories have names that nobody takes for a lane's. Each is labelled with its database.
+//! 1. The letters are durable in their file, and are written to one lane for each database that refused some. The lanes
+//!    are *staged*: their directories have names that nobody takes for a lane's. Each is labelled with its database.
 //! 2. The lanes that the letters come from note that these events are never to be stored from there.
 //! 3. The file of letters is replaced by one without them, which names the staged lanes. From this moment on they
 //!    are events of those lanes, and before it they are letters.
