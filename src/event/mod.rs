@@ -3,6 +3,7 @@
 pub mod ack;
 pub mod batch;
 pub mod database_id;
+pub mod fingerprint;
 pub mod position;
 pub mod repertoire;
 pub mod rule;

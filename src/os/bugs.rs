@@ -73,6 +73,10 @@ pub(crate) enum Bug {
     FailedForEver,
     /// A letter that is replayed has another time than its event.
     LetterTimeLost,
+    /// A checkpoint that counts the events of a machine with the same lane is taken for the lane's own.
+    FingerprintIgnored,
+    /// A lane that its writer has no room for stays locked.
+    LaneOfNobody,
 }
 
 /// Whether the bug is switched on in this thread.

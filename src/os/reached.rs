@@ -5,7 +5,7 @@
 pub(crate) const fn reached(_: &'static str) {}
 
 #[cfg(test)]
-pub(crate) use counting::{reached, take_reached};
+pub(crate) use counting::{put_reached, reached, take_reached};
 
 #[cfg(test)]
 mod counting {
@@ -23,5 +23,10 @@ mod counting {
     /// What this thread has counted since it was last asked.
     pub(crate) fn take_reached() -> BTreeMap<&'static str, u64> {
         COUNTS.take()
+    }
+
+    /// Counts from these on.
+    pub(crate) fn put_reached(counts: BTreeMap<&'static str, u64>) {
+        COUNTS.set(counts);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
+use crate::event::fingerprint::Fingerprint;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::sink::sealed_copy::FoundCheckpoint;
@@ -112,6 +113,8 @@ pub struct Step {
     pub old: Position,
     /// The position to which it is moved.
     pub new: Position,
+    /// The last event before the new position, if that is known.
+    pub last: Option<Fingerprint>,
 }
 
 impl Step {
@@ -125,7 +128,7 @@ impl Step {
 
     /// The copy of the checkpoint after the step, as it is written.
     pub(crate) fn copy(self) -> Checkpoint {
-        sealed_copy::seal(self.lane, self.checkpoint())
+        sealed_copy::seal(self.lane, self.checkpoint(), self.last)
     }
 }
 

@@ -1,13 +1,18 @@
 //! The copy of a checkpoint, by which an altered row of `hakaru_checkpoint` is known.
 //!
 //! Each checkpoint has a second row in the same table, whose `lane` is the complement of the key. Each transaction that
-//! moves the checkpoint moves the copy too. The copy has the same position. Its epoch is that of the checkpoint, combined
-//! by exclusive or with `mix64` of the key and the position.
+//! moves the checkpoint moves the copy too. The copy has the same position. Its epoch is a number of 64 bits: the epoch of
+//! the checkpoint, and above it the tag, combined by exclusive or with `mix64` of the key and the position. The tag is the
+//! [`Fingerprint`] of the last event before the position, with 8 bits that check it; or 0, where that is not known.
 //!
 //! So whoever alters one of the two rows, or both of them with the same statement, leaves two rows that do not fit
 //! together. A restore moves both. This detects accidents: it is no secret.
+//!
+//! The fingerprint tells whether a checkpoint is about the events of one's own lane. Where a machine goes back to an earlier
+//! state with its memory, it takes other events into a lane that is stored further already.
 
 use super::{Checkpoint, Epoch};
+use crate::event::fingerprint::Fingerprint;
 use crate::event::position::{LaneId, Position};
 
 /// A checkpoint that exists has an epoch below this. The epoch of a copy is below it only by chance.
@@ -30,7 +35,12 @@ pub enum SealedCopy {
     /// It does not belong to the checkpoint. Somebody altered both, or an older version has taken the lane over.
     Altered,
     /// The checkpoint was moved to this position last.
-    At(Position),
+    At {
+        /// The position.
+        position: Position,
+        /// Which event is the last one before it. `None`: that is not known.
+        last: Option<Fingerprint>,
+    },
 }
 
 /// What an adoption of a lane finds, and what it writes.
@@ -49,14 +59,12 @@ impl Adoption {
         row: Option<Checkpoint>,
         copy: Option<Checkpoint>,
     ) -> Self {
-        let epoch = copy.and_then(|copy| {
-            let epoch = unseal(lane, copy);
-            let is_authentic = match row {
-                Some(row) => row.epoch == epoch,
-                None => epoch.0 < EPOCH_END,
-            };
-            is_authentic.then_some(epoch)
+        let unsealed = copy.and_then(|copy| {
+            let (epoch, last) = unseal(lane, copy)?;
+            let is_authentic = row.is_none_or(|row| row.epoch == epoch);
+            is_authentic.then_some((epoch, last))
         });
+        let epoch = unsealed.map(|(epoch, _)| epoch);
         // Somebody may have set it to the greatest number.
         let next = |epoch: Epoch| match epoch.0 {
             last if last >= EPOCH_END - 1 => Epoch(1),
@@ -67,37 +75,52 @@ impl Adoption {
             position: row.map_or(from, |row| row.position),
         };
         let sealed = match copy {
-            Some(copy) => epoch.map(|_| copy.position),
+            Some(copy) => unsealed.map(|(_, last)| (copy.position, last)),
             // A lane without rows is new. One that has a row alone gets the other with its first step.
-            None => row.is_none().then_some(from),
+            None => row.is_none().then_some((from, None)),
         };
         Self {
             found: FoundCheckpoint {
                 checkpoint,
                 copy: match sealed {
-                    Some(position) => SealedCopy::At(position),
+                    Some((position, last)) => SealedCopy::At { position, last },
                     None if copy.is_none() => SealedCopy::Missing,
                     None => SealedCopy::Altered,
                 },
             },
-            copy: sealed.map(|position| {
+            copy: sealed.map(|(position, last)| {
                 let epoch = checkpoint.epoch;
-                seal(lane, Checkpoint { epoch, position })
+                seal(lane, Checkpoint { epoch, position }, last)
             }),
         }
     }
 }
 
-/// The copy of a checkpoint, as it is written.
-pub(super) fn seal(lane: LaneId, checkpoint: Checkpoint) -> Checkpoint {
+/// The copy of a checkpoint, as it is written. `last` is the last event before it.
+pub(super) fn seal(lane: LaneId, checkpoint: Checkpoint, last: Option<Fingerprint>) -> Checkpoint {
     let Checkpoint { epoch, position } = checkpoint;
-    let epoch = Epoch(epoch.0 ^ mix64(lane, position));
+    let tag = last.map_or(0, |last| tag(epoch, last));
+    let epoch = Epoch(epoch.0 ^ tag << 32 ^ mix64(lane, position));
     Checkpoint { epoch, position }
 }
 
-/// The epoch of the checkpoint to which a copy belongs.
-fn unseal(lane: LaneId, copy: Checkpoint) -> Epoch {
-    seal(lane, copy).epoch
+/// The epoch of the checkpoint to which a copy belongs, and which event is the last one before it. `None`: somebody altered
+/// the copy.
+fn unseal(lane: LaneId, copy: Checkpoint) -> Option<(Epoch, Option<Fingerprint>)> {
+    let number = copy.epoch.0 ^ mix64(lane, copy.position);
+    let epoch = Epoch(number % EPOCH_END);
+    let found = number / EPOCH_END;
+    if found == 0 {
+        return Some((epoch, None));
+    }
+    let last = Fingerprint::from_bits(u32::try_from(found >> 8).ok()?)?;
+    (tag(epoch, last) == found).then_some((epoch, Some(last)))
+}
+
+/// A fingerprint, and below it 8 bits that check it and the epoch.
+fn tag(epoch: Epoch, last: Fingerprint) -> u64 {
+    let bits = u64::from(last.bits());
+    bits << 8 | mix(bits << 32 ^ epoch.0) & 0xff
 }
 
 /// A number of 64 bits for a key and a position. It never changes, since it is in databases. Under one key two positions
@@ -134,16 +157,30 @@ mod tests {
         "00112233445566778899aabbccddeeff".parse().unwrap()
     }
 
+    fn event(bits: u32) -> Option<Fingerprint> {
+        Fingerprint::from_bits(bits)
+    }
+
+    fn moved(position: u64, bits: u32) -> SealedCopy {
+        SealedCopy::At {
+            position: Position(position),
+            last: event(bits),
+        }
+    }
+
     fn adopt(row: Option<Checkpoint>, copy: Option<Checkpoint>) -> (Checkpoint, SealedCopy) {
         let Adoption {
             found,
             copy: written,
         } = Adoption::new(lane(), Position(7), row, copy);
-        let is_at = matches!(found.copy, SealedCopy::At(_));
+        let is_at = matches!(found.copy, SealedCopy::At { .. });
         assert_eq!(written.is_some(), is_at, "{found:?}");
-        if let (Some(written), SealedCopy::At(position)) = (written, found.copy) {
+        if let (Some(written), SealedCopy::At { position, last }) = (written, found.copy) {
             assert_eq!(written.position, position);
-            assert_eq!(unseal(lane(), written), found.checkpoint.epoch);
+            assert_eq!(
+                unseal(lane(), written),
+                Some((found.checkpoint.epoch, last))
+            );
         }
         (found.checkpoint, found.copy)
     }
@@ -159,42 +196,49 @@ mod tests {
         assert_eq!(numbers, known);
         let other = "00112233445566778899aabbccddeefe".parse().unwrap();
         assert_ne!(mix64(other, Position(0)), numbers[0]);
+        let tags = [1, 0x00ab_cdef].map(|bits| tag(Epoch(3), event(bits).unwrap()));
+        assert_eq!(tags, [0x010e, 0xabcd_ef55]);
     }
 
     #[test]
     fn a_copy_that_belongs_to_its_checkpoint_says_where_it_was_moved() {
-        let copy = |epoch, position| Some(seal(lane(), at(epoch, position)));
-        assert_eq!(adopt(None, None), (at(1, 7), SealedCopy::At(Position(7))));
+        assert_eq!(adopt(None, None), (at(1, 7), moved(7, 0)));
         assert_eq!(
             adopt(Some(at(3, 20)), None),
             (at(4, 20), SealedCopy::Missing)
         );
-        let moved = SealedCopy::At(Position(20));
-        assert_eq!(adopt(Some(at(3, 20)), copy(3, 20)), (at(4, 20), moved));
-        // The row was altered, or is gone.
-        assert_eq!(adopt(Some(at(3, 21)), copy(3, 20)), (at(4, 21), moved));
-        assert_eq!(adopt(None, copy(3, 20)), (at(4, 7), moved));
+        for bits in [0, 1, 0x00ff_ffff] {
+            let copy = Some(seal(lane(), at(3, 20), event(bits)));
+            let moved = moved(20, bits);
+            assert_eq!(adopt(Some(at(3, 20)), copy), (at(4, 20), moved));
+            // The row was altered, or is gone.
+            assert_eq!(adopt(Some(at(3, 21)), copy), (at(4, 21), moved));
+            assert_eq!(adopt(None, copy), (at(4, 7), moved));
+        }
     }
 
     #[test]
     fn a_copy_that_does_not_belong_to_its_checkpoint_says_nothing() {
-        let copy = seal(lane(), at(3, 20));
-        let raised = |by: u64| Some(at(3 + by, 20));
-        for (row, copy) in [
-            // An older version has taken the lane over.
-            (raised(1), copy),
-            // Both were altered.
-            (Some(at(3, 21)), at(copy.epoch.0, 21)),
-            (Some(at(3, 0)), at(copy.epoch.0, 0)),
-            (raised(1), at(copy.epoch.0.wrapping_add(1), 20)),
-            (Some(at(0, 7)), at(0, 7)),
-            // The copy alone was altered.
-            (raised(0), at(copy.epoch.0, 19)),
-            (raised(0), at(copy.epoch.0 ^ 1, 20)),
-            (None, at(copy.epoch.0, 19)),
-        ] {
-            let (_, found) = adopt(row, Some(copy));
-            assert_eq!(found, SealedCopy::Altered, "{row:?} {copy:?}");
+        for bits in [0, 0x0012_3456] {
+            let copy = seal(lane(), at(3, 20), event(bits));
+            let raised = |by: u64| Some(at(3 + by, 20));
+            for (row, copy) in [
+                // An older version has taken the lane over.
+                (raised(1), copy),
+                // Both were altered.
+                (Some(at(3, 21)), at(copy.epoch.0, 21)),
+                (Some(at(3, 0)), at(copy.epoch.0, 0)),
+                (raised(1), at(copy.epoch.0.wrapping_add(1), 20)),
+                (Some(at(0, 7)), at(0, 7)),
+                // The copy alone was altered.
+                (raised(0), at(copy.epoch.0, 19)),
+                (raised(0), at(copy.epoch.0 ^ 1, 20)),
+                (raised(0), at(copy.epoch.0 ^ 1 << 40, 20)),
+                (None, at(copy.epoch.0, 19)),
+            ] {
+                let (_, found) = adopt(row, Some(copy));
+                assert_eq!(found, SealedCopy::Altered, "{row:?} {copy:?}");
+            }
         }
     }
 }

@@ -5,8 +5,10 @@ use std::io;
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::identity::Claim;
-use super::judge::Verdict;
+use super::last_event::fingerprint_before;
+use super::verdict::Verdict;
 use crate::event::batch::Batch;
+use crate::event::fingerprint::Fingerprint;
 use crate::event::position::{LaneId, Position};
 use crate::journal::durable_note;
 use crate::journal::held_lane::Settlement;
@@ -73,7 +75,7 @@ impl Storing {
         found: Checkpoint,
         verdict: Verdict,
     ) -> Result<Adopted, SinkError> {
-        reached(name(&verdict));
+        reached(verdict.name());
         match verdict {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
@@ -139,7 +141,8 @@ impl Storing {
              hakaru_checkpoint; it is put back, and nothing is stored twice",
             lane.id(), found.position.0, to.0
         );
-        let moved = self.move_checkpoint(lane, keys.current(), found, to)?;
+        let last = fingerprint_before(lane, to);
+        let moved = self.move_checkpoint(keys.current(), found, to, last)?;
         self.accept(lane, moved)
     }
 
@@ -153,7 +156,7 @@ impl Storing {
     ) -> Result<FoundCheckpoint, SinkError> {
         let FoundCheckpoint {
             checkpoint,
-            copy: SealedCopy::At(to),
+            copy: SealedCopy::At { position: to, last },
         } = found
         else {
             return Ok(found);
@@ -162,7 +165,7 @@ impl Storing {
         if from == to || planted(Bug::CopyIgnored) {
             return Ok(found);
         }
-        let checkpoint = self.move_checkpoint(lane, keys.current(), checkpoint, to)?;
+        let checkpoint = self.move_checkpoint(keys.current(), checkpoint, to, last)?;
         log::error!(
             event = "checkpoint_put_back", lane:% = lane.id(), found = from.0, position = to.0;
             "lane {}: its checkpoint was {} or gone, and the copy that moves with it is {}: the row was altered or \
@@ -175,19 +178,20 @@ impl Storing {
         })
     }
 
-    /// Moves a checkpoint of this process without storing anything.
+    /// Moves a checkpoint of this process without storing anything, to after this event.
     pub(super) fn move_checkpoint(
         &mut self,
-        lane: &LaneHandle,
         key: LaneId,
         found: Checkpoint,
         to: Position,
+        last: Option<Fingerprint>,
     ) -> Result<Checkpoint, SinkError> {
         let step = Step {
             lane: key,
             epoch: found.epoch,
             old: found.position,
             new: to,
+            last,
         };
         let none = Batch::new(self.writer.batch_events);
         let sink = &mut self.writer.sink;
@@ -195,7 +199,7 @@ impl Storing {
             Inserted::Open(_) => sink.commit()?,
             // It was moved or altered since it was read, or is gone with the rows. It is judged anew.
             Inserted::CheckpointMismatch(_) => {
-                let text = format!("the checkpoint of lane {} does not stay", lane.id());
+                let text = format!("the checkpoint of lane {key} does not stay");
                 return Err(SinkError::Retry(Fault::new(text)));
             }
         }
@@ -366,17 +370,4 @@ fn log_lost_events(lane: &LaneHandle, before: Position, now: Position, is_checke
          {remedy}",
         lane.id()
     );
-}
-
-/// What a verdict is counted as.
-const fn name(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ours => "verdict: ours",
-        Verdict::Ahead { .. } => "verdict: ahead",
-        Verdict::Forked { .. } => "verdict: forked",
-        Verdict::Behind { is_checked: true } => "verdict: behind, checked",
-        Verdict::Behind { is_checked: false } => "verdict: behind, unchecked",
-        Verdict::Stored { .. } => "verdict: stored",
-        Verdict::Doubtful(_) => "verdict: doubtful",
-    }
 }

@@ -12,7 +12,9 @@ use std::ops::Range;
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
+use super::last_event::{LastEvent, last_event};
 use super::proof::Proof;
+use super::verdict::Verdict;
 use crate::event::position::Position;
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
@@ -21,34 +23,6 @@ use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 use crate::sink::{Checkpoint, SinkError};
-
-/// What the position of a checkpoint says.
-pub(super) enum Verdict {
-    /// The events before it are stored.
-    Ours,
-    /// It is ahead. The events before `from` are stored, those from `to` on are not, and rows decide about the others.
-    Ahead {
-        from: Position,
-        to: Position,
-        /// Where the lane ends at present.
-        end: Position,
-    },
-    /// It is of another lane. The events before `from` are stored, and none after it.
-    Forked {
-        from: Position,
-        /// Where the lane ends at present, if that is known.
-        end: Option<Position>,
-    },
-    /// It is behind, since the database was restored.
-    Behind {
-        /// Whether the rows are known to be gone.
-        is_checked: bool,
-    },
-    /// It is behind, and the events before `to` are stored.
-    Stored { to: Position },
-    /// Nobody can tell which events are stored.
-    Doubtful(Hold),
-}
 
 impl Storing {
     /// Judges the checkpoint of a lane, of which this process is the owner now. The inner error: it cannot be judged at
@@ -68,7 +42,17 @@ impl Storing {
             Ok(altered) => altered,
             Err(fault) => return unreadable(fault),
         };
+        let last = last_event(lane, found);
+        let is_behind = position < self.lanes.of(lane).stored();
         let verdict = match self.judge(lane, position) {
+            Ok(_) if last == LastEvent::Own && !is_behind => Ok(Verdict::Ours),
+            Ok(_)
+                if last == LastEvent::Other
+                    && !is_behind
+                    && let Some(disk) = lane.on_disk() =>
+            {
+                self.judge_other(lane, disk, found)
+            }
             Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
             Ok(Verdict::Ours) => match self.judge_behind(lane, found) {
                 Ok(verdict @ (Verdict::Stored { .. } | Verdict::Doubtful(_))) => {
@@ -277,7 +261,7 @@ impl Storing {
         // directory raises the epoch.
         let has_twin = self.lanes.of(lane).has_twin;
         let is_of_a_copy = match copy {
-            SealedCopy::At(_) => !has_twin,
+            SealedCopy::At { .. } => !has_twin,
             // An older version wrote none.
             SealedCopy::Missing => lane.is_found(),
             SealedCopy::Altered => false,

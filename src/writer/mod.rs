@@ -7,12 +7,16 @@ mod fork;
 mod held;
 mod identity;
 mod judge;
+mod lane_event;
 mod lanes;
+mod last_event;
 mod outage;
 mod proof;
 mod recovery;
+mod run;
 mod settle;
 mod transaction;
+mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +28,10 @@ use self::outage::Outage;
 use self::proof::RowIds;
 pub use self::recovery::READ_AT_ONCE;
 use self::recovery::Recovery;
+use self::run::Run;
 use self::transaction::{Attempt, StoreTimes};
 use crate::event::UnixMillis;
-use crate::event::batch::{Batch, BatchEvents};
+use crate::event::batch::BatchEvents;
 use crate::event::position::Position;
 use crate::event::rule::SharedEventRule;
 use crate::handoff::{Sealed, Work};
@@ -91,25 +96,6 @@ struct Storing {
     used_at: Instant,
     /// When all checkpoints were last asked for.
     looked_at: Instant,
-}
-
-/// Consecutive events of one lane.
-#[derive(Clone, Copy)]
-struct Run<'a> {
-    batch: &'a Batch,
-    lane: &'a LaneHandle,
-    first: Position,
-}
-
-impl Run<'_> {
-    /// The position after its last event.
-    fn end(self) -> Position {
-        self.first.plus(self.batch.len())
-    }
-
-    fn is_journaled(self) -> bool {
-        self.lane.on_disk().is_some()
-    }
 }
 
 /// The result of storing a run.

@@ -8,14 +8,12 @@
 //! only by several rows that differ from each other and from the events around them.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
-use super::{Run, Storing};
-use crate::event::Event;
-use crate::event::batch::{Batch, BatchEvents};
+use super::Storing;
+use super::lane_event::LaneEvent;
+use super::run::Run;
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
-use crate::journal::reader::LaneReader;
 use crate::journal::row_witnesses::{RowWitness, spread};
 use crate::os::reached::reached;
 use crate::sink::SinkError;
@@ -25,9 +23,6 @@ const ROWS_ASKED: usize = 8;
 
 /// Least rows, all different, that prove events to be stored.
 const DIFFERENT_MIN: usize = 3;
-
-/// Events after an event, and before one that is searched for, none of which may be equal if its row is to prove anything.
-const EVENTS_AROUND: usize = 1000;
 
 /// Events right after one that is missing, of which some are asked for besides those up to the end.
 const EVENTS_AFTER: usize = 64;
@@ -152,8 +147,19 @@ impl Storing {
         from: Position,
         to: Position,
     ) -> Result<Option<Position>, SinkError> {
+        let after = self.last_row(lane, from)?;
+        self.first_missing_after(lane, from, to, after)
+    }
+
+    /// The same, among the rows after this one, if it is known.
+    pub(super) fn first_missing_after(
+        &mut self,
+        lane: &DiskLane,
+        from: Position,
+        to: Position,
+        after: Option<u64>,
+    ) -> Result<Option<Position>, SinkError> {
         let refused = self.lanes.refused(lane.id, from..to);
-        let after = self.last_row(lane, from)?.unwrap_or_default();
         let (mut low, mut high) = (from, to);
         while low < high {
             let half = usize::try_from(high.since(low) / 2).unwrap_or(usize::MAX);
@@ -167,7 +173,10 @@ impl Storing {
                 continue;
             }
             let is_there = match LaneEvent::read_alone(lane, asked) {
-                Some(event) => self.writer.sink.has_row_after(after, event.event())?,
+                Some(event) => {
+                    let after = after.unwrap_or_default();
+                    self.writer.sink.has_row_after(after, event.event())?
+                }
                 // It was lost by the disk, so it may have been stored.
                 None => Some(true),
             };
@@ -181,7 +190,11 @@ impl Storing {
         let are_rows_noted = lane.rows().last_before(high).is_some();
         let next = high.plus(EVENTS_AFTER).min(to);
         for (start, end) in [(high, next), (next, to)] {
-            match self.prove_by_search(lane, start, end)? {
+            let proof = match after {
+                Some(after) => self.prove_after(lane, start, end, after)?,
+                None => self.prove_by_search(lane, start, end)?,
+            };
+            match proof {
                 Proof::Missing => {}
                 Proof::Unknown if start == end || !are_rows_noted => {}
                 _ => return Ok(Some(to)),
@@ -191,7 +204,11 @@ impl Storing {
     }
 
     /// The last row that is known to be of an event before `from`, if it is still there.
-    fn last_row(&mut self, lane: &DiskLane, from: Position) -> Result<Option<u64>, SinkError> {
+    pub(super) fn last_row(
+        &mut self,
+        lane: &DiskLane,
+        from: Position,
+    ) -> Result<Option<u64>, SinkError> {
         let Some(last) = lane.rows().last_before(from) else {
             return Ok(None);
         };
@@ -210,13 +227,24 @@ impl Storing {
         from: Position,
         to: Position,
     ) -> Result<Proof, SinkError> {
+        // Where it is gone, the others may have been removed with it.
+        match self.last_row(lane, from)? {
+            Some(after) => self.prove_after(lane, from, to, after),
+            None => Ok(Proof::Unknown),
+        }
+    }
+
+    /// The same, among the rows after this one.
+    pub(super) fn prove_after(
+        &mut self,
+        lane: &DiskLane,
+        from: Position,
+        to: Position,
+        after: u64,
+    ) -> Result<Proof, SinkError> {
         if from >= to {
             return Ok(Proof::Unknown);
         }
-        // Where it is gone, the others may have been removed with it.
-        let Some(after) = self.last_row(lane, from)? else {
-            return Ok(Proof::Unknown);
-        };
         let refused = self.lanes.refused(lane.id, from..to);
         let mut answers = Answers::default();
         let mut next = from;
@@ -244,60 +272,6 @@ impl Storing {
             answers.proof_by_content(to)
         };
         Ok(proof.counted())
-    }
-}
-
-/// An event of a lane, and those around it.
-struct LaneEvent {
-    events: Batch,
-    /// Its index among them.
-    index: usize,
-}
-
-impl LaneEvent {
-    /// Reads the event at a position. `None`: it cannot be read back from the journal.
-    fn read_alone(lane: &DiskLane, position: Position) -> Option<Self> {
-        Self::read(lane, position..position.plus(1), position)
-    }
-
-    /// Reads the event at a position, and those after it.
-    fn read_on(lane: &DiskLane, position: Position) -> Option<Self> {
-        Self::read(lane, position..position.plus(EVENTS_AROUND), position)
-    }
-
-    /// Reads the event at a position, and those around it: an earlier one with an equal row may be found instead of it.
-    fn read_around(lane: &DiskLane, position: Position) -> Option<Self> {
-        let start = Position(position.0.saturating_sub(EVENTS_AROUND as u64));
-        let around = Self::read(lane, start..position.plus(EVENTS_AROUND), position);
-        around.or_else(|| Self::read_on(lane, position))
-    }
-
-    fn read(lane: &DiskLane, range: Range<Position>, position: Position) -> Option<Self> {
-        let count = u32::try_from(range.end.since(range.start)).ok()?;
-        let mut events = BatchEvents::new(count).map(Batch::new)?;
-        let mut reader = LaneReader::new(&lane.directory, lane.id, range.start);
-        if let Err(fault) = reader.fill(&mut events, Some(range.end)) {
-            log::debug!("lane {}: from position {}: {fault}", lane.id, range.start.0);
-        }
-        // Of the events around it, those count that are read.
-        let index = usize::try_from(position.since(range.start)).ok()?;
-        (index < events.len()).then_some(Self { events, index })
-    }
-
-    fn event(&self) -> Event<'_> {
-        self.events.event(self.index)
-    }
-
-    /// What a row of it has.
-    fn content(event: Event<'_>) -> (u64, &str, u32) {
-        (event.received_at.seconds(), event.name, event.value)
-    }
-
-    /// Whether none of the events around it would have an equal row.
-    fn has_no_equal(&self) -> bool {
-        let own = Self::content(self.event());
-        let mut others = self.events.events().enumerate();
-        others.all(|(index, event)| index == self.index || Self::content(event) != own)
     }
 }
 
@@ -352,7 +326,8 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::UnixMillis;
+    use crate::event::batch::{Batch, BatchEvents};
+    use crate::event::{Event, UnixMillis};
 
     /// Events of one second with this name and these values.
     fn events(values: &[u32]) -> LaneEvent {

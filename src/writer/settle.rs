@@ -2,8 +2,9 @@
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::judge::Verdict;
+use super::last_event::fingerprint_before;
 use super::proof::Proof;
+use super::verdict::Verdict;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
@@ -66,7 +67,8 @@ impl Storing {
         let moved = if checkpoint.position == to {
             checkpoint
         } else {
-            self.move_checkpoint(lane, keys.current(), checkpoint, to)?
+            let last = fingerprint_before(lane, to);
+            self.move_checkpoint(keys.current(), checkpoint, to, last)?
         };
         Ok(self.go_on(lane, disk, hold, decision, (keys, moved)))
     }
@@ -119,7 +121,7 @@ impl Storing {
     fn look(&mut self, key: LaneId, begins: Position) -> Result<Checkpoint, SinkError> {
         let FoundCheckpoint { checkpoint, copy } = self.writer.sink.look(key, begins)?;
         let position = match copy {
-            SealedCopy::At(position) => position,
+            SealedCopy::At { position, .. } => position,
             SealedCopy::Missing | SealedCopy::Altered => checkpoint.position,
         };
         Ok(Checkpoint {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::adopted::Adopted;
 use super::{Run, Storing};
 use crate::event::UnixMillis;
+use crate::event::position::Position;
 use crate::metrics::ErrorClass;
 use crate::os::bugs::{Bug, planted};
 use crate::os::clock;
@@ -51,6 +52,8 @@ impl Storing {
                 return Err(SinkError::Stop(Fault::new(text)));
             }
         };
+        // Another process may have stored events before the run.
+        self.count_before(run.lane, checkpoint.position.min(run.first));
         if checkpoint.position >= run.end() {
             reached("batch: stored before");
             return Ok(Attempt::Stored(None));
@@ -69,18 +72,10 @@ impl Storing {
             epoch: checkpoint.epoch,
             old: checkpoint.position,
             new: run.end(),
-        };
-        // An earlier run with other bounds may have stored the first of these events.
-        let stored = checkpoint.position.since(run.first);
-        if stored > 0 {
-            reached("batch: stored in part before");
-        }
-        let from = if planted(Bug::StoredPartRepeated) {
-            0
-        } else {
-            usize::try_from(stored).unwrap_or(usize::MAX)
+            last: run.last(),
         };
         let mut refused = state.refused(run.first, run.end());
+        let from = stored_before(run, checkpoint.position);
         let inserted = self.writer.sink.insert(run.batch, from, step, &mut refused);
         self.write_dead_letters(run, refused)?;
         let insert = match inserted? {
@@ -167,6 +162,18 @@ impl Storing {
             "batch stored"
         );
     }
+}
+
+/// How many of the first events of a run are stored: an earlier run with other bounds may have done so.
+fn stored_before(run: Run<'_>, checkpoint: Position) -> usize {
+    let stored = checkpoint.since(run.first);
+    if stored > 0 {
+        reached("batch: stored in part before");
+    }
+    if planted(Bug::StoredPartRepeated) {
+        return 0;
+    }
+    usize::try_from(stored).unwrap_or(usize::MAX)
 }
 
 /// Milliseconds, with microseconds as decimals.

@@ -44,6 +44,7 @@ fn store(database: &DatabaseServer, zone: &str, seconds: &[u64]) -> Result<(), S
         epoch: checkpoint.epoch,
         old: checkpoint.position,
         new: checkpoint.position.plus(batch.len()),
+        last: None,
     };
     let mut refused = Refused::new();
     let inserted = sink.insert(&batch, 0, step, &mut refused);

@@ -166,6 +166,11 @@ impl Janitor {
                         }
                         // The lock is released, and the next round tries again.
                         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                            reached("janitor: the writer has enough lanes");
+                            if planted(Bug::LaneOfNobody) {
+                                known.push(retained);
+                                continue;
+                            }
                             return retained.lane.unpublish_found();
                         }
                     }

@@ -55,10 +55,9 @@ pub(crate) struct Simulated(());
 impl Simulated {
     /// Starts the clock, and seeds what is random.
     pub(crate) fn start(seed: u64) -> Self {
-        fastrand::seed(seed);
         START.set(Some(Instant::now()));
         SEGMENT_BLOCKS.set(3 + seed % 3);
-        NOW.set(Duration::ZERO);
+        rewind(seed);
         Self(())
     }
 }
@@ -93,6 +92,12 @@ pub(crate) fn since_epoch() -> Option<Duration> {
 /// Time since the simulation has begun.
 pub(crate) fn elapsed() -> Duration {
     NOW.get()
+}
+
+/// Sets the clock, and what is random, to the begin of a simulation.
+pub(crate) fn rewind(seed: u64) {
+    fastrand::seed(seed);
+    NOW.set(Duration::ZERO);
 }
 
 /// Sets the clock forward.

@@ -45,6 +45,29 @@ pub(super) fn take() -> Vec<String> {
     LINES.take().unwrap_or_default()
 }
 
+/// What was noted and counted.
+pub(super) struct Kept {
+    lines: Option<Vec<String>>,
+    unreadable: u64,
+    events: BTreeMap<String, u64>,
+}
+
+/// Notes and counts anew, without lines.
+pub(super) fn pause() -> Kept {
+    Kept {
+        lines: LINES.take(),
+        unreadable: UNREADABLE.take(),
+        events: EVENTS.take(),
+    }
+}
+
+/// Goes on as before [`pause`].
+pub(super) fn go_on(kept: Kept) {
+    LINES.set(kept.lines);
+    UNREADABLE.set(kept.unreadable);
+    EVENTS.set(kept.events);
+}
+
 /// Adds a line.
 pub(super) fn note(line: impl FnOnce() -> String) {
     LINES.with_borrow_mut(|lines| {

@@ -7,6 +7,7 @@ mod coverage;
 mod database;
 mod history;
 mod identity;
+mod memory;
 mod operator;
 mod oracle;
 mod process;
@@ -141,7 +142,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 31] = [
+const BUGS: [Bug; 33] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -173,6 +174,8 @@ const BUGS: [Bug; 31] = [
     Bug::RefusedNotTold,
     Bug::FailedForEver,
     Bug::LetterTimeLost,
+    Bug::FingerprintIgnored,
+    Bug::LaneOfNobody,
 ];
 
 /// Seeds within which each of them is detected.

@@ -62,7 +62,7 @@ pub(super) struct Oracle {
     went_back_at: Option<Duration>,
     /// Events that ended processes have said to be lost.
     lost: u64,
-    is_copied: bool,
+    pub(super) is_copied: bool,
     /// Whether the database has ever lost its id.
     was_other: bool,
     had_unreadable: bool,
@@ -83,6 +83,8 @@ pub(super) struct Oracle {
     /// Events that were stored while a disk was full, where nothing that is stored is kept.
     not_kept: BTreeSet<u32>,
     is_full: bool,
+    /// Events that two processes may have received, the second one by a copy of the memory of the first one.
+    in_memory: BTreeSet<u32>,
 }
 
 impl Oracle {
@@ -137,6 +139,11 @@ impl Oracle {
 
     pub(super) fn block_was_unreadable(&mut self) {
         self.had_unreadable = true;
+    }
+
+    /// These events were in the memory of a machine that was copied before they were answered. Each copy may store them.
+    pub(super) fn were_in_memory(&mut self, events: BTreeSet<u32>) {
+        self.in_memory.extend(events);
     }
 
     /// Whatever was not `kept`, acknowledged before the snapshot, may be gone, and so are some letters.
@@ -213,7 +220,7 @@ impl Oracle {
         drop(server);
         let letters = world.letters();
         let mut promised: BTreeMap<u32, Promised> = BTreeMap::new();
-        world.senders.each(|_, sent| {
+        world.senders.each(|number, sent| {
             let is_excused = self.is_excused(sent);
             let equal = promised.entry(sent.value).or_default();
             let is_refused = sent.answer == Answer::Refused;
@@ -230,6 +237,7 @@ impl Oracle {
             let is_free = self.is_copied && promised_to(&served, sent).is_none()
                 || self.disk_failed_at.is_some();
             equal.most += usize::from(is_free && has_two);
+            equal.most += usize::from(self.in_memory.contains(&number));
             equal.last = Some(sent.clone());
         });
         let (mut missing, mut first) = (0, None);

@@ -41,15 +41,14 @@ pub(super) const DATA: &str = "data";
 /// Where lanes are on the disk of a machine.
 pub(super) const JOURNAL: &str = "data/journal";
 
-/// Lanes that were found and not yet taken up by a writer.
-const LANES_FOUND_MAX: usize = 64;
-
 /// How a process is started.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) ack: Ack,
     pub(super) shards: usize,
     pub(super) writers: usize,
+    /// Most lanes that were found and not yet taken up by a writer.
+    pub(super) found_max: usize,
     pub(super) batch_events: u32,
     pub(super) linger: Duration,
     pub(super) keep: Duration,
@@ -88,6 +87,11 @@ pub(super) struct Process {
     draining: Arc<AtomicBool>,
     opened: Option<Sender<Arc<DiskLane>>>,
     disk: Machine,
+    /// Its number on the disk.
+    number_on_disk: u32,
+    senders: Senders,
+    /// It has the memory of another one.
+    pub(super) is_copy: bool,
 }
 
 /// What the parts of a process share while it is put together.
@@ -112,6 +116,7 @@ impl Process {
     ) -> Option<Self> {
         let (machine, disk) = (machine.0, machine.1.process(number));
         simulated::set_machine(Some(disk.clone()));
+        let senders = &senders.of_process();
         let earlier = EarlierLanes::read(Path::new(JOURNAL)).ok()?;
         let served = Arc::new(ServedDatabase::new(
             settings.address.clone(),
@@ -184,6 +189,9 @@ impl Process {
             draining,
             opened: Some(opened),
             disk,
+            number_on_disk: number,
+            senders: senders.clone(),
+            is_copy: false,
         })
     }
 
@@ -229,6 +237,23 @@ impl Process {
             draining: Arc::default(),
             opened: None,
             disk,
+            number_on_disk: number,
+            senders: Senders::default(),
+            is_copy: false,
+        }
+    }
+
+    /// Makes it a copy of the process that it was: on this machine, and without its connections.
+    pub(super) fn copied(self, number: u32, machine: usize) -> Self {
+        for inbox in &self.inboxes {
+            inbox.borrow_mut().clear();
+        }
+        self.senders.cut();
+        Self {
+            number,
+            machine,
+            is_copy: true,
+            ..self
         }
     }
 
@@ -250,7 +275,7 @@ impl Process {
 
     /// Ends it at once, as `kill -9` does.
     pub(super) fn kill(self) {
-        self.disk.kill(self.number);
+        self.disk.kill(self.number_on_disk);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -291,7 +316,7 @@ impl Writers<'_> {
         let event_rule = Arc::new(SharedEventRule::new(EventRule::DEPLOYED));
         let start = |(index, counters)| {
             let (to_writer, inbox) = handoff::inbox(settings.shards.div_ceil(writers));
-            let (found, recoveries) = sync_channel(LANES_FOUND_MAX);
+            let (found, recoveries) = sync_channel(settings.found_max);
             let writer = Writer {
                 index,
                 sink: Box::new(SimulatedSink::new(self.database.clone())),

@@ -1,6 +1,10 @@
 //! Which troubles a seed has. It draws some of them, so that rare ones meet each other too.
 
+use std::time::Duration;
+
+use super::process::Settings;
 use super::troubles::Trouble;
+use crate::event::ack::Ack;
 
 /// Troubles that may meet any others.
 const COMMON: [Trouble; 13] = [
@@ -20,12 +24,14 @@ const COMMON: [Trouble; 13] = [
 ];
 
 /// Troubles of which what is promised depends on who caused them. Most seeds have one family, others two.
-const FAMILIES: [&[Trouble]; 10] = [
+const FAMILIES: [&[Trouble]; 12] = [
     &[],
     &[
         Trouble::DiskFails,
         Trouble::DiskFull,
         Trouble::Unreadable,
+        Trouble::OneWriteFails,
+        // Rarely enough happens what it leads to.
         Trouble::OneWriteFails,
         Trouble::BlockDamaged,
     ],
@@ -47,18 +53,28 @@ const FAMILIES: [&[Trouble]; 10] = [
     &[Trouble::Repointed],
     &[Trouble::MachineCopied],
     &[Trouble::MachineReverted],
+    &[Trouble::MemoryCopied],
+    &[Trouble::MemoryReverted],
+];
+
+/// The families by which machines have the same journal, by their first troubles.
+const COPIES: [Trouble; 4] = [
+    Trouble::MachineCopied,
+    Trouble::MachineReverted,
+    Trouble::MemoryCopied,
+    Trouble::MemoryReverted,
 ];
 
 /// Families that do not meet, by their first troubles, and why.
-const APART: [(Trouble, &[Trouble], &str); 5] = [
+const APART: [(Trouble, &[Trouble], &str); 7] = [
     (
         Trouble::LettersReplayed,
-        &[Trouble::MachineCopied, Trouble::MachineReverted],
+        &COPIES,
         "each copy has the letters, and whoever replays them in both has each of them stored twice",
     ),
     (
         Trouble::AllCheckpointsAltered,
-        &[Trouble::MachineCopied, Trouble::MachineReverted],
+        &COPIES,
         "without a true checkpoint nothing tells a copy what the others store at the same time",
     ),
     (
@@ -72,16 +88,32 @@ const APART: [(Trouble, &[Trouble], &str); 5] = [
             Trouble::Backup,
             Trouble::MachineCopied,
             Trouble::MachineReverted,
+            Trouble::MemoryCopied,
+            Trouble::MemoryReverted,
         ],
         "as with all checkpoints altered",
     ),
     (
         Trouble::Backup,
-        &[Trouble::MachineCopied, Trouble::MachineReverted],
+        &COPIES,
         "a fault that is not mended: a copy that has another key stores what a restore took under that key, also what was \
          stored under the first one before, and so do the other copies",
     ),
+    (
+        Trouble::MemoryCopied,
+        &[Trouble::MachineCopied, Trouble::MachineReverted],
+        EACH_ITS_KEY,
+    ),
+    (
+        Trouble::MemoryReverted,
+        &[Trouble::MachineCopied, Trouble::MachineReverted],
+        EACH_ITS_KEY,
+    ),
 ];
+
+/// Why a copy of a disk does not meet one of a memory.
+const EACH_ITS_KEY: &str = "a fault that is not mended: each copy of a lane that goes on beside another one with other events gets a key of its own, \
+     and stores under it what they share";
 
 /// Whether `next` and one of `drawn` do not meet.
 fn are_apart(next: Trouble, drawn: &[Trouble]) -> bool {
@@ -146,9 +178,15 @@ impl Troubles {
             Trouble::CheckpointSetBack,
             Trouble::CheckpointSetForward,
             Trouble::MachineReverted,
+            Trouble::MemoryReverted,
             Trouble::Repointed,
         ];
         self.all.iter().any(|trouble| takes.contains(trouble))
+    }
+
+    /// Whether processes may go on with the memory of an earlier moment.
+    pub(super) fn bring_memory_back(&self) -> bool {
+        self.has(Trouble::MemoryCopied) || self.has(Trouble::MemoryReverted)
     }
 
     pub(super) fn has(&self, trouble: Trouble) -> bool {
@@ -167,5 +205,32 @@ impl Troubles {
             30..40 => Some(self.all[random.usize(0..self.all.len())]),
             _ => None,
         }
+    }
+}
+
+/// How the first process is started.
+pub(super) fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
+    let ack = match random.u32(0..10) {
+        // Without a journal nothing but the checkpoint says what is stored.
+        0 if !troubles.alter_all_checkpoints() => Ack::Received,
+        1..=3 => Ack::Stored,
+        _ => Ack::Journaled,
+    };
+    Settings {
+        ack,
+        shards: random.usize(1..=3),
+        writers: random.usize(1..=3),
+        found_max: if random.bool() { 1 } else { 64 },
+        batch_events: random.u32(1..12),
+        linger: Duration::from_millis(random.u64(1..2000)),
+        // What is older cannot be stored again after the database went back.
+        keep: Duration::from_secs(match random.u32(0..4) > 0 && !troubles.take_rows_away() {
+            true => random.u64(0..60),
+            false => random.u64(3600..7200),
+        }),
+        journal_limit: random.u64(100_000..400_000),
+        letters_limit: 1 << 20,
+        address: "mysql://db:3306/h".to_owned(),
+        adopts_any: false,
     }
 }

@@ -1,6 +1,6 @@
 //! What senders asked for and what they were answered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,9 +90,29 @@ pub(super) struct Senders {
     all: Rc<RefCell<BTreeMap<u32, Sent>>>,
     /// Values of events of which a row was promised since they were last asked for.
     rows_promised: Rc<RefCell<Vec<u32>>>,
+    /// Who sent an event with a lower number cannot be answered by this process.
+    first: Rc<Cell<u32>>,
 }
 
 impl Senders {
+    /// As a process sees them.
+    pub(super) fn of_process(&self) -> Self {
+        Self {
+            first: Rc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Cuts the connections of this process: nobody hears its answers to what was sent until now.
+    pub(super) fn cut(&self) {
+        self.first.set(u32::try_from(self.count()).unwrap());
+    }
+
+    /// Puts other events in the place of all, for all who share them.
+    pub(super) fn replace(&self, all: BTreeMap<u32, Sent>) -> BTreeMap<u32, Sent> {
+        self.all.replace(all)
+    }
+
     /// Sends `count` events in one piece.
     pub(super) fn send(
         &self,
@@ -136,6 +156,9 @@ impl Senders {
 
     /// Answers the sender of an event.
     pub(super) fn answer(&self, number: u32, answer: Answer) {
+        if number < self.first.get() {
+            return;
+        }
         if let Some(sent) = self.all.borrow_mut().get_mut(&number) {
             assert_eq!(
                 sent.answer,

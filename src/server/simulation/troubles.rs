@@ -10,13 +10,13 @@ use super::rest::Letters;
 use super::world::World;
 use crate::event::ack::Ack;
 use crate::journal::record::RECORD_MAGIC;
-use crate::os::simulated::disk::Faults;
+use crate::os::simulated::disk::{Faults, Machine};
 
 /// Most processes at once.
-const PROCESSES_MAX: usize = 3;
+pub(super) const PROCESSES_MAX: usize = 3;
 
 /// Most machines.
-const MACHINES_MAX: usize = 3;
+pub(super) const MACHINES_MAX: usize = 3;
 
 /// One event of the outside world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(super) enum Trouble {
     Unreadable,
     MachineCopied,
     MachineReverted,
+    MemoryCopied,
+    MemoryReverted,
     TimePasses,
     OtherSettings,
     OneWriteFails,
@@ -57,7 +59,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 33] = [
+    pub(super) const ALL: [Self; 35] = [
         Self::Senders,
         Self::Kill,
         Self::CutPower,
@@ -81,6 +83,8 @@ impl Trouble {
         Self::Unreadable,
         Self::MachineCopied,
         Self::MachineReverted,
+        Self::MemoryCopied,
+        Self::MemoryReverted,
         Self::TimePasses,
         Self::OtherSettings,
         Self::OneWriteFails,
@@ -129,6 +133,8 @@ impl Trouble {
             | Self::BlockDamaged
             | Self::MachineCopied
             | Self::MachineReverted => self.happen_to_machines(world),
+            Self::MemoryCopied => return world.bring_memory_back(true),
+            Self::MemoryReverted => return world.bring_memory_back(false),
             Self::TimePasses => {
                 let time = Duration::from_millis(world.random.u64(1..90_000));
                 world.pass(time);
@@ -338,6 +344,17 @@ fn revert(world: &mut World, index: usize) {
     };
     let (_, snapshot, kept) = world.snapshots.remove(known);
     note(|| format!("machine {index}: goes back to its snapshot"));
+    go_back(world, index, &kept, |disk| disk.revert(&snapshot));
+}
+
+/// Kills all processes of a machine, and gives it the disk of an earlier moment, until which what is `kept` was
+/// acknowledged.
+pub(super) fn go_back(
+    world: &mut World,
+    index: usize,
+    kept: &BTreeSet<u32>,
+    revert: impl FnOnce(&mut Machine),
+) {
     while let Some(process) = world
         .processes
         .iter()
@@ -346,12 +363,12 @@ fn revert(world: &mut World, index: usize) {
         world.kill_process(process);
     }
     let before = world.letters();
-    world.machines[index].revert(&snapshot);
+    revert(&mut world.machines[index]);
     let after = world.letters();
     let values = |letters: &Letters| letters.keys().copied().collect::<BTreeSet<u32>>();
     let destroyed = &values(&before) - &values(&after);
     let oracle = &mut world.oracle;
-    oracle.machine_went_back(&world.senders, &kept, &destroyed);
+    oracle.machine_went_back(&world.senders, kept, &destroyed);
 }
 
 fn drain(world: &mut World, index: usize) {

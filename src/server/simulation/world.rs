@@ -3,22 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::database::Database;
+use super::database::{Database, Server};
 use super::history::{self, note};
+use super::memory::Memory;
 use super::oracle::{Broken, Oracle};
 use super::process::{Process, Settings};
-use super::schedule::Troubles;
+use super::schedule::{Troubles, draw_settings};
 use super::senders::{Kind, Senders};
 use super::troubles::Trouble;
-use crate::event::ack::Ack;
 use crate::os::reached::take_reached;
 use crate::os::simulated::disk::{Faults, Machine};
 use crate::os::simulated::{self, Simulated};
 
 /// Most threads that are resumed before all must be quiet.
 pub(super) const STEPS_MAX: u64 = 3_000_000;
+
+/// More sessions than a seed ever has.
+const SESSIONS_MAX: u64 = 1 << 32;
 
 /// What is counted over many seeds.
 #[derive(Debug, Default, Clone)]
@@ -60,6 +63,11 @@ pub(super) struct World {
     /// How many of the troubles that take long may still come.
     pub(super) quiet_left: u32,
     pub(super) tally: Tally,
+    pub(super) memory: Memory,
+    pub(super) seed: u64,
+    /// How many turns there are, and were.
+    turns: u32,
+    pub(super) turn: u32,
     troubles: Troubles,
     next_process: u32,
 }
@@ -76,8 +84,9 @@ pub(super) struct Run {
 pub(super) fn run(seed: u64) -> Run {
     history::listen();
     let _simulated = Simulated::start(seed);
-    let mut world = World::new(seed);
-    let ran = catch_unwind(AssertUnwindSafe(|| world.live(seed)));
+    let database = Database::new(Server::new(0, 0));
+    let mut world = World::new(seed, database, Senders::default(), 0);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.live()));
     let outcome = ran.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -104,7 +113,8 @@ pub(super) fn run(seed: u64) -> Run {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    /// The world of this seed. It fills the database and the senders.
+    pub(super) fn new(seed: u64, database: Database, senders: Senders, first_session: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let troubles = Troubles::draw(&mut random);
         let settings = draw_settings(&mut random, &troubles);
@@ -113,18 +123,25 @@ impl World {
         crate::os::fs::create_dir(super::process::JOURNAL.as_ref()).unwrap();
         crate::os::fs::sync_dir("data".as_ref()).unwrap();
         simulated::set_machine(None);
+        database.replace(Server::new(random.u64(..), first_session));
+        // Where a machine goes back with its memory, rows tell which of its events are stored: those of equal ones do not.
+        let has_twins = random.u32(0..3) == 0 && !troubles.bring_memory_back();
         Self {
             machines: vec![machine],
             snapshots: Vec::new(),
             processes: Vec::new(),
-            database: Database::new(random.u64(..)),
-            senders: Senders::default(),
+            database,
+            senders,
             settings,
             oracle: Oracle::default(),
-            has_twins: random.u32(0..3) == 0,
+            has_twins,
             may_crash: true,
             quiet_left: 2,
             tally: Tally::default(),
+            memory: Memory::default(),
+            seed,
+            turns: 0,
+            turn: 0,
             troubles,
             next_process: 1,
             random,
@@ -132,21 +149,11 @@ impl World {
     }
 
     /// Troubles, then a time in which everything must come to rest.
-    fn live(&mut self, seed: u64) -> Result<(), Broken> {
-        let settings = format!("{:?}", self.settings);
-        note(|| format!("seed {seed}: {settings}"));
-        self.start_process(0);
-        let turns = self.random.u32(50..400);
-        for _ in 0..turns {
-            if let Some(trouble) = self.troubles.next(&mut self.random) {
-                self.trouble(trouble)?;
-            }
-            for _ in 0..self.random.u32(1..30) {
-                if !self.step() && !self.advance_clock() {
-                    break;
-                }
-            }
-            self.check_removed()?;
+    fn live(&mut self) -> Result<(), Broken> {
+        note(|| format!("seed {}: {:?}", self.seed, self.settings));
+        self.begin();
+        while self.turn < self.turns {
+            self.take_turn()?;
         }
         // Rows are gone, and nothing follows.
         if self.troubles.has(Trouble::Backup) && self.random.bool() {
@@ -159,6 +166,42 @@ impl World {
             self.trouble(last)?;
         }
         self.heal()
+    }
+
+    fn begin(&mut self) {
+        self.start_process(0);
+        self.turns = self.random.u32(50..400);
+    }
+
+    fn take_turn(&mut self) -> Result<(), Broken> {
+        if let Some(trouble) = self.troubles.next(&mut self.random) {
+            self.trouble(trouble)?;
+        }
+        for _ in 0..self.random.u32(1..30) {
+            if !self.step() && !self.advance_clock() {
+                break;
+            }
+        }
+        self.turn += 1;
+        self.check_removed()
+    }
+
+    /// The world as it was before this turn. Whatever it shares with this one must be put back.
+    pub(super) fn before(&self, turn: u32) -> Result<Self, Broken> {
+        let (database, senders) = (self.database.clone(), self.senders.clone());
+        let mut past = Self::new(self.seed, database, senders, SESSIONS_MAX);
+        past.begin();
+        while past.turn < turn {
+            past.take_turn()?;
+        }
+        Ok(past)
+    }
+
+    /// The number of the next process.
+    pub(super) fn number_process(&mut self) -> u32 {
+        let number = self.next_process;
+        self.next_process += 1;
+        number
     }
 
     /// Resumes one thread. `false`: none can go on now.
@@ -246,8 +289,7 @@ impl World {
 
     /// Starts a process on a machine.
     pub(super) fn start_process(&mut self, machine: usize) {
-        let number = self.next_process;
-        self.next_process += 1;
+        let number = self.number_process();
         let disk = self.machines[machine].clone();
         let started = Process::start(
             number,
@@ -269,8 +311,7 @@ impl World {
         machine: usize,
         is_wanted: impl Fn(u32) -> bool + 'static,
     ) {
-        let number = self.next_process;
-        self.next_process += 1;
+        let number = self.number_process();
         let disk = self.machines[machine].clone();
         note(|| format!("process {number}: replays letters on machine {machine}"));
         let command = Process::replay(number, (machine, &disk), is_wanted);
@@ -328,9 +369,7 @@ impl World {
         let count = self.random.u32(1..6);
         let length = self.random.usize(0..200);
         let kind = match self.random.u32(0..12) {
-            // A fault that is not mended: where a copy has stored nothing but letters, which are in its own directory, the
-            // others take its checkpoint for that of another lane.
-            0 if !self.troubles.has(Trouble::MachineCopied) => Kind::Refused,
+            0 => Kind::Refused,
             1..=3 if self.has_twins => Kind::Twin(self.random.u32(0..3)),
             _ => Kind::Single,
         };
@@ -347,31 +386,6 @@ impl World {
             self.tally.count(format!("trouble: {trouble:?}"), 1);
         }
         Ok(())
-    }
-}
-
-fn draw_settings(random: &mut fastrand::Rng, troubles: &Troubles) -> Settings {
-    let ack = match random.u32(0..10) {
-        // Without a journal nothing but the checkpoint says what is stored.
-        0 if !troubles.alter_all_checkpoints() => Ack::Received,
-        1..=3 => Ack::Stored,
-        _ => Ack::Journaled,
-    };
-    Settings {
-        ack,
-        shards: random.usize(1..=3),
-        writers: random.usize(1..=3),
-        batch_events: random.u32(1..12),
-        linger: Duration::from_millis(random.u64(1..2000)),
-        // What is older cannot be stored again after the database went back.
-        keep: Duration::from_secs(match random.u32(0..4) > 0 && !troubles.take_rows_away() {
-            true => random.u64(0..60),
-            false => random.u64(3600..7200),
-        }),
-        journal_limit: random.u64(100_000..400_000),
-        letters_limit: 1 << 20,
-        address: "mysql://db:3306/h".to_owned(),
-        adopts_any: false,
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn step_statement(step: Step) -> String {
         epoch,
         old,
         new,
+        ..
     } = step;
     format!(
         "UPDATE hakaru_checkpoint SET position = {} \

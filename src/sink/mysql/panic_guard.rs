@@ -206,6 +206,7 @@ mod tests {
             epoch: Epoch(1),
             old: Position::START,
             new: Position(1),
+            last: None,
         };
         let batch = Batch::new(BatchEvents::new(10).unwrap());
         let inserted = sink.insert(&batch, 0, step, &mut Refused::new());

@@ -102,6 +102,7 @@ fn insert(
         epoch,
         old,
         new,
+        last: None,
     };
     sink.insert(&batch(names), skip, step, refused)
 }
@@ -140,6 +141,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
         epoch: first.epoch,
         old: Position(0),
         new: Position(1),
+        last: None,
     };
     let store = |sink: &mut SqliteSink, step| {
         let inserted = sink
@@ -350,7 +352,11 @@ fn a_look_finds_what_an_adoption_finds() {
         let delete = "DELETE FROM hakaru_checkpoint WHERE lane = ?1";
         bench.other.execute(delete, [lane.to_string()]).unwrap();
         let looked = bench.sink.look(lane, Position(2)).unwrap();
-        assert_eq!(looked.copy, SealedCopy::At(Position(3)));
+        let copy = SealedCopy::At {
+            position: Position(3),
+            last: None,
+        };
+        assert_eq!(looked.copy, copy);
         assert_eq!(looked, bench.sink.adopt(lane, Position(2)).unwrap());
     }
 }

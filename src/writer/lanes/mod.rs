@@ -146,11 +146,17 @@ impl LaneState {
         self.own_epoch = Some(found.epoch);
     }
 
-    /// Counts from `position` on, unless it counts already.
+    /// Counts from `position` on, unless it counts already. Of a lane that this process has made, all are counted, also
+    /// those that another one has stored.
     fn begin_at(&mut self, position: Position) -> Position {
         if let Some(counted) = self.counted {
             return counted;
         }
+        let position = if self.lane.is_found() {
+            position
+        } else {
+            Position::START
+        };
         self.counted = Some(position);
         if let Some(lane) = self.lane.on_disk() {
             lane.set_start(position);

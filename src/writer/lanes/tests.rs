@@ -14,10 +14,12 @@ fn settled(stored: u64, lost: u64, passed: u64) -> Settled {
 fn lane_at(position: u64) -> (Lanes, LaneHandle) {
     let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
     let mut lanes = Lanes::default();
-    lanes.of(&lane).set_checkpoint(Checkpoint {
+    let state = lanes.of(&lane);
+    state.set_checkpoint(Checkpoint {
         epoch: Epoch(1),
         position: Position(position),
     });
+    assert_eq!(state.count_before(Position(position)).stored, position);
     (lanes, lane)
 }
 

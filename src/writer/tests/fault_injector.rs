@@ -1,6 +1,7 @@
 //! A sink in memory that fails by script.
 
 use super::*;
+use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
 use crate::sink::{InsertTimes, Inserted, Refused, Step};

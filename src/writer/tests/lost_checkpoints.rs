@@ -4,8 +4,10 @@
 use std::ops::Range;
 
 use super::*;
+use crate::event::fingerprint::Fingerprint;
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
 use crate::journal::row_witnesses::RowWitness;
+use crate::sink::Step;
 
 pub(super) const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
 
@@ -199,18 +201,66 @@ fn what_was_sent_to_commit_is_not_stored_again() {
     assert_eq!(bench.rows(), NAMES);
 }
 
-/// As where a machine that went back to a snapshot has stored other events under the same positions.
+/// A machine has gone back to an earlier state with its memory, and has stored other events under the same positions. Of
+/// those that both have, as many are stored as `rows` says.
+fn recover_after_other_events(rows: usize) -> (Killed, Option<u64>) {
+    let killed = Killed::new(6);
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        database.rows.truncate(rows);
+        let checkpoint = database.checkpoints[&killed.lane];
+        let step = Step {
+            lane: killed.lane,
+            epoch: checkpoint.epoch,
+            old: Position::START,
+            new: checkpoint.position,
+            last: Fingerprint::from_bits(1),
+        };
+        database
+            .checkpoints
+            .insert(killed.lane.complement(), step.copy());
+    }
+    let held = killed.recover(2).held();
+    (killed, held)
+}
+
 #[test]
-fn a_checkpoint_before_which_rows_are_missing_is_not_believed() {
+fn a_checkpoint_that_counts_other_events_is_left_to_its_owner() {
+    for rows in [2, 5] {
+        let (killed, held) = recover_after_other_events(rows);
+        assert_eq!(held, None);
+        assert_eq!(killed.bench.rows(), NAMES, "{rows}");
+        // Under its own key it is where it was.
+        let database = killed.bench.database.lock().unwrap();
+        assert_eq!(database.checkpoints[&killed.lane].position, Position(6));
+    }
+}
+
+/// One row may be that of another event.
+#[test]
+fn where_rows_do_not_tell_which_events_both_have_a_person_does() {
+    let (killed, held) = recover_after_other_events(3);
+    assert_eq!(held, Some(1));
+    let hold = killed.hold();
+    assert_eq!((hold.from, hold.to), (Position(2), Position(3)));
+    assert_eq!(killed.bench.rows(), NAMES[..3]);
+    hold.decide(Decision::Stored)
+        .write(&killed.directory())
+        .unwrap();
+    assert_eq!(killed.recover(2).held(), None);
+    assert_eq!(killed.bench.rows(), NAMES);
+    let database = killed.bench.database.lock().unwrap();
+    assert_eq!(database.checkpoints[&killed.lane].position, Position(6));
+}
+
+/// The rows may be removed since: the checkpoint says whose events it counts.
+#[test]
+fn a_checkpoint_that_counts_the_own_events_is_believed_without_rows() {
     let killed = Killed::new(6);
     killed.bench.database.lock().unwrap().rows.truncate(5);
-    let found = killed.recover(2);
-    assert!(found.held().is_some());
-    assert_eq!(
-        (killed.hold().from, killed.hold().to),
-        (Position(2), Position(6))
-    );
-    assert_eq!(killed.bench.rows(), NAMES[..5]);
+    assert_eq!(killed.recover(2).held(), None);
+    let rows = [&NAMES[..5], &NAMES[6..]].concat();
+    assert_eq!(killed.bench.rows(), rows);
 }
 
 /// Rows before a row are missing where they were refused or altered, or removed since. Events are stored in their order.

@@ -125,6 +125,7 @@ pub(super) fn step(server: &mut Server<'_>) -> Result<Observation, SinkError> {
         epoch: Epoch(1),
         old: Position::START,
         new: Position(1),
+        last: None,
     };
     let statements = [
         adopt_statement(lane, Position::START),
