@@ -232,7 +232,10 @@ impl Storing {
             }
             let fault = match self.attempt(run) {
                 Ok(Attempt::Stored(times)) => break times,
-                Ok(Attempt::Behind) => return Outcome::Behind,
+                Ok(Attempt::Behind) => {
+                    self.answered();
+                    return Outcome::Behind;
+                }
                 Ok(Attempt::Moved) if moves < MOVES_MAX => {
                     moves += 1;
                     continue;

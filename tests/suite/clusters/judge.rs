@@ -21,14 +21,32 @@ fn checksums(member: &Member) -> Option<Vec<(String, u64)>> {
     member.query("CHECKSUM TABLE hakaru.eventlog, hakaru.hakaru_checkpoint")
 }
 
+/// Whether a member has every event that was answered 200 and cannot be lost.
+pub fn has_all(member: &Member, history: &History, is_in_memory: bool) -> bool {
+    let Some(rows) = rows(member) else {
+        return false;
+    };
+    let rows: HashSet<Id> = rows
+        .iter()
+        .filter_map(|(name, value)| id(name, *value))
+        .collect();
+    let invocations = history.invocations(is_in_memory);
+    let mut promised = invocations
+        .iter()
+        .filter(|invocation| invocation.outcome == Outcome::Ok && !invocation.may_be_lost);
+    promised.all(|invocation| rows.contains(&invocation.id))
+}
+
+fn rows(member: &Member) -> Option<Vec<(String, u32)>> {
+    member.query("SELECT name, value FROM hakaru.eventlog")
+}
+
 /// Accuses what is wrong on any member.
 pub fn judge(cluster: &Cluster, history: &History, is_in_memory: bool) {
     let invocations = history.invocations(is_in_memory);
     let sent: HashSet<Id> = invocations.iter().map(|invocation| invocation.id).collect();
     for (number, member) in cluster.members.iter().enumerate() {
-        let rows: Vec<(String, u32)> = member
-            .query("SELECT name, value FROM hakaru.eventlog")
-            .expect("the member answers");
+        let rows = rows(member).expect("the member answers");
         let mut counts: HashMap<Id, u32> = HashMap::new();
         for (name, value) in rows {
             match id(&name, value).filter(|id| sent.contains(id)) {

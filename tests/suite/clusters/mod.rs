@@ -37,7 +37,7 @@ use crate::torture::setting;
 const ROUNDS: usize = 2;
 
 /// Most clusters at the same time, and the rounds that are worth another one.
-const CLUSTERS: usize = 2;
+const CLUSTERS: usize = 3;
 const ROUNDS_OF_A_CLUSTER: usize = 10;
 
 /// What was found in all rounds.
@@ -47,6 +47,8 @@ struct Summary {
     events: AtomicU64,
     shed: AtomicU64,
     waits: Mutex<BTreeMap<String, Vec<Waits>>>,
+    /// Warnings of hakaru, by event and code.
+    lines: Mutex<BTreeMap<String, u32>>,
     failed: Mutex<Vec<String>>,
 }
 
@@ -78,6 +80,10 @@ impl Summary {
                 longest(|waits| waits.stored.saturating_sub(waits.cluster)),
             );
         }
+        table += "warnings, event and code:\n";
+        for (line, count) in self.lines.lock().unwrap().iter() {
+            table += &format!("{count:5} {line}\n");
+        }
         table
     }
 }
@@ -98,7 +104,8 @@ fn live(
         .collect();
     let watch = Watch::new(cluster, fronts);
     let sockets = cluster.sockets();
-    let (mut waits, stop) = (Vec::new(), AtomicBool::new(false));
+    let (mut waits, mut lines) = (Vec::new(), BTreeMap::new());
+    let stop = AtomicBool::new(false);
     let lived = thread::scope(|scope| {
         let _all_stop = [StopWhenDropped(&stop), StopWhenDropped(&watch.stop)];
         let _loads_stop: Vec<_> = loads
@@ -131,12 +138,16 @@ fn live(
             nodes: (0..WRITERS).map(|_| None).collect(),
             started: 0,
             waits: &mut waits,
+            lines: &mut lines,
         };
         catch_unwind(AssertUnwindSafe(|| round.live()))
     });
     summary.rounds.fetch_add(1, Ordering::Relaxed);
     summary.events.fetch_add(history.taken(), Ordering::Relaxed);
     summary.shed.fetch_add(history.shed(), Ordering::Relaxed);
+    for (line, count) in lines {
+        *summary.lines.lock().unwrap().entry(line).or_default() += count;
+    }
     for (trouble, waits) in waits {
         summary.count(trouble, waits);
     }

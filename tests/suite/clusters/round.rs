@@ -1,5 +1,6 @@
 //! A round on a cluster: processes under load, one trouble after the other, and what must hold then.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Round<'a> {
     pub started: u32,
     /// What was measured, by trouble.
     pub waits: &'a mut Vec<(Trouble, Waits)>,
+    /// How many warnings of each kind were logged.
+    pub lines: &'a mut BTreeMap<String, u32>,
 }
 
 impl<'a> Round<'a> {
@@ -193,12 +196,20 @@ impl<'a> Round<'a> {
     }
 
     /// What heals by itself is no error, and needs few lines.
-    fn judge_log(&self, hakaru: &Hakaru, number: u32) {
+    fn judge_log(&mut self, hakaru: &Hakaru, number: u32) {
         let mut wrong: Vec<String> = hakaru.errors().iter().map(ToString::to_string).collect();
         for event in ["lane_held", "lane_forked", "dead_letters_written"] {
             wrong.extend(hakaru.events(event).iter().map(ToString::to_string));
         }
-        let lines = hakaru.warnings().len();
+        let warnings = hakaru.warnings();
+        let lines = warnings.len();
+        for line in warnings {
+            let event = line["event"].as_str().unwrap_or_default();
+            *self
+                .lines
+                .entry(format!("{event} {}", line["code"]))
+                .or_default() += 1;
+        }
         if lines > LINES * self.drawn.troubles.len() {
             wrong.push(format!("{lines} warnings"));
         }
@@ -209,6 +220,7 @@ impl<'a> Round<'a> {
 
     /// Everything is stored, and all members have the same.
     fn finish(&mut self) {
+        let is_in_memory = self.drawn.ack == Ack::Received;
         for load in self.loads {
             load.pause();
         }
@@ -218,9 +230,11 @@ impl<'a> Round<'a> {
             .flatten()
             .map(|node| node.hakaru.admin())
             .collect();
+        // What a killed process left in the journal is counted when it is read.
         wait_until("everything is stored", || {
             let mut asked = admins.iter().map(|admin| ask(*admin));
             asked.all(|numbers| numbers.is_some_and(|numbers| numbers.pending == 0))
+                && judge::has_all(&self.cluster.members[0], self.history, is_in_memory)
         });
         for load in self.loads {
             load.stop.store(true, Ordering::SeqCst);
@@ -231,7 +245,7 @@ impl<'a> Round<'a> {
             node.end();
         }
         judge::wait_until_equal(self.cluster);
-        judge::judge(self.cluster, self.history, self.drawn.ack == Ack::Received);
+        judge::judge(self.cluster, self.history, is_in_memory);
         let wrong = self.history.accusations();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
