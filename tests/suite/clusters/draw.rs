@@ -60,7 +60,7 @@ impl Drawn {
             cores: random.u8(1..=2),
             batch_events: *random.choice(&[50, 500, 5_000]).unwrap(),
             linger: random.u8(1..100),
-            pace: *random.choice(&[3_000, 10_000]).unwrap(),
+            pace: *random.choice(&[5_000, 20_000]).unwrap(),
             troubles: Vec::new(),
         };
         if kind == Kind::GroupReplication && random.bool() {

@@ -37,7 +37,7 @@ use crate::torture::setting;
 const ROUNDS: usize = 2;
 
 /// Most clusters at the same time, and the rounds that are worth another one.
-const CLUSTERS: usize = 3;
+const CLUSTERS: usize = 2;
 const ROUNDS_OF_A_CLUSTER: usize = 10;
 
 /// What was found in all rounds.
