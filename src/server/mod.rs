@@ -11,6 +11,7 @@ mod sockets;
 mod start;
 mod systemd;
 mod threads;
+mod unanswered;
 pub mod upgrade;
 mod watchdog;
 pub(crate) mod writers;
@@ -26,6 +27,7 @@ use self::config::Config;
 pub use self::error::ServerError;
 use self::shared::Shared;
 use self::threads::{Notice, Role, Threads, caught};
+use self::unanswered::Unanswered;
 use self::upgrade::{Inherited, Program, SocketUse, Successor};
 use self::watchdog::Watchdog;
 use crate::admin::overview::Stage;
@@ -168,12 +170,14 @@ impl Server {
     /// Returns at the first signal, when a successor serves, or with an error when a thread ends by itself.
     fn wait(&mut self) -> Result<End, ServerError> {
         let mut watchdog = Watchdog::new();
+        let mut unanswered = Unanswered::default();
         loop {
+            unanswered.look(&self.shared.metrics);
             let patience = match &self.unannounced {
                 Some(_) => watchdog::UNWATCHED,
                 None => watchdog.feed(&self.shared.metrics),
             };
-            match self.notices.recv_timeout(patience) {
+            match self.notices.recv_timeout(patience.min(unanswered::EVERY)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Notice::Accepts) => self.count_accepting(),
                 Ok(Notice::Signal) => {

@@ -218,7 +218,7 @@ impl Storing {
             }
             let fault = match self.attempt(run) {
                 Ok(Attempt::Stored(times)) => break times,
-                Ok(Attempt::Behind) => return Outcome::Behind,
+                Ok(Attempt::Behind) => return self.is_behind(),
                 Ok(Attempt::Moved) if moves < MOVES_MAX => {
                     moves += 1;
                     continue;

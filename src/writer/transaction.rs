@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::adopted::Adopted;
-use super::{Run, Storing};
+use super::{Outcome, Run, Storing};
 use crate::event::UnixMillis;
 use crate::event::position::Position;
 use crate::metrics::ErrorClass;
@@ -101,6 +101,12 @@ impl Storing {
         self.lanes.of(run.lane).set_checkpoint(step.checkpoint());
         self.note_row(run);
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
+    }
+
+    /// The database has answered, and lacks events before a run. It is not waited for.
+    pub(super) fn is_behind(&self) -> Outcome {
+        self.answered();
+        Outcome::Behind
     }
 
     /// Writes newly refused events to the dead-letter file, before the checkpoint passes them.

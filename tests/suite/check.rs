@@ -12,7 +12,7 @@ use crate::support::{Client, DatabaseServer, Family, Settings, engine};
 const PASSWORD: &str = "s3cret";
 
 /// The output of a check.
-struct Checked {
+pub struct Checked {
     code: Option<i32>,
     lines: Vec<Value>,
     errors: String,
@@ -36,7 +36,8 @@ fn check_in(directory: &Path, settings: Settings) -> Checked {
     }
 }
 
-fn check(settings: Settings) -> Checked {
+/// Checks in an empty directory, and sees that nothing is left there.
+pub fn check(settings: Settings) -> Checked {
     let directory = tempfile::tempdir().unwrap();
     let checked = check_in(directory.path(), settings);
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
@@ -46,7 +47,7 @@ fn check(settings: Settings) -> Checked {
 
 impl Checked {
     /// The line of a thing.
-    fn line(&self, thing: &str) -> &Value {
+    pub fn line(&self, thing: &str) -> &Value {
         let line = self.lines.iter().find(|line| line["thing"] == thing);
         line.unwrap_or_else(|| panic!("{thing}: {:#?}", self.lines))
     }
@@ -58,7 +59,7 @@ impl Checked {
     }
 
     /// Asserts that a thing has this level, and that what was found or advised contains `words`.
-    fn has(&self, thing: &str, level: &str, words: &str) {
+    pub fn has(&self, thing: &str, level: &str, words: &str) {
         let line = self.line(thing);
         assert_eq!(line["level"], level, "{line}");
         assert!(line.to_string().contains(words), "{words}: {line}");
@@ -66,7 +67,7 @@ impl Checked {
     }
 
     /// Asserts that these things and no others are errors.
-    fn fails_over(&self, things: &[&str]) {
+    pub fn fails_over(&self, things: &[&str]) {
         let errors = self.lines.iter().filter(|line| line["level"] == "error");
         let found: Vec<_> = errors.map(|line| line["thing"].as_str().unwrap()).collect();
         assert_eq!(found, things, "{:#?}", self.lines);

@@ -22,6 +22,7 @@ mod check;
 mod checkpoint_copies;
 mod checkpoint_proofs;
 mod clients;
+mod clusters;
 mod columns;
 mod configuration;
 mod connection_slots;

@@ -169,3 +169,24 @@ fn with_every_batch_full_events_are_shed_and_answered_ones_are_stored() {
     assert_eq!((identity.stored, identity.pending), (answered + 1, 0));
     assert!(identity.shed >= 1);
 }
+
+#[test]
+fn a_database_that_does_not_answer_is_told_while_it_is_waited_for() {
+    let database = DatabaseServer::start();
+    let hakaru = Settings::mysql(&database)
+        .flag("--cores=1")
+        .flag("--linger=1ms")
+        .start();
+    hakaru.send(0..1);
+    wait_until("it is stored", || database.count() == 1);
+    database.freeze();
+    hakaru.send(1..2);
+    // Long before the timeout of the connection, 30 s.
+    let line = hakaru.wait_for_event("database_slow");
+    assert!(line["seconds"].as_u64().unwrap() < 15, "{line}");
+    assert!(hakaru.events("database_unreachable").is_empty());
+    database.revive();
+    wait_until("it is stored", || database.count() == 2);
+    assert_eq!(hakaru.events("database_slow").len(), 1);
+    assert_eq!(hakaru.stop().stored, 2);
+}

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::disk_faults::faults;
-use crate::support::{Client, DatabaseServer, Hakaru, Settings, ask, wait_until};
+use crate::support::{
+    Client, DatabaseServer, Hakaru, NetworkFault, Proxy, Settings, ask, wait_until,
+};
 
 fn settings(database: &DatabaseServer, directory: &Path) -> Settings {
     Settings::mysql(database)
@@ -260,4 +262,48 @@ fn a_lane_that_is_not_read_is_pending_and_unhealthy() {
     check_health(&second, 200);
     assert_eq!(second.stop().pending, 0);
     check_rows(&database, 300);
+}
+
+/// How far lanes are stored, as their processes have noted.
+fn noted(directory: &Path) -> Vec<u64> {
+    let lanes = std::fs::read_dir(journal(directory)).unwrap();
+    let notes = lanes.filter_map(|lane| {
+        let note = std::fs::read_to_string(lane.ok()?.path().join("stored"));
+        note.ok()?.trim().parse().ok()
+    });
+    notes.collect()
+}
+
+/// A process was killed before it had noted what it stored last. The next one takes its lane over and asks for rows, and
+/// loses the connection: it takes the lane over once more, from itself.
+#[test]
+fn a_lane_that_is_taken_over_twice_is_not_held() {
+    let database = DatabaseServer::start();
+    let proxy = Proxy::start(database.port());
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let settings = Settings::datasource(&proxy.dsn()).directory(directory.path());
+        settings.flag("--cores=1").flag("--linger=1ms").start()
+    };
+    let mut sent = 0;
+    // The note may have come in between.
+    while sent == 0 || !proxy.is_injected() {
+        let hakaru = start();
+        send(hakaru.address, sent, sent + 10);
+        wait_until("it is noted", || noted(directory.path()).contains(&10));
+        send(hakaru.address, sent + 10, sent + 20);
+        sent += 20;
+        check_rows(&database, sent);
+        hakaru.crash();
+        proxy.inject(NetworkFault::CutAtQuestion);
+        let hakaru = start();
+        wait_until("the lane is judged", || {
+            let notes = noted(directory.path());
+            let judged = notes.iter().filter(|note| **note == 20).count();
+            !hakaru.errors().is_empty() || judged as u32 * 20 == sent
+        });
+        assert!(hakaru.errors().is_empty(), "{}", hakaru.log());
+        assert_eq!(hakaru.stop().pending, 0);
+    }
+    check_rows(&database, sent);
 }

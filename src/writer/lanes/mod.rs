@@ -11,7 +11,7 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::metrics::Settled;
 use crate::os::bugs::{Bug, planted};
-use crate::sink::{Checkpoint, Epoch, Fault, Refused};
+use crate::sink::{Checkpoint, Fault, Refused};
 
 /// All lanes of a writer.
 #[derive(Default)]
@@ -32,8 +32,9 @@ pub(super) struct LaneState {
     /// Its checkpoint was further on under its own epoch: a process that shares this one's memory, as after a snapshot of
     /// a virtual machine, goes on with the lane and stores other events; or somebody has altered it.
     pub(super) has_twin: bool,
-    /// The epoch that this process gave the checkpoint last.
-    own_epoch: Option<Epoch>,
+    /// The checkpoint as this process took it over last. It may have been lost to it before it was judged, so that `sent`
+    /// knows nothing of it.
+    taken: Option<Checkpoint>,
     /// Whether it waits for a person.
     is_held: bool,
     /// The database did not say which of its rows are there, when it was asked last.
@@ -61,7 +62,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             has_twin: false,
-            own_epoch: None,
+            taken: None,
             is_held: false,
             has_no_proof: false,
             refused_settlement: None,
@@ -141,9 +142,12 @@ impl LaneState {
 
     /// Notes that the lane was taken over, which has raised the epoch of its checkpoint by one.
     pub(super) fn adopted(&mut self, found: Checkpoint) {
-        let was_own = |own: Epoch| own.0.wrapping_add(1) == found.epoch.0;
-        self.has_twin |= self.own_epoch.is_some_and(was_own) && found.position > self.sent;
-        self.own_epoch = Some(found.epoch);
+        let is_moved = |taken: Checkpoint| {
+            let was_own = taken.epoch.0.wrapping_add(1) == found.epoch.0;
+            was_own && found.position > self.sent.max(taken.position)
+        };
+        self.has_twin |= self.taken.is_some_and(is_moved);
+        self.taken = Some(found);
     }
 
     /// Counts from `position` on, unless it counts already. Of a lane that this process has made, all are counted, also

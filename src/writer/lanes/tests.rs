@@ -86,3 +86,27 @@ fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
     // It has not gone back either.
     assert_eq!(state.count_before(Position(12)), Settled::default());
 }
+
+/// The connection may be lost after a lane was taken over, and before its checkpoint is judged.
+#[test]
+fn a_lane_that_is_taken_over_again_has_no_twin_unless_it_was_moved() {
+    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+    let mut lanes = Lanes::default();
+    let state = lanes.of(&lane);
+    let at = |epoch, position| Checkpoint {
+        epoch: Epoch(epoch),
+        position: Position(position),
+    };
+    state.adopted(at(7, 184));
+    state.adopted(at(8, 184));
+    assert!(!state.has_twin);
+    state.adopted(at(9, 185));
+    assert!(state.has_twin);
+    state.set_checkpoint(at(9, 185));
+    state.will_commit(Position(200));
+    state.adopted(at(10, 200));
+    assert!(!state.has_twin);
+    // Under the epoch of another process.
+    state.adopted(at(20, 300));
+    assert!(!state.has_twin);
+}

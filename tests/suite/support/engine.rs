@@ -23,12 +23,19 @@ pub struct Engine {
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
-        let name = std::env::var("HAKARU_TEST_ENGINE").unwrap_or(DEFAULT.to_owned());
+        let name = std::env::var("HAKARU_TEST_ENGINE");
+        Engine::of(&name.unwrap_or(DEFAULT.to_owned()))
+    })
+}
+
+impl Engine {
+    /// This engine, whatever the run asks for.
+    pub fn of(name: &str) -> Self {
         let made = super::run(
             concat!(env!("CARGO_MANIFEST_DIR"), "/tools/engine"),
-            &[&name],
+            &[name],
         );
-        Engine {
+        Self {
             directory: made.trim_end().into(),
             family: if name.starts_with("mysql") {
                 Family::MySql
@@ -36,10 +43,14 @@ pub fn engine() -> &'static Engine {
                 Family::MariaDb
             },
         }
-    })
-}
+    }
 
-impl Engine {
+    /// The path of the library that replicates, of Galera.
+    pub fn provider(&self) -> String {
+        let path = std::fs::read_to_string(self.directory.join("provider")).unwrap();
+        path.trim().to_owned()
+    }
+
     /// The program that starts the server.
     pub fn server(&self) -> PathBuf {
         self.directory.join("server")

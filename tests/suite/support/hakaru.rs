@@ -261,6 +261,11 @@ impl Hakaru {
         self.lines_with(|line| line["level"] == "error")
     }
 
+    /// Log lines of level warn.
+    pub fn warnings(&self) -> Vec<Value> {
+        self.lines_with(|line| line["level"] == "warn")
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

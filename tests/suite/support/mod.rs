@@ -10,7 +10,7 @@ mod small_disk;
 
 pub use asked::{Asked, ask, ask_with};
 pub use database_server::{DATABASE, DatabaseServer, free_port};
-pub use engine::{Family, engine};
+pub use engine::{Engine, Family, engine};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
 pub use proxy::{NetworkFault, Proxy};

@@ -20,9 +20,12 @@ pub enum NetworkFault {
     DropAnswer,
     /// Cuts in the middle of the rows.
     CutInRows,
+    /// Cuts where it is asked for a row by its id, and does not forward it.
+    CutAtQuestion,
 }
 
 impl NetworkFault {
+    /// Those that come in any process that stores.
     pub const ALL: [Self; 5] = [
         Self::None,
         Self::CutAfterCommit,
@@ -31,6 +34,9 @@ impl NetworkFault {
         Self::CutInRows,
     ];
 }
+
+/// How it is asked for a row by its id.
+const QUESTION: &[u8] = b"SELECT 1 FROM eventlog WHERE id =";
 
 pub struct Proxy {
     address: SocketAddr,
@@ -136,6 +142,10 @@ impl Shared {
             let is_commit = bytes.ends_with(b"COMMIT");
             let is_large = length > 200;
             if is_commit && self.takes(NetworkFault::CutBeforeCommit) {
+                break;
+            }
+            let mut texts = bytes.windows(QUESTION.len());
+            if texts.any(|text| text == QUESTION) && self.takes(NetworkFault::CutAtQuestion) {
                 break;
             }
             if is_large && self.takes(NetworkFault::CutInRows) {

@@ -6,14 +6,14 @@
 //! docs/testing.md tells how to repeat a round, and how to add a trouble.
 
 mod checker;
-mod database;
-mod draw;
-mod history;
-mod node;
+pub mod database;
+pub mod draw;
+pub mod history;
+pub mod node;
 mod operator;
 mod round;
-mod senders;
-mod stats;
+pub mod senders;
+pub mod stats;
 mod troubles;
 
 use std::collections::BTreeMap;
@@ -174,7 +174,8 @@ fn try_live(seed: u64, servers: &mut Servers, summary: &Summary) {
     summary.failed.lock().unwrap().push(report);
 }
 
-fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+/// A variable of the environment.
+pub fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
