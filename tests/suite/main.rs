@@ -46,6 +46,7 @@ mod journal_listing;
 mod late_clock;
 mod letter_databases;
 mod lying_disk;
+mod managed;
 mod memory_bound;
 mod names;
 mod outage;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{ClientIdentity, Compression, Conn, OptsBuilder, SslOpts};
 
-use super::classify::{OTHER_PLUGIN, panic_fault, sink_error};
+use super::classify::{OTHER_PLUGIN, panic_fault, refusal, sink_error};
 use super::columns::event_rule;
 use super::route::routes;
+use super::session_settings::{SessionSettings, first_statements};
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Secret, Tls};
@@ -30,16 +31,6 @@ const ENGINE: &str = "SELECT tables.engine, engines.transactions FROM informatio
     LEFT JOIN information_schema.engines ON engines.engine = tables.engine \
     WHERE table_schema = DATABASE() AND tables.engine IS NOT NULL AND table_name = ";
 
-/// In strict mode a row that does not fit is an error. Without it, the server alters the row.
-const STRICT: &str = "STRICT_ALL_TABLES";
-
-/// The server soon ends a session whose client is lost, which releases its locks; and a wait for a lock soon ends.
-const SHORT_TIMEOUTS: &str = "SET SESSION wait_timeout = 60, SESSION innodb_lock_wait_timeout = 10";
-
-/// A statement outside of a transaction is committed at once, and COMMIT neither ends the session nor begins another
-/// transaction, whatever the server's own settings are.
-const TRANSACTIONS: &str = "SET SESSION autocommit = 1, SESSION completion_type = 0";
-
 /// Idle time after which the kernel sends TCP keep-alive probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -51,6 +42,11 @@ const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Connects as `target` says.
 pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
+    connect_session(target).map(|(connection, _)| connection)
+}
+
+/// Connects as `target` says. Also returns the settings of the session.
+pub(super) fn connect_session(target: &MySqlTarget) -> Result<(Conn, SessionSettings), SinkError> {
     let password = target.current_password().map_err(SinkError::Stop)?;
     target.look_at_certificates().map_err(SinkError::Stop)?;
     let encrypted = encryption(target);
@@ -76,8 +72,8 @@ pub(crate) fn connect(target: &MySqlTarget) -> Result<Conn, SinkError> {
         }
     };
     let mut connection = connected.map_err(|fault| with_files(fault, target))?;
-    make_strict(&mut connection).map_err(sink_error)?;
-    Ok(connection)
+    let settings = SessionSettings::set(&mut connection, target)?;
+    Ok((connection, settings))
 }
 
 /// How connections are encrypted. In addition to what is set here the driver trusts its built-in public authorities.
@@ -161,26 +157,6 @@ fn is_unreachable(fault: &mysql::Error) -> bool {
     )
 }
 
-/// Adds the strict mode to the modes of the session. The statement names each of them: a proxy that remembers what a
-/// session has set understands no expressions.
-fn make_strict(connection: &mut Conn) -> mysql::Result<()> {
-    let modes: Option<String> = connection.query_first("SELECT @@SESSION.sql_mode")?;
-    let modes = modes.unwrap_or_default();
-    match with_strict(&modes) {
-        Some(modes) => connection.query_drop(format!("SET SESSION sql_mode = '{modes}'")),
-        None => Ok(()),
-    }
-}
-
-/// `None`: it is among them.
-fn with_strict(modes: &str) -> Option<String> {
-    let names = modes.split(',').filter(|name| !name.is_empty());
-    if names.clone().any(|name| name == STRICT) {
-        return None;
-    }
-    Some(names.chain([STRICT]).collect::<Vec<_>>().join(","))
-}
-
 /// The driver panics over an authentication plugin that it was built without, and over malformed packets.
 fn new_connection(options: OptsBuilder) -> Result<mysql::Result<Conn>, SinkError> {
     panics::catch(|| Conn::new(options)).map_err(|message| {
@@ -194,23 +170,6 @@ fn new_connection(options: OptsBuilder) -> Result<mysql::Result<Conn>, SinkError
 }
 
 fn options(target: &MySqlTarget, password: &Secret) -> OptsBuilder {
-    // Four-byte UTF-8 instead of the server's default: any other character set could alter names.
-    let mut init = vec![
-        "SET NAMES utf8mb4".to_owned(),
-        SHORT_TIMEOUTS.to_owned(),
-        TRANSACTIONS.to_owned(),
-    ];
-    for (variable, value) in &target.session {
-        match *variable {
-            "sql_mode" => init.insert(0, format!("SET SESSION sql_mode = {value}")),
-            // MySQL and MariaDB name this variable differently, but both have this statement.
-            "transaction_isolation" | "tx_isolation" => {
-                let level = value.trim_matches(['\'', '"']).replace('-', " ");
-                init.push(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"));
-            }
-            _ => init.push(format!("SET SESSION {variable} = {value}")),
-        }
-    }
     let keepalive_ms = u32::try_from(KEEPALIVE.as_millis()).ok();
     OptsBuilder::new()
         .user(Some(&target.user))
@@ -227,7 +186,7 @@ fn options(target: &MySqlTarget, password: &Secret) -> OptsBuilder {
         .connect_attrs(Some(target.attributes.iter().cloned().collect()))
         // The sink has a cache of its own.
         .stmt_cache_size(0)
-        .init(init)
+        .init(first_statements(target))
 }
 
 /// Finds or creates `eventlog`. Returns what its columns take.
@@ -237,7 +196,7 @@ pub(super) fn find_table(connection: &mut Conn) -> Result<EventRule, SinkError> 
     }
     connection
         .query_drop(CREATE_TABLE)
-        .map_err(|error| match sink_error(error) {
+        .map_err(|error| match refusal(error) {
             SinkError::Stop(fault) => {
                 let text = format!(
                     "{}; the table eventlog is missing and cannot be created",
@@ -256,7 +215,7 @@ pub(super) fn find_checkpoints(connection: &mut Conn) -> Result<(), SinkError> {
     if has_checkpoints(connection)? {
         return has_transactions(connection, "hakaru_checkpoint");
     }
-    connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match sink_error(error) {
+    connection.query_drop(CREATE_CHECKPOINTS).map_err(|error| match refusal(error) {
         SinkError::Stop(fault) => {
             let text = format!(
                 "{}; without checkpoints an event could be stored twice. As a user with the right to create \
@@ -307,17 +266,4 @@ pub(super) fn packet_bytes_max(
         .flatten()
         .fold(PACKET_BYTES_MAX, usize::min);
     Ok(smallest.saturating_sub(PACKET_HEAD_BYTES))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_strict_mode_is_added_to_the_others() {
-        let added = |modes| with_strict(modes).unwrap();
-        assert_eq!(added(""), "STRICT_ALL_TABLES");
-        assert_eq!(added("ANSI_QUOTES"), "ANSI_QUOTES,STRICT_ALL_TABLES");
-        assert_eq!(with_strict("ANSI_QUOTES,STRICT_ALL_TABLES"), None);
-    }
 }

@@ -28,10 +28,7 @@ pub(super) fn is_row_of(
     let query = format!("SELECT 1 FROM eventlog WHERE id = ? AND {IS_EVENT}");
     let mut parameters = vec![Value::UInt(id)];
     parameters.extend(values(event));
-    let row: Option<u8> = connection
-        .exec_first(query, parameters)
-        .map_err(sink_error)?;
-    Ok(row.is_some())
+    finds(connection, &query, parameters)
 }
 
 /// Whether a row of `event` has a greater `id` than `after`. `None`: there are too many rows to be searched.
@@ -44,13 +41,21 @@ pub(super) fn has_row_after(
     let query = format!("SELECT 1 FROM eventlog WHERE id > ? AND id <= ? AND {IS_EVENT} LIMIT 1");
     let mut parameters = vec![Value::UInt(after), Value::UInt(to)];
     parameters.extend(values(event));
-    let row: Option<u8> = connection
-        .exec_first(query, parameters)
-        .map_err(sink_error)?;
-    if row.is_some() {
+    if finds(connection, &query, parameters)? {
         return Ok(Some(true));
     }
     let further = format!("SELECT 1 FROM eventlog WHERE id > {to} LIMIT 1");
     let further: Option<u8> = connection.query_first(further).map_err(sink_error)?;
     Ok(further.is_none().then_some(false))
+}
+
+/// Whether a query finds a row. The statement is closed after that: without a cache the driver would leave it on the server
+/// until the connection ends.
+fn finds(connection: &mut Conn, query: &str, parameters: Vec<Value>) -> Result<bool, SinkError> {
+    let statement = connection.prep(query).map_err(sink_error)?;
+    let row: Option<u8> = connection
+        .exec_first(&statement, parameters)
+        .map_err(sink_error)?;
+    connection.close(statement).map_err(sink_error)?;
+    Ok(row.is_some())
 }

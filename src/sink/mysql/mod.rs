@@ -11,6 +11,7 @@ mod known_rows;
 pub mod panic_guard;
 mod route;
 mod rows;
+mod session_settings;
 mod statement_size;
 pub(crate) mod trial;
 
@@ -25,6 +26,7 @@ pub(crate) use self::connect::connect;
 use self::gaps::gaps;
 use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
+use self::session_settings::SessionSettings;
 use self::statement_size::StatementSizes;
 use super::{Checkpoint, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
 use crate::event::Event;
@@ -54,6 +56,7 @@ pub struct MySqlSink {
 /// A connection, with what was read and prepared on it.
 struct Session {
     connection: Conn,
+    settings: SessionSettings,
     event_rule: EventRule,
     columns_read_at: Instant,
     sizes: StatementSizes,
@@ -84,6 +87,30 @@ impl MySqlSink {
     }
 }
 
+impl Session {
+    /// Begins a transaction with the settings of the session.
+    fn begin(&mut self) -> Result<(), SinkError> {
+        self.connection
+            .query_drop("START TRANSACTION")
+            .map_err(sink_error)?;
+        self.settings.check(&mut self.connection)
+    }
+
+    /// Asks for something that depends on the settings of the session.
+    fn with_settings<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Conn) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        if !self.settings.may_change() {
+            return ask(&mut self.connection);
+        }
+        self.begin()?;
+        let answer = ask(&mut self.connection);
+        let ended = self.connection.query_drop("ROLLBACK").map_err(sink_error);
+        answer.and_then(|answer| ended.map(|()| answer))
+    }
+}
+
 impl Sink for MySqlSink {
     fn open(&mut self) -> Result<EventRule, SinkError> {
         if let Some(session) = &mut self.session {
@@ -93,7 +120,7 @@ impl Sink for MySqlSink {
             }
             return Ok(session.event_rule);
         }
-        let mut connection = connect::connect(&self.target)?;
+        let (mut connection, settings) = connect::connect_session(&self.target)?;
         let event_rule = connect::find_table(&mut connection)?;
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
@@ -101,6 +128,7 @@ impl Sink for MySqlSink {
         let statements = [vec![None; sizes.len()], vec![None; sizes.len()]];
         let session = Session {
             connection,
+            settings,
             event_rule,
             columns_read_at: Instant::now(),
             sizes,
@@ -160,10 +188,7 @@ impl Sink for MySqlSink {
         let known = self.known.clone();
         let session = self.session()?;
         session.inserted = None;
-        session
-            .connection
-            .query_drop("START TRANSACTION")
-            .map_err(sink_error)?;
+        session.begin()?;
         if !checkpoint_rows::take_step(&mut session.connection, step)? {
             let found = checkpoint_rows::read_locked(&mut session.connection, step.lane)?;
             session
@@ -191,11 +216,13 @@ impl Sink for MySqlSink {
     }
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
-        known_rows::is_row_of(&mut self.session()?.connection, id, event)
+        self.session()?
+            .with_settings(|connection| known_rows::is_row_of(connection, id, event))
     }
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
-        known_rows::has_row_after(&mut self.session()?.connection, after, event)
+        self.session()?
+            .with_settings(|connection| known_rows::has_row_after(connection, after, event))
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {

@@ -1,6 +1,8 @@
 //! What the error numbers of servers mean.
 //!
-//! The numbers are from the server error references of MySQL (errmsg-utf8.txt) and MariaDB.
+//! The numbers are from the server error references of MySQL (errmsg-utf8.txt) and MariaDB. Others give numbers of their
+//! own: TiDB from 8000 (`pkg/errno/errcode.go`), ProxySQL from 9001 (`PROXYSQL_MYSQL_ERR`), RDS Proxy 9501. Vitess gives the
+//! number of MySQL where it knows one (`go/mysql/sqlerror/sql_error.go`), and otherwise 1105.
 
 /// The server rolled the transaction back, as a rule because of another one. The same transaction may succeed now.
 pub(super) fn is_retry(reported: &mysql::MySqlError) -> bool {
@@ -16,7 +18,16 @@ pub(super) fn is_retry(reported: &mysql::MySqlError) -> bool {
             | 1412 // table definition has changed, retry transaction
             | 1637 // too many active transactions
             | 3572 // NOWAIT and a lock held
-            | 8002 | 8022 | 8028 | 9007 // TiDB: write conflict, commit to be retried, schema changed
+            // TiDB has rolled the transaction back: the manual says "can safely retry" ("Error Codes and
+            // Troubleshooting"), also of a COMMIT.
+            | 8002 // a locking SELECT that conflicts
+            | 8005 | 9007 // write conflict
+            | 8022 // the commit failed
+            | 8028 // the schema has changed
+            // TiDB: later it succeeds.
+            | 8020 // another session has locked the table
+            | 8229 // the transaction was open for too long
+            | 8252 // the resource group has used up its quota
         )
 }
 
@@ -30,8 +41,13 @@ pub(super) fn is_reconnect(reported: &mysql::MySqlError) -> bool {
         || matches!(
             reported.code,
             1040 // too many connections
+            | 1041 // out of memory; Vitess: transactions are throttled
             | 1047 // Galera: node not ready
             | 1053 // shutdown in progress
+            // Vitess: all that has no number of MySQL, such as Unavailable, FailedPrecondition, a primary that does not serve,
+            // and in older versions a transaction that has timed out. TiDB: all errors without a number, such as a lost
+            // connection to TiKV. What it means is in its text alone; servers of MySQL and MariaDB hardly send it.
+            | 1105
             | 1077 | 1079 | 1080 // shutdown
             | 1135 // no thread for the connection
             | 1153 // packet larger than the server takes; the limit is read again on connecting
@@ -45,7 +61,10 @@ pub(super) fn is_reconnect(reported: &mysql::MySqlError) -> bool {
             | 1317 // query interrupted
             | 1429 | 1430 // the server of a federated table is unreachable
             | 1615 // prepared statement needs to be re-prepared, which a new connection does
+            // Vitess: a call that broke off with the code Internal, as when a stream is reset. MySQL: an internal error.
+            | 1815
             | 1835 // malformed packet
+            | 1874 // InnoDB is read only
             | 1927 // connection was killed
             | 1969 | 3024 // statement took longer than its limit
             | 2000..=2999 // such as 2006, server has gone away, and 2013, connection lost
@@ -57,10 +76,25 @@ pub(super) fn is_reconnect(reported: &mysql::MySqlError) -> bool {
                 ..=3799 // Group Replication: the member is not ready, or stops (group_replication_consistency)
             | 3169 // session was killed
             | 4031 // disconnected for inactivity
-            | 8027 | 8501 | 9001..=9005 // TiDB: schema, storage or outcome unknown or unreachable. ProxySQL
-                                        // uses the same numbers for a server that is unreachable.
+            | 8024 // TiDB: the transaction is not valid any more
+            | 8027 // TiDB: the schema could not be loaded in time
+            | 8055 | 9006 // TiDB: the snapshot is too old. ProxySQL (9006): the session is tied to another hostgroup
+            | 8111 | 8113 // TiDB: the prepared statement is unknown, or older than the schema
+            | 8120 // TiDB: no timestamp for the transaction
+            | 8176 // TiDB: the instance is short of memory
+            | 8253 // TiDB: interrupted as a runaway
+            // TiDB: PD, TiKV or a region did not answer, is busy or not there (9009 is about Prometheus). After a COMMIT whose
+            // outcome it does not know TiDB sends no error, and closes the connection (`ErrResultUndetermined`,
+            // pkg/server/conn.go). ProxySQL: no server was reached, or it did not answer a check.
+            | 9001..=9005
+            | 9008
+            | 9010..=9020
+            | 9501 // RDS Proxy: no connection to the database became free
         )
 }
+
+/// No more statements can be prepared on the server.
+pub(super) const PREPARED_STATEMENTS_USED_UP: u16 = 1461;
 
 /// The table takes no row of that id or time, whatever else is in it. Servers send these with the SQLSTATE of a refused
 /// row.
@@ -75,9 +109,12 @@ pub(super) fn is_of_the_table(reported: &mysql::MySqlError) -> bool {
         )
 }
 
-/// Whether a row repeats a primary key. The name of that key is the same in each language, and ends the message.
+/// Whether a row repeats a primary key. The name of that key is the same in each language, and ends the message. A vttablet
+/// adds the number and the statement to it.
 pub(super) fn repeats_primary_key(reported: &mysql::MySqlError) -> bool {
-    matches!(reported.code, 1062 | 1586) && reported.message.trim_end().ends_with("PRIMARY'")
+    let message = reported.message.split(" (errno ").next();
+    matches!(reported.code, 1062 | 1586)
+        && message.is_some_and(|message| message.trim_end().ends_with("PRIMARY'"))
 }
 
 /// Whether an INSERT failed because of a row. By SQLSTATE: a data exception (22), a violated constraint (23) or a

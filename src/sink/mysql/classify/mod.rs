@@ -7,7 +7,11 @@ use std::io;
 use mysql_common::proto::codec::error::PacketCodecError;
 
 pub(super) use self::codes::is_about_a_row;
-use self::codes::{is_of_the_table, is_reconnect, is_retry, refuses_row, repeats_primary_key};
+use self::codes::{
+    PREPARED_STATEMENTS_USED_UP, is_of_the_table, is_reconnect, is_retry, refuses_row,
+    repeats_primary_key,
+};
+use super::statement_size::STATEMENTS_MAX;
 use crate::sink::{Fault, FaultKind, SinkError};
 
 /// Advice for an account whose authentication plugin is not supported.
@@ -49,6 +53,9 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
         }
         mysql::Error::MySqlError(reported) if is_reconnect(reported) => {
             SinkError::Reconnect(server_fault(reported))
+        }
+        mysql::Error::MySqlError(reported) if reported.code == PREPARED_STATEMENTS_USED_UP => {
+            SinkError::Stop(prepared_statements_fault(reported))
         }
         // Rights, tables, disks: an operator must act.
         mysql::Error::MySqlError(reported) => SinkError::Stop(server_fault(reported)),
@@ -132,6 +139,26 @@ fn table_fault(reported: &mysql::MySqlError) -> Fault {
         fault.text
     );
     Fault { text, ..fault }
+}
+
+/// Says what to raise.
+fn prepared_statements_fault(reported: &mysql::MySqlError) -> Fault {
+    let fault = server_fault(reported);
+    let text = format!(
+        "{}; all clients of the server share them: SET GLOBAL max_prepared_stmt_count to more, or find who does not close \
+         them (SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'); hakaru prepares at most {STATEMENTS_MAX} on each connection",
+        fault.text
+    );
+    Fault { text, ..fault }
+}
+
+/// Classifies the error of a statement that a server may refuse to run at all: a CREATE TABLE, or SET.
+pub(super) fn refusal(error: mysql::Error) -> SinkError {
+    match sink_error(error) {
+        // Vitess has no other number for it, as on a branch of PlanetScale with safe migrations.
+        SinkError::Reconnect(fault) if fault.code == Some(1105) => SinkError::Stop(fault),
+        other => other,
+    }
 }
 
 fn server_fault(reported: &mysql::MySqlError) -> Fault {

@@ -16,22 +16,25 @@ fn fault(code: i32) -> Fault {
 
 #[test]
 fn errors_are_classified_by_what_the_writer_does_next() {
-    for code in [1020, 1205, 1213, 1412, 9007] {
+    for code in [1020, 1205, 1213, 1412, 8002, 8005, 8022, 8028, 8252, 9007] {
         assert_eq!(
             sink_error(server(code)),
             SinkError::Retry(fault(code.into()))
         );
     }
     for code in [
-        1040, 1047, 1053, 1180, 1203, 1226, 1290, 1615, 1792, 1836, 1927, 2006, 2013, 3100, 3169,
-        3796, 3799,
+        1040, 1041, 1047, 1053, 1105, 1180, 1203, 1226, 1290, 1615, 1792, 1815, 1836, 1874, 1927,
+        2006, 2013, 3100, 3169, 3796, 3799, 8027, 8120, 8176, 9001, 9002, 9005, 9006, 9008, 9010,
+        9020, 9501,
     ] {
         assert_eq!(
             sink_error(server(code)),
             SinkError::Reconnect(fault(code.into()))
         );
     }
-    for code in [1044, 1045, 1142, 1146, 1021, 1114] {
+    for code in [
+        1044, 1045, 1142, 1146, 1021, 1114, 8004, 8121, 8223, 8254, 9009, 9500,
+    ] {
         assert_eq!(
             sink_error(server(code)),
             SinkError::Stop(fault(code.into()))
@@ -102,6 +105,14 @@ fn what_refuses_every_row_of_an_id_or_time_is_no_fault_of_a_row() {
         ("Duplicate entry '7' for key 'eventlog.PRIMARY'", true),
         ("Дублирующаяся запись '7' по ключу 'PRIMARY'", true),
         ("Duplicate entry 'PRIMARY' for key 'name'", false),
+        (
+            "rpc error: desc = Duplicate entry '7' for key 'eventlog.PRIMARY' (errno 1062) (sqlstate 23000): Sql: \"…\"",
+            true,
+        ),
+        (
+            "rpc error: desc = Duplicate entry 'a' for key 'eventlog.name' (errno 1062) (sqlstate 23000): 'PRIMARY'",
+            false,
+        ),
     ] {
         let found = verdict(reported(1062, "23000", message));
         assert_eq!(matches!(found, Verdict::RepeatsPrimaryKey(_)), is_primary);
@@ -112,12 +123,38 @@ fn what_refuses_every_row_of_an_id_or_time_is_no_fault_of_a_row() {
 fn only_an_error_of_the_server_proves_that_a_commit_failed() {
     assert_eq!(commit_error(server(1213)), SinkError::Retry(fault(1213)));
     assert_eq!(commit_error(server(1021)), SinkError::Stop(fault(1021)));
-    for code in [1047, 1053, 1180, 2013, 3100] {
+    for code in [9007, 8022, 8028] {
+        assert_eq!(
+            commit_error(server(code)),
+            SinkError::Retry(fault(code.into()))
+        );
+    }
+    for code in [
+        1047, 1053, 1105, 1180, 1290, 1317, 1815, 2013, 3100, 8027, 9001, 9002, 9005, 9501,
+    ] {
         let unknown = SinkError::OutcomeUnknown(fault(code.into()));
         assert_eq!(commit_error(server(code)), unknown);
     }
     let broken = mysql::Error::IoError(io::ErrorKind::TimedOut.into());
     assert!(matches!(commit_error(broken), SinkError::OutcomeUnknown(_)));
+}
+
+#[test]
+fn a_statement_that_is_refused_with_the_number_for_anything_waits_for_a_person() {
+    assert_eq!(refusal(server(1105)), SinkError::Stop(fault(1105)));
+    assert_eq!(refusal(server(2013)), SinkError::Reconnect(fault(2013)));
+}
+
+#[test]
+fn prepared_statements_that_are_used_up_have_a_remedy() {
+    let fault = sink_error(server(1461));
+    assert!(matches!(fault, SinkError::Stop(_)), "{fault}");
+    assert!(
+        fault
+            .fault()
+            .text
+            .contains("SET GLOBAL max_prepared_stmt_count")
+    );
 }
 
 #[test]
