@@ -295,6 +295,9 @@ fn a_lane_that_is_taken_over_twice_is_not_held() {
         sent += 20;
         check_rows(&database, sent);
         hakaru.crash();
+        // As a lane of an older version: its checkpoint does not say whose events it counts, so rows are asked for.
+        database
+            .run("DELETE FROM hakaru_checkpoint WHERE lane <> 'database' AND epoch > 4294967295");
         proxy.inject(NetworkFault::CutAtQuestion);
         let hakaru = start();
         wait_until("the lane is judged", || {
