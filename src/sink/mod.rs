@@ -113,7 +113,7 @@ pub struct Step {
     pub old: Position,
     /// The position to which it is moved.
     pub new: Position,
-    /// The last event before the new position, if that is known.
+    /// The last events before the new position, if they are known.
     pub last: Option<Fingerprint>,
 }
 

@@ -3,7 +3,7 @@
 //! Each checkpoint has a second row in the same table, whose `lane` is the complement of the key. Each transaction that
 //! moves the checkpoint moves the copy too. The copy has the same position. Its epoch is a number of 64 bits: the epoch of
 //! the checkpoint, and above it the tag, combined by exclusive or with `mix64` of the key and the position. The tag is the
-//! [`Fingerprint`] of the last event before the position, with 8 bits that check it; or 0, where that is not known.
+//! [`Fingerprint`] of the last events before the position, with 4 bits that check it; or 0, where that is not known.
 //!
 //! So whoever alters one of the two rows, or both of them with the same statement, leaves two rows that do not fit
 //! together. A restore moves both. This detects accidents: it is no secret.
@@ -38,7 +38,7 @@ pub enum SealedCopy {
     At {
         /// The position.
         position: Position,
-        /// Which event is the last one before it. `None`: that is not known.
+        /// Which events are the last ones before it. `None`: that is not known.
         last: Option<Fingerprint>,
     },
 }
@@ -96,7 +96,7 @@ impl Adoption {
     }
 }
 
-/// The copy of a checkpoint, as it is written. `last` is the last event before it.
+/// The copy of a checkpoint, as it is written. `last` are the last events before it.
 pub(super) fn seal(lane: LaneId, checkpoint: Checkpoint, last: Option<Fingerprint>) -> Checkpoint {
     let Checkpoint { epoch, position } = checkpoint;
     let tag = last.map_or(0, |last| tag(epoch, last));
@@ -104,8 +104,8 @@ pub(super) fn seal(lane: LaneId, checkpoint: Checkpoint, last: Option<Fingerprin
     Checkpoint { epoch, position }
 }
 
-/// The epoch of the checkpoint to which a copy belongs, and which event is the last one before it. `None`: somebody altered
-/// the copy.
+/// The epoch of the checkpoint to which a copy belongs, and which events are the last ones before it. `None`: somebody
+/// altered the copy.
 fn unseal(lane: LaneId, copy: Checkpoint) -> Option<(Epoch, Option<Fingerprint>)> {
     let number = copy.epoch.0 ^ mix64(lane, copy.position);
     let epoch = Epoch(number % EPOCH_END);
@@ -113,14 +113,14 @@ fn unseal(lane: LaneId, copy: Checkpoint) -> Option<(Epoch, Option<Fingerprint>)
     if found == 0 {
         return Some((epoch, None));
     }
-    let last = Fingerprint::from_bits(u32::try_from(found >> 8).ok()?)?;
+    let last = Fingerprint::from_bits(u32::try_from(found >> 4).ok()?)?;
     (tag(epoch, last) == found).then_some((epoch, Some(last)))
 }
 
-/// A fingerprint, and below it 8 bits that check it and the epoch.
+/// A fingerprint, and below it 4 bits that check it and the epoch.
 fn tag(epoch: Epoch, last: Fingerprint) -> u64 {
     let bits = u64::from(last.bits());
-    bits << 8 | mix(bits << 32 ^ epoch.0) & 0xff
+    bits << 4 | mix(bits << 32 ^ epoch.0) & 0xf
 }
 
 /// A number of 64 bits for a key and a position. It never changes, since it is in databases. Under one key two positions
@@ -196,8 +196,8 @@ mod tests {
         assert_eq!(numbers, known);
         let other = "00112233445566778899aabbccddeefe".parse().unwrap();
         assert_ne!(mix64(other, Position(0)), numbers[0]);
-        let tags = [1, 0x00ab_cdef].map(|bits| tag(Epoch(3), event(bits).unwrap()));
-        assert_eq!(tags, [0x010e, 0xabcd_ef55]);
+        let tags = [0x10, 0x0abc_def8].map(|bits| tag(Epoch(3), event(bits).unwrap()));
+        assert_eq!(tags, [0x0104, 0xabcd_ef86]);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
             adopt(Some(at(3, 20)), None),
             (at(4, 20), SealedCopy::Missing)
         );
-        for bits in [0, 1, 0x00ff_ffff] {
+        for bits in [0, 0x10, 0x0fff_fff8] {
             let copy = Some(seal(lane(), at(3, 20), event(bits)));
             let moved = moved(20, bits);
             assert_eq!(adopt(Some(at(3, 20)), copy), (at(4, 20), moved));
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_does_not_belong_to_its_checkpoint_says_nothing() {
-        for bits in [0, 0x0012_3456] {
+        for bits in [0, 0x0123_4567] {
             let copy = seal(lane(), at(3, 20), event(bits));
             let raised = |by: u64| Some(at(3 + by, 20));
             for (row, copy) in [

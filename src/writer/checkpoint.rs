@@ -5,7 +5,7 @@ use std::io;
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::identity::Claim;
-use super::last_event::fingerprint_before;
+use super::last_events::fingerprint_before;
 use super::verdict::Verdict;
 use crate::event::batch::Batch;
 use crate::event::fingerprint::Fingerprint;

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::last_event::{LastEvent, last_event};
+use super::last_events::{LastEvents, known_end};
 use super::proof::Proof;
 use super::verdict::Verdict;
 use crate::event::position::Position;
@@ -42,17 +42,22 @@ impl Storing {
             Ok(altered) => altered,
             Err(fault) => return unreadable(fault),
         };
-        let last = last_event(lane, found);
-        let is_behind = position < self.lanes.of(lane).stored();
+        let last = match self.last_events(lane, found) {
+            Ok(last) => last,
+            Err(fault) => return unreadable(fault),
+        };
         let verdict = match self.judge(lane, position) {
-            Ok(_) if last == LastEvent::Own && !is_behind => Ok(Verdict::Ours),
-            Ok(_)
-                if last == LastEvent::Other
-                    && !is_behind
-                    && let Some(disk) = lane.on_disk() =>
-            {
-                self.judge_other(lane, disk, found)
-            }
+            Ok(_) if last == LastEvents::Own => Ok(Verdict::Ours),
+            Ok(_) if last == LastEvents::Others => match lane.on_disk() {
+                Some(disk) => match known_end(disk) {
+                    Ok(end) => self.judge_others(lane, disk, found, end),
+                    Err(fault) => return unreadable(fault),
+                },
+                None => Ok(Verdict::Forked {
+                    from: self.lanes.of(lane).stored(),
+                    end: None,
+                }),
+            },
             Ok(_) if let Some(end) = altered => self.judge_altered(lane, found, end),
             Ok(Verdict::Ours) => match self.judge_behind(lane, found) {
                 Ok(verdict @ (Verdict::Stored { .. } | Verdict::Doubtful(_))) => {

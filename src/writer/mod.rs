@@ -9,7 +9,7 @@ mod identity;
 mod judge;
 mod lane_event;
 mod lanes;
-mod last_event;
+mod last_events;
 mod outage;
 mod proof;
 mod recovery;
@@ -256,16 +256,22 @@ impl Storing {
         if let Some(disk) = lane.on_disk() {
             disk.reaches(to);
         }
-        let is_awaited = !self.writer.may_leave && !planted(Bug::RefusedNotTold);
+        let is_awaited = self.is_awaited();
         let settled = self.lanes.of(lane).count(from, to, is_awaited);
         self.writer.counters.settle(settled, lane.is_found());
         let dead = settled.dead_lettered;
         (settled.stored + dead, dead)
     }
 
+    /// Whether answers wait for rows.
+    fn is_awaited(&self) -> bool {
+        !self.writer.may_leave && !planted(Bug::RefusedNotTold)
+    }
+
     /// Counts the events before an accepted checkpoint that another process has stored.
     fn count_before(&mut self, lane: &LaneHandle, position: Position) {
-        let settled = self.lanes.of(lane).count_before(position);
+        let is_awaited = self.is_awaited();
+        let settled = self.lanes.of(lane).count_before(position, is_awaited);
         self.writer.counters.settle(settled, lane.is_found());
     }
 

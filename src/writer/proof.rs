@@ -159,6 +159,9 @@ impl Storing {
         to: Position,
         after: Option<u64>,
     ) -> Result<Option<Position>, SinkError> {
+        if from >= to {
+            return Ok(Some(from));
+        }
         let refused = self.lanes.refused(lane.id, from..to);
         let (mut low, mut high) = (from, to);
         while low < high {

@@ -264,6 +264,9 @@ impl Replay {
         let adopted = storing
             .open()
             .and_then(|()| storing.checkpoint(&self.handle));
+        if adopted.is_ok() {
+            storing.answered();
+        }
         match adopted {
             Ok(Adopted::At(checkpoint)) => {
                 let late = usize::from(planted(Bug::RecoveryBeginsLate));

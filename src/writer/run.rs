@@ -19,10 +19,11 @@ impl Run<'_> {
         self.first.plus(self.batch.len())
     }
 
-    /// Its last event.
+    /// Its last events.
     pub(super) fn last(self) -> Option<Fingerprint> {
-        let last = self.batch.len().checked_sub(1)?;
-        Some(Fingerprint::of(self.batch.event(last)))
+        let len = self.batch.len();
+        let count = Fingerprint::count_of(len)?;
+        Fingerprint::of((len - count..len).map(|index| self.batch.event(index)))
     }
 
     pub(super) fn is_journaled(self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::last_event::fingerprint_before;
+use super::last_events::fingerprint_before;
 use super::proof::Proof;
 use super::verdict::Verdict;
 use crate::event::position::{LaneId, Position};

@@ -91,7 +91,7 @@ impl Storing {
                 });
             }
         };
-        self.lanes.of(run.lane).will_commit(step.new);
+        self.lanes.of(run.lane).will_commit(step.new, step.last);
         let start = clock::now();
         match self.writer.sink.commit() {
             Err(SinkError::OutcomeUnknown(_)) if planted(Bug::UnknownOutcomeBelieved) => {}

@@ -3,6 +3,10 @@
 use super::oracle::Broken;
 use super::process::Process;
 use super::senders::{Answer, Senders};
+use crate::event::UnixMillis;
+
+/// How long a writer may wait for the database where nothing is wrong, in milliseconds.
+const WAITS_MILLIS: u64 = 3_000;
 
 /// The counters of each process that has come to rest, compared with what its senders have counted.
 pub(super) fn check_identity(processes: &[Process], senders: &Senders) -> Result<(), Broken> {
@@ -11,6 +15,7 @@ pub(super) fn check_identity(processes: &[Process], senders: &Senders) -> Result
         if !process.is_copy {
             check_received(process, senders)?;
         }
+        check_answered(process)?;
         let totals = process.metrics.totals();
         let ends = totals.stored + totals.dead_lettered + totals.lost + totals.pending();
         if totals.received != ends {
@@ -24,6 +29,21 @@ pub(super) fn check_identity(processes: &[Process], senders: &Senders) -> Result
                 "process {}: {} events are pending for ever",
                 process.number,
                 totals.pending()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// No writer waits for the database.
+fn check_answered(process: &Process) -> Result<(), Broken> {
+    for counters in process.metrics.writers() {
+        let since = counters.attempt_since.get();
+        let waited = UnixMillis::now().0.saturating_sub(since);
+        if since > 0 && waited > WAITS_MILLIS {
+            return Err(Broken::Final(format!(
+                "process {}: a writer says that it has waited {waited} ms for the database",
+                process.number
             )));
         }
     }

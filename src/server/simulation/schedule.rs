@@ -184,6 +184,16 @@ impl Troubles {
         self.all.iter().any(|trouble| takes.contains(trouble))
     }
 
+    /// Whether a checkpoint may be that of another lane.
+    pub(super) fn may_fork(&self) -> bool {
+        let alter = [Trouble::CheckpointSetBack, Trouble::CheckpointSetForward];
+        COPIES
+            .iter()
+            .chain(&alter)
+            .any(|trouble| self.has(*trouble))
+            || self.alter_all_checkpoints()
+    }
+
     /// Whether processes may go on with the memory of an earlier moment.
     pub(super) fn bring_memory_back(&self) -> bool {
         self.has(Trouble::MemoryCopied) || self.has(Trouble::MemoryReverted)

@@ -87,7 +87,7 @@ pub(super) fn run(seed: u64) -> Run {
     let database = Database::new(Server::new(0, 0));
     let mut world = World::new(seed, database, Senders::default(), 0);
     let ran = catch_unwind(AssertUnwindSafe(|| world.live()));
-    let outcome = ran.unwrap_or_else(|panic| {
+    let mut outcome = ran.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()
@@ -103,6 +103,10 @@ pub(super) fn run(seed: u64) -> Run {
         world.tally.count(branch, times);
     }
     for (event, times) in history::take_events() {
+        if event == "lane_forked" && !world.troubles.may_fork() && outcome.is_ok() {
+            let text = "a lane was forked, and no machine was copied or went back";
+            outcome = Err(Broken::Final(text.to_owned()));
+        }
         world.tally.count(format!("log: {event}"), times);
     }
     Run {

@@ -93,7 +93,11 @@ impl Session {
         self.connection
             .query_drop("START TRANSACTION")
             .map_err(sink_error)?;
-        self.settings.check(&mut self.connection)
+        self.settings.check(&mut self.connection).or_else(|fault| {
+            // The connection may be kept, without the transaction.
+            self.connection.query_drop("ROLLBACK").map_err(sink_error)?;
+            Err(fault)
+        })
     }
 
     /// Asks for something that depends on the settings of the session.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::event::UnixMillis;
+use crate::event::fingerprint::Fingerprint;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::Settlement;
 use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
@@ -32,6 +33,8 @@ pub(super) struct LaneState {
     /// Its checkpoint was further on under its own epoch: a process that shares this one's memory, as after a snapshot of
     /// a virtual machine, goes on with the lane and stores other events; or somebody has altered it.
     pub(super) has_twin: bool,
+    /// The last events before the position up to which this process has sent a COMMIT last.
+    last: Option<(Position, Fingerprint)>,
     /// The checkpoint as this process took it over last. It may have been lost to it before it was judged, so that `sent`
     /// knows nothing of it.
     taken: Option<Checkpoint>,
@@ -62,6 +65,7 @@ impl Lanes {
             known: (!lane.is_found()).then_some(Position::START),
             sent: Position::START,
             has_twin: false,
+            last: None,
             taken: None,
             is_held: false,
             has_no_proof: false,
@@ -179,9 +183,16 @@ impl LaneState {
         self.sent
     }
 
-    /// Notes that a COMMIT is sent that moves the checkpoint to `position`.
-    pub(super) fn will_commit(&mut self, position: Position) {
+    /// Notes that a COMMIT is sent that moves the checkpoint to `position`, after these events.
+    pub(super) fn will_commit(&mut self, position: Position, last: Option<Fingerprint>) {
         self.sent = position;
+        self.last = last.map(|last| (position, last));
+    }
+
+    /// The last events before a position, if this process has sent a COMMIT up to there last.
+    pub(super) fn last_before(&self, position: Position) -> Option<Fingerprint> {
+        let (at, last) = self.last?;
+        (at == position).then_some(last)
     }
 
     /// Notes that the lane waits for a person. Returns whether that is new.
@@ -231,18 +242,8 @@ impl LaneState {
         let counted = self.begin_at(first);
         let from = counted.max(first);
         let is_new = from < end;
-        if is_awaited
-            && is_new
-            && let Some(lane) = self
-                .lane
-                .on_disk()
-                .filter(|lane| lane.origin == Origin::Opened)
-        {
-            lane.add_refused(
-                self.dead_letters
-                    .range(from..end)
-                    .map(|(position, _)| *position),
-            );
+        if is_awaited && is_new {
+            self.tell_refused(from, end);
         }
         // What was counted as lost stays so, also where it can be read after all.
         let new = self.not_lost(from, end);
@@ -271,12 +272,16 @@ impl LaneState {
 
     /// Counts the events before a checkpoint that was accepted: another process has stored those that this one has not.
     /// A reader starts at the checkpoint, so no run has them.
-    pub(super) fn count_before(&mut self, position: Position) -> Settled {
+    pub(super) fn count_before(&mut self, position: Position, is_awaited: bool) -> Settled {
         let Some(counted) = self.counted.filter(|counted| *counted < position) else {
             return Settled::default();
         };
+        if is_awaited {
+            self.tell_refused(counted, position);
+        }
         let passed = self.not_lost(counted, position);
-        let dead = self.dead_letters.range(counted..position).count() as u64;
+        let letters = self.dead_letters.range(counted..position);
+        let dead = letters.filter(|(at, _)| !self.is_lost(**at)).count() as u64;
         self.dead_letters = self.dead_letters.split_off(&position);
         self.counted = Some(position);
         Settled {
@@ -284,6 +289,15 @@ impl LaneState {
             dead_lettered: dead,
             lost: 0,
             passed,
+        }
+    }
+
+    /// Notes the dead letters among these events for the shard whose answers wait for them.
+    fn tell_refused(&self, from: Position, to: Position) {
+        let own = self.lane.on_disk();
+        if let Some(lane) = own.filter(|lane| lane.origin == Origin::Opened) {
+            let letters = self.dead_letters.range(from..to);
+            lane.add_refused(letters.map(|(position, _)| *position));
         }
     }
 

@@ -19,7 +19,10 @@ fn lane_at(position: u64) -> (Lanes, LaneHandle) {
         epoch: Epoch(1),
         position: Position(position),
     });
-    assert_eq!(state.count_before(Position(position)).stored, position);
+    assert_eq!(
+        state.count_before(Position(position), false).stored,
+        position
+    );
     (lanes, lane)
 }
 
@@ -73,9 +76,14 @@ fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
     let mut sum = state.count(Position(10), Position(15), false);
     state.add_dead_letter(Position(16), Fault::new("no"));
     let lost = state.add_unreadable(Position(18), Position(20));
-    let elsewhere = state.count_before(Position(30));
+    let elsewhere = state.count_before(Position(30), false);
     let after = state.count(Position(30), Position(35), false);
-    for more in [lost, elsewhere, after, state.count_before(Position(35))] {
+    for more in [
+        lost,
+        elsewhere,
+        after,
+        state.count_before(Position(35), false),
+    ] {
         sum.stored += more.stored;
         sum.dead_lettered += more.dead_lettered;
         sum.lost += more.lost;
@@ -84,7 +92,7 @@ fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
     assert_eq!((sum.stored, sum.dead_lettered, sum.lost), (22, 1, 2));
     assert_eq!(sum.passed, 25);
     // It has not gone back either.
-    assert_eq!(state.count_before(Position(12)), Settled::default());
+    assert_eq!(state.count_before(Position(12), false), Settled::default());
 }
 
 /// The connection may be lost after a lane was taken over, and before its checkpoint is judged.
@@ -103,7 +111,7 @@ fn a_lane_that_is_taken_over_again_has_no_twin_unless_it_was_moved() {
     state.adopted(at(9, 185));
     assert!(state.has_twin);
     state.set_checkpoint(at(9, 185));
-    state.will_commit(Position(200));
+    state.will_commit(Position(200), None);
     state.adopted(at(10, 200));
     assert!(!state.has_twin);
     // Under the epoch of another process.

@@ -214,7 +214,7 @@ fn recover_after_other_events(rows: usize) -> (Killed, Option<u64>) {
             epoch: checkpoint.epoch,
             old: Position::START,
             new: checkpoint.position,
-            last: Fingerprint::from_bits(1),
+            last: Fingerprint::from_bits(1 << 4),
         };
         database
             .checkpoints
