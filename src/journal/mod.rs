@@ -27,6 +27,7 @@ pub mod quota;
 pub mod reader;
 pub mod record;
 pub mod refused_note;
+mod removal;
 pub mod row_witnesses;
 pub mod segment;
 pub mod served_database;

@@ -112,62 +112,8 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     taken
 }
 
-/// Removes a lane. Its segments go first, and for good: a crash in between must leave none of them without the notes that
-/// say which of its events were not promised, or under which keys they are stored.
-pub(super) fn remove_lane(directory: &Path) -> io::Result<()> {
-    if !planted(Bug::NotesRemovedFirst) {
-        for number in segments(directory)? {
-            fs::remove_file(&directory.join(segment_name(number)))?;
-        }
-        fs::File::open(directory)?.sync_all()?;
-    }
-    fs::remove_dir_all(directory)
-}
-
 /// The ids of all lanes in a journal.
 pub fn lanes(journal: &Path) -> io::Result<Vec<LaneId>> {
     let names = fs::names(journal)?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::os::bugs::plant;
-    use crate::os::simulated::disk::Machine;
-    use crate::os::simulated::{Simulated, set_machine};
-
-    /// Whether some power cut after its removal leaves a lane with a segment and without a note.
-    fn may_lose_a_note() -> bool {
-        (0..100).any(|seed| {
-            let _on = Simulated::start(seed);
-            let machine = Machine::new(seed);
-            set_machine(Some(machine.clone()));
-            let lane = Path::new("data/lane");
-            fs::create_dir(lane).unwrap();
-            let (segment, note) = (lane.join(segment_name(SegmentNumber(0))), lane.join("end"));
-            for path in [&segment, &note] {
-                File::with(path, Use::Replace).unwrap().sync_all().unwrap();
-            }
-            for directory in [Path::new("data"), lane] {
-                File::open(directory).unwrap().sync_all().unwrap();
-            }
-            remove_lane(lane).unwrap();
-            machine.cut_power();
-            let left: Vec<PathBuf> = machine
-                .content()
-                .into_iter()
-                .map(|(path, _)| path)
-                .collect();
-            left.contains(&segment) && !left.contains(&note)
-        })
-    }
-
-    #[test]
-    fn no_segment_is_left_without_its_notes_where_a_lane_is_removed() {
-        assert!(!may_lose_a_note());
-        plant(Some(Bug::NotesRemovedFirst));
-        assert!(may_lose_a_note());
-        plant(None);
-    }
 }

@@ -44,6 +44,15 @@ pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
     note.write_all_at(format!("{:020}\n", stored.0).as_bytes(), 0)
 }
 
+/// Makes the note durable, but for its name.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
+    match File::open(&directory.join(NAME)) {
+        Ok(note) => note.sync_all(),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// The position that was noted. The start of the lane if there is no valid note.
 pub(super) fn read(directory: &Path) -> Position {
     let noted = fs::read_to_string(&directory.join(NAME));

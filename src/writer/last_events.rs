@@ -4,8 +4,10 @@
 //! already. So does a machine beside which a copy of it runs on. Up to some position the events of both are the same.
 
 use std::io;
+use std::ops::Range;
 
 use super::Storing;
+use super::lane_event::LaneEvent;
 use super::proof::Proof;
 use super::verdict::Verdict;
 use crate::event::batch::{Batch, BatchEvents};
@@ -19,6 +21,9 @@ use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
 use crate::sink::SinkError;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
+
+/// Most events in a row that may have been refused elsewhere, before one that is stored.
+const REFUSED_MAX: u64 = 64;
 
 /// The last events before a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +131,29 @@ impl Storing {
         }
     }
 
+    /// The position after the last of the next events that is a row: those before it were refused, of which only the other
+    /// one has the letters. `None`: there are too many rows to be searched.
+    fn pass_rows(
+        &mut self,
+        disk: &DiskLane,
+        events: Range<Position>,
+        after: u64,
+    ) -> Result<Option<Position>, SinkError> {
+        let (mut first, mut at) = (events.start, events.start);
+        while at < events.end && at.since(first) < REFUSED_MAX {
+            let Some(event) = LaneEvent::read_alone(disk, at) else {
+                return Ok(None);
+            };
+            at = at.plus(1);
+            match self.writer.sink.has_row_after(after, event.event())? {
+                Some(true) => first = at,
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(first))
+    }
+
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
     /// stored than this process knows: they come before the others, and rows tell which they are. The lane ends at `end`.
     pub(super) fn judge_others(
@@ -146,7 +174,10 @@ impl Storing {
         };
         let first = match after {
             _ if from >= to => Some(from),
-            Some(_) => self.first_missing_after(disk, from, to, after)?,
+            Some(id) => match self.first_missing_after(disk, from, to, after)? {
+                Some(first) => self.pass_rows(disk, first..to, id)?,
+                None => None,
+            },
             None => None,
         };
         let proof = match (first, after) {

@@ -66,7 +66,7 @@ const COPIES: [Trouble; 4] = [
 ];
 
 /// Families that do not meet, by their first troubles, and why.
-const APART: [(Trouble, &[Trouble], &str); 7] = [
+const APART: [(Trouble, &[Trouble], &str); 8] = [
     (
         Trouble::LettersReplayed,
         &COPIES,
@@ -108,6 +108,11 @@ const APART: [(Trouble, &[Trouble], &str); 7] = [
         Trouble::MemoryReverted,
         &[Trouble::MachineCopied, Trouble::MachineReverted],
         EACH_ITS_KEY,
+    ),
+    (
+        Trouble::CheckpointSetBack,
+        &[Trouble::MemoryCopied, Trouble::MemoryReverted],
+        "an altered copy of a checkpoint does not say whose events that counts",
     ),
 ];
 

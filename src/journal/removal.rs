@@ -1,0 +1,81 @@
+//! Removes lanes that were stored long ago.
+
+use std::io;
+use std::path::Path;
+
+use super::segment::{segment_name, segments};
+use super::stored_note;
+use crate::os::bugs::{Bug, planted};
+use crate::os::fs;
+
+/// Removes a lane. Its segments go first, and for good: a crash in between must leave none of them without the notes that
+/// say which of its events were not promised, under which keys they are stored, or how far it was stored: its checkpoint would
+/// seem to be that of another lane, beyond its end.
+pub(super) fn remove_lane(directory: &Path) -> io::Result<()> {
+    if !planted(Bug::NotesRemovedFirst) {
+        stored_note::sync(directory)?;
+        fs::sync_dir(directory)?;
+        for number in segments(directory)? {
+            fs::remove_file(&directory.join(segment_name(number)))?;
+        }
+        fs::File::open(directory)?.sync_all()?;
+    }
+    fs::remove_dir_all(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::position::Position;
+    use crate::journal::record::SegmentNumber;
+    use crate::os::bugs::plant;
+    use crate::os::fs::Use;
+    use crate::os::simulated::disk::Machine;
+    use crate::os::simulated::{Pause, Simulated, Task, pause, set_machine};
+
+    /// Whether some power cut while it is removed leaves a lane with one of its segments and without a note, one of which
+    /// was not durable.
+    fn may_lose_a_note() -> bool {
+        (0..400).any(|seed| {
+            let _on = Simulated::start(seed);
+            let machine = Machine::new(seed);
+            set_machine(Some(machine.clone()));
+            let lane = Path::new("data/lane");
+            fs::create_dir(lane).unwrap();
+            let segments = [0, 1].map(|number| lane.join(segment_name(SegmentNumber(number))));
+            let note = lane.join("end");
+            for path in segments.iter().chain([&note]) {
+                let file = fs::File::with(path, Use::Replace).unwrap();
+                file.sync_all().unwrap();
+            }
+            for directory in [Path::new("data"), lane] {
+                fs::File::open(directory).unwrap().sync_all().unwrap();
+            }
+            stored_note::write(lane, Position(7)).unwrap();
+            let mut removal = Task::new(machine.process(1), || {
+                remove_lane(lane).unwrap();
+                loop {
+                    pause(Pause::Step);
+                }
+            });
+            for _ in 0..seed % 30 {
+                removal.resume();
+            }
+            machine.cut_power();
+            machine.kill(1);
+            drop(removal);
+            set_machine(Some(machine.clone()));
+            let is_left = |path: &Path| machine.content().iter().any(|(left, _)| left == path);
+            let are_notes_left = is_left(&note) && stored_note::read(lane) == Position(7);
+            segments.iter().filter(|path| is_left(path)).count() == 1 && !are_notes_left
+        })
+    }
+
+    #[test]
+    fn no_segment_is_left_without_its_notes_where_a_lane_is_removed() {
+        assert!(!may_lose_a_note());
+        plant(Some(Bug::NotesRemovedFirst));
+        assert!(may_lose_a_note());
+        plant(None);
+    }
+}
