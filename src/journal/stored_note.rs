@@ -2,7 +2,7 @@
 //!
 //! With it, a process counts unstored events while the database is unreachable. The checkpoint in the database
 //! decides what is stored there. The note decides what is not stored again when another database adopts the lane: it
-//! is not synced and may be a second old.
+//! is not synced and may be a second old, except before the lane is removed.
 
 use std::io;
 use std::path::Path;

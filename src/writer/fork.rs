@@ -19,6 +19,8 @@ impl Storing {
         end: Option<Position>,
     ) -> Result<Adopted, SinkError> {
         let (keys, checkpoint) = self.another_key(lane, from)?;
+        // Letters are told to the shard before it is told that they are passed.
+        self.count_before(lane, from);
         // A write that fails may have put the note in its place. Then the next attempt goes on with the new key.
         self.leave_key(lane, from);
         if let Some(disk) = lane.on_disk()

@@ -74,7 +74,8 @@ fn read_before(
     let (Some(first), Some(mut batch)) = (first, batch.map(Batch::new)) else {
         return Ok(None);
     };
-    let mut reader = LaneReader::new(&lane.directory, lane.id, first);
+    // A block that is unreadable says nothing: the rows may.
+    let mut reader = LaneReader::new(&lane.directory, lane.id, first).pass_unreadable();
     match reader.fill(&mut batch, Some(position)) {
         Err(ReadError::Io { fault, .. }) => return Err(fault),
         Err(fault) => log::debug!("lane {}: from position {}: {fault}", lane.id, first.0),
@@ -111,6 +112,10 @@ impl Storing {
             return Ok(LastEvents::Unknown);
         };
         let state = self.lanes.of(lane);
+        // One that is behind is judged by its position: the database may have gone back.
+        if position < state.stored() {
+            return Ok(LastEvents::Unknown);
+        }
         if let Some(own) = state.last_before(position)
             && own.events() == last.events()
         {
@@ -131,27 +136,27 @@ impl Storing {
         }
     }
 
-    /// The position after the last of the next events that is a row: those before it were refused, of which only the other
-    /// one has the letters. `None`: there are too many rows to be searched.
-    fn pass_rows(
+    /// The position after the last of the next events that is a row, if one is. An event that others are equal to does not
+    /// count: the row may be theirs. The outer `None`: there are too many rows to be searched.
+    fn last_stored(
         &mut self,
         disk: &DiskLane,
         events: Range<Position>,
         after: u64,
-    ) -> Result<Option<Position>, SinkError> {
-        let (mut first, mut at) = (events.start, events.start);
-        while at < events.end && at.since(first) < REFUSED_MAX {
-            let Some(event) = LaneEvent::read_alone(disk, at) else {
-                return Ok(None);
-            };
+    ) -> Result<Option<Option<Position>>, SinkError> {
+        let mut last = None;
+        let mut at = events.start;
+        while at < events.end && at.since(events.start) < REFUSED_MAX {
+            let event = LaneEvent::read_around(disk, at).filter(LaneEvent::has_no_equal);
             at = at.plus(1);
+            let Some(event) = event else { continue };
             match self.writer.sink.has_row_after(after, event.event())? {
-                Some(true) => first = at,
+                Some(true) => last = Some(at),
                 Some(false) => {}
                 None => return Ok(None),
             }
         }
-        Ok(Some(first))
+        Ok(Some(last))
     }
 
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
@@ -174,11 +179,13 @@ impl Storing {
         };
         let first = match after {
             _ if from >= to => Some(from),
-            Some(id) => match self.first_missing_after(disk, from, to, after)? {
-                Some(first) => self.pass_rows(disk, first..to, id)?,
-                None => None,
-            },
+            Some(_) => self.first_missing_after(disk, from, to, after)?,
             None => None,
+        };
+        // The other one may have refused some that come before one that it has stored: only it has their letters.
+        let beyond = match (first, after) {
+            (Some(first), Some(after)) => self.last_stored(disk, first..to, after)?,
+            _ => Some(None),
         };
         let proof = match (first, after) {
             (Some(first), Some(after)) if first > from => {
@@ -187,12 +194,15 @@ impl Storing {
             _ => Proof::Unknown,
         };
         let end = Some(end);
-        Ok(match (first, proof) {
-            (Some(first), _) if first == from => Verdict::Forked { from, end },
-            (Some(_), Proof::Stored(from)) => Verdict::Forked { from, end },
+        Ok(match (first, proof, beyond) {
+            (Some(first), _, Some(None)) if first == from => Verdict::Forked { from, end },
+            (Some(_), Proof::Stored(from), Some(None)) => Verdict::Forked { from, end },
             _ => Verdict::Doubtful(Hold {
                 from,
-                to: first.unwrap_or(to),
+                to: match beyond {
+                    Some(beyond) => beyond.or(first).unwrap_or(to),
+                    None => to,
+                },
                 reason: format!(
                     "its checkpoint is {} and counts events of another copy of the machine, and the rows do not tell which \
                      events of both were stored after {}",

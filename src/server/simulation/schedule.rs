@@ -31,7 +31,8 @@ const FAMILIES: [&[Trouble]; 12] = [
         Trouble::DiskFull,
         Trouble::Unreadable,
         Trouble::OneWriteFails,
-        // Rarely enough happens what it leads to.
+        // Rarely enough happens what these lead to.
+        Trouble::Unreadable,
         Trouble::OneWriteFails,
         Trouble::BlockDamaged,
     ],
@@ -66,7 +67,7 @@ const COPIES: [Trouble; 4] = [
 ];
 
 /// Families that do not meet, by their first troubles, and why.
-const APART: [(Trouble, &[Trouble], &str); 8] = [
+const APART: [(Trouble, &[Trouble], &str); 9] = [
     (
         Trouble::LettersReplayed,
         &COPIES,
@@ -113,6 +114,11 @@ const APART: [(Trouble, &[Trouble], &str); 8] = [
         Trouble::CheckpointSetBack,
         &[Trouble::MemoryCopied, Trouble::MemoryReverted],
         "an altered copy of a checkpoint does not say whose events that counts",
+    ),
+    (
+        Trouble::DiskFails,
+        &[Trouble::MemoryCopied, Trouble::MemoryReverted],
+        "blocks that cannot be read do not say whose events a checkpoint counts",
     ),
 ];
 
@@ -190,13 +196,16 @@ impl Troubles {
     }
 
     /// Whether a checkpoint may be that of another lane.
-    pub(super) fn may_fork(&self) -> bool {
+    pub(super) fn may_fork(&self, ack: Ack) -> bool {
+        // Nothing tells a later backup that is restored after an earlier one from another lane, where there is no journal.
+        let has_no_journal = ack == Ack::Received && self.has(Trouble::Backup);
         let alter = [Trouble::CheckpointSetBack, Trouble::CheckpointSetForward];
         COPIES
             .iter()
             .chain(&alter)
             .any(|trouble| self.has(*trouble))
             || self.alter_all_checkpoints()
+            || has_no_journal
     }
 
     /// Whether processes may go on with the memory of an earlier moment.

@@ -88,14 +88,10 @@ pub(super) fn run(seed: u64) -> Run {
     let mut world = World::new(seed, database, Senders::default(), 0);
     let ran = catch_unwind(AssertUnwindSafe(|| world.live()));
     let mut outcome = ran.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Broken::Final(format!(
-            "panic: {}",
-            text.unwrap_or_default()
-        )))
+        let owned = panic.downcast_ref::<String>().cloned();
+        let text = owned.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.unwrap_or_default();
+        Err(Broken::Final(format!("panic: {text}")))
     });
     world.tally.events = world.senders.count() as u64;
     world.kill_all();
@@ -103,9 +99,8 @@ pub(super) fn run(seed: u64) -> Run {
         world.tally.count(branch, times);
     }
     for (event, times) in history::take_events() {
-        if event == "lane_forked" && !world.troubles.may_fork() && outcome.is_ok() {
-            let text = "a lane was forked, and no machine was copied or went back";
-            outcome = Err(Broken::Final(text.to_owned()));
+        if event == "lane_forked" && !world.troubles.may_fork(world.settings.ack) {
+            outcome = outcome.and_then(|()| Err(Broken::Final("forked for no reason".to_owned())));
         }
         world.tally.count(format!("log: {event}"), times);
     }
