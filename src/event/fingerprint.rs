@@ -3,7 +3,7 @@
 use super::Event;
 
 /// Most events of a fingerprint.
-pub const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 256;
 
 /// 24 bits of the last events before a position, and how many these are: a power of two. Each event is its name, its value
 /// and the millisecond in which it was received. Many of them differ also where all have the same name and value.
@@ -16,15 +16,12 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Bits of one that is written.
-    pub const BITS: u32 = 28;
-
-    /// How many of so many events it is made of: the last ones. `None`: there are none.
-    pub fn count_of(events: usize) -> Option<usize> {
-        Some(1 << events.min(EVENTS_MAX).checked_ilog2()?)
+    /// How many events a fingerprint has where `available` come before a position. `None`: there are none.
+    pub fn count_of(available: usize) -> Option<usize> {
+        Some(1 << available.min(EVENTS_MAX).checked_ilog2()?)
     }
 
-    /// That of so many events, which [`Self::count_of`] has chosen. It never changes, since it is in databases.
+    /// The fingerprint of events, as many as [`Self::count_of`] says. How it is made never changes, since it is in databases.
     pub fn of<'a>(events: impl ExactSizeIterator<Item = Event<'a>>) -> Option<Self> {
         let power = events.len().checked_ilog2()?;
         let crc = events.fold(0, |crc, event| {
@@ -41,14 +38,14 @@ impl Fingerprint {
         1 << self.power
     }
 
-    /// The one with these bits. `None`: there is none.
+    /// The fingerprint with these bits. `None`: no fingerprint has them.
     pub fn from_bits(bits: u32) -> Option<Self> {
         let (crc, power) = (bits >> 4, bits & 15);
         let is_one = (1..1 << 24).contains(&crc) && 1 << power <= EVENTS_MAX;
         is_one.then_some(Self { crc, power })
     }
 
-    /// Its [`Self::BITS`] bits. Never 0.
+    /// It as a number of 28 bits. Never 0.
     pub fn bits(self) -> u32 {
         self.crc << 4 | self.power
     }

@@ -18,7 +18,7 @@ pub(super) fn remove_lane(directory: &Path) -> io::Result<()> {
         for number in segments(directory)? {
             fs::remove_file(&directory.join(segment_name(number)))?;
         }
-        fs::File::open(directory)?.sync_all()?;
+        fs::sync_dir(directory)?;
     }
     fs::remove_dir_all(directory)
 }

@@ -44,7 +44,7 @@ pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
     note.write_all_at(format!("{:020}\n", stored.0).as_bytes(), 0)
 }
 
-/// Makes the note durable, but for its name.
+/// Makes what the note says durable. Its name is durable when the directory is synced.
 pub(super) fn sync(directory: &Path) -> io::Result<()> {
     match File::open(&directory.join(NAME)) {
         Ok(note) => note.sync_all(),

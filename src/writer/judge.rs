@@ -46,8 +46,11 @@ impl Storing {
             Ok(last) => last,
             Err(fault) => return unreadable(fault),
         };
-        let verdict = match self.judge(lane, position) {
-            Ok(_) if last == LastEvents::Own => Ok(Verdict::Ours),
+        let judged = match last {
+            LastEvents::Own => Ok(Verdict::Ours),
+            LastEvents::Others | LastEvents::Unknown => self.judge(lane, position),
+        };
+        let verdict = match judged {
             Ok(_) if last == LastEvents::Others => match lane.on_disk() {
                 Some(disk) => match known_end(disk) {
                     Ok(end) => self.judge_others(lane, disk, found, end),

@@ -48,6 +48,12 @@ impl LaneEvent {
         (index < events.len()).then_some(Self { events, index })
     }
 
+    /// The event after it, if that was read too.
+    pub(super) fn next(mut self) -> Option<Self> {
+        self.index += 1;
+        (self.index < self.events.len()).then_some(self)
+    }
+
     pub(super) fn event(&self) -> Event<'_> {
         self.events.event(self.index)
     }

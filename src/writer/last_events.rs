@@ -11,7 +11,7 @@ use super::lane_event::LaneEvent;
 use super::proof::Proof;
 use super::verdict::Verdict;
 use crate::event::batch::{Batch, BatchEvents};
-use crate::event::fingerprint::{self, Fingerprint};
+use crate::event::fingerprint::Fingerprint;
 use crate::event::position::Position;
 use crate::journal::held_lane::Hold;
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
@@ -36,6 +36,15 @@ pub(super) enum LastEvents {
     Unknown,
 }
 
+/// Rows of events after the first one that has none.
+enum LaterRows {
+    None,
+    /// The last of them that has one is right before this position.
+    UpTo(Position),
+    /// An event cannot be read, or there are too many rows to be searched.
+    Unknown,
+}
+
 impl LastEvents {
     fn of(own: Fingerprint, found: Fingerprint) -> Self {
         if own == found {
@@ -50,8 +59,8 @@ impl LastEvents {
 
 /// The fingerprint of the last events before a position. `None`: there are none, or they cannot be read.
 pub(super) fn fingerprint_before(lane: &LaneHandle, position: Position) -> Option<Fingerprint> {
-    let most = usize::try_from(position.0).unwrap_or(usize::MAX);
-    let events = Fingerprint::count_of(most.min(fingerprint::EVENTS_MAX))?;
+    let available = usize::try_from(position.0).unwrap_or(usize::MAX);
+    let events = Fingerprint::count_of(available)?;
     let read = read_before(lane.on_disk()?, position, events);
     read.unwrap_or_else(|fault| {
         log::debug!(
@@ -63,7 +72,7 @@ pub(super) fn fingerprint_before(lane: &LaneHandle, position: Position) -> Optio
     })
 }
 
-/// The fingerprint of so many events before a position. `None`: they are damaged, removed, or not there.
+/// The fingerprint of the last `events` events before a position. `None`: they are damaged, removed, or not there.
 fn read_before(
     lane: &DiskLane,
     position: Position,
@@ -136,27 +145,36 @@ impl Storing {
         }
     }
 
-    /// The position after the last of the next events that is a row, if one is. An event that others are equal to does not
-    /// count: the row may be theirs. The outer `None`: there are too many rows to be searched.
-    fn last_stored(
+    /// Looks for rows of the next events. An event that others are equal to does not count: the row may be theirs.
+    fn later_rows(
         &mut self,
         disk: &DiskLane,
         events: Range<Position>,
         after: u64,
-    ) -> Result<Option<Option<Position>>, SinkError> {
-        let mut last = None;
-        let mut at = events.start;
-        while at < events.end && at.since(events.start) < REFUSED_MAX {
-            let event = LaneEvent::read_around(disk, at).filter(LaneEvent::has_no_equal);
-            at = at.plus(1);
-            let Some(event) = event else { continue };
-            match self.writer.sink.has_row_after(after, event.event())? {
-                Some(true) => last = Some(at),
-                Some(false) => {}
-                None => return Ok(None),
+    ) -> Result<LaterRows, SinkError> {
+        let Range { start, end } = events;
+        let count = end.since(start).min(REFUSED_MAX);
+        if count == 0 {
+            return Ok(LaterRows::None);
+        }
+        let Some(mut event) = LaneEvent::read_around(disk, start) else {
+            return Ok(LaterRows::Unknown);
+        };
+        let mut found = LaterRows::None;
+        for asked in 1..=count {
+            if event.has_no_equal() {
+                match self.writer.sink.has_row_after(after, event.event())? {
+                    Some(true) => found = LaterRows::UpTo(Position(start.0 + asked)),
+                    Some(false) => {}
+                    None => return Ok(LaterRows::Unknown),
+                }
+            }
+            match event.next() {
+                Some(next) => event = next,
+                None => break,
             }
         }
-        Ok(Some(last))
+        Ok(found)
     }
 
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
@@ -169,47 +187,48 @@ impl Storing {
         end: Position,
     ) -> Result<Verdict, SinkError> {
         let from = self.lanes.of(lane).stored();
-        // The last event before the checkpoint is none of them.
         let position = found.checkpoint.position;
+        // The last event before the checkpoint is none of those that both have.
         let to = end.min(Position(position.0.saturating_sub(1)));
-        let after = match self.last_row(disk, from)? {
-            Some(after) => Some(after),
-            // None is stored yet.
-            None => (from == Position::START).then_some(0),
+        let forked = |from| {
+            let end = Some(end);
+            Ok(Verdict::Forked { from, end })
         };
-        let first = match after {
-            _ if from >= to => Some(from),
-            Some(_) => self.first_missing_after(disk, from, to, after)?,
-            None => None,
-        };
-        // The other one may have refused some that come before one that it has stored: only it has their letters.
-        let beyond = match (first, after) {
-            (Some(first), Some(after)) => self.last_stored(disk, first..to, after)?,
-            _ => Some(None),
-        };
-        let proof = match (first, after) {
-            (Some(first), Some(after)) if first > from => {
-                self.prove_after(disk, from, first, after)?
-            }
-            _ => Proof::Unknown,
-        };
-        let end = Some(end);
-        Ok(match (first, proof, beyond) {
-            (Some(first), _, Some(None)) if first == from => Verdict::Forked { from, end },
-            (Some(_), Proof::Stored(from), Some(None)) => Verdict::Forked { from, end },
-            _ => Verdict::Doubtful(Hold {
+        let doubtful = |to| {
+            Ok(Verdict::Doubtful(Hold {
                 from,
-                to: match beyond {
-                    Some(beyond) => beyond.or(first).unwrap_or(to),
-                    None => to,
-                },
+                to,
                 reason: format!(
                     "its checkpoint is {} and counts events of another copy of the machine, and the rows do not tell which \
                      events of both were stored after {}",
                     position.0, from.0
                 ),
                 checkpoint: Some(found.checkpoint.into()),
-            }),
-        })
+            }))
+        };
+        if from >= to {
+            return forked(from);
+        }
+        // Before the first event that is stored there is no row to begin after.
+        let at_start = (from == Position::START).then_some(0);
+        let Some(after) = self.last_row(disk, from)?.or(at_start) else {
+            return doubtful(to);
+        };
+        let Some(first) = self.first_missing_after(disk, from, to, Some(after))? else {
+            return doubtful(to);
+        };
+        // The other one may have refused some that come before one that it has stored: only it has their letters.
+        match self.later_rows(disk, first..to, after)? {
+            LaterRows::None => {}
+            LaterRows::UpTo(beyond) => return doubtful(beyond),
+            LaterRows::Unknown => return doubtful(to),
+        }
+        if first == from {
+            return forked(from);
+        }
+        match self.prove_after(disk, from, first, after)? {
+            Proof::Stored(first) => forked(first),
+            _ => doubtful(first),
+        }
     }
 }

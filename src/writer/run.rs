@@ -19,7 +19,7 @@ impl Run<'_> {
         self.first.plus(self.batch.len())
     }
 
-    /// Its last events.
+    /// The fingerprint of its last events.
     pub(super) fn last(self) -> Option<Fingerprint> {
         let len = self.batch.len();
         let count = Fingerprint::count_of(len)?;

@@ -87,8 +87,6 @@ pub(super) struct Process {
     draining: Arc<AtomicBool>,
     opened: Option<Sender<Arc<DiskLane>>>,
     disk: Machine,
-    /// Its number on the disk.
-    number_on_disk: u32,
     senders: Senders,
     /// It has the memory of another one.
     pub(super) is_copy: bool,
@@ -189,7 +187,6 @@ impl Process {
             draining,
             opened: Some(opened),
             disk,
-            number_on_disk: number,
             senders: senders.clone(),
             is_copy: false,
         })
@@ -237,7 +234,6 @@ impl Process {
             draining: Arc::default(),
             opened: None,
             disk,
-            number_on_disk: number,
             senders: Senders::default(),
             is_copy: false,
         }
@@ -275,7 +271,7 @@ impl Process {
 
     /// Ends it at once, as `kill -9` does.
     pub(super) fn kill(self) {
-        self.disk.kill(self.number_on_disk);
+        self.disk.kill_own();
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -1,5 +1,5 @@
-//! The settings of a session: what hakaru sets, and whether it is still in effect behind a proxy that gives each transaction
-//! another session of the server.
+//! The settings of a session: what hakaru sets, and whether that is still in effect. A proxy may give each transaction another
+//! session of the server.
 
 use mysql::Conn;
 use mysql::prelude::Queryable;

@@ -131,6 +131,11 @@ impl Machine {
         }
     }
 
+    /// Ends the process that sees it.
+    pub(crate) fn kill_own(&self) {
+        self.kill(self.process);
+    }
+
     /// Cuts the power. All its processes must have been killed right after.
     pub(crate) fn cut_power(&self) {
         self.lock().cut_power();
