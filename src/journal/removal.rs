@@ -5,20 +5,31 @@ use std::path::Path;
 
 use super::segment::{segment_name, segments};
 use super::stored_note;
+use crate::event::position::Position;
 use crate::os::bugs::{Bug, planted};
 use crate::os::fs;
 
-/// Removes a lane. Its segments go first, and for good: a crash in between must leave none of them without the notes that
-/// say which of its events were not promised, under which keys they are stored, or how far it was stored: its checkpoint would
-/// seem to be that of another lane, beyond its end.
-pub(super) fn remove_lane(directory: &Path) -> io::Result<()> {
+/// Removes a lane that is stored up to `stored`. Its segments go first, and for good: a crash in between must leave none of
+/// them without the notes that say which of its events were not promised, under which keys they are stored, or how far it
+/// was stored. Its end goes last of them: else its checkpoint would seem to be that of another lane, beyond its end.
+pub(super) fn remove_lane(directory: &Path, stored: Position) -> io::Result<()> {
     if !planted(Bug::NotesRemovedFirst) {
-        stored_note::sync(directory)?;
-        fs::sync_dir(directory)?;
-        for number in segments(directory)? {
-            fs::remove_file(&directory.join(segment_name(number)))?;
+        let noted =
+            stored_note::write(directory, stored).and_then(|()| stored_note::sync(directory));
+        if let Err(fault) = noted {
+            // A full disk takes no note, and the removal is what frees it.
+            log::debug!("{}: not noted: {fault}", directory.display());
         }
         fs::sync_dir(directory)?;
+        let segments = segments(directory)?;
+        if let [before @ .., last] = &segments[..] {
+            for numbers in [before, &[*last]] {
+                for number in numbers {
+                    fs::remove_file(&directory.join(segment_name(*number)))?;
+                }
+                fs::sync_dir(directory)?;
+            }
+        }
     }
     fs::remove_dir_all(directory)
 }
@@ -26,16 +37,15 @@ pub(super) fn remove_lane(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::position::Position;
     use crate::journal::record::SegmentNumber;
     use crate::os::bugs::plant;
     use crate::os::fs::Use;
     use crate::os::simulated::disk::Machine;
     use crate::os::simulated::{Pause, Simulated, Task, pause, set_machine};
 
-    /// Whether some power cut while it is removed leaves a lane with one of its segments and without a note, one of which
-    /// was not durable.
-    fn may_lose_a_note() -> bool {
+    /// Whether some power cut while it is removed leaves a lane without its end, or with its end and without a note, one of
+    /// which was not durable.
+    fn may_lose_end_or_note() -> bool {
         (0..400).any(|seed| {
             let _on = Simulated::start(seed);
             let machine = Machine::new(seed);
@@ -53,7 +63,7 @@ mod tests {
             }
             stored_note::write(lane, Position(7)).unwrap();
             let mut removal = Task::new(machine.process(1), || {
-                remove_lane(lane).unwrap();
+                remove_lane(lane, Position(7)).unwrap();
                 loop {
                     pause(Pause::Step);
                 }
@@ -67,15 +77,30 @@ mod tests {
             set_machine(Some(machine.clone()));
             let is_left = |path: &Path| machine.content().iter().any(|(left, _)| left == path);
             let are_notes_left = is_left(&note) && stored_note::read(lane) == Position(7);
-            segments.iter().filter(|path| is_left(path)).count() == 1 && !are_notes_left
+            match segments.each_ref().map(|path| is_left(path)) {
+                [true, false] => true,
+                [false, true] => !are_notes_left,
+                [true, true] | [false, false] => false,
+            }
         })
     }
 
     #[test]
-    fn no_segment_is_left_without_its_notes_where_a_lane_is_removed() {
-        assert!(!may_lose_a_note());
+    fn no_segment_is_left_without_its_end_and_notes_where_a_lane_is_removed() {
+        assert!(!may_lose_end_or_note());
         plant(Some(Bug::NotesRemovedFirst));
-        assert!(may_lose_a_note());
+        assert!(may_lose_end_or_note());
         plant(None);
+    }
+
+    #[test]
+    fn a_lane_is_removed_also_where_nothing_can_be_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let lane = directory.path().join("lane");
+        // A note cannot be written over a directory.
+        std::fs::create_dir_all(lane.join("stored")).unwrap();
+        std::fs::write(lane.join(segment_name(SegmentNumber(0))), "events").unwrap();
+        remove_lane(&lane, Position(7)).unwrap();
+        assert!(!lane.exists());
     }
 }

@@ -6,6 +6,7 @@ use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::identity::Claim;
 use super::last_events::fingerprint_before;
+use super::proof::ProofError;
 use super::verdict::Verdict;
 use crate::event::batch::Batch;
 use crate::event::fingerprint::Fingerprint;
@@ -90,8 +91,12 @@ impl Storing {
     pub(super) fn wait_for_proof(
         &mut self,
         lane: &LaneHandle,
-        fault: SinkError,
+        fault: ProofError,
     ) -> Result<Adopted, SinkError> {
+        let fault = match fault {
+            ProofError::Database(fault) => fault,
+            ProofError::Journal(fault) => return Ok(Adopted::Waits(Wait::Unreadable(fault))),
+        };
         let is_first = !std::mem::replace(&mut self.lanes.of(lane).has_no_proof, true);
         // An error that stays says nothing against the connection, which other lanes use.
         if !matches!(fault, SinkError::Stop(_)) {

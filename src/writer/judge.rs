@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::last_events::{LastEvents, known_end};
-use super::proof::Proof;
+use super::proof::{Proof, ProofError};
 use super::verdict::Verdict;
 use crate::event::position::Position;
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
@@ -177,7 +177,7 @@ impl Storing {
         found: FoundCheckpoint,
         verdict: Verdict,
         end: Position,
-    ) -> Result<Verdict, SinkError> {
+    ) -> Result<Verdict, ProofError> {
         let stored = match &verdict {
             Verdict::Stored { to } => *to,
             Verdict::Doubtful(hold) => hold.to,
@@ -212,7 +212,7 @@ impl Storing {
         lane: &LaneHandle,
         found: FoundCheckpoint,
         end: Position,
-    ) -> Result<Verdict, SinkError> {
+    ) -> Result<Verdict, ProofError> {
         let Some(disk) = lane.on_disk() else {
             return Ok(Verdict::Ours);
         };
@@ -252,7 +252,7 @@ impl Storing {
         found: FoundCheckpoint,
         doubtful: Range<Position>,
         end: Position,
-    ) -> Result<Verdict, SinkError> {
+    ) -> Result<Verdict, ProofError> {
         let Some(disk) = lane.on_disk() else {
             return Ok(Verdict::Ours);
         };
@@ -313,7 +313,7 @@ impl Storing {
         &mut self,
         lane: &LaneHandle,
         found: FoundCheckpoint,
-    ) -> Result<Verdict, SinkError> {
+    ) -> Result<Verdict, ProofError> {
         let FoundCheckpoint { checkpoint, copy } = found;
         let found = checkpoint.position;
         let stored = self.lanes.of(lane).stored();

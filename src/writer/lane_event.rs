@@ -1,5 +1,6 @@
 //! Events that are read back from the journal, to be compared with rows and checkpoints.
 
+use std::io;
 use std::ops::Range;
 
 use crate::event::Event;
@@ -19,33 +20,42 @@ pub(super) struct LaneEvent {
 }
 
 impl LaneEvent {
-    /// Reads the event at a position. `None`: it cannot be read back from the journal.
-    pub(super) fn read_alone(lane: &DiskLane, position: Position) -> Option<Self> {
+    /// Reads the event at a position. `None`: it is not there, or the disk has lost it. An error may be over later.
+    pub(super) fn read_alone(lane: &DiskLane, position: Position) -> io::Result<Option<Self>> {
         Self::read(lane, position..position.plus(1), position)
     }
 
     /// Reads the event at a position, and those after it.
-    pub(super) fn read_on(lane: &DiskLane, position: Position) -> Option<Self> {
+    pub(super) fn read_on(lane: &DiskLane, position: Position) -> io::Result<Option<Self>> {
         Self::read(lane, position..position.plus(EVENTS_AROUND), position)
     }
 
     /// Reads the event at a position, and those around it: an earlier one with an equal row may be found instead of it.
-    pub(super) fn read_around(lane: &DiskLane, position: Position) -> Option<Self> {
+    pub(super) fn read_around(lane: &DiskLane, position: Position) -> io::Result<Option<Self>> {
         let start = Position(position.0.saturating_sub(EVENTS_AROUND as u64));
-        let around = Self::read(lane, start..position.plus(EVENTS_AROUND), position);
-        around.or_else(|| Self::read_on(lane, position))
+        match Self::read(lane, start..position.plus(EVENTS_AROUND), position)? {
+            Some(event) => Ok(Some(event)),
+            None => Self::read_on(lane, position),
+        }
     }
 
-    fn read(lane: &DiskLane, range: Range<Position>, position: Position) -> Option<Self> {
-        let count = u32::try_from(range.end.since(range.start)).ok()?;
-        let mut events = BatchEvents::new(count).map(Batch::new)?;
+    fn read(
+        lane: &DiskLane,
+        range: Range<Position>,
+        position: Position,
+    ) -> io::Result<Option<Self>> {
+        let count = u32::try_from(range.end.since(range.start)).ok();
+        let Some(mut events) = count.and_then(BatchEvents::new).map(Batch::new) else {
+            return Ok(None);
+        };
         let mut reader = LaneReader::new(&lane.directory, lane.id, range.start);
         if let Err(fault) = reader.fill(&mut events, Some(range.end)) {
-            log::debug!("lane {}: from position {}: {fault}", lane.id, range.start.0);
+            let lost = fault.unless_passing()?;
+            log::debug!("lane {}: from position {}: {lost}", lane.id, range.start.0);
         }
         // Of the events around it, those count that are read.
-        let index = usize::try_from(position.since(range.start)).ok()?;
-        (index < events.len()).then_some(Self { events, index })
+        let index = usize::try_from(position.since(range.start)).unwrap_or(usize::MAX);
+        Ok((index < events.len()).then_some(Self { events, index }))
     }
 
     /// The event after it, if that was read too.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::Storing;
 use super::lane_event::LaneEvent;
-use super::proof::Proof;
+use super::proof::{Proof, ProofError};
 use super::verdict::Verdict;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::fingerprint::Fingerprint;
@@ -19,11 +19,10 @@ use crate::journal::reader::{LaneReader, ReadError};
 use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
-use crate::sink::SinkError;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
-const REFUSED_MAX: u64 = 64;
+const REFUSED_MAX: u64 = 16;
 
 /// The last events before a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub(super) enum LastEvents {
     Own,
     /// The lane has others there, or ends before.
     Others,
-    /// The checkpoint does not say it, or the events of the lane cannot be read, or it is not asked.
+    /// The checkpoint does not say it, or the disk has lost the events of the lane, or it is not asked.
     Unknown,
 }
 
@@ -85,10 +84,9 @@ fn read_before(
     };
     // A block that is unreadable says nothing: the rows may.
     let mut reader = LaneReader::new(&lane.directory, lane.id, first).pass_unreadable();
-    match reader.fill(&mut batch, Some(position)) {
-        Err(ReadError::Io { fault, .. }) => return Err(fault),
-        Err(fault) => log::debug!("lane {}: from position {}: {fault}", lane.id, first.0),
-        Ok(_) => {}
+    if let Err(fault) = reader.fill(&mut batch, Some(position)) {
+        let lost = fault.unless_passing()?;
+        log::debug!("lane {}: from position {}: {lost}", lane.id, first.0);
     }
     if batch.len() != events {
         return Ok(None);
@@ -126,8 +124,9 @@ impl Storing {
             return Ok(LastEvents::Unknown);
         }
         if let Some(own) = state.last_before(position)
-            && own.events() == last.events()
+            && (own.events() == last.events() || lane.on_disk().is_none())
         {
+            // A lane in memory is committed at a position only once, with these events.
             return Ok(LastEvents::of(own, last));
         }
         let Some(disk) = lane.on_disk().filter(|_| position > state.stored()) else {
@@ -151,13 +150,13 @@ impl Storing {
         disk: &DiskLane,
         events: Range<Position>,
         after: u64,
-    ) -> Result<LaterRows, SinkError> {
+    ) -> Result<LaterRows, ProofError> {
         let Range { start, end } = events;
         let count = end.since(start).min(REFUSED_MAX);
         if count == 0 {
             return Ok(LaterRows::None);
         }
-        let Some(mut event) = LaneEvent::read_around(disk, start) else {
+        let Some(mut event) = LaneEvent::read_around(disk, start)? else {
             return Ok(LaterRows::Unknown);
         };
         let mut found = LaterRows::None;
@@ -171,6 +170,7 @@ impl Storing {
             }
             match event.next() {
                 Some(next) => event = next,
+                None if asked < count => return Ok(LaterRows::Unknown),
                 None => break,
             }
         }
@@ -185,7 +185,7 @@ impl Storing {
         disk: &DiskLane,
         found: FoundCheckpoint,
         end: Position,
-    ) -> Result<Verdict, SinkError> {
+    ) -> Result<Verdict, ProofError> {
         let from = self.lanes.of(lane).stored();
         let position = found.checkpoint.position;
         // The last event before the checkpoint is none of those that both have.
@@ -227,6 +227,8 @@ impl Storing {
             return forked(from);
         }
         match self.prove_after(disk, from, first, after)? {
+            // Other nodes store such rows too, where even those after the last common event have them.
+            Proof::Stored(_) if first == to && end >= position => doubtful(to),
             Proof::Stored(first) => forked(first),
             _ => doubtful(first),
         }

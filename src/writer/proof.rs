@@ -8,6 +8,7 @@
 //! only by several rows that differ from each other and from the events around them.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use super::Storing;
 use super::lane_event::LaneEvent;
@@ -42,6 +43,27 @@ pub(super) enum Proof {
     Few,
     /// No row is known that could be asked for.
     Unknown,
+}
+
+/// Why the rows cannot be asked at present.
+#[derive(Debug)]
+pub(super) enum ProofError {
+    /// The database does not answer.
+    Database(SinkError),
+    /// The journal cannot be read.
+    Journal(io::Error),
+}
+
+impl From<SinkError> for ProofError {
+    fn from(fault: SinkError) -> Self {
+        Self::Database(fault)
+    }
+}
+
+impl From<io::Error> for ProofError {
+    fn from(fault: io::Error) -> Self {
+        Self::Journal(fault)
+    }
 }
 
 impl Proof {
@@ -118,7 +140,7 @@ impl Storing {
         lane: &DiskLane,
         found: Position,
         stored: Position,
-    ) -> Result<Proof, SinkError> {
+    ) -> Result<Proof, ProofError> {
         let known = lane.rows().spread(found, stored, ROWS_ASKED);
         let Some(last) = known.last() else {
             let proof = self.prove_by_search(lane, found, stored)?;
@@ -131,7 +153,7 @@ impl Storing {
         let end = last.end.min(stored);
         let mut answers = Answers::default();
         for row in known {
-            if let Some(event) = LaneEvent::read_on(lane, row.position) {
+            if let Some(event) = LaneEvent::read_on(lane, row.position)? {
                 let is_there = self.writer.sink.is_row_of(row.row, event.event())?;
                 answers.add(is_there, &event);
             }
@@ -146,7 +168,7 @@ impl Storing {
         lane: &DiskLane,
         from: Position,
         to: Position,
-    ) -> Result<Option<Position>, SinkError> {
+    ) -> Result<Option<Position>, ProofError> {
         let after = self.last_row(lane, from)?;
         self.first_missing_after(lane, from, to, after)
     }
@@ -158,7 +180,7 @@ impl Storing {
         from: Position,
         to: Position,
         after: Option<u64>,
-    ) -> Result<Option<Position>, SinkError> {
+    ) -> Result<Option<Position>, ProofError> {
         if from >= to {
             return Ok(Some(from));
         }
@@ -175,7 +197,7 @@ impl Storing {
                 high = middle;
                 continue;
             }
-            let is_there = match LaneEvent::read_alone(lane, asked) {
+            let is_there = match LaneEvent::read_alone(lane, asked)? {
                 Some(event) => {
                     let after = after.unwrap_or_default();
                     self.writer.sink.has_row_after(after, event.event())?
@@ -211,11 +233,11 @@ impl Storing {
         &mut self,
         lane: &DiskLane,
         from: Position,
-    ) -> Result<Option<u64>, SinkError> {
+    ) -> Result<Option<u64>, ProofError> {
         let Some(last) = lane.rows().last_before(from) else {
             return Ok(None);
         };
-        let Some(event) = LaneEvent::read_alone(lane, last.position) else {
+        let Some(event) = LaneEvent::read_alone(lane, last.position)? else {
             return Ok(None);
         };
         let is_there = self.writer.sink.is_row_of(last.row, event.event())?;
@@ -229,7 +251,7 @@ impl Storing {
         lane: &DiskLane,
         from: Position,
         to: Position,
-    ) -> Result<Proof, SinkError> {
+    ) -> Result<Proof, ProofError> {
         // Where it is gone, the others may have been removed with it.
         match self.last_row(lane, from)? {
             Some(after) => self.prove_after(lane, from, to, after),
@@ -244,7 +266,7 @@ impl Storing {
         from: Position,
         to: Position,
         after: u64,
-    ) -> Result<Proof, SinkError> {
+    ) -> Result<Proof, ProofError> {
         if from >= to {
             return Ok(Proof::Unknown);
         }
@@ -261,7 +283,7 @@ impl Storing {
             if position >= to {
                 break;
             }
-            let Some(event) = LaneEvent::read_around(lane, position) else {
+            let Some(event) = LaneEvent::read_around(lane, position)? else {
                 continue;
             };
             match self.writer.sink.has_row_after(after, event.event())? {

@@ -340,9 +340,8 @@ impl Janitor {
             );
             return Ok(());
         }
-        stored_note::write(&lane.directory, lane.stored())?;
         // The checkpoint stays in the database: without it, a partly removed lane would be stored again.
-        remove_lane(&lane.directory)
+        remove_lane(&lane.directory, lane.stored())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::event::position::Position;
+use crate::os::fs::is_unreadable;
 
 /// Missing events that were written before, as later ones prove. If no event is missing: a segment whose
 /// head is unreadable and whose records are intact.
@@ -75,4 +76,41 @@ pub enum ReadError {
         /// The segment.
         file: PathBuf,
     },
+}
+
+impl ReadError {
+    /// An error that says that the events are lost or removed. Any other may be over later, and is the error here.
+    pub fn unless_passing(self) -> io::Result<Self> {
+        match self {
+            Self::Io { fault, .. }
+                if !is_unreadable(&fault) && fault.kind() != io::ErrorKind::NotFound =>
+            {
+                Err(fault)
+            }
+            lasting => Ok(lasting),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn an_error_that_may_pass_is_not_that_of_a_bad_block() {
+        let failed = |errno: Errno| ReadError::Io {
+            file: PathBuf::new(),
+            fault: errno.into(),
+        };
+        for errno in [Errno::EMFILE, Errno::ESTALE, Errno::EISDIR] {
+            let passing = failed(errno).unless_passing().unwrap_err();
+            assert_eq!(passing.raw_os_error(), Some(errno as i32));
+        }
+        for errno in [Errno::EIO, Errno::ENOENT] {
+            assert!(failed(errno).unless_passing().is_ok());
+        }
+        let file = PathBuf::new();
+        assert!(ReadError::Version { file }.unless_passing().is_ok());
+    }
 }

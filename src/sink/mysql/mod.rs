@@ -93,11 +93,16 @@ impl Session {
         self.connection
             .query_drop("START TRANSACTION")
             .map_err(sink_error)?;
-        self.settings.check(&mut self.connection).or_else(|fault| {
-            // The connection may be kept, without the transaction.
+        let checked = self.settings.check(&mut self.connection);
+        checked.or_else(|fault| self.roll_back(Err(fault)))
+    }
+
+    /// Ends the transaction, since the connection may be kept. One that has failed is closed, and need not answer again.
+    fn roll_back<T>(&mut self, outcome: Result<T, SinkError>) -> Result<T, SinkError> {
+        if !matches!(outcome, Err(SinkError::Reconnect(_))) {
             self.connection.query_drop("ROLLBACK").map_err(sink_error)?;
-            Err(fault)
-        })
+        }
+        outcome
     }
 
     /// Asks for something that depends on the settings of the session.
@@ -110,8 +115,7 @@ impl Session {
         }
         self.begin()?;
         let answer = ask(&mut self.connection);
-        let ended = self.connection.query_drop("ROLLBACK").map_err(sink_error);
-        answer.and_then(|answer| ended.map(|()| answer))
+        self.roll_back(answer)
     }
 }
 

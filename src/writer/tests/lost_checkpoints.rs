@@ -201,10 +201,10 @@ fn what_was_sent_to_commit_is_not_stored_again() {
     assert_eq!(bench.rows(), NAMES);
 }
 
-/// A machine has gone back to an earlier state with its memory, and has stored other events under the same positions. Of
-/// those that both have, as many are stored as `rows` says.
-fn recover_after_other_events(rows: usize) -> (Killed, Option<u64>) {
-    let killed = Killed::new(6);
+/// A machine has gone back to an earlier state with its memory, and has stored `stored` events, the last of which are others.
+/// Of those of this lane, as many are rows as `rows` says.
+fn recover_after_other_events(stored: usize, rows: usize) -> (Killed, Option<u64>) {
+    let killed = Killed::new(stored);
     {
         let mut database = killed.bench.database.lock().unwrap();
         database.rows.truncate(rows);
@@ -226,20 +226,31 @@ fn recover_after_other_events(rows: usize) -> (Killed, Option<u64>) {
 
 #[test]
 fn a_checkpoint_that_counts_other_events_is_left_to_its_owner() {
-    for rows in [2, 5] {
-        let (killed, held) = recover_after_other_events(rows);
+    for (stored, rows) in [(6, 2), (9, 6)] {
+        let (killed, held) = recover_after_other_events(stored, rows);
         assert_eq!(held, None);
         assert_eq!(killed.bench.rows(), NAMES, "{rows}");
         // Under its own key it is where it was.
         let database = killed.bench.database.lock().unwrap();
-        assert_eq!(database.checkpoints[&killed.lane].position, Position(6));
+        let checkpoint = database.checkpoints[&killed.lane];
+        assert_eq!(checkpoint.position, Position(stored as u64));
     }
+}
+
+/// Other nodes store events that have the same. The last of those before the checkpoint is not the lane's own.
+#[test]
+fn rows_of_all_events_up_to_others_are_no_proof() {
+    let (killed, held) = recover_after_other_events(9, 8);
+    assert_eq!(held, Some(6));
+    let hold = killed.hold();
+    assert_eq!((hold.from, hold.to), (Position(2), Position(8)));
+    assert_eq!(killed.bench.rows(), NAMES[..8]);
 }
 
 /// One row may be that of another event.
 #[test]
 fn where_rows_do_not_tell_which_events_both_have_a_person_does() {
-    let (killed, held) = recover_after_other_events(3);
+    let (killed, held) = recover_after_other_events(6, 3);
     assert_eq!(held, Some(1));
     let hold = killed.hold();
     assert_eq!((hold.from, hold.to), (Position(2), Position(3)));
