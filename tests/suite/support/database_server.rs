@@ -1,9 +1,11 @@
 //! A database server for one test: with its own data directory, on a free port, ended by its pid.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder};
@@ -212,12 +214,14 @@ fn user() -> String {
     User::from_uid(geteuid()).unwrap().unwrap().name
 }
 
-/// A port on which nothing listens. It is below the range from which the kernel takes the ports of clients, so
-/// that it is still free when a server is started again.
+/// A port on which nothing listens, and that no other test is given. It is below the range from which the kernel takes
+/// the ports of clients, so that it is still free when a server is started again.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free && GIVEN.lock().unwrap().insert(port) {
             return port;
         }
     }
