@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::process::Settings;
-use super::troubles::Trouble;
+use super::troubles::{MACHINES_MAX, Trouble};
 use crate::event::ack::Ack;
 
 /// Troubles that may meet any others.
@@ -211,6 +211,13 @@ impl Troubles {
     /// Whether processes may go on with the memory of an earlier moment.
     pub(super) fn bring_memory_back(&self) -> bool {
         self.has(Trouble::MemoryCopied) || self.has(Trouble::MemoryReverted)
+    }
+
+    /// How many machines there may be. Where the disk of one loses events, each of the others that goes on with its lane under
+    /// a key of its own stores them, which is the fault of [`EACH_ITS_KEY`].
+    pub(super) fn machines_max(&self) -> usize {
+        let loses_events = self.has(Trouble::BlockDamaged) || self.has(Trouble::Unreadable);
+        if loses_events { 2 } else { MACHINES_MAX }
     }
 
     pub(super) fn has(&self, trouble: Trouble) -> bool {

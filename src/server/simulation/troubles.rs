@@ -315,7 +315,7 @@ impl Trouble {
                 world.oracle.block_was_unreadable();
                 note(|| format!("machine {index}: {line}"));
             }
-            Self::MachineCopied if world.machines.len() < MACHINES_MAX => {
+            Self::MachineCopied if world.machines.len() < world.troubles.machines_max() => {
                 let copy = machine.copy(world.random.u64(..));
                 world.machines.push(copy);
                 world.oracle.machine_was_copied();

@@ -68,7 +68,7 @@ pub(super) struct World {
     /// How many turns there are, and were.
     turns: u32,
     pub(super) turn: u32,
-    troubles: Troubles,
+    pub(super) troubles: Troubles,
     next_process: u32,
 }
 
