@@ -3,16 +3,17 @@
 use std::io;
 use std::path::Path;
 
+use super::reader::segment_start;
 use super::segment::{segment_name, segments};
 use super::stored_note;
-use crate::event::position::Position;
+use crate::event::position::{LaneId, Position};
 use crate::os::bugs::{Bug, planted};
 use crate::os::fs;
 
 /// Removes a lane that is stored up to `stored`. Its segments go first, and for good: a crash in between must leave none of
 /// them without the notes that say which of its events were not promised, under which keys they are stored, or how far it
 /// was stored. Its end goes last of them: else its checkpoint would seem to be that of another lane, beyond its end.
-pub(super) fn remove_lane(directory: &Path, stored: Position) -> io::Result<()> {
+pub(super) fn remove_lane(directory: &Path, lane: LaneId, stored: Position) -> io::Result<()> {
     if !planted(Bug::NotesRemovedFirst) {
         let noted =
             stored_note::write(directory, stored).and_then(|()| stored_note::sync(directory));
@@ -21,14 +22,16 @@ pub(super) fn remove_lane(directory: &Path, stored: Position) -> io::Result<()> 
             log::debug!("{}: not noted: {fault}", directory.display());
         }
         fs::sync_dir(directory)?;
-        let segments = segments(directory)?;
-        if let [before @ .., last] = &segments[..] {
-            for numbers in [before, &[*last]] {
-                for number in numbers {
-                    fs::remove_file(&directory.join(segment_name(*number)))?;
-                }
-                fs::sync_dir(directory)?;
+        let mut before = segments(directory)?;
+        // The last one may be empty still: no event was written to it.
+        let has_events = |number| matches!(segment_start(directory, lane, number), Ok(Some(_)));
+        let last = before.iter().rposition(|number| has_events(*number));
+        let last: Vec<_> = last.map(|index| before.remove(index)).into_iter().collect();
+        for numbers in [before, last] {
+            for number in numbers {
+                fs::remove_file(&directory.join(segment_name(number)))?;
             }
+            fs::sync_dir(directory)?;
         }
     }
     fs::remove_dir_all(directory)
@@ -37,7 +40,7 @@ pub(super) fn remove_lane(directory: &Path, stored: Position) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::record::SegmentNumber;
+    use crate::journal::record::{FormatVersion, SegmentId, SegmentNumber, segment_head};
     use crate::os::bugs::plant;
     use crate::os::fs::Use;
     use crate::os::simulated::disk::Machine;
@@ -52,18 +55,26 @@ mod tests {
             set_machine(Some(machine.clone()));
             let lane = Path::new("data/lane");
             fs::create_dir(lane).unwrap();
-            let segments = [0, 1].map(|number| lane.join(segment_name(SegmentNumber(number))));
-            let note = lane.join("end");
-            for path in segments.iter().chain([&note]) {
+            let numbers = [0, 1, 2].map(SegmentNumber);
+            let segments = numbers.map(|number| lane.join(segment_name(number)));
+            let (note, id) = (lane.join("end"), LaneId::random().unwrap());
+            let head = |number| {
+                let id = SegmentId { lane: id, number };
+                segment_head(FormatVersion::Two, id, Position(number.0))
+            };
+            // Nothing was written to the last one.
+            let contents = [&head(numbers[0])[..], &head(numbers[1]), &[], &[]];
+            for (path, content) in segments.iter().chain([&note]).zip(contents) {
                 let file = fs::File::with(path, Use::Replace).unwrap();
+                file.write_all_at(content, 0).unwrap();
                 file.sync_all().unwrap();
             }
             for directory in [Path::new("data"), lane] {
                 fs::File::open(directory).unwrap().sync_all().unwrap();
             }
             stored_note::write(lane, Position(7)).unwrap();
-            let mut removal = Task::new(machine.process(1), || {
-                remove_lane(lane, Position(7)).unwrap();
+            let mut removal = Task::new(machine.process(1), move || {
+                remove_lane(lane, id, Position(7)).unwrap();
                 loop {
                     pause(Pause::Step);
                 }
@@ -78,9 +89,9 @@ mod tests {
             let is_left = |path: &Path| machine.content().iter().any(|(left, _)| left == path);
             let are_notes_left = is_left(&note) && stored_note::read(lane) == Position(7);
             match segments.each_ref().map(|path| is_left(path)) {
-                [true, false] => true,
-                [false, true] => !are_notes_left,
-                [true, true] | [false, false] => false,
+                [true, false, _] => true,
+                [false, true, _] => !are_notes_left,
+                [true, true, _] | [false, false, _] => false,
             }
         })
     }
@@ -100,7 +111,8 @@ mod tests {
         // A note cannot be written over a directory.
         std::fs::create_dir_all(lane.join("stored")).unwrap();
         std::fs::write(lane.join(segment_name(SegmentNumber(0))), "events").unwrap();
-        remove_lane(&lane, Position(7)).unwrap();
+        let id = LaneId::random().unwrap();
+        remove_lane(&lane, id, Position(7)).unwrap();
         assert!(!lane.exists());
     }
 }

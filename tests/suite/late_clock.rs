@@ -9,7 +9,7 @@ use hakaru::sink::{Inserted, Refused, Sink, SinkError, Step};
 
 use mysql::prelude::Queryable;
 
-use crate::support::{DatabaseServer, Family, engine, run};
+use crate::support::{DatabaseServer, run};
 
 /// 2039-02-01 00:00:00 UTC.
 const LATE: u64 = 2_180_131_200;
@@ -71,6 +71,21 @@ fn the_time_is_as_exact_as_before_where_the_zone_has_one_offset() {
     }
 }
 
+/// As of a machine whose clock has no battery. MariaDB 11.8 knows no second 0.
+#[test]
+fn a_clock_that_is_set_to_1970_is_no_fault_of_a_row() {
+    let database = DatabaseServer::start();
+    store(&database, "+00:00", &[USUAL, 0, 1]).unwrap();
+    assert_eq!(
+        times(&database),
+        [
+            "2023-11-14 22:13:20",
+            "1970-01-01 00:00:00",
+            "1970-01-01 00:00:01"
+        ]
+    );
+}
+
 /// Teaches a server a time zone.
 pub fn load_zone(database: &DatabaseServer, zone: &str) {
     let file = format!("/usr/share/zoneinfo/{zone}");
@@ -86,8 +101,9 @@ fn where_the_clock_changes_twice_a_year_it_stops_and_says_what_to_do() {
     let database = DatabaseServer::start();
     load_zone(&database, "Europe/Berlin");
     let stored = store(&database, "Europe/Berlin", &[USUAL, LATE]);
-    if engine().family == Family::MySql {
-        // It converts these times since 8.0.28.
+    // MySQL converts these times since 8.0.28, MariaDB since 11.5.
+    let late = format!("SELECT FROM_UNIXTIME({}) IS NOT NULL", LATE);
+    if database.query::<bool>(&late) == [true] {
         stored.unwrap();
         assert_eq!(
             times(&database),

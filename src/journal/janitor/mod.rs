@@ -341,18 +341,24 @@ impl Janitor {
             return Ok(());
         }
         // The checkpoint stays in the database: without it, a partly removed lane would be stored again.
-        remove_lane(&lane.directory, lane.stored())
+        remove_lane(&lane.directory, lane.id, lane.stored())
     }
 }
 
-/// The segments of a lane except the last, and for each whether all its events are stored.
+/// The segments of a lane before the one in which it ends, and for each whether all its events are stored.
 fn ended_segments(lane: &DiskLane) -> io::Result<Vec<(SegmentNumber, bool)>> {
     let mut ended = Vec::new();
     let directory = &lane.directory;
-    for pair in segments(directory)?.windows(2) {
+    let segments = segments(directory)?;
+    for pair in segments.windows(2) {
         let [number, next] = pair else { continue };
+        let start = segment_start(directory, lane.id, *next)?;
+        // The last one may be empty. If a power cut kept only the removal of the one before, the lane would seem to end early.
+        if start.is_none() && segments.last() == Some(next) {
+            continue;
+        }
         // A next segment without a readable head has no known start. Then the lane's end counts.
-        let end = segment_start(directory, lane.id, *next)?.or(lane.end());
+        let end = start.or(lane.end());
         let is_stored = end.is_some_and(|end| end <= lane.stored());
         ended.push((*number, is_stored));
     }

@@ -133,6 +133,20 @@ fn stored_segments_age_only_while_the_database_confirms_them() {
     assert_eq!(bench.segments(id), 2);
 }
 
+/// Behind it is the one that was created before it was needed.
+#[test]
+fn the_segment_in_which_a_lane_ends_is_removed_with_the_lane_alone() {
+    let bench = Bench::new();
+    let id = bench.write(500);
+    let all = bench.segments(id);
+    let lane = bench.lock(id);
+    lane.set_end(Position(500));
+    lane.set_stored(Position(500));
+    let ended = ended_segments(&lane).unwrap();
+    assert_eq!(ended.len(), all - 2);
+    assert!(ended.iter().all(|(_, is_stored)| *is_stored));
+}
+
 #[test]
 fn a_stored_lane_is_kept_as_long_and_then_removed() {
     let bench = Bench::new();

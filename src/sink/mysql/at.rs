@@ -27,6 +27,9 @@ const SAMPLES: (u64, u64) = (10 * 86_400, 74);
 pub(super) enum At {
     /// `FROM_UNIXTIME`.
     Usual,
+    /// The second before the first one that `FROM_UNIXTIME` of MariaDB 11.8 knows: the clock of the machine is set to 1970 or
+    /// before.
+    Start,
     /// The last second that `FROM_UNIXTIME` knows, and the seconds since. Exact where the zone keeps its offset.
     Late {
         /// That second.
@@ -39,11 +42,26 @@ impl At {
     pub(super) fn row(self) -> String {
         match self {
             Self::Usual => ROW.to_owned(),
+            Self::Start => {
+                "(FROM_UNIXTIME(1) + INTERVAL (CAST(? AS SIGNED) - 1) SECOND,?,?)".to_owned()
+            }
             Self::Late { end } => {
                 format!("(FROM_UNIXTIME({end}) + INTERVAL (? - {end}) SECOND,?,?)")
             }
         }
     }
+
+    /// Its index among the kinds of statements that a session prepares.
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Usual => 0,
+            Self::Start => 1,
+            Self::Late { .. } => 2,
+        }
+    }
+
+    /// How many kinds there are.
+    pub(super) const KINDS: usize = 3;
 }
 
 /// What a session has learned of late times.
@@ -59,22 +77,27 @@ impl LateTimes {
         rows: Range<usize>,
     ) -> Result<Vec<(At, Range<usize>)>, SinkError> {
         let seconds = |row| batch.event(row).received_at.seconds();
-        if !rows.clone().any(|row| seconds(row) > OLDEST_END) {
+        let is_usual = |row| (1..=OLDEST_END).contains(&seconds(row));
+        if rows.clone().all(is_usual) {
             return Ok(vec![(At::Usual, rows)]);
         }
-        let end = self.end(connection)?;
+        let end = match rows.clone().any(|row| seconds(row) > OLDEST_END) {
+            true => self.end(connection)?,
+            false => OLDEST_END,
+        };
         let mut runs: Vec<(At, Range<usize>)> = Vec::new();
         for row in rows {
-            let at = match seconds(row) > end {
-                true => At::Late { end },
-                false => At::Usual,
+            let at = match seconds(row) {
+                0 => At::Start,
+                late if late > end => At::Late { end },
+                _ => At::Usual,
             };
             match runs.last_mut() {
                 Some((last, run)) if *last == at => run.end = row + 1,
                 _ => runs.push((at, row..row + 1)),
             }
         }
-        if runs.iter().any(|(at, _)| *at != At::Usual) {
+        if runs.iter().any(|(at, _)| matches!(at, At::Late { .. })) {
             keeps_its_offset(connection, end)?;
         }
         Ok(runs)

@@ -20,7 +20,7 @@ use std::time::Instant;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Statement};
 
-use self::at::LateTimes;
+use self::at::{At, LateTimes};
 pub(crate) use self::classify::sink_error;
 pub(crate) use self::connect::connect;
 use self::gaps::gaps;
@@ -61,7 +61,7 @@ struct Session {
     columns_read_at: Instant,
     sizes: StatementSizes,
     /// Those of the usual times, and those of late ones.
-    statements: [Vec<Option<Statement>>; 2],
+    statements: [Vec<Option<Statement>>; At::KINDS],
     late_times: LateTimes,
     packet_bytes_max: usize,
     /// A row of the last insert: the index of its event, and its id.
@@ -133,7 +133,7 @@ impl Sink for MySqlSink {
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
         let sizes = StatementSizes::new(self.events_max);
-        let statements = [vec![None; sizes.len()], vec![None; sizes.len()]];
+        let statements = [(); At::KINDS].map(|()| vec![None; sizes.len()]);
         let session = Session {
             connection,
             settings,

@@ -230,7 +230,7 @@ impl Session {
     }
 
     fn prepared(&mut self, at: At, size: StatementSize) -> Result<Statement, SinkError> {
-        let statements = &mut self.statements[usize::from(at != At::Usual)];
+        let statements = &mut self.statements[at.index()];
         if let Some(statement) = &statements[size.index()] {
             return Ok(statement.clone());
         }

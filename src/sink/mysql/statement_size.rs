@@ -7,7 +7,7 @@ use crate::event::batch::BatchEvents;
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// Most statements that a connection keeps prepared. Where the clock of the machine is set to a time that `FROM_UNIXTIME` of
-/// the server does not know, there are as many more.
+/// a server does not know, there are as many more: for 1970, and for what comes late.
 pub(super) const STATEMENTS_MAX: usize = 1 + SIZES.len();
 
 /// Most rows of one statement. The server reads all parameters of a statement several times. Up to this size they

@@ -33,8 +33,8 @@ pub(super) fn is_retry(reported: &mysql::MySqlError) -> bool {
 
 /// The connection or its server cannot be used. A new connection may work.
 pub(super) fn is_reconnect(reported: &mysql::MySqlError) -> bool {
-    // Faults of the account or the protocol, which a new connection has too.
-    let is_for_a_person = matches!(reported.code, 1043 | 1251);
+    // Faults of the account or the protocol, which a new connection has too. 3159: the server demands TLS.
+    let is_for_a_person = matches!(reported.code, 1043 | 1251 | 3159);
     // 08: a connection exception. From 2000: errors of a client, passed on by a proxy or by a storage engine that is a
     // client itself.
     (reported.state.starts_with("08") && !is_for_a_person)

@@ -73,11 +73,13 @@ fn an_unknown_code_is_classified_by_its_sqlstate() {
     }
     let lost = Verdict::Ends(SinkError::Reconnect(fault(1644)));
     assert_eq!(verdict(numbered("08S01", 1644)), lost);
-    // A new connection does not help a client that is too old for the account.
-    assert_eq!(
-        sink_error(numbered("08004", 1251)),
-        SinkError::Stop(fault(1251))
-    );
+    // A new connection does not help a client that is too old for the account, or has no TLS where it is demanded.
+    for code in [1251, 3159] {
+        assert_eq!(
+            sink_error(numbered("08004", code)),
+            SinkError::Stop(fault(code.into()))
+        );
+    }
 }
 
 #[test]
