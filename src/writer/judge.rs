@@ -93,9 +93,9 @@ impl Storing {
             return Ok(Verdict::Ours);
         }
         let Some(disk) = lane.on_disk() else {
-            // What was sent to COMMIT is gone from memory, or about to be.
+            // Whoever has moved it began where this process had left it, so the COMMIT whose outcome is unknown failed.
             return Ok(Verdict::Forked {
-                from: sent,
+                from: stored,
                 end: None,
             });
         };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
+use crate::event::fingerprint::Fingerprint;
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
 use crate::sink::{InsertTimes, Inserted, Refused, Step};
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +30,8 @@ pub(super) enum Act {
     Restore,
     /// Another process adopts the lane.
     Steal,
+    /// The COMMIT fails, and a process that has the same memory stores others, and more.
+    StoreOthers,
     /// The call succeeds.
     Nothing,
 }
@@ -117,6 +120,21 @@ impl FaultInjector {
                     ..Database::default()
                 };
                 Err(SinkError::Reconnect(fault()))
+            }
+            Act::StoreOthers => {
+                let mut database = self.database.lock().unwrap();
+                let lane = database.adopted.unwrap();
+                let checkpoint = database.adopt(lane, Position::START).checkpoint;
+                let step = Step {
+                    lane,
+                    epoch: checkpoint.epoch,
+                    old: checkpoint.position,
+                    new: checkpoint.position.plus(10),
+                    last: Fingerprint::from_bits(1 << 4),
+                };
+                database.checkpoints.insert(lane, step.checkpoint());
+                database.checkpoints.insert(lane.complement(), step.copy());
+                Err(SinkError::OutcomeUnknown(fault()))
             }
             Act::Steal => {
                 let mut database = self.database.lock().unwrap();

@@ -247,6 +247,17 @@ fn rows_of_all_events_up_to_others_are_no_proof() {
     assert_eq!(killed.bench.rows(), NAMES[..8]);
 }
 
+/// The twin of a process without a journal has moved its checkpoint from where it was before a COMMIT without an answer.
+#[test]
+fn a_commit_that_others_came_before_is_repeated_under_another_key() {
+    let bench = Bench::new();
+    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+    let script = [(At::Commit, Act::Nothing), (At::Commit, Act::StoreOthers)];
+    let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b", "c"]), (3, &["d"])];
+    bench.run(&lane, &batches, &script, None);
+    assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
+}
+
 /// One row may be that of another event.
 #[test]
 fn where_rows_do_not_tell_which_events_both_have_a_person_does() {
