@@ -133,6 +133,11 @@ impl Oracle {
         since.is_some_and(|since| since < UNNOTICED_FOR)
     }
 
+    /// What cannot be read in one copy of a machine is lost, and so said, though another copy has it.
+    pub(super) fn may_be_lost_by_a_copy(&self) -> bool {
+        self.had_unreadable && self.is_copied
+    }
+
     pub(super) fn machine_was_copied(&mut self) {
         self.is_copied = true;
     }
@@ -180,8 +185,7 @@ impl Oracle {
         senders: &Senders,
         server: &Server,
     ) -> Result<(), Broken> {
-        // What cannot be read in one copy is lost, and so said, though another copy has it.
-        if self.is_unnoticed() || self.had_unreadable && self.is_copied {
+        if self.is_unnoticed() || self.may_be_lost_by_a_copy() {
             return Ok(());
         }
         let stored: BTreeSet<u32> = server.all_rows().map(|row| row.value).collect();
