@@ -66,6 +66,8 @@ pub(super) struct Oracle {
     /// Whether the database has ever lost its id.
     was_other: bool,
     had_unreadable: bool,
+    /// Letters that were gone when a machine went back.
+    pub(super) letters_gone: BTreeSet<u32>,
     /// When processes were killed, or ended beside a failing disk.
     killed: BTreeMap<u32, Duration>,
     /// Processes that did not run all the time.
@@ -159,6 +161,7 @@ impl Oracle {
         letters: &BTreeSet<u32>,
     ) {
         self.is_copied = true;
+        self.letters_gone.extend(letters);
         senders.each(|number, event| {
             event.is_destroyed |= !kept.contains(&number) || letters.contains(&event.value);
         });

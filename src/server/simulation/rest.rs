@@ -203,7 +203,9 @@ impl World {
         for value in self.senders.take_rows_promised() {
             // One that a process on a copy has refused is a letter there, of which its own process knows nothing.
             let is_letter_of_copy = self.oracle.is_copied && self.letters().contains_key(&value);
-            let is_excused = is_letter_of_copy || self.oracle.may_be_lost_by_a_copy();
+            let is_excused = is_letter_of_copy
+                || self.oracle.letters_gone.contains(&value)
+                || self.oracle.may_be_lost_by_a_copy();
             if !self.database.server().ever.contains(&value) && !is_excused {
                 let text = format!(
                     "the sender of event {value} was told that it is a row, and it is none"
