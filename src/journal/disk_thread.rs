@@ -208,6 +208,8 @@ impl DiskWork {
             }
             match self.open() {
                 Ok((lane, file)) => {
+                    // The disk works again.
+                    closed.and_then(|closed| write_end(closed, &mut is_failure_logged));
                     let lane = Arc::new(lane);
                     self.opened.send(Arc::clone(&lane)).ok()?;
                     return Some(DiskReport::Opened(lane, file));
@@ -276,4 +278,63 @@ fn log_end_not_written(closed: &ClosedLane, fault: &io::Error, next: &str) {
          be stored at the next start",
         closed.lane.id, closed.end.0
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::lane_end::{self, FailedWrite};
+    use crate::journal::served_database::EarlierLanes;
+    use crate::os::simulated::disk::{Faults, Machine};
+    use crate::os::simulated::{self, Pause, Simulated, Task, set_machine};
+    use std::path::Path;
+
+    /// Otherwise events that were answered 503 would be rows after the next start, although the disk fails no more.
+    #[test]
+    fn where_a_lane_ends_is_written_when_another_one_can_be_opened() {
+        let _on = Simulated::start(1);
+        let machine = Machine::new(1);
+        set_machine(Some(machine.clone()));
+        let journal = Path::new("data/journal");
+        let (id, lane) = (LaneId::random().unwrap(), journal.join("lane"));
+        fs::create_dir(journal).unwrap();
+        fs::create_dir(&lane).unwrap();
+        let file = make_segment(&lane, SegmentNumber(0), segment_bytes()).unwrap();
+        let locked = DiskLane::lock(id, lane.clone(), Origin::Opened, None);
+        let closed = ClosedLane {
+            lane: Arc::new(locked.unwrap().unwrap()),
+            end: Position(3),
+            failed_write: Some(FailedWrite {
+                segment: SegmentNumber(0),
+                bytes: 4096..8192,
+            }),
+        };
+        let served = ServedDatabase::new("here".to_owned(), false, EarlierLanes::default());
+        let (notifier, _heard) = ShardNotifier::new().unwrap();
+        let (opened, _lanes) = channel();
+        let (disk, work) = disk_thread(journal.to_owned(), Arc::new(served), notifier, opened);
+        let wait = Duration::from_secs(1);
+        disk.order(DiskOrder::Lane(wait, Some(closed))).unwrap();
+        // Neither can the file with the end be made at first, nor the failed write be erased.
+        machine.set_faults(Faults {
+            names: 1,
+            writes: 1,
+            ..Faults::default()
+        });
+        let mut thread = Task::new(machine.process(1), || work.run());
+        let mut report = None;
+        while report.is_none() {
+            if let Some(Pause::Wait(Some(until))) = thread.resume().pause {
+                machine.set_faults(Faults::default());
+                assert_eq!(lane_end::read(&lane).unwrap(), None);
+                simulated::advance(until);
+            }
+            report = disk.report();
+        }
+        assert!(matches!(report, Some(DiskReport::Opened(..))), "{report:?}");
+        set_machine(Some(machine.clone()));
+        assert_eq!(lane_end::read(&lane).unwrap(), Some(Position(3)));
+        drop(file);
+        machine.kill(1);
+    }
 }
