@@ -24,6 +24,7 @@ use hakaru::event::batch::BatchEvents;
 use hakaru::event::rule::{EventRule, SharedEventRule};
 use hakaru::handoff::{self, Handoff, Work};
 use hakaru::http::conversation::{Conversation, Next, RequestProgress};
+use hakaru::http::paths::EventPaths;
 use hakaru::http::response::Answers;
 use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
@@ -89,6 +90,7 @@ fn allocations(
     let mut conversation = Conversation::new();
     let mut input = BytesMut::with_capacity(1024);
     let (mut out, mut decoded) = (Outgoing::default(), Vec::new());
+    let paths = EventPaths::default();
     let (answers, event_rule) = (Answers::new(0), SharedEventRule::new(EventRule::DEPLOYED));
     let mut one_batch = || {
         for _ in 0..EVENTS {
@@ -101,6 +103,7 @@ fn allocations(
                 answers: &answers,
                 taken,
                 counters,
+                paths: &paths,
                 event_rule: &event_rule,
                 now: UnixMillis(0),
                 is_draining: false,

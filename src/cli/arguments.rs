@@ -9,16 +9,16 @@ use std::time::Duration;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
 use super::database_arguments::DatabaseArguments;
+use super::journal_arguments::JournalQuestions;
 use super::letter_arguments::DeadLettersArguments;
 use super::parsers::{
     DURATION_MIN, Directory, HOUR, Optional, Parsed, Refusal, YEAR, admin_listen, batch_events,
-    count, disk_limit, duration, listen, log_filter, name_of, one_of,
+    count, disk_limit, duration, event_path, listen, log_filter, name_of, one_of,
 };
 use super::query_arguments::{ReconcileArguments, ReportArguments};
-use crate::commands::journal::JournalQuestion;
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
-use crate::journal::held_lane::Decision;
+use crate::http::paths::EventPath;
 use crate::os::io_driver::IoChoice;
 use crate::os::limits;
 use crate::os::logging::LogFormat;
@@ -52,6 +52,19 @@ pub(super) struct Arguments {
         value_parser = listen()
     )]
     listen: Parsed<SocketAddr>,
+
+    /// Another path that takes events, besides /hakaru, and with .gif the image; may be repeated, or several with commas between
+    /// [default: none]
+    #[arg(
+        long,
+        env = "HAKARU_EVENT_PATH",
+        value_name = "PATH",
+        default_value = "",
+        hide_default_value = true,
+        value_delimiter = ',',
+        value_parser = Optional(event_path())
+    )]
+    event_path: Vec<Parsed<Option<EventPath>>>,
 
     /// Number of event loops, each pinned to a core [default: all cores the process may use]
     #[arg(
@@ -277,6 +290,7 @@ impl Arguments {
         Ok(Config {
             datasource: self.database.source()?,
             listen: self.listen?,
+            event_paths: further_paths(self.event_path)?,
             cores: self.cores?,
             ack: self.ack?,
             data_dir: self.data_dir,
@@ -297,34 +311,9 @@ impl Arguments {
     }
 }
 
-/// The commands on a journal.
-#[derive(Debug, clap::Subcommand)]
-pub(super) enum JournalQuestions {
-    /// Lists the lanes: whether a process owns them, and how much they hold
-    List,
-    /// Writes every event of a lane to standard output
-    Dump {
-        /// The lane, as `list` shows it
-        lane: String,
-    },
-    /// Reads all lanes and reports what is damaged (exit code 1 if anything is)
-    Verify,
-    /// Decides about a lane of which nobody can tell what is stored (`lane_held`)
-    Settle {
-        /// The lane, as `list` shows it
-        lane: String,
-        /// Its events in question are rows already
-        #[arg(long, conflicts_with = "refill", required_unless_present = "refill")]
-        stored: bool,
-        /// Its events in question are no rows, and are to be stored
-        #[arg(long)]
-        refill: bool,
-    },
-    /// Allows a lane that was written for another database to be stored in the one that is served
-    Adopt {
-        /// The lane, as `list` shows it
-        lane: String,
-    },
+/// The paths that were given.
+fn further_paths(given: Vec<Parsed<Option<EventPath>>>) -> Parsed<Vec<EventPath>> {
+    given.into_iter().filter_map(Result::transpose).collect()
 }
 
 /// The commands other than serving.
@@ -372,23 +361,4 @@ pub(super) enum Command {
 
     /// Compares a number or a list of expected events with the rows (exit code 1 if they do not agree)
     Reconcile(ReconcileArguments),
-}
-
-impl From<JournalQuestions> for JournalQuestion {
-    fn from(asked: JournalQuestions) -> Self {
-        match asked {
-            JournalQuestions::List => Self::List,
-            JournalQuestions::Dump { lane } => Self::Dump { lane },
-            JournalQuestions::Verify => Self::Verify,
-            JournalQuestions::Settle { lane, stored, .. } => Self::Settle {
-                lane,
-                decision: if stored {
-                    Decision::Stored
-                } else {
-                    Decision::Refill
-                },
-            },
-            JournalQuestions::Adopt { lane } => Self::Adopt { lane },
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod database_arguments;
 mod documents;
+mod journal_arguments;
 mod letter_arguments;
 mod parsers;
 mod query_arguments;

@@ -15,6 +15,7 @@ use jiff::SignedDuration;
 
 use crate::commands::query::moment::{Moment, NotAMoment};
 use crate::event::batch::BatchEvents;
+use crate::http::paths::{EventPath, NotAnEventPath};
 use crate::server::config::AdminListen;
 use crate::sink::dsn::files::FilesError;
 use crate::sink::dsn::{DataSource, DsnError};
@@ -293,6 +294,13 @@ pub(super) fn duration(
                 "accepted: a duration such as 500ms, 30s or 10min, {least:#} to {most:#}"
             ))
         }
+    })
+}
+
+pub(super) fn event_path() -> impl TypedValueParser<Value = Parsed<EventPath>> {
+    setting(|text| {
+        let path = text.given.parse();
+        path.map_err(|fault: NotAnEventPath| fault.to_string())
     })
 }
 

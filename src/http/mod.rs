@@ -6,16 +6,12 @@
 pub mod body;
 pub mod conversation;
 pub mod events;
+pub mod paths;
+pub mod pixel;
 pub mod query;
 pub mod request;
 pub mod response;
 pub mod taken_answers;
-
-/// The path that takes events.
-pub const EVENT_PATH: &str = "/hakaru";
-
-/// The path that a load balancer polls.
-pub const LIVENESS_PATH: &str = "/ok";
 
 /// Most bytes of a request head, from the request line to the empty line. A larger one is answered 431, or 414
 /// if not even the request line has ended.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::event::ack::Ack;
 use crate::event::batch::BatchEvents;
+use crate::http::paths::EventPath;
 use crate::os::io_driver::IoChoice;
 use crate::os::logging::LogFormat;
 use crate::sink::dsn::DataSource;
@@ -58,6 +59,8 @@ pub struct Config {
     pub datasource: DataSource,
     /// Where requests come in.
     pub listen: SocketAddr,
+    /// Paths that take events besides the usual one.
+    pub event_paths: Vec<EventPath>,
     /// Number of shards; `None`: as many cores as the process may use.
     pub cores: Option<usize>,
     /// What a 200 promises.

@@ -17,6 +17,7 @@ use crate::admin::AdminPort;
 use crate::admin::overview::{Facts, Overview};
 use crate::event::ack::Ack;
 use crate::handoff::{Handoff, Work};
+use crate::http::paths::EventPaths;
 use crate::journal::disk_thread;
 use crate::journal::janitor::Janitor;
 use crate::journal::lane_handle::{DiskLane, MemoryLane};
@@ -197,6 +198,7 @@ impl Server {
             waiters_max: start.waiters_max,
             notifier: heard,
             counters,
+            paths: EventPaths::new(config.event_paths.clone()),
             event_rule: Arc::clone(&shared.event_rule),
             driver,
             slots: Arc::clone(&shared.slots),

@@ -26,6 +26,7 @@ use self::state::Shard;
 use crate::event::ack::Ack;
 use crate::event::rule::SharedEventRule;
 use crate::handoff::Handoff;
+use crate::http::paths::EventPaths;
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 use crate::os::connection_limit::ConnectionLimit;
 use crate::os::io_driver::IoDriver;
@@ -76,6 +77,8 @@ pub struct ShardParts {
     pub notifier: UnixStream,
     /// Its counters.
     pub counters: Recorder<ShardCounters>,
+    /// The paths that take events.
+    pub paths: EventPaths,
     /// What the columns take.
     pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
@@ -102,23 +105,20 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         parts.medium,
         parts.waiters_max,
     );
-    let shard = Rc::new(Shard::new(ingest, counters, parts.event_rule, parts.driver));
+    let shard = Rc::new(Shard::new(
+        ingest,
+        counters,
+        parts.paths,
+        parts.event_rule,
+        parts.driver,
+    ));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // io_uring waits on a blocking socket; epoll needs a non-blocking one.
     parts
         .notifier
         .set_nonblocking(shard.driver == IoDriver::Epoll)?;
     let notifier = monoio::net::UnixStream::from_std(parts.notifier)?;
-    match shard.driver {
-        IoDriver::IoUring(_) => {
-            let pacing = CommitPacing::new()?;
-            monoio::spawn(committer::commit_on_ring(Rc::clone(&shard), pacing));
-        }
-        IoDriver::Epoll => {
-            let shard = Rc::clone(&shard);
-            monoio::spawn(async move { committer::commit_by_thread(&shard.ingest).await });
-        }
-    }
+    spawn_committer(&shard)?;
     monoio::spawn(receive_notifications(Rc::clone(&shard), notifier));
     let slots = Arc::clone(&parts.slots);
     monoio::spawn(sweep_each_second(Rc::clone(&shard), slots));
@@ -159,6 +159,20 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
     wait_for_connections(&shard, &stopping, drain).await;
     // Explicit, since tasks that still sleep keep the shard, and with it the handoff, in memory.
     shard.ingest.borrow_mut().close();
+    Ok(())
+}
+
+/// Starts the task that writes groups to the disk.
+fn spawn_committer(shard: &Rc<Shard>) -> std::io::Result<()> {
+    let shard = Rc::clone(shard);
+    match shard.driver {
+        IoDriver::IoUring(_) => {
+            monoio::spawn(committer::commit_on_ring(shard, CommitPacing::new()?));
+        }
+        IoDriver::Epoll => {
+            monoio::spawn(async move { committer::commit_by_thread(&shard.ingest).await });
+        }
+    }
     Ok(())
 }
 

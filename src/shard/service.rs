@@ -5,8 +5,9 @@ use crate::event::rule::SharedEventRule;
 use crate::event::{Event, UnixMillis};
 use crate::http::conversation::Service;
 use crate::http::events::{self, Asked};
-use crate::http::request::Request;
-use crate::http::response::{Answer, Answers, Body, Status};
+use crate::http::paths::EventPaths;
+use crate::http::request::{self, Request};
+use crate::http::response::{Answer, Answers, Body, Cors, Status};
 use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
 
@@ -21,6 +22,8 @@ pub struct EventService<'a> {
     pub taken: &'a mut TakenAnswers,
     /// The counters of the shard.
     pub counters: &'a Recorder<ShardCounters>,
+    /// The paths that take events.
+    pub paths: &'a EventPaths,
     /// What the columns take.
     pub event_rule: &'a SharedEventRule,
     /// When the requests were read.
@@ -38,7 +41,7 @@ impl Service for EventService<'_> {
         decoded: &mut Vec<u8>,
     ) {
         let rule = self.event_rule.get();
-        match events::interpret(request, plain, rule, decoded) {
+        match events::interpret(request, self.paths, plain, rule, decoded) {
             Asked::Event { name, value, taken } => self.take(name, value, taken, out),
             Asked::Rejected { rejection, refused } => {
                 // A `HEAD` is no event.
@@ -66,6 +69,10 @@ impl Service for EventService<'_> {
         self.is_draining
     }
 
+    fn cors_of_refused<'b>(&self, input: &'b [u8]) -> Cors<'b> {
+        Cors::to(request::origin_of_refused(input))
+    }
+
     fn growth(&self) -> usize {
         self.taken.growth()
     }
@@ -83,8 +90,12 @@ impl EventService<'_> {
             return self.write(out, &events::shed(taken));
         }
         let start = out.len();
-        self.answers
-            .write_event_taken(out, taken.cors, taken.persistence);
+        if taken.body == Body::Empty {
+            self.answers
+                .write_event_taken(out, taken.cors, taken.persistence);
+        } else {
+            self.answers.write(out, &taken);
+        }
         if self.taken.is_empty() || self.ingest.awaits_rows() {
             self.taken
                 .note(start..out.len(), taken.cors, taken.persistence);

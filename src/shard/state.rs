@@ -13,6 +13,7 @@ use super::ingest::Ingest;
 use super::input::Inputs;
 use crate::event::UnixMillis;
 use crate::event::rule::SharedEventRule;
+use crate::http::paths::EventPaths;
 use crate::http::response::Answers;
 use crate::http::taken_answers::TakenAnswers;
 use crate::metrics::{Recorder, ShardCounters};
@@ -25,6 +26,8 @@ pub struct Shard {
     pub ingest: RefCell<Ingest>,
     /// Its counters.
     pub counters: Rc<Recorder<ShardCounters>>,
+    /// The paths that take events.
+    pub paths: EventPaths,
     /// What the columns take.
     pub event_rule: Arc<SharedEventRule>,
     /// What its event loop waits with.
@@ -73,12 +76,14 @@ impl Shard {
     pub fn new(
         ingest: Ingest,
         counters: Rc<Recorder<ShardCounters>>,
+        paths: EventPaths,
         event_rule: Arc<SharedEventRule>,
         driver: IoDriver,
     ) -> Self {
         Self {
             ingest: RefCell::new(ingest),
             counters,
+            paths,
             event_rule,
             driver,
             inputs: Inputs::default(),

@@ -43,13 +43,30 @@ fn each_path_and_method_is_answered_as_documented() {
         preflight.field("Access-Control-Allow-Credentials"),
         Some("true")
     );
-    assert_eq!(preflight.field("Vary"), Some("Origin"));
+    assert!(
+        preflight
+            .field("Vary")
+            .is_some_and(|varies| varies.starts_with("Origin, "))
+    );
 
     client.send(b"HEAD /hakaru?name=open&value=0 HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().status, 200);
 
-    let elsewhere = client.get("/");
-    assert_eq!(elsewhere.status, 404);
+    let pixel = client.get("/hakaru.gif?name=open&value=0");
+    assert_eq!(
+        (pixel.status, pixel.field("Content-Type")),
+        (200, Some("image/gif"))
+    );
+    assert_eq!(pixel.field("Cache-Control"), Some("no-store"));
+    assert_eq!(client.get("/").status, 200);
+    let elsewhere = client.get("/elsewhere");
+    assert_eq!(
+        (
+            elsewhere.status,
+            elsewhere.field("Access-Control-Allow-Origin")
+        ),
+        (404, Some("*"))
+    );
     client.send(b"POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
     let wrong_method = client.answer();
     assert_eq!(
@@ -60,7 +77,7 @@ fn each_path_and_method_is_answered_as_documented() {
     let identity = hakaru.stop();
     assert_eq!(
         (identity.received, identity.stored, identity.rejected),
-        (1, 1, 0)
+        (2, 2, 0)
     );
 }
 

@@ -50,6 +50,7 @@ mod managed;
 mod memory_bound;
 mod names;
 mod outage;
+mod pages;
 mod reconcile;
 mod reload;
 mod replay;

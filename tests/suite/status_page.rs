@@ -2,40 +2,25 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::support::browser::{self, Seen};
 use crate::support::{Client, Settings, wait_until};
 
 const PAGE: &str = include_str!("../../src/admin/page.html");
 
 /// The page as the browser has it after three seconds of virtual time.
 fn open(url: &str) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "60", "chromium", "--headless"])
-        .args(["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-first-run", "--disable-background-networking"])
-        .args(["--disable-component-update", "--disable-sync"])
-        .args(["--disable-quic", "--enable-logging=stderr"])
-        .args(["--virtual-time-budget=3000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", directory.path().display()))
-        .arg(url)
-        .output()
-        .expect("chromium, from Debian's package of that name");
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{log}");
+    let Seen { dom, console } = browser::open(url);
     // Errors of the page's script, and violations of the content security policy.
-    let faults: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("CONSOLE") && !line.contains("Failed to load resource"))
-        .collect();
+    let is_fault = |line: &&String| !line.contains("Failed to load resource");
+    let faults: Vec<_> = console.iter().filter(is_fault).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    String::from_utf8(output.stdout).unwrap()
+    dom
 }
 
 /// Serves the page until the process ends, and the given statistics `times` times.

@@ -10,9 +10,12 @@ use super::response::{Answer, Body, CONTINUE, Cors, Persistence, Status};
 /// Bytes of answers after which a turn ends, so that they are written before more requests are answered.
 const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 
-/// Most bytes of answers of a turn. The last answer may pass `OUTPUT_BYTES_TURN`, and may echo an origin as
-/// large as a head.
-pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + 1024;
+/// Most bytes of an answer, without what it echoes of a head.
+const ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// Most bytes of answers of a turn. The last answer may pass `OUTPUT_BYTES_TURN`, and may echo an origin and the names of
+/// fields, together as large as a head.
+pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + ANSWER_BYTES_MAX;
 
 /// What answers requests: the event service of a shard, or the admin service.
 pub trait Service {
@@ -31,6 +34,11 @@ pub trait Service {
 
     /// Whether connections are closed after their next answer.
     fn is_draining(&self) -> bool;
+
+    /// The CORS fields of the answer to a head that was refused.
+    fn cors_of_refused<'a>(&self, _input: &'a [u8]) -> Cors<'a> {
+        Cors::Absent
+    }
 
     /// Most bytes by which the answers of this turn may grow before they are sent.
     fn growth(&self) -> usize {
@@ -220,7 +228,8 @@ fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, service: &mut impl 
         out,
         &Answer {
             status: refusal.status(),
-            cors: request::cors_of_refused(input),
+            cors: service.cors_of_refused(input),
+            preflight: None,
             persistence: Persistence::Close,
             allow: None,
             body: Body::Reason(refusal.reason()),
@@ -248,6 +257,7 @@ fn answer(
     let plain = Answer {
         status: Status::Ok,
         cors: Cors::Absent,
+        preflight: None,
         persistence,
         allow: None,
         body: Body::Empty,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::rule::EventRule;
 use crate::http::events::{self, Asked};
+use crate::http::paths::EventPaths;
 use crate::http::query::Rejection;
 use crate::http::response::{Answers, Body};
 use proptest::prelude::*;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 /// A service that keeps the events that it took, and takes at most `room`.
 struct Fake {
     answers: Answers,
+    paths: EventPaths,
     taken: Vec<(String, u32)>,
     rejected: Vec<Rejection>,
     room: usize,
@@ -20,6 +22,7 @@ impl Fake {
     fn new() -> Self {
         Self {
             answers: Answers::new(784_111_777),
+            paths: EventPaths::new(vec!["/track".parse().unwrap()]),
             taken: Vec::new(),
             rejected: Vec::new(),
             room: usize::MAX,
@@ -36,14 +39,13 @@ impl Service for Fake {
         out: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) {
-        match events::interpret(request, plain, EventRule::DEPLOYED, decoded) {
+        match events::interpret(request, &self.paths, plain, EventRule::DEPLOYED, decoded) {
             Asked::Event { taken, .. } if self.taken.len() >= self.room => {
                 self.write(out, &events::shed(taken));
             }
             Asked::Event { name, value, taken } => {
                 self.taken.push((name.to_owned(), value));
-                self.answers
-                    .write_event_taken(out, taken.cors, taken.persistence);
+                self.answers.write(out, &taken);
             }
             Asked::Rejected { rejection, refused } => {
                 if !refused.head_only {
@@ -63,6 +65,10 @@ impl Service for Fake {
 
     fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    fn cors_of_refused<'a>(&self, input: &'a [u8]) -> Cors<'a> {
+        Cors::to(request::origin_of_refused(input))
     }
 }
 
@@ -88,7 +94,7 @@ fn converse(service: &mut Fake, input: &[u8], cuts: &[usize]) -> (String, Next) 
             break;
         }
     }
-    (String::from_utf8(answers).unwrap(), next)
+    (String::from_utf8_lossy(&answers).into_owned(), next)
 }
 
 fn ask(input: &str) -> (String, Next) {
@@ -142,7 +148,43 @@ fn each_path_and_method_is_answered_as_documented() {
             "{\"error\":\"method: not allowed",
         ),
         ("POST", "/ok", "405", "Allow: GET, HEAD\r\n"),
-        ("GET", "/", "404", "{\"error\":\"path: not found"),
+        (
+            "GET",
+            "/hakaru.gif?name=a&value=1",
+            "200",
+            "Content-Type: image/gif\r\nContent-Length: 43\r\n",
+        ),
+        (
+            "HEAD",
+            "/hakaru.gif?name=a&value=1",
+            "200",
+            "Content-Length: 43\r\n",
+        ),
+        (
+            "GET",
+            "/hakaru.gif?name=a",
+            "400",
+            "{\"error\":\"value: missing",
+        ),
+        ("OPTIONS", "/hakaru.gif", "204", listed),
+        (
+            "GET",
+            "/track?name=a&value=1",
+            "200",
+            "Content-Length: 0\r\n",
+        ),
+        (
+            "GET",
+            "/track.gif?name=a&value=1",
+            "200",
+            "Content-Type: image/gif\r\n",
+        ),
+        ("GET", "/", "200", "hakaru takes events at /hakaru"),
+        ("HEAD", "/", "200", "Content-Type: text/plain"),
+        ("OPTIONS", "/", "204", listed),
+        ("OPTIONS", "*", "204", listed),
+        ("POST", "/", "405", listed),
+        ("GET", "/elsewhere", "404", "{\"error\":\"path: not found"),
         ("GET", "/hakaru/", "404", ""),
         ("POST", "/elsewhere", "404", ""),
     ] {
@@ -150,10 +192,22 @@ fn each_path_and_method_is_answered_as_documented() {
         assert_eq!(statuses(&answer), [status], "{method} {target}");
         assert!(answer.contains(holds), "{method} {target}: {answer}");
         assert_eq!(next, Next::Read(RequestProgress::None));
-        let cors = answer.contains("Access-Control-Allow-Origin: *\r\n");
+        let is_for_pages = target.starts_with("/hakaru")
+            || target.starts_with("/track")
+            || matches!(status, "404" | "405");
+        for field in [
+            "Access-Control-Allow-Origin: *\r\n",
+            "Access-Control-Expose-Headers: X-Hakaru-Reason\r\n",
+        ] {
+            assert_eq!(answer.contains(field), is_for_pages, "{method} {target}");
+        }
+        let may_be_kept = !answer.contains("\r\nCache-Control: no-store\r\n");
         assert_eq!(
-            cors,
-            target.starts_with("/hakaru") && status != "404",
+            may_be_kept,
+            matches!(
+                (target, status),
+                ("/ok" | "*", "200" | "204") | ("/", "204")
+            ),
             "{method} {target}"
         );
     }
@@ -185,13 +239,12 @@ fn a_rejected_event_has_its_reason_in_body_and_field_and_is_counted() {
 }
 
 #[test]
-fn refusals_carry_cors_on_the_event_path_and_close() {
+fn refusals_carry_cors_and_close() {
     let (answer, next) = ask("GET /hakaru?name=a HTTP/1.1\r\nOrigin: https://o\r\n\r\n");
     assert_eq!(statuses(&answer), ["400"]);
     assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://o\r\n"));
     assert!(answer.contains("\r\nConnection: close\r\n"));
     assert_eq!(next, Next::CloseAfterSender);
-    assert!(!ask("GET /ok HTTP/1.1\r\n\r\n").0.contains("Access-Control"));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Parses a request head at the front of a connection's input.
 
+mod fields;
+
 use std::mem::MaybeUninit;
 
+pub use self::fields::origin_of_refused;
 use super::body::Framing;
-use super::response::{Cors, Persistence, Status};
+use super::response::{Persistence, Status};
 use super::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// The method of a request.
@@ -22,6 +25,8 @@ pub enum Method {
 /// A complete head. Borrows from the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
+    /// All bytes of the head.
+    pub head: &'a [u8],
     /// The method.
     pub method: Method,
     /// The path of the target, as sent: escapes are not decoded.
@@ -102,7 +107,9 @@ pub fn parse(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut []);
     match head.parse_with_uninit_headers(window, &mut fields) {
-        Ok(httparse::Status::Complete(length)) => Ok(Some((interpret(&head)?, length))),
+        Ok(httparse::Status::Complete(length)) => {
+            Ok(Some((interpret(&head, &window[..length])?, length)))
+        }
         Ok(httparse::Status::Partial) if window.len() < HEAD_BYTES_MAX => Ok(None),
         Ok(httparse::Status::Partial) if request_line(window).is_none() => {
             Err(Refusal::TargetTooLong)
@@ -138,7 +145,10 @@ fn names_other_version(window: &[u8]) -> bool {
     matches!(version.strip_prefix(b"HTTP/"), Some([digit, ..]) if digit.is_ascii_digit())
 }
 
-fn interpret<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusal> {
+fn interpret<'a>(
+    head: &httparse::Request<'_, 'a>,
+    bytes: &'a [u8],
+) -> Result<Request<'a>, Refusal> {
     let fields = Fields::read(head.headers)?;
     let is_1_1 = head.version == Some(1);
     match (is_1_1, fields.hosts) {
@@ -158,6 +168,7 @@ fn interpret<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusa
     let target = head.path.unwrap_or_default();
     let (path, query) = split(target);
     Ok(Request {
+        head: bytes,
         method: match head.method.unwrap_or_default() {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
@@ -304,32 +315,6 @@ fn is_host(value: &[u8]) -> bool {
 /// Whether the value can be echoed: it is not empty and has no blank and no control character.
 fn is_origin(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(u8::is_ascii_graphic)
-}
-
-/// The CORS fields of the answer to a head that was refused: its target and its origin, as far as they can be
-/// read.
-pub fn cors_of_refused(input: &[u8]) -> Cors<'_> {
-    let window = &input[..input.len().min(HEAD_BYTES_MAX)];
-    let line = request_line(window).unwrap_or(window);
-    let target = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-    let end = target.iter().position(|&byte| byte == b'?');
-    let path = std::str::from_utf8(&target[..end.unwrap_or(target.len())]).unwrap_or_default();
-    if split(path).0 != super::EVENT_PATH {
-        return Cors::Absent;
-    }
-    let lines = window
-        .split(|&byte| byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
-    let fields = lines
-        .skip_while(|line| line.is_empty())
-        .skip(1)
-        .take_while(|line| !line.is_empty());
-    let mut origins = fields.filter_map(|line| {
-        let (name, value) = line.split_at_checked(b"origin:".len())?;
-        name.eq_ignore_ascii_case(b"origin:")
-            .then(|| value.trim_ascii())
-    });
-    Cors::to(origins.find(|value| is_origin(value)))
 }
 
 #[cfg(test)]

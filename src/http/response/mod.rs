@@ -106,6 +106,15 @@ pub enum Cors<'a> {
     Origin(&'a [u8]),
 }
 
+/// What a preflight asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preflight<'a> {
+    /// The fields of its request, if it names some and they can be echoed.
+    pub fields: Option<&'a [u8]>,
+    /// Whether it comes from a network that is less private than this server's.
+    pub private_network: bool,
+}
+
 /// What follows the head of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
@@ -129,6 +138,8 @@ pub struct Answer<'a> {
     pub status: Status,
     /// Its CORS fields.
     pub cors: Cors<'a>,
+    /// What it answers, if it is the answer to a preflight.
+    pub preflight: Option<Preflight<'a>>,
     /// Whether the connection stays open.
     pub persistence: Persistence,
     /// The methods of the path, on 405 and to `OPTIONS`.
@@ -210,29 +221,52 @@ impl Answers {
         if answer.status == Status::ServiceUnavailable {
             line(&[b"Retry-After: 1"]);
         }
-        match answer.cors {
-            Cors::Absent => {}
-            Cors::AnyOrigin => line(&[b"Access-Control-Allow-Origin: *"]),
-            Cors::Origin(origin) => {
-                line(&[b"Access-Control-Allow-Origin: ", origin]);
-                line(&[b"Access-Control-Allow-Credentials: true"]);
-                line(&[b"Vary: Origin"]);
-            }
-        }
-        if answer.cors != Cors::Absent {
-            line(&[b"Access-Control-Allow-Headers: Content-Type"]);
-            line(&[b"Access-Control-Allow-Methods: GET"]);
-            if answer.status == Status::NoContent {
-                line(&[b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS.as_bytes()]);
-            }
-        }
         match answer.persistence {
             Persistence::Keep => {}
             Persistence::KeepExplicit => line(&[b"Connection: keep-alive"]),
             Persistence::Close => line(&[b"Connection: close"]),
         }
+        write_cors(out, answer);
         write_end(out, answer);
     }
+}
+
+/// The CORS fields, and those for caches.
+fn write_cors(out: &mut Vec<u8>, answer: &Answer<'_>) {
+    let mut line = |parts: &[&[u8]]| {
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(b"\r\n");
+    };
+    match answer.cors {
+        Cors::Absent => return,
+        Cors::AnyOrigin => line(&[b"Access-Control-Allow-Origin: *"]),
+        Cors::Origin(origin) => {
+            line(&[b"Access-Control-Allow-Origin: ", origin]);
+            line(&[b"Access-Control-Allow-Credentials: true"]);
+        }
+    }
+    let asked = answer.preflight.and_then(|preflight| preflight.fields);
+    line(&[
+        b"Access-Control-Allow-Headers: ",
+        asked.unwrap_or(b"Content-Type"),
+    ]);
+    line(&[b"Access-Control-Allow-Methods: GET"]);
+    line(&[b"Access-Control-Expose-Headers: X-Hakaru-Reason"]);
+    if let Some(preflight) = answer.preflight {
+        line(&[b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS.as_bytes()]);
+        if preflight.private_network {
+            line(&[b"Access-Control-Allow-Private-Network: true"]);
+        }
+        line(&[
+            b"Vary: Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network",
+        ]);
+    } else if answer.cors != Cors::AnyOrigin {
+        line(&[b"Vary: Origin"]);
+    }
+    // Equal images, or equal requests with `force-cache`, are as many events.
+    line(&[b"Cache-Control: no-store"]);
 }
 
 /// Content fields, the empty line and the body.
@@ -276,6 +310,7 @@ impl<'a> Answer<'a> {
         Self {
             status: Status::Ok,
             cors,
+            preflight: None,
             persistence,
             allow: None,
             body: Body::Empty,

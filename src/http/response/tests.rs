@@ -23,6 +23,8 @@ fn the_prepared_answer_is_the_formatted_one_and_follows_the_clock() {
          Access-Control-Allow-Origin: *\r\n\
          Access-Control-Allow-Headers: Content-Type\r\n\
          Access-Control-Allow-Methods: GET\r\n\
+         Access-Control-Expose-Headers: X-Hakaru-Reason\r\n\
+         Cache-Control: no-store\r\n\
          Content-Length: 0\r\n\r\n"
     );
 }
@@ -32,7 +34,8 @@ fn an_origin_is_echoed_with_credentials() {
     let cors = Cors::Origin(b"https://shop.example");
     let answer = text(&Answer::event_taken(cors, Persistence::KeepExplicit));
     assert!(answer.contains("\r\nAccess-Control-Allow-Origin: https://shop.example\r\n"));
-    assert!(answer.contains("\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"));
+    assert!(answer.contains("\r\nAccess-Control-Allow-Credentials: true\r\n"));
+    assert!(answer.contains("\r\nVary: Origin\r\n"));
     assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
 }
 
@@ -53,12 +56,31 @@ fn head_names_the_length_of_the_body_it_leaves_out() {
     assert!(head.ends_with("Content-Length: 25\r\n\r\n"));
 }
 
-#[test]
-fn no_content_has_no_length() {
-    let answer = text(&Answer {
+/// The answer to a preflight that asks for this.
+fn preflight(fields: Option<&[u8]>, private_network: bool) -> String {
+    text(&Answer {
         status: Status::NoContent,
-        ..Answer::event_taken(Cors::AnyOrigin, Persistence::Keep)
-    });
-    assert!(answer.contains("\r\nAccess-Control-Max-Age: 86400\r\n"));
-    assert!(!answer.contains("Content-Length"));
+        preflight: Some(Preflight {
+            fields,
+            private_network,
+        }),
+        ..Answer::event_taken(Cors::Origin(b"https://o"), Persistence::Keep)
+    })
+}
+
+#[test]
+fn a_preflight_is_granted_what_it_asks_for() {
+    let plain = preflight(None, false);
+    assert!(plain.contains("\r\nAccess-Control-Max-Age: 86400\r\n"));
+    assert!(plain.contains("\r\nAccess-Control-Allow-Headers: Content-Type\r\n"));
+    assert!(!plain.contains("Private-Network: true"));
+    let asked = preflight(Some(b"baggage,traceparent"), true);
+    assert!(asked.contains("\r\nAccess-Control-Allow-Headers: baggage,traceparent\r\n"));
+    assert!(asked.contains("\r\nAccess-Control-Allow-Private-Network: true\r\n"));
+    for answer in [&plain, &asked] {
+        let varies = "\r\nVary: Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network\r\n";
+        assert!(answer.contains(varies), "{answer}");
+        assert!(answer.contains("\r\nCache-Control: no-store\r\n"));
+        assert!(!answer.contains("Content-Length"));
+    }
 }

@@ -1,6 +1,7 @@
 //! What the tests use: a database server, hakaru, a proxy between them, and HTTP over plain sockets.
 
 mod asked;
+pub mod browser;
 mod database_server;
 mod engine;
 mod hakaru;
