@@ -225,6 +225,7 @@ mod tests {
                 name: "n",
                 value,
                 received_at: UnixMillis(0),
+                id: None,
             })
             .unwrap();
         let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));

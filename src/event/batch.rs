@@ -133,6 +133,7 @@ impl Batch {
             name: &self.names[self.name_end_before(index)..slot.name_end as usize],
             value: slot.value,
             received_at: slot.received_at,
+            id: None,
         }
     }
 
@@ -196,6 +197,7 @@ mod tests {
             name,
             value,
             received_at: UnixMillis(u64::from(value)),
+            id: None,
         }
     }
 

@@ -61,6 +61,7 @@ mod tests {
             name,
             value,
             received_at: UnixMillis(millis),
+            id: None,
         }
     }
 

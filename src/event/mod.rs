@@ -3,11 +3,13 @@
 pub mod ack;
 pub mod batch;
 pub mod database_id;
+pub mod event_id;
 pub mod fingerprint;
 pub mod position;
 pub mod repertoire;
 pub mod rule;
 
+use self::event_id::EventId;
 use crate::os::clock;
 
 /// Milliseconds since the Unix epoch, by the wall clock.
@@ -35,6 +37,8 @@ pub struct Event<'a> {
     pub value: u32,
     /// When the request that carried it was read.
     pub received_at: UnixMillis,
+    /// What its sender calls it, if the table may keep that.
+    pub id: Option<EventId<'a>>,
 }
 
 /// The event was not accepted, because a bound is reached or no lane is open. It is answered 503.

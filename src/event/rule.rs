@@ -23,6 +23,19 @@ pub struct EventRule {
     pub repertoire: Repertoire,
     /// The largest value.
     pub value_max: u32,
+    /// What becomes of the ids that senders give events.
+    pub ids: Ids,
+}
+
+/// What becomes of the ids that senders give events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// The columns have not been read. Ids are kept where they are valid, and ignored where they are not.
+    Unknown,
+    /// There is no column for them.
+    Ignored,
+    /// They are stored, and each only once.
+    Stored,
 }
 
 /// How a name breaks the [`EventRule`].
@@ -41,6 +54,7 @@ impl EventRule {
     /// have been read.
     pub const DEPLOYED: Self = Self {
         repertoire: Repertoire::Bmp,
+        ids: Ids::Unknown,
         ..Self::SQLITE
     };
 
@@ -53,6 +67,7 @@ impl EventRule {
         bytes_max: Self::ANY_BYTES,
         repertoire: Repertoire::Unicode,
         value_max: u32::MAX,
+        ids: Ids::Ignored,
     };
 
     /// Checks that `name` can be stored.
@@ -120,19 +135,35 @@ impl SharedEventRule {
         let [v0, v1, v2, v3, b0, b1, chars_max, repertoire] = packed.to_le_bytes();
         EventRule {
             chars_max,
-            bytes_max: u16::from_le_bytes([b0, b1]),
+            bytes_max: u16::from_le_bytes([b0, b1 & BYTES_MASK]),
             repertoire: Repertoire::of_code(repertoire),
             value_max: u32::from_le_bytes([v0, v1, v2, v3]),
+            ids: match b1 >> IDS_SHIFT {
+                0 => Ids::Unknown,
+                1 => Ids::Ignored,
+                _ => Ids::Stored,
+            },
         }
     }
 
     fn pack(rule: EventRule) -> u64 {
         let [v0, v1, v2, v3] = rule.value_max.to_le_bytes();
         let [b0, b1] = rule.bytes_max.to_le_bytes();
+        let ids: u8 = match rule.ids {
+            Ids::Unknown => 0,
+            Ids::Ignored => 1,
+            Ids::Stored => 2,
+        };
+        let b1 = b1 | ids << IDS_SHIFT;
         let repertoire = rule.repertoire.code();
         u64::from_le_bytes([v0, v1, v2, v3, b0, b1, rule.chars_max, repertoire])
     }
 }
+
+/// Of a packed rule, the bits of a byte that `bytes_max` has. The others are those of `ids`.
+const BYTES_MASK: u8 = 0x3F;
+const IDS_SHIFT: u32 = 6;
+const _: () = assert!(EventRule::ANY_BYTES <= (BYTES_MASK as u16) << 8 | 0xFF);
 
 #[cfg(test)]
 mod tests {
@@ -181,14 +212,17 @@ mod tests {
             Repertoire::Latin1,
             Repertoire::Listed(listed),
         ] {
-            for (chars_max, bytes_max, value_max) in
-                [(1, 4, 0), (64, 64, 32_767), (255, 1020, u32::MAX)]
-            {
+            for (chars_max, bytes_max, value_max, ids) in [
+                (1, 4, 0, Ids::Unknown),
+                (64, 64, 32_767, Ids::Ignored),
+                (255, 1020, u32::MAX, Ids::Stored),
+            ] {
                 let rule = EventRule {
                     chars_max,
                     bytes_max,
                     repertoire,
                     value_max,
+                    ids,
                 };
                 assert_eq!(SharedEventRule::new(rule).get(), rule);
             }

@@ -242,6 +242,7 @@ pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
             name: std::str::from_utf8(name).ok()?,
             value: u32_at(head, 8),
             received_at: UnixMillis(u64_at(head, 0)),
+            id: None,
         };
         rest = &rest[EVENT_HEAD_BYTES + length..];
         Some(event)
@@ -283,6 +284,7 @@ mod tests {
                     name,
                     value,
                     received_at: UnixMillis(9),
+                    id: None,
                 },
             );
         }

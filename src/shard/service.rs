@@ -85,6 +85,7 @@ impl EventService<'_> {
             name,
             value,
             received_at: self.now,
+            id: None,
         };
         if self.ingest.take(event).is_err() {
             return self.write(out, &events::shed(taken));

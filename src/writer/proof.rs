@@ -362,6 +362,7 @@ mod tests {
                 name: "view",
                 value,
                 received_at: UnixMillis(7_000),
+                id: None,
             };
             batch.push(event).unwrap();
         }

@@ -33,6 +33,7 @@ fn store(database: &DatabaseServer, zone: &str, seconds: &[u64]) -> Result<(), S
             name: "a",
             value: 1,
             received_at,
+            id: None,
         };
         batch.push(event).unwrap();
     }

@@ -123,7 +123,7 @@ impl Inspection {
             fault,
         })?;
         let contents = self.read(id, |position, event| {
-            let Event { name, value, received_at } = event;
+            let Event { name, value, received_at, id: _ } = event;
             let at = i64::try_from(received_at.0).ok();
             let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
             let at = at.map_or_else(String::new, |at| format!("{at:.3}"));

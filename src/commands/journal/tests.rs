@@ -31,6 +31,7 @@ fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
                     name,
                     value,
                     received_at,
+                    id: None,
                 },
             );
         }

@@ -55,6 +55,7 @@ impl Bench {
                 name: &name,
                 value: 1,
                 received_at: UnixMillis(1),
+                id: None,
             };
             append_event(&mut record, event);
             writer = writer.append(&mut record, 1).unwrap();

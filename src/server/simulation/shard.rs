@@ -98,6 +98,7 @@ fn take(ingest: &mut Ingest, requests: &[Request], senders: &Senders) -> Option<
             name,
             value: *value,
             received_at: UnixMillis::now(),
+            id: None,
         };
         senders.received(*number, event.received_at);
         match ingest.take(event) {

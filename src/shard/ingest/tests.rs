@@ -74,6 +74,7 @@ impl Bench {
             name: "n",
             value,
             received_at: UnixMillis(0),
+            id: None,
         };
         self.ingest.take(event).unwrap();
         self.ingest.ticket()
@@ -191,6 +192,7 @@ fn long_event(name: &str, value: u32) -> Event<'_> {
         name,
         value,
         received_at: UnixMillis(0),
+        id: None,
     }
 }
 

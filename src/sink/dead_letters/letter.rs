@@ -93,6 +93,7 @@ impl Letter {
             } else {
                 self.received_at
             },
+            id: None,
         }
     }
 

@@ -23,6 +23,7 @@ fn a_letter_is_one_line_whatever_the_name_holds() {
             name,
             value: 7,
             received_at,
+            id: None,
         };
         letters
             .write(
@@ -53,6 +54,7 @@ fn write(letters: &DeadLetters, name: &str) {
         name,
         value: 1,
         received_at: UnixMillis(0),
+        id: None,
     };
     let letter = [(event, Position(0), &fault)];
     letters
@@ -122,6 +124,7 @@ fn a_file_that_was_moved_or_removed_is_created_again() {
             name: "a",
             value: 1,
             received_at: UnixMillis(0),
+            id: None,
         };
         let letter = [(event, Position(position), &fault)];
         letters
@@ -148,6 +151,7 @@ fn beyond_its_limit_the_file_takes_no_letter_until_there_is_room() {
         name: "a",
         value: 1,
         received_at: UnixMillis(0),
+        id: None,
     };
     let lane = LaneId::random().unwrap();
     let write = || letters.write(lane, None, [(event, Position(0), &fault)].into_iter());

@@ -214,6 +214,7 @@ mod tests {
             name: "a",
             value: 1,
             received_at: UnixMillis(0),
+            id: None,
         };
         let faults = [
             sink.open().unwrap_err(),

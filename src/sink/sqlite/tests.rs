@@ -15,6 +15,7 @@ fn batch(names: &[&str]) -> Batch {
                 name,
                 value,
                 received_at,
+                id: None,
             })
             .unwrap();
     }

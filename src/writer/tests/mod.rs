@@ -154,6 +154,7 @@ fn event(name: &str) -> Event<'_> {
         name,
         value: 1,
         received_at: UnixMillis(0),
+        id: None,
     }
 }
 

@@ -53,6 +53,7 @@ fn append_three(record: &mut Vec<u8>, number: u32, name: &str) {
                 name,
                 value,
                 received_at,
+                id: None,
             },
         );
     }

@@ -105,6 +105,7 @@ fn write_lane_until_it_fails(
                     name: &name,
                     value,
                     received_at,
+                    id: None,
                 },
             );
         }
