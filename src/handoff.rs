@@ -165,6 +165,17 @@ impl Handoff {
         })
     }
 
+    /// How many events a batch holds.
+    pub fn events_max(&self) -> usize {
+        self.events_max.get()
+    }
+
+    /// Batches that [`Self::empty_batch`] would return.
+    pub fn free_batches(&mut self) -> usize {
+        self.take_back();
+        self.empty.len() + BATCHES_PER_SHARD - self.created
+    }
+
     /// Batches that wait for the writer or are being stored.
     pub fn under_way(&mut self) -> usize {
         self.take_back();

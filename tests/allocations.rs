@@ -23,6 +23,7 @@ use hakaru::event::ack::Ack;
 use hakaru::event::batch::BatchEvents;
 use hakaru::event::rule::{EventRule, SharedEventRule};
 use hakaru::handoff::{self, Handoff, Work};
+use hakaru::http::BODY_LIMIT_MAX;
 use hakaru::http::conversation::{Conversation, Next, RequestProgress};
 use hakaru::http::paths::EventPaths;
 use hakaru::http::response::Answers;
@@ -33,7 +34,7 @@ use hakaru::journal::served_database::{EarlierLanes, ServedDatabase};
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
-use hakaru::shard::service::EventService;
+use hakaru::shard::service::{Bodies, EventService};
 use hakaru::shard::state::Outgoing;
 
 thread_local! {
@@ -92,6 +93,7 @@ fn allocations(
     let (mut out, mut decoded) = (Outgoing::default(), Vec::new());
     let paths = EventPaths::default();
     let (answers, event_rule) = (Answers::new(0), SharedEventRule::new(EventRule::DEPLOYED));
+    let bodies = Bodies::new(BODY_LIMIT_MAX);
     let mut one_batch = || {
         for _ in 0..EVENTS {
             out.clear();
@@ -106,6 +108,8 @@ fn allocations(
                 paths: &paths,
                 event_rule: &event_rule,
                 now: UnixMillis(0),
+                bodies: &bodies,
+                may_wait: false,
                 is_draining: false,
             };
             let next = conversation.turn(&mut input, bytes, &mut decoded, &mut service);

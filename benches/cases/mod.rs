@@ -87,6 +87,7 @@ fn event(index: u32) -> Event<'static> {
         name: if index % 10 == 9 { "purchase" } else { "open" },
         value: index,
         received_at: UnixMillis(1_700_000_000_000),
+        id: None,
     }
 }
 

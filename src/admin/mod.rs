@@ -212,7 +212,8 @@ async fn converse<S: Service>(mut stream: TcpStream, service: &RefCell<S>) -> io
                 Err(_) => return Ok(()),
             };
             match next {
-                Next::Write => {}
+                // No body is kept on this port.
+                Next::Write | Next::AwaitRoom => {}
                 Next::Read(RequestProgress::None) => {
                     is_idle = true;
                     deadline = Instant::now() + IDLE_TIMEOUT;

@@ -123,7 +123,7 @@ impl Service for AdminService {
             },
             Some(_) if !is_read => Answer {
                 status: Status::MethodNotAllowed,
-                allow: Some("GET, HEAD"),
+                accepted: "Allow: GET, HEAD",
                 body: Body::Reason("method: not allowed; accepted: GET, HEAD"),
                 ..plain
             },

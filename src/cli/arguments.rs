@@ -13,7 +13,7 @@ use super::journal_arguments::JournalQuestions;
 use super::letter_arguments::DeadLettersArguments;
 use super::parsers::{
     DURATION_MIN, Directory, HOUR, Optional, Parsed, Refusal, YEAR, admin_listen, batch_events,
-    count, disk_limit, duration, event_path, listen, log_filter, name_of, one_of,
+    body_limit, count, disk_limit, duration, event_path, listen, log_filter, name_of, one_of,
 };
 use super::query_arguments::{ReconcileArguments, ReportArguments};
 use crate::event::ack::Ack;
@@ -65,6 +65,16 @@ pub(super) struct Arguments {
         value_parser = Optional(event_path())
     )]
     event_path: Vec<Parsed<Option<EventPath>>>,
+
+    /// Largest body of a request with events, also when it is inflated
+    #[arg(
+        long,
+        env = "HAKARU_BODY_LIMIT",
+        value_name = "SIZE",
+        default_value = "1MiB",
+        value_parser = body_limit()
+    )]
+    body_limit: Parsed<usize>,
 
     /// Number of event loops, each pinned to a core [default: all cores the process may use]
     #[arg(
@@ -291,6 +301,7 @@ impl Arguments {
             datasource: self.database.source()?,
             listen: self.listen?,
             event_paths: further_paths(self.event_path)?,
+            body_limit: self.body_limit?,
             cores: self.cores?,
             ack: self.ack?,
             data_dir: self.data_dir,

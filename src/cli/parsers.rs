@@ -16,6 +16,7 @@ use jiff::SignedDuration;
 use crate::commands::query::moment::{Moment, NotAMoment};
 use crate::event::batch::BatchEvents;
 use crate::http::paths::{EventPath, NotAnEventPath};
+use crate::http::{BODY_LIMIT_MAX, BODY_LIMIT_MIN};
 use crate::server::config::AdminListen;
 use crate::sink::dsn::files::FilesError;
 use crate::sink::dsn::{DataSource, DsnError};
@@ -301,6 +302,16 @@ pub(super) fn event_path() -> impl TypedValueParser<Value = Parsed<EventPath>> {
     setting(|text| {
         let path = text.given.parse();
         path.map_err(|fault: NotAnEventPath| fault.to_string())
+    })
+}
+
+pub(super) fn body_limit() -> impl TypedValueParser<Value = Parsed<usize>> {
+    setting(|text| {
+        let bytes = units::size(text.given).and_then(|bytes| usize::try_from(bytes).ok());
+        match bytes {
+            Some(bytes) if (BODY_LIMIT_MIN..=BODY_LIMIT_MAX).contains(&bytes) => Ok(bytes),
+            _ => Err("accepted: a size such as 64KiB or 1MiB, 1KiB to 2MiB".to_owned()),
+        }
     })
 }
 

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod database_id;
 pub mod event_id;
 pub mod fingerprint;
+pub mod list;
 pub mod position;
 pub mod repertoire;
 pub mod rule;

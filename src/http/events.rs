@@ -1,8 +1,9 @@
 //! The requests of the event port: which paths and methods there are, and what a request asks for.
 
+use super::content::{ACCEPT_POST, Found, Unsupported};
 use super::paths::{EventPaths, Route};
 use super::pixel::PIXEL;
-use super::query::{self, Rejection};
+use super::query::{self, Measurement, Rejection};
 use super::request::{Method, Request};
 use super::response::{Answer, Body, Cors, Preflight, Status};
 use crate::event::rule::EventRule;
@@ -12,19 +13,24 @@ const ASKED_BYTES_MAX: usize = 1024;
 
 /// The methods of a path.
 struct Methods {
-    /// As `Allow` lists them.
-    listed: &'static str,
+    /// The field that lists them.
+    allow: &'static str,
     /// The reason in the answer to another one.
     others: &'static str,
 }
 
 const EVENT_METHODS: Methods = Methods {
-    listed: "GET, HEAD, OPTIONS",
+    allow: "Allow: GET, HEAD, OPTIONS, POST",
+    others: "method: not allowed; accepted: GET, HEAD, OPTIONS, POST",
+};
+
+const READ_METHODS: Methods = Methods {
+    allow: "Allow: GET, HEAD, OPTIONS",
     others: "method: not allowed; accepted: GET, HEAD, OPTIONS",
 };
 
 const LIVENESS_METHODS: Methods = Methods {
-    listed: "GET, HEAD",
+    allow: "Allow: GET, HEAD",
     others: "method: not allowed; accepted: GET, HEAD",
 };
 
@@ -33,13 +39,13 @@ const LIVENESS_METHODS: Methods = Methods {
 pub enum Asked<'a> {
     /// That an event is taken.
     Event {
-        /// Its name.
-        name: &'a str,
-        /// Its value.
-        value: u32,
+        /// The event.
+        event: Measurement<'a>,
         /// The answer if it is taken.
         taken: Answer<'a>,
     },
+    /// That the events in its body are taken. Holds the answer to one of them.
+    Body(Answer<'a>),
     /// That an event is taken which cannot be stored.
     Rejected {
         /// Why.
@@ -76,8 +82,14 @@ pub fn interpret<'a>(
             rule,
             decoded,
         ),
+        (Route::Events, Method::Post) => Asked::Body(event),
         _ => Asked::Answer(document(request, route, event, plain)),
     }
+}
+
+/// Whether a request asks for the events in its body.
+pub fn has_events(request: &Request<'_>, paths: &EventPaths) -> bool {
+    request.method == Method::Post && paths.route(request.path) == Route::Events
 }
 
 /// The answer to a request that asks for no event.
@@ -90,18 +102,23 @@ fn document<'a>(
 ) -> Answer<'a> {
     let not_allowed = |methods: &Methods| Answer {
         status: Status::MethodNotAllowed,
-        allow: Some(methods.listed),
+        accepted: methods.allow,
         body: Body::Reason(methods.others),
         ..event
     };
     match (route, request.method) {
         (Route::Events | Route::Pixel, Method::Options) => Answer {
             status: Status::NoContent,
-            allow: Some(EVENT_METHODS.listed),
+            accepted: if route == Route::Events {
+                EVENT_METHODS.allow
+            } else {
+                READ_METHODS.allow
+            },
             preflight: Some(preflight(request)),
             ..event
         },
-        (Route::Events | Route::Pixel, _) => not_allowed(&EVENT_METHODS),
+        (Route::Events, _) => not_allowed(&EVENT_METHODS),
+        (Route::Pixel, _) => not_allowed(&READ_METHODS),
         (Route::Root, Method::Get | Method::Head) => Answer {
             body: Body::Document {
                 fields: "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n",
@@ -111,10 +128,10 @@ fn document<'a>(
         },
         (Route::Root, Method::Options) => Answer {
             status: Status::NoContent,
-            allow: Some(EVENT_METHODS.listed),
+            accepted: READ_METHODS.allow,
             ..plain
         },
-        (Route::Root, _) => not_allowed(&EVENT_METHODS),
+        (Route::Root, _) => not_allowed(&READ_METHODS),
         (Route::Liveness, Method::Get | Method::Head) => plain,
         (Route::Liveness, _) => not_allowed(&LIVENESS_METHODS),
         (Route::Unknown, _) => Answer {
@@ -158,7 +175,7 @@ fn measurement<'a>(
 ) -> Asked<'a> {
     match query::measurement(request.query.as_bytes(), rule, decoded) {
         Ok(_) if request.method == Method::Head => Asked::Answer(taken),
-        Ok((name, value)) => Asked::Event { name, value, taken },
+        Ok(event) => Asked::Event { event, taken },
         Err(rejection) => Asked::Rejected {
             rejection,
             refused: Answer {
@@ -176,6 +193,86 @@ pub fn shed<'a>(taken: Answer<'a>) -> Answer<'a> {
         body: Body::Reason("overloaded: the event was not taken; try again in 1 second"),
         ..taken
     }
+}
+
+/// The answer to a request whose events were shed, all of them.
+pub fn shed_all<'a>(taken: Answer<'a>) -> Answer<'a> {
+    Answer {
+        body: Body::Reason("overloaded: no event of the request was taken; try again in 1 second"),
+        ..shed(taken)
+    }
+}
+
+/// Why a request was refused that has more events than memory takes at once.
+pub fn too_many_at_once(most: usize) -> String {
+    format!(
+        "request body: too many events for memory without a journal; accepted: at most {most} with this --batch-events"
+    )
+}
+
+/// The answer to a body of a kind that is not read.
+pub fn unsupported<'a>(taken: Answer<'a>, unsupported: Unsupported) -> Answer<'a> {
+    let (accepted, reason) = match unsupported {
+        Unsupported::Media => (
+            ACCEPT_POST,
+            "Content-Type: not supported; accepted: application/json, application/x-ndjson, application/jsonl, \
+             application/x-www-form-urlencoded, text/plain",
+        ),
+        Unsupported::Encoding => (
+            "Accept-Encoding: gzip",
+            "Content-Encoding: not supported; accepted: gzip, or none",
+        ),
+    };
+    Answer {
+        status: Status::UnsupportedMediaType,
+        accepted,
+        body: Body::Reason(reason),
+        ..taken
+    }
+}
+
+/// The body of the answer to events that were taken.
+#[derive(Debug)]
+pub enum TakenDocument {
+    /// Nothing: the body could have only one.
+    Empty,
+    /// How many they were.
+    Count(String),
+    /// The same, and which were left out.
+    Lenient(String),
+}
+
+impl TakenDocument {
+    /// As the body of an answer.
+    pub fn as_body(&self) -> Body<'_> {
+        match self {
+            Self::Empty => Body::Empty,
+            Self::Count(text) => Body::Document {
+                fields: "Content-Type: application/json\r\n",
+                bytes: text.as_bytes(),
+            },
+            Self::Lenient(text) => Body::Document {
+                fields: "Content-Type: application/json\r\nPreference-Applied: handling=lenient\r\n",
+                bytes: text.as_bytes(),
+            },
+        }
+    }
+}
+
+/// What the answer to a body says, of which `events` events were taken.
+pub fn taken_document(found: &Found, events: usize, rule: EventRule) -> TakenDocument {
+    let Some(rejected) = &found.rejected else {
+        return if found.is_many {
+            TakenDocument::Count(format!("{{\"taken\":{events}}}"))
+        } else {
+            TakenDocument::Empty
+        };
+    };
+    let listed = rejected.listed.iter().map(|(event, rejection)| {
+        serde_json::json!({ "event": event, "error": rejection.reason(rule).to_string() })
+    });
+    let listed: Vec<_> = listed.collect();
+    TakenDocument::Lenient(serde_json::json!({ "taken": events, "rejected": listed }).to_string())
 }
 
 #[cfg(test)]

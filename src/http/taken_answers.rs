@@ -7,18 +7,44 @@ use super::response::{Answer, Answers, Body, Cors, Persistence, Status};
 /// Most bytes by which an answer grows when it becomes a 422.
 const REFUSED_BYTES: usize = 256;
 
+/// The same, for one that acknowledges several events.
+const MANY_REFUSED_BYTES: usize = 512;
+
 /// Where these answers are, and their origins and persistence.
 #[derive(Debug, Default)]
 pub struct TakenAnswers {
     taken: Vec<TakenAnswer>,
+    /// Events of the turn beside the first one of each answer.
+    further_events: u64,
+    /// Most bytes by which the noted answers may grow.
+    growth: usize,
     /// The origins that they name, one after the other. Its memory and that of the list are reused, so that a note
     /// allocates nothing.
     origins: Vec<u8>,
 }
 
+/// What an answer acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// One event, as that of a `GET`.
+    One,
+    /// So many events of a body that could have several.
+    Many(usize),
+}
+
+impl Acknowledged {
+    fn events(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Many(events) => events,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct TakenAnswer {
     bytes: Range<usize>,
+    events: Acknowledged,
     /// Empty if the request named none.
     origin: Range<usize>,
     persistence: Persistence,
@@ -29,6 +55,18 @@ impl TakenAnswers {
     pub fn clear(&mut self) {
         self.taken.clear();
         self.origins.clear();
+        self.further_events = 0;
+        self.growth = 0;
+    }
+
+    /// Counts the events that an answer acknowledges beside a first one.
+    pub fn count_further(&mut self, events: usize) {
+        self.further_events += events as u64;
+    }
+
+    /// Events of the turn beside the first one of each answer.
+    pub fn further_events(&self) -> u64 {
+        self.further_events
     }
 
     /// Whether no answer of this turn is noted.
@@ -38,18 +76,29 @@ impl TakenAnswers {
 
     /// Most bytes by which the noted answers may grow.
     pub fn growth(&self) -> usize {
-        self.taken.len() * REFUSED_BYTES
+        self.growth
     }
 
-    /// Notes that the answer to an event is at `bytes`. The first one of a turn must be noted. If events may be
+    /// Notes that the answer to events is at `bytes`. The first one of a turn must be noted. If events may be
     /// refused, all must be noted, in order.
-    pub fn note(&mut self, bytes: Range<usize>, cors: Cors<'_>, persistence: Persistence) {
+    pub fn note(
+        &mut self,
+        bytes: Range<usize>,
+        events: Acknowledged,
+        cors: Cors<'_>,
+        persistence: Persistence,
+    ) {
+        self.growth += match events {
+            Acknowledged::One => REFUSED_BYTES,
+            Acknowledged::Many(_) => MANY_REFUSED_BYTES,
+        };
         let start = self.origins.len();
         if let Cors::Origin(origin) = cors {
             self.origins.extend_from_slice(origin);
         }
         self.taken.push(TakenAnswer {
             bytes,
+            events,
             origin: start..self.origins.len(),
             persistence,
         });
@@ -71,21 +120,45 @@ impl TakenAnswers {
     }
 
     /// Replaces each answer to a refused event by a 422. `refused` has the numbers of these events in ascending order,
-    /// counted from the first event of the turn.
-    pub fn refuse(&self, out: &mut Vec<u8>, refused: &[usize], answers: &Answers) {
+    /// counted from the first event of the turn. Returns how many answers it replaces.
+    pub fn refuse(&self, out: &mut Vec<u8>, refused: &[usize], answers: &Answers) -> u64 {
         let mut bytes = Vec::new();
+        let mut replaced = 0;
+        let mut end = self.taken.iter().map(|taken| taken.events.events()).sum();
         // From the last one, so that the ranges of the others stay right.
-        for taken in refused.iter().rev().filter_map(|&at| self.taken.get(at)) {
+        for taken in self.taken.iter().rev() {
+            let start = end - taken.events.events();
+            let before = |bound: usize| refused.partition_point(|&event| event < bound);
+            let of_this = &refused[before(start)..before(end)];
+            end = start;
+            let Some(first) = of_this.first() else {
+                continue;
+            };
+            let reason;
+            // Without the error of the database, which may contain data of other senders.
+            let body = match taken.events {
+                Acknowledged::One => {
+                    Body::Reason("database: the event was refused and is kept as a dead letter")
+                }
+                Acknowledged::Many(events) => {
+                    let count = of_this.len();
+                    reason = format!(
+                        "database: {count} of {events} events were refused and are kept as dead letters; the others are stored"
+                    );
+                    Body::ReasonOf(&reason, first - start)
+                }
+            };
             let answer = Answer {
                 status: Status::UnprocessableContent,
-                // Without the error of the database, which may contain data of other senders.
-                body: Body::Reason("database: the event was refused and is kept as a dead letter"),
+                body,
                 ..Answer::event_taken(self.cors(taken), taken.persistence)
             };
             bytes.clear();
             answers.write(&mut bytes, &answer);
             out.splice(taken.bytes.clone(), bytes.drain(..));
+            replaced += 1;
         }
+        replaced
     }
 
     fn cors(&self, taken: &TakenAnswer) -> Cors<'_> {
@@ -106,7 +179,7 @@ mod tests {
     ) {
         let start = out.len();
         answers.write_event_taken(out, cors, persistence);
-        taken.note(start..out.len(), cors, persistence);
+        taken.note(start..out.len(), Acknowledged::One, cors, persistence);
     }
 
     #[test]
@@ -146,7 +219,7 @@ mod tests {
     fn a_turn_without_an_event_stays_as_it_is() {
         let answers = Answers::new(784_111_777);
         let (mut out, mut taken) = (b"an answer".to_vec(), TakenAnswers::default());
-        taken.note(0..2, Cors::AnyOrigin, Persistence::Keep);
+        taken.note(0..2, Acknowledged::One, Cors::AnyOrigin, Persistence::Keep);
         taken.clear();
         taken.fail(&mut out, &answers);
         taken.refuse(&mut out, &[0], &answers);
@@ -176,7 +249,7 @@ mod tests {
         let (mut all, most) = (out.clone(), out.len() + taken.growth());
         taken.refuse(&mut all, &[0, 1, 2, 3], &answers);
         assert!(all.len() <= most, "{} of {most}", all.len());
-        taken.refuse(&mut out, &[1, 3], &answers);
+        assert_eq!(taken.refuse(&mut out, &[1, 3], &answers), 2);
         let out = String::from_utf8(out).unwrap();
         let all: Vec<_> = out.split_inclusive("\r\n\r\n").collect();
         let stored = |at: usize| {
@@ -207,5 +280,27 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+    #[test]
+    fn one_refused_event_of_many_makes_their_answer_a_422_that_names_it() {
+        let answers = Answers::new(784_111_777);
+        let (mut out, mut taken) = (Vec::new(), TakenAnswers::default());
+        for events in [
+            Acknowledged::One,
+            Acknowledged::Many(3),
+            Acknowledged::Many(2),
+        ] {
+            let start = out.len();
+            answers.write_event_taken(&mut out, Cors::AnyOrigin, Persistence::Keep);
+            taken.note(start..out.len(), events, Cors::AnyOrigin, Persistence::Keep);
+        }
+        let most = out.len() + taken.growth();
+        assert_eq!(taken.refuse(&mut out, &[2, 3], &answers), 1);
+        assert!(out.len() <= most, "{} of {most}", out.len());
+        let out = String::from_utf8(out).unwrap();
+        let statuses: Vec<_> = out.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
+        assert_eq!(statuses, ["200", "422", "200"]);
+        let body = r#"{"error":"database: 2 of 3 events were refused and are kept as dead letters; the others are stored","event":1}"#;
+        assert!(out.contains(body), "{out}");
     }
 }

@@ -75,6 +75,12 @@ const EVENT_HEAD_BYTES: usize = 8 + 4 + 2;
 /// Most bytes of one event.
 pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX;
 
+/// Most bytes of so many events whose names and ids have `text_bytes` together.
+pub const fn events_bytes_max(events: usize, text_bytes: usize) -> usize {
+    // One byte tells the length of an id.
+    events * (EVENT_HEAD_BYTES + 1) + text_bytes
+}
+
 /// Most bytes of events in one record.
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -12,6 +12,7 @@ use crate::os::logging::QUEUE_BYTES_MAX;
 use crate::server::config::Config;
 use crate::server::writers;
 use crate::shard::connection::CONNECTION_BYTES_MAX;
+use crate::shard::service::Bodies;
 use crate::writer::READ_AT_ONCE;
 
 /// Where `--max-connections` is not set, connections fill memory to three quarters: the kernel keeps buffers of
@@ -29,6 +30,8 @@ pub(crate) struct Sizes {
     pub(crate) batch_events: BatchEvents,
     /// Bytes of the journal of all shards together.
     pub(crate) journal_limit: u64,
+    /// Bytes of the largest body with events.
+    pub(crate) body_limit: usize,
 }
 
 impl Sizes {
@@ -39,6 +42,7 @@ impl Sizes {
             writers: writers::count(config, shards),
             batch_events: config.batch_events,
             journal_limit: config.journal_limit,
+            body_limit: config.body_limit,
         }
     }
 }
@@ -55,6 +59,8 @@ pub(crate) struct MemoryBound {
     pub(crate) writers: usize,
     /// All connections, each in the middle of the largest head.
     pub(crate) connections: usize,
+    /// All bodies with events that are being received, and the one that is read.
+    pub(crate) bodies: usize,
     /// The admin port, the queue of the log, the rings.
     pub(crate) others: usize,
 }
@@ -76,6 +82,7 @@ impl MemoryBound {
             writers,
             batch_events,
             journal_limit,
+            body_limit,
         } = sizes;
         // Those of the writers, and that of the janitor.
         let readers = writers * READ_AT_ONCE + 1;
@@ -88,6 +95,7 @@ impl MemoryBound {
             journals: journals.saturating_add(marks_bytes_max(journal_limit, shards)),
             writers: writers * crate::sink::mysql::statement_bytes_max(batch_events),
             connections: connections.saturating_mul(CONNECTION_BYTES_MAX),
+            bodies: shards * Bodies::bytes_max(body_limit),
             others: ADMIN_BYTES_MAX + QUEUE_BYTES_MAX + rings,
         }
     }
@@ -101,6 +109,7 @@ impl MemoryBound {
         self.batches
             .saturating_add(self.journals)
             .saturating_add(self.writers)
+            .saturating_add(self.bodies)
             .saturating_add(self.others)
     }
 
@@ -151,6 +160,7 @@ pub(super) fn log(sizes: Sizes, connections: usize, memory: Option<u64>) {
         journals_bytes_max = bound.journals,
         writers_bytes_max = bound.writers,
         connections_bytes_max = bound.connections,
+        bodies_bytes_max = bound.bodies,
         others_bytes_max = bound.others,
         memory_bytes_max = bound.sum(),
         memory_bytes = memory;
@@ -163,7 +173,8 @@ pub(super) fn log(sizes: Sizes, connections: usize, memory: Option<u64>) {
         None => return,
         Some(Excess::Connections(fit)) => format!("--max-connections {fit}, or more memory"),
         Some(Excess::Others) => {
-            "more memory, or a lower --batch-events, --cores or --journal-limit".to_owned()
+            "more memory, or a lower --batch-events, --body-limit, --cores or --journal-limit"
+                .to_owned()
         }
     };
     log::warn!(
@@ -186,6 +197,7 @@ mod tests {
             writers: 2,
             batch_events: BatchEvents::new(5000).unwrap(),
             journal_limit: 4 << 30,
+            body_limit: 1 << 20,
         }
     }
 

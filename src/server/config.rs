@@ -61,6 +61,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Paths that take events besides the usual one.
     pub event_paths: Vec<EventPath>,
+    /// Most bytes of a body with events, before and after inflating.
+    pub body_limit: usize,
     /// Number of shards; `None`: as many cores as the process may use.
     pub cores: Option<usize>,
     /// What a 200 promises.

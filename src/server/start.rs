@@ -200,6 +200,7 @@ impl Server {
             counters,
             paths: EventPaths::new(config.event_paths.clone()),
             event_rule: Arc::clone(&shared.event_rule),
+            body_limit: config.body_limit,
             driver,
             slots: Arc::clone(&shared.slots),
             linger: config.linger,

@@ -14,6 +14,7 @@ use monoio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
+use crate::http::BODY_LIMIT_MAX;
 use crate::http::conversation::{Conversation, Next, OUTPUT_BYTES_MAX, RequestProgress};
 use crate::http::response::Status;
 use crate::os::connection_limit::ConnectionPermit;
@@ -21,6 +22,7 @@ use crate::os::io_driver::IoDriver;
 use crate::shard::deadlines::{ConnectionId, Phase};
 use crate::shard::ingest::{self, AckFailed, AckTicket};
 use crate::shard::input::{INPUT_BYTES_MAX, make_room};
+use crate::shard::patience::Patience;
 use crate::shard::service::{EventService, count_answers};
 use crate::shard::state::{Outgoing, Shard};
 
@@ -31,8 +33,8 @@ const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
 pub const CONNECTION_BYTES_MAX: usize =
     INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + CONNECTION_OVERHEAD_BYTES;
 
-/// Most bytes that a peer may still send after its last answer, before the connection is closed.
-const CLOSING_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes that a peer may still send after its last answer, before the connection is closed: the rest of a body, and more.
+const CLOSING_BYTES_MAX: usize = 2 * BODY_LIMIT_MAX;
 
 /// Reads in a row that may end without waiting. On epoll a read of a socket that has more data never
 /// returns to the event loop by itself. One busy peer would block timers and all other connections.
@@ -67,9 +69,10 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPerm
     shard.note_connection_end();
 }
 
-/// What the answers of a turn wait for, and how many events they acknowledge.
+/// What the answers of a turn wait for, how many they are, and how many events they acknowledge.
 struct Waiting {
     ticket: AckTicket,
+    answers: u64,
     events: u64,
 }
 
@@ -86,13 +89,14 @@ impl Connection<'_> {
         let mut conversation = Conversation::new();
         let mut input = BytesMut::new();
         let mut length = 0;
+        let mut patience = Patience::WHOLE;
         loop {
             length = self.read(&mut input, length).await?;
             if length == 0 {
                 return self.end_of_input(&conversation, input).await;
             }
             loop {
-                let (next, waiting) = self.turn(&mut conversation, &mut input);
+                let (next, waiting) = self.turn(&mut conversation, &mut input, patience);
                 if matches!(self.shard.driver, IoDriver::IoUring(_)) {
                     self.shard.inputs.release(&mut input);
                 }
@@ -104,6 +108,10 @@ impl Connection<'_> {
                     self.write(unsent, next).await?;
                 }
                 match next {
+                    Next::AwaitRoom => {
+                        patience = patience.wait(&self.shard.ingest).await;
+                        continue;
+                    }
                     Next::Write => {}
                     Next::Read(_) => break,
                     Next::Close if input.is_empty() => return Ok(()),
@@ -111,6 +119,7 @@ impl Connection<'_> {
                         return self.close_after_sender(input).await;
                     }
                 }
+                patience = Patience::WHOLE;
             }
         }
     }
@@ -182,6 +191,7 @@ impl Connection<'_> {
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
+        patience: Patience,
     ) -> (Next, Option<Waiting>) {
         let shard = self.shard;
         let now = shard.read_clock();
@@ -198,22 +208,32 @@ impl Connection<'_> {
             paths: &shard.paths,
             event_rule: &shard.event_rule,
             now,
+            bodies: &shard.bodies,
+            may_wait: patience.is_left(),
             is_draining: shard.is_draining.get(),
         };
         let next = conversation.turn(input, bytes, &mut shard.decoded.borrow_mut(), &mut service);
         ingest.commit_soon();
         let events = ingest.taken().since(before);
+        let answers = events - taken.further_events();
         let ticket = if events > 0 { ingest.ticket() } else { None };
         if ticket.is_none() {
-            count_answers(&shard.counters, Status::Ok, events);
+            count_answers(&shard.counters, Status::Ok, answers);
         }
         let mut deadlines = shard.deadlines.borrow_mut();
         match phase(next) {
             // Without an answer it is still the same request, or the connection is still idle.
-            phase if bytes.is_empty() => deadlines.stay(self.id, phase),
+            phase if bytes.is_empty() && next != Next::Read(RequestProgress::MoreBody) => {
+                deadlines.stay(self.id, phase);
+            }
             phase => deadlines.begin(self.id, phase),
         }
-        (next, ticket.map(|ticket| Waiting { ticket, events }))
+        let waiting = |ticket| Waiting {
+            ticket,
+            answers,
+            events,
+        };
+        (next, ticket.map(waiting))
     }
 
     /// Sends the answers of this turn when their events are safe. If they never will be, the first answer
@@ -258,13 +278,13 @@ impl Connection<'_> {
             .ingest
             .borrow()
             .take_refused(waiting.ticket, waiting.events);
-        let count = refused.len() as u64;
-        count_answers(&shard.counters, Status::Ok, waiting.events - count);
-        if count > 0 {
-            count_answers(&shard.counters, Status::UnprocessableContent, count);
+        let mut replaced = 0;
+        if !refused.is_empty() {
             let Outgoing { bytes, taken } = answers;
-            taken.refuse(bytes, &refused, &shard.answers.borrow());
+            replaced = taken.refuse(bytes, &refused, &shard.answers.borrow());
+            count_answers(&shard.counters, Status::UnprocessableContent, replaced);
         }
+        count_answers(&shard.counters, Status::Ok, waiting.answers - replaced);
     }
 
     /// Sends without waiting. Returns a copy of what the socket did not take.
@@ -313,6 +333,8 @@ impl Connection<'_> {
                 paths: &self.shard.paths,
                 event_rule: &self.shard.event_rule,
                 now,
+                bodies: &self.shard.bodies,
+                may_wait: false,
                 is_draining: self.shard.is_draining.get(),
             };
             conversation.late(&input, bytes, &mut service);
@@ -350,7 +372,9 @@ impl Connection<'_> {
 fn phase(next: Next) -> Phase {
     match next {
         Next::Read(RequestProgress::None) => Phase::Idle,
-        Next::Read(RequestProgress::Head | RequestProgress::Body) | Next::Write => Phase::Request,
+        Next::Read(RequestProgress::Head | RequestProgress::Body | RequestProgress::MoreBody)
+        | Next::AwaitRoom
+        | Next::Write => Phase::Request,
         Next::Close | Next::CloseAfterSender => Phase::Closing,
     }
 }

@@ -6,6 +6,7 @@ pub mod deadlines;
 pub mod ingest;
 pub mod input;
 pub mod listener;
+pub mod patience;
 pub mod service;
 pub mod state;
 
@@ -81,6 +82,8 @@ pub struct ShardParts {
     pub paths: EventPaths,
     /// What the columns take.
     pub event_rule: Arc<SharedEventRule>,
+    /// Most bytes of a body with events, before and after inflating.
+    pub body_limit: usize,
     /// What its event loop waits with.
     pub driver: IoDriver,
     /// The bound on connections, of all shards together.
@@ -110,6 +113,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         counters,
         parts.paths,
         parts.event_rule,
+        parts.body_limit,
         parts.driver,
     ));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;

@@ -1,15 +1,49 @@
 //! Answers the requests of the event port.
 
-use super::ingest::Ingest;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::ingest::{Ingest, TakenAll};
 use crate::event::rule::SharedEventRule;
 use crate::event::{Event, UnixMillis};
-use crate::http::conversation::Service;
+use crate::http::body::{BodyBudget, KeptBody};
+use crate::http::content::{self, Content, ContentFault, ContentScratch, Found};
+use crate::http::conversation::{BodyUse, Responded, Service};
 use crate::http::events::{self, Asked};
 use crate::http::paths::EventPaths;
+use crate::http::query::{Measurement, Rejection};
 use crate::http::request::{self, Request};
 use crate::http::response::{Answer, Answers, Body, Cors, Status};
-use crate::http::taken_answers::TakenAnswers;
+use crate::http::taken_answers::{Acknowledged, TakenAnswers};
 use crate::metrics::{Recorder, ShardCounters};
+
+/// Bodies of the largest size that a shard has memory for. Others that do not arrive in one piece are answered 503.
+const BODIES_AT_ONCE: usize = 16;
+
+/// What reads the events in bodies: bounds, and memory that the connections of a shard share.
+#[derive(Debug)]
+pub struct Bodies {
+    /// Most bytes of a body, before and after inflating.
+    limit: usize,
+    budget: Rc<BodyBudget>,
+    scratch: RefCell<ContentScratch>,
+}
+
+impl Bodies {
+    /// For bodies of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            budget: BodyBudget::new(BODIES_AT_ONCE * limit.next_power_of_two()),
+            scratch: RefCell::default(),
+        }
+    }
+
+    /// Most memory for bodies of a shard, in bytes.
+    pub fn bytes_max(limit: usize) -> usize {
+        BODIES_AT_ONCE * limit.next_power_of_two() + ContentScratch::bytes_max(limit)
+    }
+}
 
 /// Answers the requests of one turn of one connection.
 #[derive(Debug)]
@@ -28,6 +62,10 @@ pub struct EventService<'a> {
     pub event_rule: &'a SharedEventRule,
     /// When the requests were read.
     pub now: UnixMillis,
+    /// What reads the events in bodies.
+    pub bodies: &'a Bodies,
+    /// Whether a request with several events may wait for room.
+    pub may_wait: bool,
     /// Whether connections end with their next answer.
     pub is_draining: bool,
 }
@@ -42,12 +80,15 @@ impl Service for EventService<'_> {
     ) {
         let rule = self.event_rule.get();
         match events::interpret(request, self.paths, plain, rule, decoded) {
-            Asked::Event { name, value, taken } => self.take(name, value, taken, out),
+            Asked::Event { event, taken } => self.take(event, taken, out),
+            // Without any byte: it is refused, and needs no room.
+            Asked::Body(taken) => {
+                self.take_body(request, b"", taken, out);
+            }
             Asked::Rejected { rejection, refused } => {
                 // A `HEAD` is no event.
                 if !refused.head_only {
-                    self.counters
-                        .add(|counters| counters.rejected(rejection), 1);
+                    self.count_rejected(rejection, 1);
                 }
                 let reason = rejection.reason(rule).to_string();
                 let refused = Answer {
@@ -58,6 +99,35 @@ impl Service for EventService<'_> {
             }
             Asked::Answer(answer) => self.write(out, &answer),
         }
+    }
+
+    fn body_use(&self, request: &Request<'_>) -> BodyUse {
+        if !events::has_events(request, self.paths) {
+            return BodyUse::Skip;
+        }
+        BodyUse::Keep {
+            bytes_max: self.bodies.limit as u64,
+            memory: KeptBody::new(Rc::clone(&self.bodies.budget)),
+        }
+    }
+
+    fn respond_to_body(
+        &mut self,
+        request: &Request<'_>,
+        body: &[u8],
+        plain: Answer<'_>,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    ) -> Responded {
+        if !events::has_events(request, self.paths) {
+            self.respond(request, plain, out, decoded);
+            return Responded::Done;
+        }
+        let taken = Answer {
+            cors: Cors::to(request.origin),
+            ..plain
+        };
+        self.take_body(request, body, taken, out)
     }
 
     fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
@@ -80,12 +150,12 @@ impl Service for EventService<'_> {
 
 impl EventService<'_> {
     /// Takes an event. Its answer is counted when it is sent, after the event is as safe as `--ack` says.
-    fn take(&mut self, name: &str, value: u32, taken: Answer<'_>, out: &mut Vec<u8>) {
+    fn take(&mut self, event: Measurement<'_>, taken: Answer<'_>, out: &mut Vec<u8>) {
         let event = Event {
-            name,
-            value,
+            name: event.name,
+            value: event.value,
             received_at: self.now,
-            id: None,
+            id: event.id,
         };
         if self.ingest.take(event).is_err() {
             return self.write(out, &events::shed(taken));
@@ -97,10 +167,107 @@ impl EventService<'_> {
         } else {
             self.answers.write(out, &taken);
         }
+        self.note_taken(start, Acknowledged::One, taken, out);
+    }
+
+    /// Takes the events in a body: all of them, or none.
+    fn take_body(
+        &mut self,
+        request: &Request<'_>,
+        body: &[u8],
+        taken: Answer<'_>,
+        out: &mut Vec<u8>,
+    ) -> Responded {
+        let bodies = self.bodies;
+        let scratch = &mut bodies.scratch.borrow_mut();
+        let rule = self.event_rule.get();
+        let found = match Content::of(request) {
+            Err(unsupported) => {
+                self.write(out, &events::unsupported(taken, unsupported));
+                return Responded::Done;
+            }
+            Ok(content) => content::read(content, body, bodies.limit, rule, scratch),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(fault) => {
+                self.refuse(&fault, taken, out);
+                return Responded::Done;
+            }
+        };
+        match self.ingest.take_all(&scratch.events, self.now) {
+            TakenAll::Later if self.may_wait => return Responded::Later,
+            TakenAll::Later | TakenAll::Shed => self.write(out, &events::shed_all(taken)),
+            TakenAll::TooMany(most) => {
+                let reason = events::too_many_at_once(most);
+                let refused = Answer {
+                    status: Status::ContentTooLarge,
+                    body: Body::Reason(&reason),
+                    ..taken
+                };
+                self.write(out, &refused);
+            }
+            TakenAll::Taken => self.answer_taken(&found, scratch.events.len(), taken, out),
+        }
+        Responded::Done
+    }
+
+    /// Answers a request whose events were taken, and counts those that were left out.
+    fn answer_taken(&mut self, found: &Found, events: usize, taken: Answer<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        if let Some(rejected) = &found.rejected {
+            for (rejection, count) in Rejection::ALL.into_iter().zip(rejected.counts) {
+                self.count_rejected(rejection, count);
+            }
+        }
+        let rule = self.event_rule.get();
+        let document = events::taken_document(found, events, rule);
+        let answer = Answer {
+            body: document.as_body(),
+            ..taken
+        };
+        if events == 0 {
+            return self.write(out, &answer);
+        }
+        self.answers.write(out, &answer);
+        let acknowledged = if found.is_many {
+            Acknowledged::Many(events)
+        } else {
+            Acknowledged::One
+        };
+        self.taken.count_further(events - 1);
+        self.note_taken(start, acknowledged, taken, out);
+    }
+
+    /// Notes an answer that must wait for its events.
+    fn note_taken(&mut self, start: usize, events: Acknowledged, taken: Answer<'_>, out: &[u8]) {
         if self.taken.is_empty() || self.ingest.awaits_rows() {
             self.taken
-                .note(start..out.len(), taken.cors, taken.persistence);
+                .note(start..out.len(), events, taken.cors, taken.persistence);
         }
+    }
+
+    /// Answers a request of whose events none is taken.
+    fn refuse(&mut self, fault: &ContentFault, taken: Answer<'_>, out: &mut Vec<u8>) {
+        let rule = self.event_rule.get();
+        let reason = fault.reason(rule, self.bodies.limit);
+        if let Some(rejection) = fault.rejection() {
+            self.count_rejected(rejection, 1);
+        }
+        let refused = Answer {
+            status: fault.status(),
+            body: match fault.event() {
+                Some(event) => Body::ReasonOf(&reason, event),
+                None => Body::Reason(&reason),
+            },
+            ..taken
+        };
+        self.write(out, &refused);
+    }
+
+    fn count_rejected(&self, rejection: Rejection, events: u64) {
+        self.counters
+            .add(|counters| counters.rejected(rejection), events);
     }
 }
 

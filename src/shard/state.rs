@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::deadlines::{Deadlines, EndEarly};
 use super::ingest::Ingest;
 use super::input::Inputs;
+use super::service::Bodies;
 use crate::event::UnixMillis;
 use crate::event::rule::SharedEventRule;
 use crate::http::paths::EventPaths;
@@ -40,6 +41,8 @@ pub struct Shard {
     pub out: RefCell<Outgoing>,
     /// Scratch: the present name, unescaped.
     pub decoded: RefCell<Vec<u8>>,
+    /// What reads events in bodies.
+    pub bodies: Bodies,
     /// Buffers for answers that wait for their events to be safe.
     spare_outs: RefCell<Vec<Outgoing>>,
     /// All open connections and how long they may take.
@@ -78,6 +81,7 @@ impl Shard {
         counters: Rc<Recorder<ShardCounters>>,
         paths: EventPaths,
         event_rule: Arc<SharedEventRule>,
+        body_limit: usize,
         driver: IoDriver,
     ) -> Self {
         Self {
@@ -90,6 +94,7 @@ impl Shard {
             answers: RefCell::new(Answers::new(UnixMillis::now().seconds())),
             out: RefCell::default(),
             decoded: RefCell::default(),
+            bodies: Bodies::new(body_limit),
             spare_outs: RefCell::default(),
             deadlines: RefCell::default(),
             end_early: Cell::new(EndEarly::None),

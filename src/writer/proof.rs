@@ -358,18 +358,17 @@ mod tests {
     fn events(values: &[u32]) -> LaneEvent {
         let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
         for &value in values {
-            let event = Event {
-                name: "view",
-                value,
-                received_at: UnixMillis(7_000),
-                id: None,
-            };
-            batch.push(event).unwrap();
+            batch
+                .push(Event {
+                    name: "view",
+                    value,
+                    received_at: UnixMillis(7_000),
+                    id: None,
+                })
+                .unwrap();
         }
-        LaneEvent {
-            events: batch,
-            index: 0,
-        }
+        let (events, index) = (batch, 0);
+        LaneEvent { events, index }
     }
 
     #[test]

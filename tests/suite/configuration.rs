@@ -131,7 +131,14 @@ fn the_start_logs_its_address_its_promise_and_its_memory_bounds() {
     }
     let bounds = hakaru.wait_for_event("bounds");
     let count = |name: &str| bounds[name].as_u64().unwrap();
-    let parts = ["batches", "journals", "writers", "connections", "others"];
+    let parts = [
+        "batches",
+        "journals",
+        "writers",
+        "connections",
+        "bodies",
+        "others",
+    ];
     let sum: u64 = parts
         .map(|part| count(&format!("{part}_bytes_max")))
         .iter()

@@ -51,7 +51,8 @@ fn every_bound_has_its_status_and_closes_the_connection() {
         (format!("GET /{field} HTTP/1.1\r\nHost: h\r\n\r\n"), "414"),
         (format!("GET / HTTP/1.1\r\nHost: h\r\nX: {field}\r\n\r\n"), "431"),
         (format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), "431"),
-        ("POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n".to_owned(), "413"),
+        ("POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n".to_owned(), "413"),
+        ("POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 1048577\r\n\r\n".to_owned(), "413"),
         ("GET /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), "400"),
         ("GET / HTTP/2.0\r\nHost: h\r\n\r\n".to_owned(), "505"),
         ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), "501"),
@@ -73,7 +74,7 @@ fn the_answer_before_a_close_arrives_even_if_the_sender_continues() {
     let hakaru = Settings::sqlite().start();
     // More than the socket buffers hold: if the server did not wait for the sender, a reset could discard the answer.
     let request = format!(
-        "POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n{}",
+        "POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 1100000\r\n\r\n{}",
         "x".repeat(100_000)
     );
     for _ in 0..20 {

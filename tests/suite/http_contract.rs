@@ -14,7 +14,10 @@ fn each_path_and_method_is_answered_as_documented() {
         taken.field("Access-Control-Allow-Headers"),
         Some("Content-Type")
     );
-    assert_eq!(taken.field("Access-Control-Allow-Methods"), Some("GET"));
+    assert_eq!(
+        taken.field("Access-Control-Allow-Methods"),
+        Some("GET, POST")
+    );
     assert!(
         taken
             .field("Date")
@@ -33,7 +36,7 @@ fn each_path_and_method_is_answered_as_documented() {
         (preflight.status, preflight.field("Content-Length")),
         (204, None)
     );
-    assert_eq!(preflight.field("Allow"), Some("GET, HEAD, OPTIONS"));
+    assert_eq!(preflight.field("Allow"), Some("GET, HEAD, OPTIONS, POST"));
     assert_eq!(preflight.field("Access-Control-Max-Age"), Some("86400"));
     assert_eq!(
         preflight.field("Access-Control-Allow-Origin"),
@@ -67,11 +70,11 @@ fn each_path_and_method_is_answered_as_documented() {
         ),
         (404, Some("*"))
     );
-    client.send(b"POST /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
+    client.send(b"PUT /hakaru HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
     let wrong_method = client.answer();
     assert_eq!(
         (wrong_method.status, wrong_method.field("Allow")),
-        (405, Some("GET, HEAD, OPTIONS"))
+        (405, Some("GET, HEAD, OPTIONS, POST"))
     );
 
     let identity = hakaru.stop();

@@ -18,6 +18,8 @@ mod support;
 mod accounts;
 mod admin;
 mod backlog;
+mod bodies;
+mod body_bounds;
 mod check;
 mod checkpoint_copies;
 mod checkpoint_proofs;

@@ -194,6 +194,7 @@ mod tests {
             batches: each,
             journals: each,
             writers: each,
+            bodies: 0,
             connections: 10 * each,
             others: each,
         };

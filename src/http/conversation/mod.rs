@@ -1,50 +1,33 @@
 //! The whole protocol of one connection, from the bytes that arrived to the bytes of the answers.
 
+mod service;
+
 use bytes::{Buf, BytesMut};
 
-use super::HEAD_BYTES_MAX;
-use super::body::{BodyFault, Framing, Skip};
+pub use self::service::{BodyUse, Responded, Service};
+use super::body::{BodyFault, BodyReader, BudgetSpent, Framing, KeptBody, Part};
 use super::request::{self, Method, Refusal, Request};
-use super::response::{Answer, Body, CONTINUE, Cors, Persistence, Status};
+use super::response::{Answer, Body, CONTINUE, Cors, Persistence};
+use super::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 
 /// Bytes of answers after which a turn ends, so that they are written before more requests are answered.
 const OUTPUT_BYTES_TURN: usize = 16 * 1024;
 
-/// Most bytes of an answer, without what it echoes of a head.
+/// Most bytes of an answer, without what it echoes of a head and a list of events.
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// Most bytes of answers of a turn. The last answer may pass `OUTPUT_BYTES_TURN`, and may echo an origin and the names of
 /// fields, together as large as a head.
 pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_TURN + HEAD_BYTES_MAX + ANSWER_BYTES_MAX;
 
-/// What answers requests: the event service of a shard, or the admin service.
-pub trait Service {
-    /// Appends the answer to a complete request and counts it. `plain` is an answer 200 without a body, to build
-    /// on. `decoded` is scratch.
-    fn respond(
-        &mut self,
-        request: &Request<'_>,
-        plain: Answer<'_>,
-        out: &mut Vec<u8>,
-        decoded: &mut Vec<u8>,
-    );
+/// Bytes of answers before which a request with events in its body is answered: its answer may list some of them.
+const OUTPUT_BYTES_BEFORE_LIST: usize = 1024;
 
-    /// Appends any answer and counts it.
-    fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>);
+/// Most bytes of the list of events in an answer.
+pub const LIST_BYTES_MAX: usize = OUTPUT_BYTES_TURN - OUTPUT_BYTES_BEFORE_LIST;
 
-    /// Whether connections are closed after their next answer.
-    fn is_draining(&self) -> bool;
-
-    /// The CORS fields of the answer to a head that was refused.
-    fn cors_of_refused<'a>(&self, _input: &'a [u8]) -> Cors<'a> {
-        Cors::Absent
-    }
-
-    /// Most bytes by which the answers of this turn may grow before they are sent.
-    fn growth(&self) -> usize {
-        0
-    }
-}
+/// After each part of a kept body of this many bytes its sender has the time for a body anew.
+const BODY_BYTES_IN_TIME: usize = 16 * 1024;
 
 /// What the connection does when the answers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +36,8 @@ pub enum Next {
     Write,
     /// Read more.
     Read(RequestProgress),
+    /// Wait until there is room for the events of a request, then take another turn. There are no answers.
+    AwaitRoom,
     /// Close: the sender asked for it and sends no more.
     Close,
     /// Close after the sender has closed. It may be in the middle of a request, and a reset may make it lose the
@@ -69,6 +54,8 @@ pub enum RequestProgress {
     Head,
     /// Its head, and a part of its body or nothing of it.
     Body,
+    /// The same, and enough more of it that its time begins anew.
+    MoreBody,
 }
 
 /// What a connection expects between two reads.
@@ -77,8 +64,13 @@ enum ConversationState {
     /// A head. The part that has arrived is at the front of the input.
     Head,
     /// The body of a complete head. The head stays at the front of the input, `head` bytes long, until its body
-    /// has been skipped.
-    Body { head: usize, skip: Skip },
+    /// has been read.
+    Body {
+        head: usize,
+        reader: BodyReader,
+        /// `None`: it is skipped.
+        kept: Option<KeptBody>,
+    },
 }
 
 /// One connection's protocol state.
@@ -118,20 +110,7 @@ impl Conversation {
             }
             let next = match &mut self.state {
                 ConversationState::Head => self.at_head(input, out, decoded, service),
-                ConversationState::Body { head, skip } => {
-                    let head = *head;
-                    match skip.advance(&input[head..]) {
-                        Err(fault) => Some(refuse(fault.into(), input, out, service)),
-                        Ok(used) if skip.is_done() => {
-                            self.state = ConversationState::Head;
-                            answer_after_body(head, used, input, out, decoded, service)
-                        }
-                        Ok(_) => {
-                            input.truncate(head);
-                            Some(Next::Read(RequestProgress::Body))
-                        }
-                    }
-                }
+                ConversationState::Body { .. } => self.at_body(input, out, decoded, service),
             };
             if let Some(next) = next {
                 return next;
@@ -180,44 +159,130 @@ impl Conversation {
             input.advance(head);
             return next;
         }
-        match Skip::start(request.body) {
-            Ok(skip) => {
-                if request.expects_continue && input.len() == head {
-                    out.extend_from_slice(CONTINUE);
-                }
-                self.state = ConversationState::Body { head, skip };
-                None
+        let (bytes_max, kept) = match service.body_use(&request) {
+            BodyUse::Skip => (BODY_BYTES_MAX, None),
+            BodyUse::Keep { bytes_max, memory } => (bytes_max, Some(memory)),
+        };
+        let reader = match BodyReader::start(request.body, bytes_max) {
+            Ok(reader) => reader,
+            Err(fault) => return Some(refuse(fault.refusal(bytes_max), input, out, service)),
+        };
+        if kept.is_some()
+            && let Some(body) = request.body.whole_in(&input[head..])
+        {
+            let used = body.len();
+            let is_last = input.len() == head + used;
+            let (next, responded) =
+                answer_with_body(&request, body, is_last, out, decoded, service);
+            if responded == Responded::Done {
+                input.advance(head + used);
             }
-            Err(fault) => Some(refuse(fault.into(), input, out, service)),
+            return next;
         }
+        if request.expects_continue && input.len() == head {
+            out.extend_from_slice(CONTINUE);
+        }
+        self.state = ConversationState::Body { head, reader, kept };
+        None
+    }
+
+    /// Reads the part of a body that has arrived, and answers its request if it is complete.
+    fn at_body(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+        service: &mut impl Service,
+    ) -> Option<Next> {
+        let ConversationState::Body { head, reader, kept } = &mut self.state else {
+            return None;
+        };
+        let head = *head;
+        let before = kept.as_ref().map_or(0, |kept| kept.bytes().len());
+        let used = match read_body(reader, kept.as_mut(), &input[head..]) {
+            Ok(used) => used,
+            Err(refusal) => return Some(refuse(refusal, input, out, service)),
+        };
+        if !reader.is_done() {
+            input.truncate(head);
+            let after = kept.as_ref().map_or(0, |kept| kept.bytes().len());
+            let progress = if before / BODY_BYTES_IN_TIME < after / BODY_BYTES_IN_TIME {
+                RequestProgress::MoreBody
+            } else {
+                RequestProgress::Body
+            };
+            return Some(Next::Read(progress));
+        }
+        let Ok(Some((request, _))) = request::parse(&input[..head]) else {
+            unreachable!("a head that was complete is not");
+        };
+        let body = kept.as_ref().map_or(&[][..], KeptBody::bytes);
+        let is_last = input.len() == head + used;
+        let (next, responded) = answer_with_body(&request, body, is_last, out, decoded, service);
+        match responded {
+            Responded::Done => {
+                self.state = ConversationState::Head;
+                input.advance(head + used);
+            }
+            // The body is kept. What follows it stays after the head.
+            Responded::Later => {
+                let rest = input.split_off(head + used);
+                input.truncate(head);
+                input.unsplit(rest);
+            }
+        }
+        next
     }
 }
 
-/// Answers a request whose head of `head` bytes is at the front of the input. Its body of `body` bytes follows.
-fn answer_after_body(
-    head: usize,
-    body: usize,
-    input: &mut BytesMut,
+/// Reads the part of a body at the front of `input`. Returns its bytes.
+fn read_body(
+    reader: &mut BodyReader,
+    mut kept: Option<&mut KeptBody>,
+    input: &[u8],
+) -> Result<usize, Refusal> {
+    let too_large = reader.payload_max();
+    let mut used = 0;
+    while used < input.len() && !reader.is_done() {
+        let rest = &input[used..];
+        let (bytes, part) = reader
+            .step(rest)
+            .map_err(|fault| fault.refusal(too_large))?;
+        if let (Part::Payload, Some(kept)) = (part, &mut kept) {
+            kept.append(&rest[..bytes])
+                .map_err(|BudgetSpent| Refusal::BodiesTooMany)?;
+        }
+        used += bytes;
+    }
+    Ok(used)
+}
+
+/// Answers a complete request with a body, unless that must wait. A body that was skipped is empty here.
+fn answer_with_body(
+    request: &Request<'_>,
+    body: &[u8],
+    is_last: bool,
     out: &mut Vec<u8>,
     decoded: &mut Vec<u8>,
     service: &mut impl Service,
-) -> Option<Next> {
-    let is_last = input.len() == head + body;
-    let next = match request::parse(&input[..head]) {
-        Ok(Some((request, _))) => answer(&request, is_last, out, decoded, service),
-        // The same bytes were parsed as a complete head before.
-        Ok(None) => unreachable!("a head that was complete is not"),
-        Err(refusal) => return Some(refuse(refusal, input, out, service)),
-    };
-    input.advance(head + body);
-    next
+) -> (Option<Next>, Responded) {
+    let (plain, next) = plain_answer(request, is_last, service);
+    if out.len() + service.growth() > OUTPUT_BYTES_BEFORE_LIST {
+        return (Some(Next::Write), Responded::Later);
+    }
+    match service.respond_to_body(request, body, plain, out, decoded) {
+        Responded::Done => (next, Responded::Done),
+        Responded::Later if out.is_empty() => (Some(Next::AwaitRoom), Responded::Later),
+        Responded::Later => (Some(Next::Write), Responded::Later),
+    }
 }
 
-impl From<BodyFault> for Refusal {
-    fn from(fault: BodyFault) -> Self {
-        match fault {
-            BodyFault::TooLarge => Self::BodyTooLarge,
-            BodyFault::Malformed => Self::Malformed("request body: malformed chunk"),
+impl BodyFault {
+    /// The answer to a body that is bounded by `bytes_max`.
+    fn refusal(self, bytes_max: u64) -> Refusal {
+        match self {
+            Self::TooLarge => Refusal::BodyTooLarge(bytes_max),
+            Self::Malformed => Refusal::Malformed("request body: malformed chunk"),
         }
     }
 }
@@ -228,19 +293,15 @@ fn refuse(refusal: Refusal, input: &[u8], out: &mut Vec<u8>, service: &mut impl 
         out,
         &Answer {
             status: refusal.status(),
-            cors: service.cors_of_refused(input),
-            preflight: None,
-            persistence: Persistence::Close,
-            allow: None,
-            body: Body::Reason(refusal.reason()),
-            head_only: false,
+            body: Body::Reason(&refusal.reason()),
+            ..Answer::event_taken(service.cors_of_refused(input), Persistence::Close)
         },
     );
     Next::CloseAfterSender
 }
 
-/// Answers a complete request. Returns how the connection ends, if it does. `is_last`: nothing has arrived after
-/// the request.
+/// Answers a complete request without a body. Returns how the connection ends, if it does. `is_last`: nothing has arrived
+/// after the request.
 fn answer(
     request: &Request<'_>,
     is_last: bool,
@@ -248,6 +309,17 @@ fn answer(
     decoded: &mut Vec<u8>,
     service: &mut impl Service,
 ) -> Option<Next> {
+    let (plain, next) = plain_answer(request, is_last, service);
+    service.respond(request, plain, out, decoded);
+    next
+}
+
+/// An answer 200 without a body, to build on, and how the connection ends after it.
+fn plain_answer(
+    request: &Request<'_>,
+    is_last: bool,
+    service: &impl Service,
+) -> (Answer<'static>, Option<Next>) {
     // While draining, pipelined requests are still answered. Only the last answer closes the connection.
     let (persistence, next) = match request.persistence {
         Persistence::Close => (Persistence::Close, Some(Next::Close)),
@@ -255,16 +327,10 @@ fn answer(
         kept => (kept, None),
     };
     let plain = Answer {
-        status: Status::Ok,
-        cors: Cors::Absent,
-        preflight: None,
-        persistence,
-        allow: None,
-        body: Body::Empty,
         head_only: request.method == Method::Head,
+        ..Answer::event_taken(Cors::Absent, persistence)
     };
-    service.respond(request, plain, out, decoded);
-    next
+    (plain, next)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod fields;
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 pub use self::fields::origin_of_refused;
@@ -18,6 +19,8 @@ pub enum Method {
     Head,
     /// `OPTIONS`: a browser's preflight.
     Options,
+    /// `POST`: events in a body.
+    Post,
     /// Any other token.
     Other,
 }
@@ -59,8 +62,10 @@ pub enum Refusal {
     Version,
     /// A transfer coding other than `chunked`.
     Coding,
-    /// A body above its bound.
-    BodyTooLarge,
+    /// A body above its bound of so many bytes.
+    BodyTooLarge(u64),
+    /// The memory for bodies is in use.
+    BodiesTooMany,
     /// The head was not complete in time.
     HeadLate,
     /// The body was not complete in time.
@@ -76,14 +81,15 @@ impl Refusal {
             Self::HeadTooLarge | Self::TooManyHeaders => Status::HeaderFieldsTooLarge,
             Self::Version => Status::VersionNotSupported,
             Self::Coding => Status::NotImplemented,
-            Self::BodyTooLarge => Status::ContentTooLarge,
+            Self::BodyTooLarge(_) => Status::ContentTooLarge,
+            Self::BodiesTooMany => Status::ServiceUnavailable,
             Self::HeadLate | Self::BodyLate => Status::RequestTimeout,
         }
     }
 
     /// The reason in the answer. ASCII, one line.
-    pub fn reason(self) -> &'static str {
-        match self {
+    pub fn reason(self) -> Cow<'static, str> {
+        let reason = match self {
             Self::Malformed(reason) => reason,
             Self::TargetTooLong => {
                 "request target: too long; accepted: a head of at most 8192 bytes"
@@ -92,10 +98,19 @@ impl Refusal {
             Self::TooManyHeaders => "request head: too many fields; accepted: at most 64",
             Self::Version => "HTTP version: not supported; accepted: HTTP/1.1 and HTTP/1.0",
             Self::Coding => "Transfer-Encoding: not supported; accepted: chunked",
-            Self::BodyTooLarge => "request body: too large; accepted: at most 65536 bytes",
+            Self::BodyTooLarge(bytes_max) => {
+                let text = format!("request body: too large; accepted: at most {bytes_max} bytes");
+                return Cow::Owned(text);
+            }
+            Self::BodiesTooMany => {
+                "overloaded: too many request bodies at once; no event of this one was taken; try again in 1 second"
+            }
             Self::HeadLate => "request head: not complete in time; accepted: 10 seconds",
-            Self::BodyLate => "request body: not complete in time; accepted: 10 seconds",
-        }
+            Self::BodyLate => {
+                "request body: not complete in time; accepted: 10 seconds, or 10 more for each 16384 bytes"
+            }
+        };
+        Cow::Borrowed(reason)
     }
 }
 
@@ -173,6 +188,7 @@ fn interpret<'a>(
             "GET" => Method::Get,
             "HEAD" => Method::Head,
             "OPTIONS" => Method::Options,
+            "POST" => Method::Post,
             _ => Method::Other,
         },
         path,

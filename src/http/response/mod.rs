@@ -22,6 +22,8 @@ pub enum Status {
     ContentTooLarge,
     /// A target above its bound.
     UriTooLong,
+    /// A body whose media type or coding is not read.
+    UnsupportedMediaType,
     /// An event that the database refused.
     UnprocessableContent,
     /// A head above its bounds.
@@ -36,7 +38,7 @@ pub enum Status {
 
 impl Status {
     /// All of them. The discriminant of each is its index.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::NoContent,
         Self::BadRequest,
@@ -45,6 +47,7 @@ impl Status {
         Self::RequestTimeout,
         Self::ContentTooLarge,
         Self::UriTooLong,
+        Self::UnsupportedMediaType,
         Self::UnprocessableContent,
         Self::HeaderFieldsTooLarge,
         Self::NotImplemented,
@@ -68,6 +71,7 @@ impl Status {
             Self::RequestTimeout => "408 Request Timeout",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::UriTooLong => "414 URI Too Long",
+            Self::UnsupportedMediaType => "415 Unsupported Media Type",
             Self::UnprocessableContent => "422 Unprocessable Content",
             Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Self::NotImplemented => "501 Not Implemented",
@@ -122,6 +126,8 @@ pub enum Body<'a> {
     Empty,
     /// Why the request was refused, as JSON and as `X-Hakaru-Reason`. ASCII, one line.
     Reason(&'a str),
+    /// The same, and which event of its body is the reason, counted from 0.
+    ReasonOf(&'a str, usize),
     /// A document.
     Document {
         /// Its `Content-Type` and further fields, as whole lines.
@@ -142,8 +148,8 @@ pub struct Answer<'a> {
     pub preflight: Option<Preflight<'a>>,
     /// Whether the connection stays open.
     pub persistence: Persistence,
-    /// The methods of the path, on 405 and to `OPTIONS`.
-    pub allow: Option<&'static str>,
+    /// A field that says what is accepted instead, without its line end; or nothing.
+    pub accepted: &'static str,
     /// What follows the head.
     pub body: Body<'a>,
     /// Whether the body is left out, as for `HEAD`. `Content-Length` still gives its length.
@@ -215,8 +221,8 @@ impl Answers {
         };
         line(&[b"HTTP/1.1 ", answer.status.line().as_bytes()]);
         line(&[b"Date: ", self.date.as_bytes()]);
-        if let Some(allow) = answer.allow {
-            line(&[b"Allow: ", allow.as_bytes()]);
+        if !answer.accepted.is_empty() {
+            line(&[answer.accepted.as_bytes()]);
         }
         if answer.status == Status::ServiceUnavailable {
             line(&[b"Retry-After: 1"]);
@@ -252,7 +258,7 @@ fn write_cors(out: &mut Vec<u8>, answer: &Answer<'_>) {
         b"Access-Control-Allow-Headers: ",
         asked.unwrap_or(b"Content-Type"),
     ]);
-    line(&[b"Access-Control-Allow-Methods: GET"]);
+    line(&[b"Access-Control-Allow-Methods: GET, POST"]);
     line(&[b"Access-Control-Expose-Headers: X-Hakaru-Reason"]);
     if let Some(preflight) = answer.preflight {
         line(&[b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS.as_bytes()]);
@@ -269,6 +275,17 @@ fn write_cors(out: &mut Vec<u8>, answer: &Answer<'_>) {
     line(&[b"Cache-Control: no-store"]);
 }
 
+/// The reason as a field, and the type of the body that repeats it.
+fn write_reason(out: &mut Vec<u8>, reason: &str) {
+    for part in [
+        "X-Hakaru-Reason: ",
+        reason,
+        "\r\nContent-Type: application/json\r\n",
+    ] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 /// Content fields, the empty line and the body.
 fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
     let explained;
@@ -282,14 +299,13 @@ fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
             return;
         }
         Body::Reason(reason) => {
-            for part in [
-                "X-Hakaru-Reason: ",
-                reason,
-                "\r\nContent-Type: application/json\r\n",
-            ] {
-                out.extend_from_slice(part.as_bytes());
-            }
+            write_reason(out, reason);
             explained = serde_json::json!({ "error": reason }).to_string();
+            explained.as_bytes()
+        }
+        Body::ReasonOf(reason, event) => {
+            write_reason(out, reason);
+            explained = serde_json::json!({ "error": reason, "event": event }).to_string();
             explained.as_bytes()
         }
         Body::Document { fields, bytes } => {
@@ -312,7 +328,7 @@ impl<'a> Answer<'a> {
             cors,
             preflight: None,
             persistence,
-            allow: None,
+            accepted: "",
             body: Body::Empty,
             head_only: false,
         }

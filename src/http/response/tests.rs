@@ -22,7 +22,7 @@ fn the_prepared_answer_is_the_formatted_one_and_follows_the_clock() {
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Access-Control-Allow-Origin: *\r\n\
          Access-Control-Allow-Headers: Content-Type\r\n\
-         Access-Control-Allow-Methods: GET\r\n\
+         Access-Control-Allow-Methods: GET, POST\r\n\
          Access-Control-Expose-Headers: X-Hakaru-Reason\r\n\
          Cache-Control: no-store\r\n\
          Content-Length: 0\r\n\r\n"

@@ -5,15 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::event::batch::Batch;
+use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch};
+use crate::event::event_id::EVENT_ID_BYTES_MAX;
 use crate::event::position::{LaneId, Position};
+use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
-use crate::handoff::{Handoff, Span, Work};
+use crate::handoff::{BATCHES_PER_SHARD, Handoff, Span, Work};
 use crate::journal::lane_handle::{DiskLane, LaneHandle, MemoryLane};
 use crate::metrics::{Recorder, SealCause, ShardCounters};
 
 /// With this many batches under way the writer is busy: it stores one, and the other follows.
 const BATCHES_AHEAD: usize = 2;
+
+/// Most bytes of the name and the id of an event.
+const EVENT_TEXT_BYTES_MAX: usize = NAME_BYTES_MAX + EVENT_ID_BYTES_MAX;
 
 /// The lane to which the events of the open batch belong.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +91,30 @@ impl Batches {
     ) -> bool {
         self.seal(SealCause::Bytes, lane);
         self.push(event, position)
+    }
+
+    /// Appends an event that is kept in memory alone. `false`: no batch has room.
+    #[inline]
+    pub(super) fn keep(
+        &mut self,
+        event: Event<'_>,
+        position: Position,
+        lane: &Arc<MemoryLane>,
+    ) -> bool {
+        self.push(event, position) || self.push_to_next(event, position, PresentLane::Memory(lane))
+    }
+
+    /// Most events of a request where there is no journal: half of what all batches hold.
+    pub(super) fn events_at_once(&self) -> usize {
+        BATCHES_PER_SHARD / 2 * self.handoff.events_max()
+    }
+
+    /// Whether empty batches have room for so many events with so many bytes of names and ids.
+    pub(super) fn has_room_for(&mut self, events: usize, text_bytes: usize) -> bool {
+        // Each batch but the last is full by count or by bytes.
+        let full_by_count = events / self.handoff.events_max();
+        let full_by_bytes = text_bytes / (BATCH_NAME_BYTES_MAX - EVENT_TEXT_BYTES_MAX);
+        full_by_count + full_by_bytes < self.handoff.free_batches()
     }
 
     /// Whether the open batch holds as many events as it may.

@@ -3,14 +3,24 @@
 use std::time::Instant;
 
 use crate::event::Event;
+use crate::event::list::LIST_EVENTS_MAX;
+use crate::http::BODY_LIMIT_MAX;
 use crate::journal::blocks::Blocks;
 use crate::journal::disk_thread::Written;
 use crate::journal::lane_cursor::{LaneCursor, Staged};
 use crate::journal::record::{
     EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEAD_BYTES, append_event,
-    begin_record,
+    begin_record, events_bytes_max,
 };
 use crate::os::clock;
+
+/// The part of a group that requests with several events leave free.
+const SINGLE_EVENT_BYTES: usize = PAYLOAD_BYTES_MAX / 4;
+
+/// The events of the largest request fit into an empty group.
+const _: () = assert!(
+    events_bytes_max(LIST_EVENTS_MAX, BODY_LIMIT_MAX) <= PAYLOAD_BYTES_MAX - SINGLE_EVENT_BYTES
+);
 
 /// Two groups of one lane, and the blocks at the end of the lane, which are lent out for a write.
 #[derive(Debug)]
@@ -46,6 +56,12 @@ impl GroupBuffer {
     /// Whether another event fits into the record.
     pub(super) fn has_room(&self) -> bool {
         self.record.len() <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - EVENT_BYTES_MAX
+    }
+
+    /// Whether so many bytes of events of one request fit into the record. The last part of it is for single events, which
+    /// cannot wait.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.record.len() + bytes <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - SINGLE_EVENT_BYTES
     }
 
     /// Appends an event to the group that is collected.

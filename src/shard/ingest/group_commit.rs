@@ -48,7 +48,10 @@ impl Ingest {
     /// Begins to write the collected group, unless another write is under way. The end of the write must be
     /// passed to [`Self::end_write`].
     pub fn begin_write(&mut self) -> Option<Write> {
-        self.lane.open()?.begin_write()
+        let write = self.lane.open()?.begin_write()?;
+        // The next group is empty.
+        self.wake_requests();
+        Some(write)
     }
 
     /// Has the disk thread write a group. It reports the end of the write.

@@ -10,6 +10,7 @@ mod group_buffer;
 mod group_commit;
 mod lane;
 mod open_lane;
+mod request;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,11 +21,12 @@ use std::time::Instant;
 
 use self::ack_waiters::AckWaiters;
 pub use self::ack_waiters::{AckFailed, AckTicket};
-use self::batches::{Batches, PresentLane};
+use self::batches::Batches;
 use self::group_commit::CommitterState;
 pub use self::group_commit::next_group;
 use self::lane::LaneState;
-use self::open_lane::LaneMaker;
+use self::open_lane::{LaneMaker, OpenLane};
+pub use self::request::{TakenAll, room};
 use crate::event::ack::Ack;
 use crate::event::position::Position;
 use crate::event::{Event, Shed};
@@ -46,6 +48,8 @@ pub struct Ingest {
     waiters: AckWaiters,
     /// The task that waits until a lane is open.
     opening: Option<Waker>,
+    /// The requests that wait for room in the group that collects events.
+    awaiting_room: Vec<Waker>,
     committer: CommitterState,
 }
 
@@ -85,6 +89,7 @@ impl Ingest {
             lane,
             waiters: AckWaiters::new(waiters_max),
             opening: None,
+            awaiting_room: Vec::new(),
             committer: CommitterState::Busy,
         }
     }
@@ -104,18 +109,10 @@ impl Ingest {
                     return self.shed();
                 }
                 let position = lane.append(event);
-                if lane.spilled_from.is_none()
-                    && !batches.push(event, position)
-                    && !batches.push_to_next(event, position, lane.present())
-                {
-                    reached("ingest: events are on disk alone");
-                    lane.spilled_from = Some(position);
-                }
+                keep_in_batch(batches, lane, event, position);
             }
             LaneState::Memory { lane, next } => {
-                let is_taken = batches.push(event, *next)
-                    || batches.push_to_next(event, *next, PresentLane::Memory(lane));
-                if !is_taken {
+                if !batches.keep(event, *next, lane) {
                     reached("503: memory is full");
                     return self.shed();
                 }
@@ -127,10 +124,15 @@ impl Ingest {
                 return self.shed();
             }
         }
+        self.seal_if_full();
+        Ok(())
+    }
+
+    #[inline]
+    fn seal_if_full(&mut self) {
         if self.batches.is_full() {
             self.seal(SealCause::Count);
         }
-        Ok(())
     }
 
     #[cold]
@@ -229,6 +231,7 @@ impl Ingest {
             self.seal_when_writer_is_free(SealCause::Wanted);
         }
         self.waiters.wake(self.acknowledged());
+        self.wake_requests();
         self.commit_soon();
     }
 
@@ -315,6 +318,18 @@ impl Ingest {
     ) -> Poll<Result<(), AckFailed>> {
         let acknowledged = self.acknowledged();
         self.waiters.poll(ticket, acknowledged, context)
+    }
+}
+
+/// Keeps an event of the lane in memory too, unless events are on disk alone.
+#[inline]
+fn keep_in_batch(batches: &mut Batches, lane: &mut OpenLane, event: Event<'_>, position: Position) {
+    if lane.spilled_from.is_none()
+        && !batches.push(event, position)
+        && !batches.push_to_next(event, position, lane.present())
+    {
+        reached("ingest: events are on disk alone");
+        lane.spilled_from = Some(position);
     }
 }
 

@@ -103,6 +103,12 @@ impl OpenLane {
             && self.group.bytes() <= self.usage.left(self.lane.stored(), self.durable)
     }
 
+    /// Whether the journal may take so many bytes more.
+    pub(super) fn has_disk_for(&mut self, bytes: usize) -> bool {
+        let left = self.usage.left(self.lane.stored(), self.durable);
+        self.group.bytes() + bytes as u64 <= left
+    }
+
     /// Appends an event to the group that is collected. Returns its position.
     pub(super) fn append(&mut self, event: Event<'_>) -> Position {
         self.group.push(event);

@@ -61,6 +61,15 @@ impl Client {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends to a server that may have answered already, and closed.
+    pub fn send_further(&mut self, bytes: &[u8]) {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match self.stream.get_mut().write_all(bytes) {
+            Err(fault) if matches!(fault.kind(), BrokenPipe | ConnectionReset) => {}
+            sent => sent.unwrap(),
+        }
+    }
+
     /// Sends a GET request for a target and returns the answer.
     pub fn get(&mut self, target: &str) -> Answer {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());

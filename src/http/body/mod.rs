@@ -1,9 +1,14 @@
-//! Skips a request body. No request uses its body, but the next request starts after it.
+//! Where a request body ends, and what it holds. The next request starts after it, whether it is used or not.
 
-use super::BODY_BYTES_MAX;
+mod kept;
 
-/// Most bytes of chunk sizes, extensions and trailers around a chunked body.
+pub use self::kept::{BodyBudget, BudgetSpent, KeptBody};
+
+/// Most bytes of chunk sizes, extensions and trailers around a chunked body, beside those that its payload allows.
 const CHUNK_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
+
+/// Such bytes that each byte of payload allows: a chunk of one byte has five, and a sender may write its size with zeros.
+const CHUNK_OVERHEAD_FACTOR: u64 = 8;
 
 /// How a request's body is framed (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,23 +21,44 @@ pub enum Framing {
     Chunked,
 }
 
-/// Why the rest of a body cannot be skipped.
+impl Framing {
+    /// The whole body, if it is at the front of `input` as it is: not in chunks.
+    pub fn whole_in(self, input: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Length(length) => input.get(..usize::try_from(length).ok()?),
+            Self::Empty | Self::Chunked => None,
+        }
+    }
+}
+
+/// Why the rest of a body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFault {
-    /// More than [`BODY_BYTES_MAX`] of payload, or more than `CHUNK_OVERHEAD_BYTES_MAX` around it.
+    /// More payload than its bound, or too many bytes around it.
     TooLarge,
     /// Not chunks (RFC 9112 section 7.1).
     Malformed,
 }
 
-/// How far a body has been skipped.
+/// How far a body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skip {
+pub struct BodyReader {
     state: BodyState,
+    /// Most bytes of payload.
+    payload_max: u64,
     /// Bytes of chunks so far, with the present chunk.
     payload: u64,
     /// Bytes of chunk framing so far.
     overhead: u64,
+}
+
+/// What some bytes of a body are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What the sender sends.
+    Payload,
+    /// What tells where that ends.
+    Framing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,56 +93,55 @@ enum BodyState {
     Done,
 }
 
-impl Skip {
-    /// At the first byte of a body. Refuses a length above the bound at once.
-    pub fn start(framing: Framing) -> Result<Self, BodyFault> {
+impl BodyReader {
+    /// At the first byte of a body of at most `payload_max` bytes. Refuses a greater length at once.
+    pub fn start(framing: Framing, payload_max: u64) -> Result<Self, BodyFault> {
         let state = match framing {
             Framing::Empty => BodyState::Done,
-            Framing::Length(length) if length > BODY_BYTES_MAX => return Err(BodyFault::TooLarge),
+            Framing::Length(length) if length > payload_max => return Err(BodyFault::TooLarge),
             Framing::Length(length) => BodyState::Length(length),
             Framing::Chunked => BodyState::Size(None),
         };
         Ok(Self {
             state,
+            payload_max,
             payload: 0,
             overhead: 0,
         })
     }
 
-    /// Whether the whole body has been skipped.
+    /// Most bytes of payload.
+    pub fn payload_max(&self) -> u64 {
+        self.payload_max
+    }
+
+    /// Whether the whole body has been read.
     pub fn is_done(&self) -> bool {
         self.state == BodyState::Done
     }
 
-    /// Skips the bytes of `input` that belong to the body. Returns how many they were.
-    pub fn advance(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
-        let mut used = 0;
-        while used < input.len() && !self.is_done() {
-            match self.state {
-                BodyState::Length(left) | BodyState::Data(left) => {
-                    let here = left.min((input.len() - used) as u64);
-                    #[expect(clippy::cast_possible_truncation, reason = "at most input.len()")]
-                    {
-                        used += here as usize;
-                    }
-                    self.state = match (self.state, left - here) {
-                        (BodyState::Length(_), 0) => BodyState::Done,
-                        (BodyState::Length(_), left) => BodyState::Length(left),
-                        (_, 0) => BodyState::DataReturn,
-                        (_, left) => BodyState::Data(left),
-                    };
-                }
-                _ => {
-                    self.overhead += 1;
-                    if self.overhead > CHUNK_OVERHEAD_BYTES_MAX {
-                        return Err(BodyFault::TooLarge);
-                    }
-                    self.state = self.after(input[used])?;
-                    used += 1;
-                }
+    /// Reads at least one byte of `input`, which must not be empty while the body has not ended. Returns how many bytes were
+    /// read: all of them payload, or all of them framing.
+    pub fn step(&mut self, input: &[u8]) -> Result<(usize, Part), BodyFault> {
+        let (BodyState::Length(left) | BodyState::Data(left)) = self.state else {
+            self.overhead += 1;
+            let allowed = CHUNK_OVERHEAD_BYTES_MAX + self.payload * CHUNK_OVERHEAD_FACTOR;
+            if self.overhead > allowed {
+                return Err(BodyFault::TooLarge);
             }
-        }
-        Ok(used)
+            self.state = self.after(input[0])?;
+            return Ok((1, Part::Framing));
+        };
+        let here = left.min(input.len() as u64);
+        self.state = match (self.state, left - here) {
+            (BodyState::Length(_), 0) => BodyState::Done,
+            (BodyState::Length(_), left) => BodyState::Length(left),
+            (_, 0) => BodyState::DataReturn,
+            (_, left) => BodyState::Data(left),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "at most input.len()")]
+        let here = here as usize;
+        Ok((here, Part::Payload))
     }
 
     /// The state after one byte of chunk framing.
@@ -125,7 +150,7 @@ impl Skip {
             (BodyState::Size(size), digit) if digit.is_ascii_hexdigit() => {
                 let digit = char::from(digit).to_digit(16).unwrap_or(0);
                 let size = size.unwrap_or(0).saturating_mul(16) + u64::from(digit);
-                if self.payload + size > BODY_BYTES_MAX {
+                if self.payload + size > self.payload_max {
                     return Err(BodyFault::TooLarge);
                 }
                 BodyState::Size(Some(size))
@@ -175,15 +200,34 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    const PAYLOAD_MAX: u64 = 64 * 1024;
+
     /// Skips `input` in pieces of `piece` bytes. Returns how many bytes belonged to the body, if it has ended.
     fn skip(framing: Framing, input: &[u8], piece: usize) -> Result<Option<usize>, BodyFault> {
-        let mut skip = Skip::start(framing)?;
+        let mut reader = BodyReader::start(framing, PAYLOAD_MAX)?;
         let mut used = 0;
-        while used < input.len() && !skip.is_done() {
+        while used < input.len() && !reader.is_done() {
             let end = input.len().min(used + piece);
-            used += skip.advance(&input[used..end])?;
+            while used < end && !reader.is_done() {
+                used += reader.step(&input[used..end])?.0;
+            }
         }
-        Ok(skip.is_done().then_some(used))
+        Ok(reader.is_done().then_some(used))
+    }
+
+    #[test]
+    fn the_payload_of_chunks_is_told_from_their_framing() {
+        let chunked = b"5\r\nhello\r\n0a;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n";
+        let mut reader = BodyReader::start(Framing::Chunked, PAYLOAD_MAX).unwrap();
+        let (mut rest, mut payload) = (&chunked[..], Vec::new());
+        while !reader.is_done() {
+            let (used, part) = reader.step(rest).unwrap();
+            if part == Part::Payload {
+                payload.extend_from_slice(&rest[..used]);
+            }
+            rest = &rest[used..];
+        }
+        assert_eq!((&payload[..], rest), (&b"hello0123456789"[..], &b""[..]));
     }
 
     #[test]
@@ -227,10 +271,10 @@ mod tests {
     #[test]
     fn payload_and_framing_are_bounded() {
         assert_eq!(
-            Skip::start(Framing::Length(BODY_BYTES_MAX + 1)),
+            BodyReader::start(Framing::Length(PAYLOAD_MAX + 1), PAYLOAD_MAX),
             Err(BodyFault::TooLarge)
         );
-        assert!(Skip::start(Framing::Length(BODY_BYTES_MAX)).is_ok());
+        assert!(BodyReader::start(Framing::Length(PAYLOAD_MAX), PAYLOAD_MAX).is_ok());
         let too_large = Err(BodyFault::TooLarge);
         assert_eq!(skip(Framing::Chunked, b"10001\r\n", 9), too_large);
         assert_eq!(
@@ -246,5 +290,15 @@ mod tests {
             chunks.extend(b"\r\n");
         }
         assert_eq!(skip(Framing::Chunked, &chunks, 1000), too_large);
+    }
+
+    #[test]
+    fn a_body_of_the_smallest_chunks_is_read() {
+        let mut chunks = b"1\r\nx\r\n".repeat(60_000);
+        chunks.extend(b"0\r\n\r\n");
+        assert_eq!(
+            skip(Framing::Chunked, &chunks, 1000),
+            Ok(Some(chunks.len()))
+        );
     }
 }

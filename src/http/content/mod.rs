@@ -1,0 +1,230 @@
+//! The events in a request body.
+//!
+//! Either all events of a body are taken or none is, unless its sender prefers otherwise (`Prefer: handling=lenient`, RFC 7240).
+
+mod collector;
+mod inflate;
+mod json;
+mod media;
+
+pub use self::collector::Rejected;
+use self::collector::{BodyRefused, Collector, Parts};
+use self::json::Shape;
+pub use self::media::{ACCEPT_POST, Content, Media, Unsupported};
+use super::query::{self, Rejection};
+use super::response::Status;
+use crate::event::event_id::EventId;
+use crate::event::list::{EventList, LIST_EVENTS_MAX};
+use crate::event::rule::EventRule;
+
+/// Memory for the events of one body at a time.
+#[derive(Debug, Default)]
+pub struct ContentScratch {
+    /// The events.
+    pub events: EventList,
+    inflated: Vec<u8>,
+    decoded: Vec<u8>,
+}
+
+impl ContentScratch {
+    /// Most memory for bodies of at most `body_max` bytes.
+    pub fn bytes_max(body_max: usize) -> usize {
+        EventList::bytes_max(body_max) + 2 * body_max.next_power_of_two()
+    }
+}
+
+/// Why no event of a body is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentFault {
+    /// An event cannot be stored.
+    Event {
+        /// Why.
+        rejection: Rejection,
+        /// Its number from 0, where the body may have several.
+        event: Option<usize>,
+    },
+    /// The body, or a line of it, is not what its media type says.
+    Malformed {
+        /// What is wrong, in ASCII and one line.
+        reason: String,
+        /// The number of the event from 0, where the body may have several.
+        event: Option<usize>,
+    },
+    /// More than [`LIST_EVENTS_MAX`].
+    TooManyEvents,
+    /// It inflates to more than its bound.
+    InflatedTooLarge,
+}
+
+/// What a body holds. The events are in the scratch.
+#[derive(Debug)]
+pub struct Found {
+    /// Whether the answer says how many were taken: the body could have several events.
+    pub is_many: bool,
+    /// Those that were left out, where the sender prefers that.
+    pub rejected: Option<Rejected>,
+}
+
+/// Reads the events of a body into `scratch`. `bytes_max` is the bound of its inflated bytes.
+pub fn read(
+    content: Content,
+    body: &[u8],
+    bytes_max: usize,
+    rule: EventRule,
+    scratch: &mut ContentScratch,
+) -> Result<Found, ContentFault> {
+    let ContentScratch {
+        events,
+        inflated,
+        decoded,
+    } = scratch;
+    let body = if content.is_gzip {
+        inflate::gzip(body, bytes_max, inflated)?
+    } else {
+        body
+    };
+    let mut collector = Collector::new(events, rule, content.is_lenient);
+    let read = match content.media {
+        Media::Form => read_form(&mut collector, body, rule, decoded),
+        Media::Json => read_json(&mut collector, body),
+        Media::JsonLines => read_lines(&mut collector, body),
+    };
+    match (read, collector.fault()) {
+        (Ok(is_many), None) => Ok(Found {
+            is_many,
+            rejected: collector.into_rejected(),
+        }),
+        (_, Some(fault)) => Err(fault),
+        (Err(BodyRefused), None) => unreachable!("a body is refused for no reason"),
+    }
+}
+
+/// A form is one event, as the query of a `GET`.
+fn read_form(
+    collector: &mut Collector<'_>,
+    body: &[u8],
+    rule: EventRule,
+    decoded: &mut Vec<u8>,
+) -> Result<bool, BodyRefused> {
+    let event = query::measurement(body, rule, decoded).map(|event| Parts {
+        name: collector.add_text(event.name),
+        value: event.value,
+        id: event
+            .id
+            .map(|id: EventId<'_>| collector.add_text(id.as_str())),
+    });
+    collector.add(event)?;
+    Ok(false)
+}
+
+fn read_json(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRefused> {
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(fault) => {
+            let reason = format!(
+                "body: not UTF-8 at byte {}; accepted: JSON in UTF-8",
+                fault.valid_up_to()
+            );
+            return Err(collector.refuse(ContentFault::Malformed {
+                reason,
+                event: None,
+            }));
+        }
+    };
+    match json::read(collector, text) {
+        Ok(shape) => Ok(shape == Shape::Array),
+        // An event was refused, which ends the parser with an error of its own.
+        Err(_) if collector.is_refused() => Err(BodyRefused),
+        Err(fault) => {
+            let event = collector.next();
+            let reason = not_json("body", fault.line(), &fault);
+            Err(collector.refuse(ContentFault::Malformed { reason, event }))
+        }
+    }
+}
+
+/// An object a line. Lines without anything are no events.
+fn read_lines(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRefused> {
+    collector.expect_many();
+    for (line, bytes) in (1..).zip(body.split(|&byte| byte == b'\n')) {
+        let bytes = bytes.trim_ascii();
+        if bytes.is_empty() {
+            continue;
+        }
+        let read = match std::str::from_utf8(bytes) {
+            Ok(text) => {
+                json::read_event(collector, text).map_err(|fault| not_json("body", line, &fault))
+            }
+            Err(_) => Err(format!(
+                "body: line {line} is not UTF-8; accepted: an object a line"
+            )),
+        };
+        match read {
+            Ok(event) => collector.add(event)?,
+            Err(_) if collector.is_lenient() => collector.add(Err(Rejection::BodyMalformed))?,
+            Err(reason) => {
+                let event = collector.next();
+                return Err(collector.refuse(ContentFault::Malformed { reason, event }));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Why a text is not JSON, in ASCII and one line.
+fn not_json(what: &str, line: usize, fault: &serde_json::Error) -> String {
+    let text = fault.to_string();
+    let place = format!(" at line {} column {}", fault.line(), fault.column());
+    let text = text.strip_suffix(&place).unwrap_or(&text);
+    let is_plain = |c: &char| (' '..='~').contains(c);
+    let text: String = text.chars().filter(is_plain).collect();
+    format!(
+        "{what}: not JSON at line {line}, column {}: {text}; accepted: an object such as {{\"name\":\"open\",\"value\":1}}, \
+         an array of objects, or as application/x-ndjson an object a line",
+        fault.column()
+    )
+}
+
+impl ContentFault {
+    /// The status of the answer.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Event { .. } | Self::Malformed { .. } => Status::BadRequest,
+            Self::TooManyEvents | Self::InflatedTooLarge => Status::ContentTooLarge,
+        }
+    }
+
+    /// The counter of the event that is refused. `None`: it is not known whether there is one.
+    pub fn rejection(&self) -> Option<Rejection> {
+        match self {
+            Self::Event { rejection, .. } => Some(*rejection),
+            Self::Malformed { .. } => Some(Rejection::BodyMalformed),
+            Self::TooManyEvents | Self::InflatedTooLarge => None,
+        }
+    }
+
+    /// The number of the event that is the reason, from 0, where the body may have several.
+    pub fn event(&self) -> Option<usize> {
+        match self {
+            Self::Event { event, .. } | Self::Malformed { event, .. } => *event,
+            Self::TooManyEvents | Self::InflatedTooLarge => None,
+        }
+    }
+
+    /// The reason in the answer, in ASCII and one line.
+    pub fn reason(&self, rule: EventRule, bytes_max: usize) -> String {
+        match self {
+            Self::Event { rejection, .. } => rejection.reason(rule).to_string(),
+            Self::Malformed { reason, .. } => reason.clone(),
+            Self::TooManyEvents => {
+                format!("request body: too many events; accepted: at most {LIST_EVENTS_MAX}")
+            }
+            Self::InflatedTooLarge => format!(
+                "request body: too large when inflated; accepted: at most {bytes_max} bytes"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
