@@ -3,15 +3,17 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
 
-/// Most bytes of names in one batch. Keeps the statements of a batch below the 16 MiB at which a
+/// Most bytes of names and ids in one batch. Keeps the statements of a batch below the 16 MiB at which a
 /// MySQL packet is split, and below the 4 MiB `max_allowed_packet` of old servers.
 pub const BATCH_NAME_BYTES_MAX: usize = 1024 * 1024;
 
-const _: () = assert!(NAME_BYTES_MAX <= BATCH_NAME_BYTES_MAX);
-const _: () = assert!(BATCH_NAME_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(NAME_BYTES_MAX + EVENT_ID_BYTES_MAX <= BATCH_NAME_BYTES_MAX);
+const _: () = assert!(BATCH_NAME_BYTES_MAX < 1 << ID_BYTES_SHIFT);
+const _: () = assert!(EVENT_ID_BYTES_MAX < 1 << (u32::BITS - ID_BYTES_SHIFT));
 
 /// How many events a batch holds when it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +34,29 @@ impl BatchEvents {
     }
 }
 
-/// One event without its name. The name ends at `name_end` in the arena and starts where the previous
-/// name ends.
+/// One event without its text: its name, and its id if it has one. The text starts in the arena where the previous one
+/// ends.
 #[derive(Debug, Clone, Copy)]
 struct EventSlot {
     received_at: UnixMillis,
     value: u32,
-    name_end: u32,
+    /// Where the text ends, and from the bit [`ID_BYTES_SHIFT`] on how many of its bytes are the id. 0: it has none.
+    text: u32,
 }
 
-/// Events in the order of their arrival: a vector of fixed-size slots and one arena for all names.
+const ID_BYTES_SHIFT: u32 = 24;
+
+impl EventSlot {
+    fn text_end(self) -> usize {
+        (self.text & ((1 << ID_BYTES_SHIFT) - 1)) as usize
+    }
+
+    fn id_bytes(self) -> usize {
+        (self.text >> ID_BYTES_SHIFT) as usize
+    }
+}
+
+/// Events in the order of their arrival: a vector of fixed-size slots and one arena for all names and ids.
 ///
 /// The slots are allocated once. The arena grows as the traffic needs and keeps its size when the batch
 /// is used again, so that in the steady state an event allocates nothing.
@@ -69,29 +84,31 @@ impl Batch {
         events_max.get() * size_of::<EventSlot>() + BATCH_NAME_BYTES_MAX.next_power_of_two()
     }
 
-    /// Appends an event. Fails if the batch is full, by count or by bytes of names.
+    /// Appends an event. Fails if the batch is full, by count or by bytes of names and ids.
     pub fn push(&mut self, event: Event<'_>) -> Result<(), BatchFull> {
-        let name_end = self.names.len() + event.name.len();
-        if self.slots.len() >= self.events_max.get() || name_end > BATCH_NAME_BYTES_MAX {
+        let id = event.id.map_or("", EventId::as_str);
+        let text_end = self.names.len() + event.name.len() + id.len();
+        if self.slots.len() >= self.events_max.get() || text_end > BATCH_NAME_BYTES_MAX {
             return Err(BatchFull);
         }
         if self.slots.is_empty() {
             self.opened_at = Some(crate::os::clock::now());
         }
-        if name_end > self.names.capacity() {
+        if text_end > self.names.capacity() {
             // The capacity is a power of two, so that `bytes_max` is exact.
             self.names
-                .reserve_exact(name_end.next_power_of_two() - self.names.len());
+                .reserve_exact(text_end.next_power_of_two() - self.names.len());
         }
         self.names.push_str(event.name);
+        self.names.push_str(id);
         self.slots.push(EventSlot {
             received_at: event.received_at,
             value: event.value,
             #[expect(
                 clippy::cast_possible_truncation,
-                reason = "at most BATCH_NAME_BYTES_MAX"
+                reason = "at most BATCH_NAME_BYTES_MAX and EVENT_ID_BYTES_MAX"
             )]
-            name_end: name_end as u32,
+            text: text_end as u32 | (id.len() as u32) << ID_BYTES_SHIFT,
         });
         Ok(())
     }
@@ -116,7 +133,7 @@ impl Batch {
         self.slots.is_empty()
     }
 
-    /// Bytes of all names.
+    /// Bytes of all names and ids.
     pub fn name_bytes(&self) -> usize {
         self.names.len()
     }
@@ -129,12 +146,20 @@ impl Batch {
     /// The event at `index`, which must be less than [`Self::len`].
     pub fn event(&self, index: usize) -> Event<'_> {
         let slot = self.slots[index];
+        let name_end = slot.text_end() - slot.id_bytes();
         Event {
-            name: &self.names[self.name_end_before(index)..slot.name_end as usize],
+            name: &self.names[self.text_end_before(index)..name_end],
             value: slot.value,
             received_at: slot.received_at,
-            id: None,
+            // It was an id when it was pushed. The empty text is none.
+            id: EventId::new(&self.names[name_end..slot.text_end()]).ok(),
         }
+    }
+
+    /// How many of a range of events have an id.
+    pub fn ids_of(&self, events: Range<usize>) -> usize {
+        let slots = self.slots[events].iter();
+        slots.filter(|slot| slot.id_bytes() > 0).count()
     }
 
     /// All events, oldest first.
@@ -142,22 +167,22 @@ impl Batch {
         (0..self.len()).map(|index| self.event(index))
     }
 
-    /// Bytes of the names of a range of events, which must lie within the batch.
+    /// Bytes of the names and ids of a range of events, which must lie within the batch.
     pub fn name_bytes_of(&self, events: Range<usize>) -> usize {
-        self.name_end_before(events.end) - self.name_end_before(events.start)
+        self.text_end_before(events.end) - self.text_end_before(events.start)
     }
 
     /// Where the name of the event at `index` starts.
-    fn name_end_before(&self, index: usize) -> usize {
+    fn text_end_before(&self, index: usize) -> usize {
         index
             .checked_sub(1)
-            .map_or(0, |before| self.slots[before].name_end as usize)
+            .map_or(0, |before| self.slots[before].text_end())
     }
 
     /// Keeps the first `events` events and removes the others.
     pub fn truncate(&mut self, events: usize) {
         if events < self.slots.len() {
-            self.names.truncate(self.name_end_before(events));
+            self.names.truncate(self.text_end_before(events));
             self.slots.truncate(events);
             if events == 0 {
                 self.opened_at = None;
@@ -218,10 +243,40 @@ mod tests {
     }
 
     #[test]
+    fn an_event_keeps_its_id() {
+        assert_eq!(size_of::<EventSlot>(), 16);
+        let mut batch = Batch::new(BatchEvents(4));
+        let longest = "x".repeat(EVENT_ID_BYTES_MAX);
+        let with_id = |name, id| Event {
+            id: Some(EventId::new(id).unwrap()),
+            ..event(name, 1)
+        };
+        let events = [
+            with_id("open", "a"),
+            event("購入", 2),
+            with_id("", &longest),
+            with_id("open", " "),
+        ];
+        for event in events {
+            assert_eq!(batch.push(event), Ok(()));
+        }
+        assert!(batch.events().eq(events));
+        assert_eq!((batch.ids_of(0..4), batch.ids_of(1..2)), (3, 0));
+        assert_eq!(batch.name_bytes_of(0..2), 5 + 6);
+        batch.truncate(1);
+        assert!(batch.events().eq([events[0]]));
+    }
+
+    #[test]
     fn is_full_by_bytes_before_it_is_full_by_count() {
         let mut batch = Batch::new(BatchEvents(100_000));
         let name = "n".repeat(NAME_BYTES_MAX);
-        let fits = BATCH_NAME_BYTES_MAX / NAME_BYTES_MAX;
+        let id = "i".repeat(EVENT_ID_BYTES_MAX);
+        let event = |name, value| Event {
+            id: EventId::new(&id).ok(),
+            ..event(name, value)
+        };
+        let fits = BATCH_NAME_BYTES_MAX / (NAME_BYTES_MAX + EVENT_ID_BYTES_MAX);
         for _ in 0..fits {
             assert_eq!(batch.push(event(&name, 1)), Ok(()));
         }

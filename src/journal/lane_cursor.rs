@@ -58,7 +58,7 @@ impl LaneCursor {
         }
         self.segment.number = number;
         (self.block, self.filled, self.is_in_spare) = (FIRST_BLOCK, 0, false);
-        let head = segment_head(FormatVersion::Two, self.segment, self.position);
+        let head = segment_head(FormatVersion::Three, self.segment, self.position);
         blocks.restart(&head);
         // The spare block.
         blocks.add_block(&[0; BLOCK_BYTES]);

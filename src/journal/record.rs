@@ -3,6 +3,7 @@
 //! `docs/journal-format.md` describes the format for the authors of other readers.
 
 use super::blocks::BLOCK_BYTES;
+use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
@@ -30,8 +31,10 @@ const SEGMENT_MAGIC: [u8; 7] = *b"hakaruJ";
 pub enum FormatVersion {
     /// Records directly after the head and each other. Only read.
     One,
-    /// The head, a spare block, and records in blocks.
+    /// The head, a spare block, and records in blocks. Only read.
     Two,
+    /// The same, and events may have an id.
+    Three,
 }
 
 impl FormatVersion {
@@ -39,6 +42,7 @@ impl FormatVersion {
         match self {
             Self::One => b'1',
             Self::Two => b'2',
+            Self::Three => b'3',
         }
     }
 
@@ -46,7 +50,7 @@ impl FormatVersion {
     pub const fn first_record(self) -> u64 {
         match self {
             Self::One => SEGMENT_HEAD_BYTES as u64,
-            Self::Two => FIRST_BLOCK,
+            Self::Two | Self::Three => FIRST_BLOCK,
         }
     }
 }
@@ -69,11 +73,17 @@ pub const RECORD_HEAD_BYTES: usize = 48;
 /// Records start at multiples of this.
 pub const RECORD_ALIGNMENT: usize = 8;
 
-/// Bytes of an event without its name.
+/// Bytes of an event without its name and its id.
 const EVENT_HEAD_BYTES: usize = 8 + 4 + 2;
 
+/// Set in the length of a name: a byte with the length of the id, and the id, follow the name. No event of an earlier
+/// version has it.
+const HAS_ID: u16 = 1 << 15;
+
+const _: () = assert!(NAME_BYTES_MAX < HAS_ID as usize && EVENT_ID_BYTES_MAX <= u8::MAX as usize);
+
 /// Most bytes of one event.
-pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX;
+pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX + 1 + EVENT_ID_BYTES_MAX;
 
 /// Most bytes of so many events whose names and ids have `text_bytes` together.
 pub const fn events_bytes_max(events: usize, text_bytes: usize) -> usize {
@@ -119,6 +129,7 @@ pub fn read_segment_head(bytes: &[u8], id: SegmentId) -> SegmentHead {
         Some((&SEGMENT_MAGIC, [0, ..]) | (_, [])) | None => return SegmentHead::Unreadable,
         Some((&SEGMENT_MAGIC, [b'1', ..])) => FormatVersion::One,
         Some((&SEGMENT_MAGIC, [b'2', ..])) => FormatVersion::Two,
+        Some((&SEGMENT_MAGIC, [b'3', ..])) => FormatVersion::Three,
         Some((&SEGMENT_MAGIC, _)) => return SegmentHead::OtherVersion,
         Some(_) => return SegmentHead::Unreadable,
     };
@@ -169,11 +180,23 @@ pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
         "names are checked before this"
     );
     #[expect(clippy::cast_possible_truncation, reason = "at most NAME_BYTES_MAX")]
-    let length = event.name.len() as u16;
+    let name_bytes = event.name.len() as u16;
+    let length = match event.id {
+        Some(_) => name_bytes | HAS_ID,
+        None => name_bytes,
+    };
     record.extend_from_slice(&event.received_at.0.to_le_bytes());
     record.extend_from_slice(&event.value.to_le_bytes());
     record.extend_from_slice(&length.to_le_bytes());
     record.extend_from_slice(event.name.as_bytes());
+    if let Some(id) = event.id.map(EventId::as_str) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most EVENT_ID_BYTES_MAX"
+        )]
+        record.push(id.len() as u8);
+        record.extend_from_slice(id.as_bytes());
+    }
 }
 
 /// Fills in the head of a record of `events` events and pads it to the alignment.
@@ -242,16 +265,23 @@ pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
         let head = rest.first_chunk::<EVENT_HEAD_BYTES>()?;
-        let length = usize::from(u16::from_le_bytes([head[12], head[13]]));
-        let name = rest.get(EVENT_HEAD_BYTES..EVENT_HEAD_BYTES + length)?;
-        let event = Event {
+        let length = u16::from_le_bytes([head[12], head[13]]);
+        let name_bytes = usize::from(length & !HAS_ID);
+        let (name, mut after) = rest[EVENT_HEAD_BYTES..].split_at_checked(name_bytes)?;
+        let mut id = None;
+        if length & HAS_ID != 0 {
+            let (id_bytes, following) = after.split_first()?;
+            let (text, following) = following.split_at_checked(usize::from(*id_bytes))?;
+            id = Some(EventId::new(std::str::from_utf8(text).ok()?).ok()?);
+            after = following;
+        }
+        rest = after;
+        Some(Event {
             name: std::str::from_utf8(name).ok()?,
             value: u32_at(head, 8),
             received_at: UnixMillis(u64_at(head, 0)),
-            id: None,
-        };
-        rest = &rest[EVENT_HEAD_BYTES + length..];
-        Some(event)
+            id,
+        })
     })
 }
 
@@ -280,6 +310,11 @@ mod tests {
         }
     }
 
+    fn id_of(value: u32, name: &str) -> Option<EventId<'_>> {
+        EventId::new(name).ok().filter(|_| value % 2 == 1)
+    }
+
+    /// Each second event has its name as its id, where that is one.
     fn record(names: &[String], position: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         begin_record(&mut bytes);
@@ -290,7 +325,7 @@ mod tests {
                     name,
                     value,
                     received_at: UnixMillis(9),
-                    id: None,
+                    id: id_of(value, name),
                 },
             );
         }
@@ -303,7 +338,8 @@ mod tests {
         bytes
     }
 
-    const VERSIONS: [FormatVersion; 2] = [FormatVersion::One, FormatVersion::Two];
+    const VERSIONS: [FormatVersion; 3] =
+        [FormatVersion::One, FormatVersion::Two, FormatVersion::Three];
 
     #[test]
     fn a_segment_head_is_valid_for_one_segment() {
@@ -325,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_head_of_another_version_differs_from_a_damaged_one() {
-        let mut head = segment_head(FormatVersion::Two, id(3), Position(12));
-        head[VERSION_AT] = b'3';
+        let mut head = segment_head(FormatVersion::Three, id(3), Position(12));
+        head[VERSION_AT] = b'4';
         assert_eq!(read_segment_head(&head, id(3)), SegmentHead::OtherVersion);
         // Another version may have a shorter head with other fields.
         assert_eq!(
@@ -364,9 +400,9 @@ mod tests {
             let ParsedRecord::Record(head, payload) = parse_record(&bytes, id(3)) else { panic!() };
             prop_assert_eq!((head.position, head.events as usize), (Position(position.into()), names.len()));
             prop_assert_eq!(head.stride(), bytes.len());
-            let read: Vec<_> = events(payload).map(|event| (event.name.to_owned(), event.value)).collect();
-            let written: Vec<_> = names.iter().cloned().zip(0..).collect();
-            prop_assert_eq!(read, written);
+            let read: Vec<_> = events(payload).map(|event| (event.name, event.value, event.id)).collect();
+            let written = names.iter().zip(0..).map(|(name, value)| (&name[..], value, id_of(value, name)));
+            prop_assert_eq!(read, written.collect::<Vec<_>>());
             prop_assert_eq!(parse_record(&bytes, id(4)), ParsedRecord::Nothing);
         }
 

@@ -60,7 +60,7 @@ mod tests {
             let (note, id) = (lane.join("end"), LaneId::random().unwrap());
             let head = |number| {
                 let id = SegmentId { lane: id, number };
-                segment_head(FormatVersion::Two, id, Position(number.0))
+                segment_head(FormatVersion::Three, id, Position(number.0))
             };
             // Nothing was written to the last one.
             let contents = [&head(numbers[0])[..], &head(numbers[1]), &[], &[]];

@@ -123,15 +123,22 @@ impl Inspection {
             fault,
         })?;
         let contents = self.read(id, |position, event| {
-            let Event { name, value, received_at, id: _ } = event;
+            let Event { name, value, received_at, id } = event;
             let at = i64::try_from(received_at.0).ok();
             let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
             let at = at.map_or_else(String::new, |at| format!("{at:.3}"));
             match self.output {
-                Output::Text => writeln!(out, "{:12}  {at}  {value:10}  {name:?}", position.0),
+                Output::Text => {
+                    write!(out, "{:12}  {at}  {value:10}  {name:?}", position.0)?;
+                    id.map_or(Ok(()), |id| write!(out, "  id {:?}", id.as_str()))?;
+                    writeln!(out)
+                }
                 Output::Json => {
                     let position = position.0;
-                    let line = json!({ "position": position, "received_at": at, "value": value, "name": name });
+                    let mut line = json!({ "position": position, "received_at": at, "value": value, "name": name });
+                    if let Some(id) = id {
+                        line["id"] = id.as_str().into();
+                    }
                     writeln!(out, "{line}")
                 }
             }

@@ -234,7 +234,7 @@ fn a_lane_of_another_version_is_left_as_it_is() {
     let id = bench.write(40);
     let segment = bench.path(id).join(segment_name(SegmentNumber(0)));
     let file = fs::File::options().write(true).open(&segment).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, b"3", 7).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"4", 7).unwrap();
     stored_note::write(&bench.path(id), Position(30)).unwrap();
     let lane = bench.janitor.lock(id).unwrap().unwrap();
     let mut retained = RetainedLane::found(lane, &bench.janitor.found_events);

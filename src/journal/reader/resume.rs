@@ -145,7 +145,7 @@ impl LaneReader {
     fn torn_bytes(&mut self, number: SegmentNumber, offset: u64) -> Result<u64, ReadError> {
         let mut torn = self.torn_between(offset, u64::MAX)?;
         let version = self.current.as_ref().and_then(|segment| segment.version);
-        if version == Some(FormatVersion::Two) {
+        if matches!(version, Some(FormatVersion::Two | FormatVersion::Three)) {
             torn += self.torn_between(SPARE_BLOCK, SPARE_BLOCK + BLOCK_BYTES as u64)?;
         }
         for next in self.later_numbers(number)? {

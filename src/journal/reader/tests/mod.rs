@@ -5,9 +5,11 @@ mod power_cut;
 mod spare_block;
 mod unreadable;
 mod version_1;
+mod version_2;
 
 use super::*;
 use crate::event::batch::BatchEvents;
+use crate::event::event_id::EventId;
 use crate::event::{Event, UnixMillis};
 use crate::journal::lane_writer::LaneWriter;
 use crate::journal::record::{RECORD_ALIGNMENT, append_event, begin_record, segment_head};
@@ -18,7 +20,8 @@ use std::os::unix::fs::FileExt;
 const SEGMENT: u64 = 3 * 4096;
 
 /// What writes a lane, in each version of the format.
-const WRITERS: [fn(&Path, LaneId, u32); 2] = [write_lane, version_1::write_lane];
+const WRITERS: [fn(&Path, LaneId, u32); 3] =
+    [write_lane, version_1::write_lane, version_2::write_lane];
 
 /// Bytes of a record of three events.
 const STRIDE: usize = (RECORD_HEAD_BYTES + 3 * 18).next_multiple_of(RECORD_ALIGNMENT);
@@ -115,6 +118,33 @@ fn reads_from_any_position_over_many_segments() {
 }
 
 #[test]
+fn ids_are_read_as_they_were_written() {
+    let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
+    let mut written = LaneWriter::create(directory.path(), lane, SEGMENT).unwrap();
+    let longest = "~".repeat(64);
+    let ids = [Some("a"), None, Some(&longest[..]), Some(" ")];
+    let event = |value: u32| Event {
+        name: "name",
+        value,
+        received_at: UnixMillis(1),
+        id: ids[value as usize % 4].map(|id| EventId::new(id).unwrap()),
+    };
+    let mut record = Vec::new();
+    for value in (0..300).step_by(3) {
+        begin_record(&mut record);
+        (value..value + 3).for_each(|value| append_event(&mut record, event(value)));
+        written = written.append(&mut record, 3).unwrap();
+    }
+    let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
+    let mut reader = LaneReader::new(directory.path(), lane, Position(1));
+    assert!(matches!(
+        reader.fill(&mut batch, None),
+        Ok(Filled::End { torn_bytes: 0 })
+    ));
+    assert!(batch.events().eq((1..300).map(event)));
+}
+
+#[test]
 fn stops_at_the_end_it_is_given() {
     let (directory, lane) = (tempfile::tempdir().unwrap(), LaneId::random().unwrap());
     write_lane(directory.path(), lane, 10);
@@ -170,7 +200,7 @@ fn records_of_an_earlier_segment_in_the_same_blocks_are_ignored() {
         number: SegmentNumber(last.0 + 1),
     };
     let mut new = old;
-    let head = segment_head(FormatVersion::Two, id, Position(600));
+    let head = segment_head(FormatVersion::Three, id, Position(600));
     new[..head.len()].copy_from_slice(&head);
     fs::write(file(directory.path(), last.0 + 1), new).unwrap();
     let (values, damages, torn_bytes) = read_lane(directory.path(), lane, Position(0));
@@ -272,7 +302,7 @@ fn a_last_segment_that_was_never_finished_is_the_end() {
     let last = segments(directory.path()).unwrap().pop().unwrap().0;
     let number = SegmentNumber(last + 1);
     let head = segment_head(
-        FormatVersion::Two,
+        FormatVersion::Three,
         SegmentId { lane, number },
         Position(600),
     );
@@ -302,7 +332,7 @@ fn a_segment_of_another_version_is_never_passed() {
         let last = segments(directory.path()).unwrap().pop().unwrap().0;
         for number in [last, 1, 0] {
             let start = start_of(directory.path(), lane, number);
-            overwrite(directory.path(), number, 7, b"3");
+            overwrite(directory.path(), number, 7, b"4");
             let mut reader = LaneReader::new(directory.path(), lane, Position(0));
             for expected in [start, 0] {
                 let (values, fault) = read_on(&mut reader).unwrap_err();
