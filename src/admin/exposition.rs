@@ -138,6 +138,15 @@ fn events(out: &mut Exposition, overview: &Overview) {
     );
     out.each(
         (
+            "hakaru_events_duplicate_total",
+            "counter",
+            "Events whose id the database has already: they made no row.",
+        ),
+        writers,
+        |writer| writer.duplicates.get(),
+    );
+    out.each(
+        (
             "hakaru_events_dead_lettered_total",
             "counter",
             "Events that the database refused, kept in the dead-letter file.",

@@ -49,6 +49,7 @@ pub(super) fn document(overview: &Overview, readiness: Readiness, history: &Hist
             "received": totals.received,
             "recovered": totals.recovered,
             "stored": totals.stored,
+            "duplicate": totals.duplicates,
             "dead_lettered": totals.dead_lettered,
             "lost": totals.lost,
             "pending": totals.pending(),

@@ -38,6 +38,16 @@ pub enum Ids {
     Stored,
 }
 
+impl fmt::Display for Ids {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Unknown => "the ids of events are kept, until it is known whether the table stores them",
+            Self::Ignored => "the ids of events are ignored, since eventlog has no column event_id that can be used",
+            Self::Stored => "an event whose id the table has is no second row",
+        })
+    }
+}
+
 /// How a name breaks the [`EventRule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {

@@ -86,6 +86,8 @@ struct Details {
 pub struct WriterCounters {
     /// Events committed in the database.
     pub stored: Counter,
+    /// Events that made no row, since the table has their ids.
+    pub duplicates: Counter,
     /// Events of earlier processes that were read back from the journal, and are stored, dead-lettered or lost.
     pub recovered: Counter,
     /// Events that the database refused. They are in the dead-letter file.
@@ -116,6 +118,8 @@ pub struct WriterCounters {
 pub struct Settled {
     /// Events that were committed.
     pub stored: u64,
+    /// Events that made no row, since the table has their ids.
+    pub duplicates: u64,
     /// Events that the database refused.
     pub dead_lettered: u64,
     /// Events that the disk has lost.
@@ -130,6 +134,7 @@ impl WriterCounters {
         let _held = self.settling();
         Settled {
             stored: self.stored.get(),
+            duplicates: self.duplicates.get(),
             dead_lettered: self.dead_lettered.get(),
             lost: self.lost.get(),
             passed: self.passed.get(),
@@ -171,10 +176,11 @@ impl Recorder<WriterCounters> {
     pub fn settle(&self, more: Settled, is_found: bool) {
         let _held = self.settling();
         if is_found {
-            let recovered = more.stored + more.dead_lettered + more.lost;
+            let recovered = more.stored + more.duplicates + more.dead_lettered + more.lost;
             self.add(|counters| &counters.recovered, recovered);
         }
         self.add(|counters| &counters.stored, more.stored);
+        self.add(|counters| &counters.duplicates, more.duplicates);
         self.add(|counters| &counters.dead_lettered, more.dead_lettered);
         self.add(|counters| &counters.lost, more.lost);
         self.add(|counters| &counters.passed, more.passed);

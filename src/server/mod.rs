@@ -238,7 +238,11 @@ impl Server {
         };
         if let Some(announcement) = self.unannounced.take_if(was_last) {
             self.stage.serve();
-            log::info!(event = "listening", address:% = announcement.address; "{}", announcement.line);
+            let ids = self.shared.event_rule.get().ids;
+            log::info!(
+                event = "listening", address:% = announcement.address;
+                "{}; {ids}", announcement.line
+            );
             systemd::ready(&format!("takes events on {}", announcement.address));
             announcement.inherited.serves();
         }
@@ -309,6 +313,7 @@ impl Server {
             received = totals.received,
             recovered = totals.recovered,
             stored = totals.stored,
+            duplicate = totals.duplicates,
             dead_lettered = totals.dead_lettered,
             lost = totals.lost,
             pending = totals.pending(),

@@ -66,14 +66,14 @@ pub trait Sink: Send {
     fn commit(&mut self) -> Result<(), SinkError>;
 
     /// A row of the last [`Self::insert`]: the index of its event in the batch, and its `id`. `None` where the table
-    /// gives rows no id.
+    /// gives rows no `id`, or where none of them is known to be new.
     fn inserted_row(&self) -> Option<(usize, u64)>;
 
-    /// Whether the row with this `id` is that of `event`.
+    /// Whether the row with this `id` is that of `event`. It may lack the id that the sender has given the event.
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError>;
 
-    /// Whether a row of `event` has a greater `id` than `after`. `None`: there are too many rows to be searched.
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError>;
+    /// Whether a row of `event` has a greater `id` than `after`.
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError>;
 
     /// Checks that checkpoints and rows can be written, by writes that change nothing. Also keeps the server from
     /// closing an idle connection.
@@ -88,6 +88,31 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// Most ids that are searched for a row of an event.
 const SEARCHED_ROWS_MAX: u64 = 1_000_000;
+
+/// What a search for a row of an event finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundRow {
+    /// There is one.
+    There,
+    /// There is none.
+    Missing,
+    /// A row has the id that its sender has given the event. Which lane has stored it is not known: the sender may
+    /// have repeated the event elsewhere. To store it again adds no row.
+    Repeatable,
+    /// There are too many rows to be searched.
+    Unsearched,
+}
+
+impl FoundRow {
+    /// What the search by content has found. `None`: there are too many rows.
+    pub(crate) fn by_content(is_there: Option<bool>) -> Self {
+        match is_there {
+            Some(true) => Self::There,
+            Some(false) => Self::Missing,
+            None => Self::Unsearched,
+        }
+    }
+}
 
 /// The number of a lane's owner. Each new owner increments it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,10 +161,19 @@ impl Step {
 #[derive(Debug, Clone, Copy)]
 pub enum Inserted {
     /// The rows are inserted; the transaction is open.
-    Open(InsertTimes),
+    Open(InsertedRows),
     /// The checkpoint was not the one that the step expects, and nothing was changed. Holds the checkpoint that
     /// was found; `None`: the lane has none.
     CheckpointMismatch(Option<Checkpoint>),
+}
+
+/// What was inserted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InsertedRows {
+    /// The time that it took.
+    pub times: InsertTimes,
+    /// Events that made no row, since the table has their ids.
+    pub duplicates: u64,
 }
 
 /// The row of the table of checkpoints that holds the id of the database, in place of a lane's name.

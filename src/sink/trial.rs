@@ -72,7 +72,7 @@ pub(crate) struct Suspects<T> {
 pub(crate) struct Suspect<T> {
     /// When it was received.
     pub(crate) seconds: u64,
-    /// How its time is inserted.
+    /// How it is inserted.
     pub(crate) at: T,
     /// Why it was refused.
     pub(crate) fault: Fault,
@@ -87,16 +87,16 @@ impl<T> Default for Suspects<T> {
     }
 }
 
-impl<T> Suspects<T> {
+impl<T: Copy + Ord> Suspects<T> {
     /// Adds the row with this index. Returns whether a trial is due.
     pub(crate) fn add(&mut self, row: usize, suspect: Suspect<T>) -> bool {
         self.rows.insert(row, suspect);
         self.rows.len() >= self.trial_at
     }
 
-    /// One of the rows of each second.
+    /// One of the rows of each second that are inserted in the same way.
     pub(crate) fn by_second(&self) -> impl Iterator<Item = &Suspect<T>> {
-        let rows = self.rows.values().map(|row| (row.seconds, row));
+        let rows = self.rows.values().map(|row| ((row.seconds, row.at), row));
         rows.collect::<BTreeMap<_, _>>().into_values()
     }
 

@@ -7,6 +7,7 @@ use super::Storing;
 use crate::event::UnixMillis;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
+use crate::event::rule::Ids;
 use crate::journal::durable_note;
 use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
@@ -27,8 +28,8 @@ impl Storing {
         if self.writer.event_rule.get() != rule {
             log::info!(
                 event = "name_rule_changed", characters = rule.chars_max, bytes = rule.bytes_max,
-                value_max = rule.value_max;
-                "the table takes names of {}, and values of 0 to {}", rule.names(), rule.value_max
+                value_max = rule.value_max, ids = rule.ids == Ids::Stored;
+                "the table takes names of {}, and values of 0 to {}; {}", rule.names(), rule.value_max, rule.ids
             );
             self.writer.event_rule.set(rule);
         }

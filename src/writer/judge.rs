@@ -13,7 +13,8 @@ use std::ops::Range;
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::last_events::{LastEvents, known_end};
-use super::proof::{Proof, ProofError};
+use super::proof::ProofError;
+use super::row_answers::Proof;
 use super::verdict::Verdict;
 use crate::event::position::Position;
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
@@ -326,6 +327,8 @@ impl Storing {
         Ok(match self.prove_stored(disk, found, stored)? {
             Proof::Stored(to) if to >= stored => Verdict::Stored { to },
             Proof::Missing => Verdict::Behind { is_checked: true },
+            // Whether it was restored or not: by their ids each of them is one row.
+            _ if self.are_repeatable(disk, found, stored)? => Verdict::Behind { is_checked: true },
             // An older version has noted no rows. A restore leaves a copy that belongs to the checkpoint, or none.
             Proof::Unknown if disk.rows().is_empty() && copy != SealedCopy::Altered => {
                 Verdict::Behind { is_checked: false }

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::Storing;
 use super::lane_event::LaneEvent;
-use super::proof::{Proof, ProofError};
+use super::proof::ProofError;
+use super::row_answers::Proof;
 use super::verdict::Verdict;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::fingerprint::Fingerprint;
@@ -19,6 +20,7 @@ use crate::journal::reader::{LaneReader, ReadError};
 use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
+use crate::sink::FoundRow;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
@@ -163,9 +165,9 @@ impl Storing {
         for asked in 1..=count {
             if event.has_no_equal() {
                 match self.writer.sink.has_row_after(after, event.event())? {
-                    Some(true) => found = LaterRows::UpTo(Position(start.0 + asked)),
-                    Some(false) => {}
-                    None => return Ok(LaterRows::Unknown),
+                    FoundRow::There => found = LaterRows::UpTo(Position(start.0 + asked)),
+                    FoundRow::Missing | FoundRow::Repeatable => {}
+                    FoundRow::Unsearched => return Ok(LaterRows::Unknown),
                 }
             }
             match event.next() {

@@ -13,6 +13,7 @@ mod last_events;
 mod outage;
 mod proof;
 mod recovery;
+mod row_answers;
 mod run;
 mod settle;
 mod transaction;
@@ -260,7 +261,7 @@ impl Storing {
         let settled = self.lanes.of(lane).count(from, to, is_awaited);
         self.writer.counters.settle(settled, lane.is_found());
         let dead = settled.dead_lettered;
-        (settled.stored + dead, dead)
+        (settled.stored + settled.duplicates + dead, dead)
     }
 
     /// Whether answers wait for rows.

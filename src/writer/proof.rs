@@ -7,43 +7,28 @@
 //! ids that this lane had. So a row that is missing proves more than one that is there. Events are proven to be stored
 //! only by several rows that differ from each other and from the events around them.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use super::Storing;
 use super::lane_event::LaneEvent;
+use super::row_answers::{Answers, Proof};
 use super::run::Run;
 use crate::event::position::Position;
 use crate::journal::lane_handle::DiskLane;
 use crate::journal::row_witnesses::{RowWitness, spread};
-use crate::os::reached::reached;
-use crate::sink::SinkError;
+use crate::sink::{FoundRow, SinkError};
 
 /// Most rows that are asked for to prove one checkpoint.
 const ROWS_ASKED: usize = 8;
 
-/// Least rows, all different, that prove events to be stored.
-const DIFFERENT_MIN: usize = 3;
-
 /// Events right after one that is missing, of which some are asked for besides those up to the end.
 const EVENTS_AFTER: usize = 64;
 
-/// What the rows say about events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// All that were asked for are rows. Up to this position the events are stored.
-    Stored(Position),
-    /// None of those that were asked for is a row.
-    Missing,
-    /// Some are, and the last one is not, or may be a row of another event.
-    Mixed,
-    /// The last one is, and some before it are not: they were refused elsewhere, or altered or removed since.
-    Gaps,
-    /// All are, but so few different ones were asked for that they may be rows of other events.
-    Few,
-    /// No row is known that could be asked for.
-    Unknown,
-}
+/// Most events whose ids the table has that are asked for in one search.
+const REPEATABLE_MAX: usize = 64;
+
+/// Most events that are asked for to find out whether the table has the ids of all of them.
+const ALL_REPEATABLE_MAX: u64 = 10_000;
 
 /// Why the rows cannot be asked at present.
 #[derive(Debug)]
@@ -66,20 +51,6 @@ impl From<io::Error> for ProofError {
     }
 }
 
-impl Proof {
-    fn counted(self) -> Self {
-        reached(match self {
-            Self::Stored(_) => "proof: stored",
-            Self::Missing => "proof: missing",
-            Self::Few => "proof: few",
-            Self::Gaps => "proof: gaps",
-            Self::Mixed => "proof: mixed",
-            Self::Unknown => "proof: unknown",
-        });
-        self
-    }
-}
-
 /// Whether rows of a connection can be noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RowIds {
@@ -98,8 +69,12 @@ impl Storing {
             return;
         };
         let Some((index, row)) = self.writer.sink.inserted_row() else {
-            // All of them are dead letters. The row before them proves them too.
-            return disk.rows().extend(run.first, run.end());
+            let refused = self.lanes.refused(run.lane.id(), run.first..run.end());
+            if refused.len() == run.batch.len() {
+                // The row before them proves them too. Where some are duplicates, rows of other lanes may be theirs.
+                disk.rows().extend(run.first, run.end());
+            }
+            return;
         };
         if self.row_ids == RowIds::Untried {
             let found = self.writer.sink.is_row_of(row, run.batch.event(index));
@@ -161,6 +136,43 @@ impl Storing {
         Ok(answers.proof(end).counted())
     }
 
+    /// Whether each event from `from` up to `to` may be stored once more, since the table has its id. Those that were
+    /// refused are not stored again.
+    pub(super) fn are_repeatable(
+        &mut self,
+        lane: &DiskLane,
+        from: Position,
+        to: Position,
+    ) -> Result<bool, ProofError> {
+        if to.since(from) > ALL_REPEATABLE_MAX {
+            return Ok(false);
+        }
+        let refused = self.lanes.refused(lane.id, from..to);
+        let mut at = from;
+        while at < to {
+            let Some(mut event) = LaneEvent::read_on(lane, at)? else {
+                return Ok(false);
+            };
+            loop {
+                if !refused.contains(&at) {
+                    let found = match event.event().id {
+                        Some(_) => self.writer.sink.has_row_after(u64::MAX, event.event())?,
+                        None => FoundRow::Missing,
+                    };
+                    if found != FoundRow::Repeatable {
+                        return Ok(false);
+                    }
+                }
+                at = at.plus(1);
+                match event.next() {
+                    Some(next) if at < to => event = next,
+                    _ => break,
+                }
+            }
+        }
+        Ok(from < to)
+    }
+
     /// A position from which on no event up to `to` is a row: events are stored in their order, and one that is missing was
     /// found by halves. `None`: there are too many rows to be searched.
     pub(super) fn first_missing(
@@ -184,31 +196,39 @@ impl Storing {
         if from >= to {
             return Ok(Some(from));
         }
-        let refused = self.lanes.refused(lane.id, from..to);
-        let (mut low, mut high) = (from, to);
+        let mut passed = self.lanes.refused(lane.id, from..to);
+        let (mut low, mut high, mut repeatable) = (from, to, 0);
         while low < high {
             let half = usize::try_from(high.since(low) / 2).unwrap_or(usize::MAX);
             let middle = low.plus(half);
             let mut asked = middle;
-            while refused.contains(&asked) {
+            while passed.contains(&asked) {
                 asked = asked.plus(1);
             }
             if asked >= high {
                 high = middle;
                 continue;
             }
-            let is_there = match LaneEvent::read_alone(lane, asked)? {
+            let found = match LaneEvent::read_alone(lane, asked)? {
                 Some(event) => {
                     let after = after.unwrap_or_default();
                     self.writer.sink.has_row_after(after, event.event())?
                 }
                 // It was lost by the disk, so it may have been stored.
-                None => Some(true),
+                None => FoundRow::There,
             };
-            match is_there {
-                Some(true) => low = asked.plus(1),
-                Some(false) => high = middle,
-                None => return Ok(None),
+            match found {
+                FoundRow::There => low = asked.plus(1),
+                FoundRow::Missing => high = middle,
+                // It says nothing of those before it and after it.
+                FoundRow::Repeatable => {
+                    passed.insert(asked);
+                    repeatable += 1;
+                    if repeatable > REPEATABLE_MAX {
+                        return Ok(None);
+                    }
+                }
+                FoundRow::Unsearched => return Ok(None),
             }
         }
         // One that is missing may have been altered or removed: then later ones are there.
@@ -287,8 +307,10 @@ impl Storing {
                 continue;
             };
             match self.writer.sink.has_row_after(after, event.event())? {
-                Some(is_there) => answers.add(is_there, &event),
-                None => return Ok(Proof::Unknown),
+                FoundRow::There => answers.add(true, &event),
+                FoundRow::Missing => answers.add(false, &event),
+                FoundRow::Repeatable => {}
+                FoundRow::Unsearched => return Ok(Proof::Unknown),
             }
         }
         let proof = if refused.len() == count {
@@ -297,104 +319,5 @@ impl Storing {
             answers.proof_by_content(to)
         };
         Ok(proof.counted())
-    }
-}
-
-/// Which rows are there, and how many are not.
-#[derive(Debug, Default)]
-struct Answers {
-    /// What those have that are there and have no equal.
-    different: BTreeSet<(u64, String, u32)>,
-    there: usize,
-    missing: usize,
-    /// Whether the last one is there and has no equal.
-    is_last_there: bool,
-}
-
-impl Answers {
-    /// Adds an answer. They come in the order of the events.
-    fn add(&mut self, is_there: bool, event: &LaneEvent) {
-        let is_known_there = is_there && event.has_no_equal();
-        self.is_last_there = is_known_there;
-        if !is_there {
-            self.missing += 1;
-            return;
-        }
-        self.there += 1;
-        if is_known_there {
-            let (seconds, name, value) = LaneEvent::content(event.event());
-            self.different.insert((seconds, name.to_owned(), value));
-        }
-    }
-
-    fn proof(&self, end: Position) -> Proof {
-        match (self.there, self.missing) {
-            (0, 0) => Proof::Unknown,
-            (_, 0) if self.different.len() >= DIFFERENT_MIN => Proof::Stored(end),
-            (0, _) => Proof::Missing,
-            (_, 0) => Proof::Few,
-            _ if self.is_last_there => Proof::Gaps,
-            _ => Proof::Mixed,
-        }
-    }
-
-    /// The same of rows that were found by what they have: that of an equal event that is stored would be taken for that
-    /// of the last one.
-    fn proof_by_content(&self, end: Position) -> Proof {
-        match self.proof(end) {
-            Proof::Stored(_) if !self.is_last_there => Proof::Few,
-            proof => proof,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::batch::{Batch, BatchEvents};
-    use crate::event::{Event, UnixMillis};
-
-    /// Events of one second with this name and these values.
-    fn events(values: &[u32]) -> LaneEvent {
-        let mut batch = Batch::new(BatchEvents::new(1000).unwrap());
-        for &value in values {
-            batch
-                .push(Event {
-                    name: "view",
-                    value,
-                    received_at: UnixMillis(7_000),
-                    id: None,
-                })
-                .unwrap();
-        }
-        let (events, index) = (batch, 0);
-        LaneEvent { events, index }
-    }
-
-    #[test]
-    fn several_different_rows_or_none_are_a_proof() {
-        let asked = |answers: &[(bool, &[u32])]| {
-            let mut asked = Answers::default();
-            for (is_there, values) in answers {
-                asked.add(*is_there, &events(values));
-            }
-            asked
-        };
-        let proof = |answers: &[(bool, &[u32])]| asked(answers).proof(Position(7));
-        let by_content = |answers: &[(bool, &[u32])]| asked(answers).proof_by_content(Position(7));
-        assert_eq!(proof(&[]), Proof::Unknown);
-        let different: [(bool, &[u32]); 3] = [(true, &[1]), (true, &[2, 1]), (true, &[3])];
-        assert_eq!(proof(&different), Proof::Stored(Position(7)));
-        assert_eq!(proof(&different[..2]), Proof::Few);
-        let equal_last = [different[0], different[1], different[2], (true, &[3, 3])];
-        assert_eq!(by_content(&equal_last), Proof::Few);
-        assert_eq!(by_content(&different), Proof::Stored(Position(7)));
-        assert_eq!(proof(&[(false, &[1])]), Proof::Missing);
-        assert_eq!(proof(&[(true, &[1]), (false, &[2])]), Proof::Mixed);
-        assert_eq!(proof(&[(false, &[1]), (true, &[2])]), Proof::Gaps);
-        assert_eq!(proof(&[(false, &[1]), (true, &[2, 2])]), Proof::Mixed);
-        let equal: (bool, &[u32]) = (true, &[1, 1]);
-        assert_eq!(proof(&[equal; 8]), Proof::Few);
-        assert_eq!(proof(&[equal, (false, &[1, 1])]), Proof::Mixed);
     }
 }

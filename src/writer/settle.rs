@@ -3,7 +3,7 @@
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::last_events::fingerprint_before;
-use super::proof::Proof;
+use super::row_answers::Proof;
 use super::verdict::Verdict;
 use crate::event::position::{LaneId, Position};
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};

@@ -78,8 +78,8 @@ impl Storing {
         let from = stored_before(run, checkpoint.position);
         let inserted = self.writer.sink.insert(run.batch, from, step, &mut refused);
         self.write_dead_letters(run, refused)?;
-        let insert = match inserted? {
-            Inserted::Open(times) => times,
+        let rows = match inserted? {
+            Inserted::Open(rows) => rows,
             Inserted::CheckpointMismatch(found) => {
                 self.identify_again()?;
                 return Ok(if self.relocate_checkpoint(run.lane, step, found) {
@@ -91,7 +91,8 @@ impl Storing {
                 });
             }
         };
-        self.lanes.of(run.lane).will_commit(step.new, step.last);
+        let state = self.lanes.of(run.lane);
+        state.will_commit(step.new, step.last, rows.duplicates);
         let start = clock::now();
         match self.writer.sink.commit() {
             Err(SinkError::OutcomeUnknown(_)) if planted(Bug::UnknownOutcomeBelieved) => {}
@@ -100,6 +101,7 @@ impl Storing {
         let commit = clock::since(start);
         self.lanes.of(run.lane).set_checkpoint(step.checkpoint());
         self.note_row(run);
+        let insert = rows.times;
         Ok(Attempt::Stored(Some(StoreTimes { insert, commit })))
     }
 

@@ -131,7 +131,7 @@ fn store_and_roll_back(connection: &Connection) -> Result<Option<Fault>, SinkErr
         .map_err(classify)?;
     let seconds = i64::try_from(UnixMillis::now().seconds()).unwrap_or(i64::MAX);
     let adopted = connection.execute(WRITE, params![lane.to_string(), 1, 0]);
-    let refusal = trial::refusal(connection, seconds, None);
+    let refusal = trial::refusal(connection, seconds, None, None);
     // A trigger may have rolled back.
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(classify)?;

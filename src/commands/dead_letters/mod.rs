@@ -129,7 +129,11 @@ impl LetterRequest {
                         .map_or_else(String::new, |code| code.to_string());
                     let error = Printable(&letter.error);
                     let (name, value) = (&letter.name, letter.value);
-                    writeln!(out, "{at:24}  {value:10}  {code:>6}  {name:?}  {error}")?;
+                    write!(out, "{at:24}  {value:10}  {code:>6}  {name:?}  ")?;
+                    if let Some(id) = &letter.id {
+                        write!(out, "id {id:?}  ")?;
+                    }
+                    writeln!(out, "{error}")?;
                 }
             }
         }

@@ -17,7 +17,7 @@ pub(super) fn check_identity(processes: &[Process], senders: &Senders) -> Result
         }
         check_answered(process)?;
         let totals = process.metrics.totals();
-        let ends = totals.stored + totals.dead_lettered + totals.lost + totals.pending();
+        let ends = totals.settled() + totals.pending();
         if totals.received != ends {
             return Err(Broken::Final(format!(
                 "process {}: received {} is not {ends}: {totals:?}",

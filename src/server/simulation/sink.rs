@@ -11,7 +11,9 @@ use crate::event::rule::EventRule;
 use crate::os::reached::reached;
 use crate::os::simulated::{self, Pause, pause, set_busy};
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
-use crate::sink::{Checkpoint, Fault, InsertTimes, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::{
+    Checkpoint, Fault, FoundRow, Inserted, InsertedRows, Refused, Sink, SinkError, Step,
+};
 
 /// How long a statement waits for a row lock (`innodb_lock_wait_timeout`).
 const LOCK_WAIT: Duration = Duration::from_secs(50);
@@ -256,7 +258,7 @@ impl Sink for SimulatedSink {
                 }
             }
             let id = server.begin(session, step, rows);
-            Ok((Inserted::Open(InsertTimes::default()), first.zip(id)))
+            Ok((Inserted::Open(InsertedRows::default()), first.zip(id)))
         })?;
         self.inserted = row;
         Ok(inserted)
@@ -298,10 +300,11 @@ impl Sink for SimulatedSink {
         })
     }
 
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
         self.call(losses!("a row is searched"), |server, _| {
-            let mut rows = server.content.rows.range(after + 1..);
-            Ok(Some(rows.any(|(_, row)| row.is_equal(event))))
+            let mut rows = server.content.rows.range(after.saturating_add(1)..);
+            let is_there = rows.any(|(_, row)| row.is_equal(event));
+            Ok(FoundRow::by_content(Some(is_there)))
         })
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::json;
 
 use crate::event::database_id::DatabaseId;
+use crate::event::event_id::EventId;
 use crate::event::position::{LaneId, Position};
 use crate::event::rule::NAME_BYTES_MAX;
 use crate::event::{Event, UnixMillis};
@@ -19,6 +20,8 @@ pub struct Letter {
     pub name: String,
     /// Its value.
     pub value: u32,
+    /// What its sender calls it.
+    pub id: Option<String>,
     /// The database's error number, where it gave one.
     pub code: Option<i32>,
     /// Its words.
@@ -66,6 +69,11 @@ impl Letter {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
+        let id = match &value["id"] {
+            serde_json::Value::Null => None,
+            // Without its id it might be stored twice.
+            id => Some(EventId::new(id.as_str()?).ok()?.as_str().to_owned()),
+        };
         let database = match &value["database"] {
             serde_json::Value::Null => None,
             // A letter must not be taken for one of any database.
@@ -75,6 +83,7 @@ impl Letter {
             received_at: UnixMillis(received.as_millisecond().try_into().ok()?),
             name: name.to_owned(),
             value: value["value"].as_u64()?.try_into().ok()?,
+            id,
             code: value["code"].as_i64().and_then(|code| code.try_into().ok()),
             error: value["error"].as_str().unwrap_or_default().to_owned(),
             lane: value["lane"].as_str()?.parse().ok()?,
@@ -93,7 +102,7 @@ impl Letter {
             } else {
                 self.received_at
             },
-            id: None,
+            id: self.id.as_deref().and_then(|id| EventId::new(id).ok()),
         }
     }
 
@@ -106,7 +115,7 @@ impl Letter {
 /// Its line, without the line feed.
 impl fmt::Display for Letter {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = json!({
+        let mut line = json!({
             "received_at": rfc3339(self.received_at),
             "name": self.name,
             "value": self.value,
@@ -116,6 +125,9 @@ impl fmt::Display for Letter {
             "position": self.position.0,
             "database": self.database.map(|database| database.to_string()),
         });
+        if let Some(id) = &self.id {
+            line["id"] = id.as_str().into();
+        }
         line.fmt(out)
     }
 }

@@ -82,6 +82,7 @@ impl DeadLetters {
                 received_at: event.received_at,
                 name: event.name.to_owned(),
                 value: event.value,
+                id: event.id.map(|id| id.as_str().to_owned()),
                 code: fault.code,
                 error: fault.text.clone(),
                 lane,

@@ -3,6 +3,7 @@
 use super::replay::WithoutDatabase;
 use super::*;
 use crate::event::UnixMillis;
+use crate::event::event_id::EventId;
 use crate::journal::lane_handle::Origin;
 use crate::os::bugs::plant;
 use crate::os::simulated::disk::Machine;
@@ -45,6 +46,36 @@ fn a_letter_is_one_line_whatever_the_name_holds() {
         (&lines[1]["code"], &lines[1]["value"]),
         (&json!(1366), &json!(7))
     );
+}
+
+#[test]
+fn a_letter_keeps_the_id_of_its_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let letters = DeadLetters::new(directory.path(), LIMIT);
+    let fault = Fault::new("no");
+    for id in [None, Some("\"7~ ")] {
+        let event = Event {
+            name: "a",
+            value: 7,
+            received_at: UnixMillis(5),
+            id: id.map(|id| EventId::new(id).unwrap()),
+        };
+        let letter = [(event, Position(5), &fault)];
+        let lane = LaneId::random().unwrap();
+        letters.write(lane, None, letter.into_iter()).unwrap();
+        let text = std::fs::read(directory.path().join(FILE_NAME)).unwrap();
+        let line = text.split(|&byte| byte == b'\n').rev().nth(1).unwrap();
+        let Line::Letter(read) = Line::parse(line) else {
+            panic!("{line:?}")
+        };
+        assert_eq!(read.event(), event);
+        let has_id = serde_json::from_slice::<serde_json::Value>(line).unwrap()["id"].is_string();
+        assert_eq!(has_id, id.is_some());
+    }
+    // What is no id must not become an event without one.
+    let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
+    let altered = text.lines().nth(1).unwrap().replace("7~ ", "é");
+    assert_eq!(Line::parse(altered.as_bytes()), Line::Unreadable);
 }
 
 /// Writes the letter of an event of a new lane.
@@ -193,6 +224,7 @@ fn may_lose_a_letter(read: fn(&Path, LaneId)) -> bool {
             received_at: UnixMillis(0),
             name: "a".to_owned(),
             value: 1,
+            id: None,
             code: None,
             error: String::new(),
             lane: id,

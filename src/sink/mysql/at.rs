@@ -23,7 +23,7 @@ const ENDS: [u64; 2] = [32_536_771_199, 4_294_967_295];
 const SAMPLES: (u64, u64) = (10 * 86_400, 74);
 
 /// Which function gives the time of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum At {
     /// `FROM_UNIXTIME`.
     Usual,

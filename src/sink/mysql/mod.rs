@@ -7,11 +7,13 @@ pub(crate) mod columns;
 pub(crate) mod connect;
 mod database_row;
 mod gaps;
+pub(crate) mod id_column;
 mod known_rows;
 pub mod panic_guard;
 mod route;
 mod rows;
 mod session_settings;
+mod statement_kind;
 mod statement_size;
 pub(crate) mod trial;
 
@@ -24,22 +26,27 @@ use self::at::{At, LateTimes};
 pub(crate) use self::classify::sink_error;
 pub(crate) use self::connect::connect;
 use self::gaps::gaps;
+use self::id_column::{FoundColumn, IdColumn, NO_SUCH_COLUMN};
 use self::rows::Insertion;
 pub use self::rows::{bind, statement_bytes_max};
 use self::session_settings::SessionSettings;
+use self::statement_kind::{Columns, StatementKind};
 use self::statement_size::StatementSizes;
-use super::{Checkpoint, Fault, Inserted, PROBE_EVERY, Refused, Sink, SinkError, Step};
+use super::{
+    Checkpoint, Fault, FoundRow, Inserted, InsertedRows, PROBE_EVERY, Refused, Sink, SinkError,
+    Step,
+};
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
-use crate::event::rule::EventRule;
+use crate::event::rule::{EventRule, Ids};
 use crate::sink::dsn::MySqlTarget;
 use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::trial::Content;
 
-/// Placeholders of one row.
-const PLACEHOLDERS_PER_ROW: usize = 3;
+/// Most placeholders of one row: time, name, value, and an id where the table has a column for it.
+const PLACEHOLDERS_PER_ROW_MAX: usize = 4;
 
 /// The placeholders of one row. The server converts the time to the session's time zone, as `NOW()` does.
 pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
@@ -58,10 +65,13 @@ struct Session {
     connection: Conn,
     settings: SessionSettings,
     event_rule: EventRule,
-    columns_read_at: Instant,
+    /// `None`: no ids are stored.
+    ids: Option<IdColumn>,
+    /// `None`: the columns must be read again at once.
+    columns_read_at: Option<Instant>,
     sizes: StatementSizes,
-    /// Those of the usual times, and those of late ones.
-    statements: [Vec<Option<Statement>>; At::KINDS],
+    /// Those of each kind.
+    statements: [Vec<Option<Statement>>; StatementKind::COUNT],
     late_times: LateTimes,
     packet_bytes_max: usize,
     /// A row of the last insert: the index of its event, and its id.
@@ -88,6 +98,67 @@ impl MySqlSink {
 }
 
 impl Session {
+    /// Reads what the columns take. Ids are stored if there is a column for them, and the statement that fills it can be
+    /// prepared: it needs the right to UPDATE `eventlog`.
+    fn read_columns(&mut self) -> Result<(), SinkError> {
+        let rule = connect::find_table(&mut self.connection)?;
+        let had_ids = self.ids.is_some();
+        self.ids = match id_column::find(&mut self.connection)? {
+            FoundColumn::Usable(column) => {
+                let kind = StatementKind {
+                    at: At::Usual,
+                    columns: Columns::WithId,
+                };
+                match self.prepared(kind, self.sizes.fitting(1)) {
+                    Ok(_) => Some(column),
+                    Err(SinkError::Stop(fault)) => {
+                        log::debug!("eventlog has a column event_id that is not used: {fault}");
+                        None
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            }
+            FoundColumn::Missing | FoundColumn::Unusable(_) => None,
+        };
+        if had_ids && self.ids.is_none() {
+            // The statements with ids are of no use any more, and count for the server.
+            self.close_statements()?;
+        }
+        let ids = match self.ids {
+            Some(_) => Ids::Stored,
+            None => Ids::Ignored,
+        };
+        self.event_rule = EventRule { ids, ..rule };
+        self.columns_read_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The same error. If it says that a column is gone, and ids were stored, the columns are read before the next attempt,
+    /// which comes at once.
+    fn without_column(&mut self, fault: SinkError) -> SinkError {
+        match fault {
+            SinkError::Stop(fault) if self.ids.is_some() && fault.code == Some(NO_SUCH_COLUMN) => {
+                self.columns_read_at = None;
+                SinkError::Retry(fault)
+            }
+            other => other,
+        }
+    }
+
+    fn insert_rows(
+        &mut self,
+        batch: &Batch,
+        from: usize,
+        known: Option<Content>,
+        refused: &mut Refused,
+    ) -> Result<(InsertedRows, Option<Content>), SinkError> {
+        let mut insertion = Insertion::new(self, batch, known);
+        for rows in gaps(from..batch.len(), refused) {
+            insertion.insert(rows, refused)?;
+        }
+        insertion.finish(refused)
+    }
+
     /// Begins a transaction with the settings of the session.
     fn begin(&mut self) -> Result<(), SinkError> {
         self.connection
@@ -122,23 +193,24 @@ impl Session {
 impl Sink for MySqlSink {
     fn open(&mut self) -> Result<EventRule, SinkError> {
         if let Some(session) = &mut self.session {
-            if session.columns_read_at.elapsed() >= PROBE_EVERY {
-                session.event_rule = connect::find_table(&mut session.connection)?;
-                session.columns_read_at = Instant::now();
+            let read_at = session.columns_read_at;
+            if read_at.is_none_or(|at| at.elapsed() >= PROBE_EVERY) {
+                session.read_columns()?;
             }
             return Ok(session.event_rule);
         }
         let (mut connection, settings) = connect::connect_session(&self.target)?;
-        let event_rule = connect::find_table(&mut connection)?;
+        connect::find_table(&mut connection)?;
         connect::find_checkpoints(&mut connection)?;
         let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
         let sizes = StatementSizes::new(self.events_max);
-        let statements = [(); At::KINDS].map(|()| vec![None; sizes.len()]);
-        let session = Session {
+        let statements = [(); StatementKind::COUNT].map(|()| vec![None; sizes.len()]);
+        let mut session = Session {
             connection,
             settings,
-            event_rule,
-            columns_read_at: Instant::now(),
+            event_rule: EventRule::DEPLOYED,
+            ids: None,
+            columns_read_at: None,
             sizes,
             statements,
             late_times: LateTimes::default(),
@@ -146,6 +218,8 @@ impl Sink for MySqlSink {
             inserted: None,
             database: None,
         };
+        session.read_columns()?;
+        let event_rule = session.event_rule;
         self.session = Some(session);
         Ok(event_rule)
     }
@@ -205,13 +279,10 @@ impl Sink for MySqlSink {
                 .map_err(sink_error)?;
             return Ok(Inserted::CheckpointMismatch(found));
         }
-        let mut insertion = Insertion::new(session, batch, known);
-        for rows in gaps(from..batch.len(), refused) {
-            insertion.insert(rows, refused)?;
-        }
-        let (times, known) = insertion.finish(refused)?;
+        let inserted = session.insert_rows(batch, from, known, refused);
+        let (rows, known) = inserted.map_err(|fault| session.without_column(fault))?;
         self.known = known;
-        Ok(Inserted::Open(times))
+        Ok(Inserted::Open(rows))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
@@ -224,13 +295,15 @@ impl Sink for MySqlSink {
     }
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
-        self.session()?
-            .with_settings(|connection| known_rows::is_row_of(connection, id, event))
+        let session = self.session()?;
+        let ids = session.ids;
+        session.with_settings(|connection| known_rows::is_row_of(connection, ids, id, event))
     }
 
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
-        self.session()?
-            .with_settings(|connection| known_rows::has_row_after(connection, after, event))
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
+        let session = self.session()?;
+        let ids = session.ids;
+        session.with_settings(|connection| known_rows::has_row_after(connection, ids, after, event))
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {

@@ -8,7 +8,7 @@ use crate::event::position::{LaneId, Position};
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::sealed_copy::FoundCheckpoint;
-use crate::sink::{Checkpoint, Fault, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::{Checkpoint, Fault, FoundRow, Inserted, Refused, Sink, SinkError, Step};
 
 /// A sink whose panics are errors. After one the connection is replaced, as after any error of a connection.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(|sink| sink.is_row_of(id, event), SinkError::Reconnect)
     }
 
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
         self.call(
             |sink| sink.has_row_after(after, event),
             SinkError::Reconnect,
@@ -184,7 +184,7 @@ mod tests {
             panic!("is_row_of")
         }
 
-        fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<Option<bool>, SinkError> {
+        fn has_row_after(&mut self, _: u64, _: Event<'_>) -> Result<FoundRow, SinkError> {
             panic!("has_row_after")
         }
 

@@ -9,23 +9,26 @@ use mysql::{Params, Statement, Value};
 use super::at::At;
 use super::classify::{self, Verdict, sink_error, verdict};
 use super::connect;
+use super::id_column::{IdColumn, OTHER_KEY_REPEATED};
+use super::statement_kind::{Columns, StatementKind};
 use super::statement_size::{self, StatementSize};
-use super::trial;
-use super::{PLACEHOLDERS_PER_ROW, Session};
+use super::trial::{self, TrialId};
+use super::{PLACEHOLDERS_PER_ROW_MAX, Session};
+use crate::event::Event;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
 use crate::sink::trial::{Content, Suspect, Suspects, takes_no_row};
-use crate::sink::{Fault, InsertTimes, Refused, SinkError};
+use crate::sink::{Fault, InsertTimes, InsertedRows, Refused, SinkError};
 
-/// Bytes of a row in an EXECUTE without its name: two integers of 8, three types of 2, the length of
-/// the name, and its part of the NULL bitmap.
-const ROW_BYTES: usize = 8 + 8 + 3 * 2 + 3 + 1;
+/// Most bytes of a row in an EXECUTE without its name and its id: two integers of 8, four types of 2, the lengths of
+/// the name and of the id, and its part of the NULL bitmap.
+const ROW_BYTES: usize = 8 + 8 + 4 * 2 + 3 + 1 + 1;
 
 /// Most memory for binding and sending one statement, in bytes: a value for each placeholder, a copy of each
-/// name with the overhead of its allocation, and the packet, of which two copies may exist while it grows.
+/// name and id with the overhead of its allocation, and the packet, of which two copies may exist while it grows.
 pub fn statement_bytes_max(events: BatchEvents) -> usize {
     const ALLOCATION_BYTES: usize = 32;
     let rows = events.get().min(statement_size::ROWS_MAX);
-    let values = rows * (PLACEHOLDERS_PER_ROW * size_of::<Value>() + ALLOCATION_BYTES);
+    let values = rows * (PLACEHOLDERS_PER_ROW_MAX * size_of::<Value>() + 2 * ALLOCATION_BYTES);
     values + 5 * BATCH_NAME_BYTES_MAX + 4 * rows * ROW_BYTES
 }
 
@@ -37,10 +40,10 @@ pub(super) struct Insertion<'a> {
     known: Option<Content>,
     /// The last row that was inserted.
     last: Option<usize>,
-    suspects: Suspects<At>,
+    suspects: Suspects<StatementKind>,
     /// The table still has transactions. It may have been altered since the columns were last read.
     is_transactional: bool,
-    times: InsertTimes,
+    done: InsertedRows,
 }
 
 impl<'a> Insertion<'a> {
@@ -52,7 +55,7 @@ impl<'a> Insertion<'a> {
             last: None,
             suspects: Suspects::default(),
             is_transactional: false,
-            times: InsertTimes::default(),
+            done: InsertedRows::default(),
         }
     }
 
@@ -86,17 +89,22 @@ impl<'a> Insertion<'a> {
             let size = self.session.size_for(self.batch, &rows);
             let now = rows.start..rows.start + size.rows();
             to_do.push(now.end..rows.end);
-            let times = &mut self.times;
+            let columns = self.session.columns_for(self.batch, now.clone());
+            let kind = StatementKind { at, columns };
+            let times = &mut self.done.times;
             match self
                 .session
-                .execute(self.batch, at, now.clone(), size, times)
+                .execute(self.batch, kind, now.clone(), size, times)
             {
-                Ok(()) => self.last = Some(now.end - 1),
+                Ok(0) => self.last = Some(now.end - 1),
+                // Which of them made no row is not known.
+                Ok(duplicates) => self.done.duplicates += duplicates,
                 Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault))
                     if size.rows() == 1 =>
                 {
                     self.check_transactions()?;
                     let seconds = self.batch.event(now.start).received_at.seconds();
+                    let at = kind;
                     let suspect = Suspect { seconds, at, fault };
                     if self.suspects.add(now.start, suspect) {
                         self.try_rows(refused)?;
@@ -134,9 +142,13 @@ impl<'a> Insertion<'a> {
         };
         for suspect in self.suspects.by_second() {
             let insert = session.prepared(suspect.at, one)?;
+            let id = match suspect.at.columns {
+                Columns::Plain => TrialId::None,
+                Columns::WithId => TrialId::OfChance,
+            };
             let (seconds, rule) = (suspect.seconds, session.event_rule);
             let connection = &mut session.connection;
-            let refusal = trial::refusal(connection, &insert, seconds, rule, known.clone())?;
+            let refusal = trial::refusal(connection, &insert, seconds, (rule, id), known.clone())?;
             if refusal.is_some() {
                 return Err(takes_no_row(suspect.fault.clone()));
             }
@@ -145,14 +157,14 @@ impl<'a> Insertion<'a> {
         Ok(())
     }
 
-    /// Proves the last refusals. Returns the times, and a row that was inserted.
+    /// Proves the last refusals. Returns what was inserted, and a row of it.
     pub(super) fn finish(
         mut self,
         refused: &mut Refused,
-    ) -> Result<(InsertTimes, Option<Content>), SinkError> {
+    ) -> Result<(InsertedRows, Option<Content>), SinkError> {
         self.try_rows(refused)?;
         let last = self.last.map(|row| Content::of(self.batch.event(row)));
-        Ok((self.times, last.or(self.known)))
+        Ok((self.done, last.or(self.known)))
     }
 }
 
@@ -170,22 +182,36 @@ impl Session {
         size
     }
 
+    /// Which columns the statement for these rows gives.
+    fn columns_for(&self, batch: &Batch, rows: Range<usize>) -> Columns {
+        match self.ids {
+            Some(_) if batch.ids_of(rows) > 0 => Columns::WithId,
+            _ => Columns::Plain,
+        }
+    }
+
+    /// Inserts rows. Returns how many of them made no row, since the table has their ids.
     fn execute(
         &mut self,
         batch: &Batch,
-        at: At,
+        kind: StatementKind,
         rows: Range<usize>,
         size: StatementSize,
         times: &mut InsertTimes,
-    ) -> Result<(), Verdict> {
+    ) -> Result<u64, Verdict> {
         let start = Instant::now();
-        let statement = self.prepared(at, size).map_err(Verdict::Ends)?;
+        let statement = self.prepared(kind, size).map_err(Verdict::Ends)?;
         times.prepare += start.elapsed();
 
         let start = Instant::now();
-        let executed = self
-            .connection
-            .exec_drop(&statement, bind(batch, rows.clone()));
+        let parameters = self.bind(batch, kind, rows.clone());
+        let mut executed = self.connection.exec_drop(&statement, parameters);
+        let mut may_repeat = kind.columns == Columns::WithId;
+        if may_repeat && rows.len() == 1 && repeats_other_key(&executed) {
+            // Which key it is decides whose fault that is.
+            executed = self.execute_plainly(batch, kind, rows.clone());
+            may_repeat = false;
+        }
         times.execute += start.elapsed();
         match executed.map_err(verdict) {
             Err(Verdict::RepeatsPrimaryKey(fault)) => {
@@ -200,14 +226,44 @@ impl Session {
             Ok(()) => {
                 // Of an INSERT of many rows it is the id of the first.
                 let id = self.connection.last_insert_id();
-                self.inserted = (id > 0).then_some((rows.start, id));
-                self.check_rows(rows.len())
+                let with_ids = if may_repeat {
+                    batch.ids_of(rows.clone())
+                } else {
+                    0
+                };
+                let duplicates = self.check_rows(rows.len(), with_ids)?;
+                if duplicates == 0 {
+                    self.inserted = (id > 0).then_some((rows.start, id));
+                }
+                Ok(duplicates)
             }
         }
     }
 
-    /// Checks that every row was inserted and none was altered.
-    fn check_rows(&mut self, rows: usize) -> Result<(), Verdict> {
+    /// Inserts one row without regard to what it repeats.
+    fn execute_plainly(
+        &mut self,
+        batch: &Batch,
+        kind: StatementKind,
+        rows: Range<usize>,
+    ) -> mysql::Result<()> {
+        let parameters = self.bind(batch, kind, rows);
+        let statement = self.connection.prep(kind.plain_with_id())?;
+        let executed = self.connection.exec_drop(&statement, parameters);
+        self.connection.close(statement)?;
+        executed
+    }
+
+    fn bind(&self, batch: &Batch, kind: StatementKind, rows: Range<usize>) -> Params {
+        match (kind.columns, self.ids) {
+            (Columns::WithId, Some(column)) => bind_with_ids(batch, rows, column),
+            _ => bind(batch, rows),
+        }
+    }
+
+    /// Checks that every row was inserted and none was altered. Of those with an id, the table may have had it. Returns
+    /// how many were not inserted.
+    fn check_rows(&mut self, rows: usize, with_ids: usize) -> Result<u64, Verdict> {
         // Read first: the next query overwrites it.
         let affected = self.connection.affected_rows();
         if self.connection.warnings() > 0 {
@@ -222,33 +278,70 @@ impl Session {
                 return Err(Verdict::Ends(SinkError::Stop(Fault::numbered(code, text))));
             }
         }
-        if affected == rows as u64 {
-            return Ok(());
+        match (rows as u64).checked_sub(affected) {
+            Some(duplicates) if duplicates <= with_ids as u64 => Ok(duplicates),
+            _ => {
+                let text =
+                    format!("{rows} rows were sent, but the server reports {affected} as inserted");
+                Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
+            }
         }
-        let text = format!("{rows} rows were sent, but the server reports {affected} as inserted");
-        Err(Verdict::Ends(SinkError::Stop(Fault::new(text))))
     }
 
-    fn prepared(&mut self, at: At, size: StatementSize) -> Result<Statement, SinkError> {
-        let statements = &mut self.statements[at.index()];
+    /// Closes all statements. They are prepared again when they are needed.
+    pub(super) fn close_statements(&mut self) -> Result<(), SinkError> {
+        for statement in self.statements.iter_mut().flatten() {
+            if let Some(statement) = statement.take() {
+                self.connection.close(statement).map_err(sink_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn prepared(
+        &mut self,
+        kind: StatementKind,
+        size: StatementSize,
+    ) -> Result<Statement, SinkError> {
+        let statements = &mut self.statements[kind.index()];
         if let Some(statement) = &statements[size.index()] {
             return Ok(statement.clone());
         }
-        let rows = vec![at.row(); size.rows()].join(",");
-        let text = format!("INSERT INTO eventlog (at, name, value) VALUES {rows}");
+        let text = kind.text(size.rows());
         let statement = self.connection.prep(text).map_err(sink_error)?;
         statements[size.index()] = Some(statement.clone());
         Ok(statement)
     }
 }
 
+/// Whether a row repeats another key than an id, or an id that is only the same to the collation of the column.
+fn repeats_other_key(executed: &mysql::Result<()>) -> bool {
+    matches!(executed, Err(mysql::Error::MySqlError(reported)) if i32::from(reported.code) == OTHER_KEY_REPEATED)
+}
+
 /// The parameters of the statement that inserts `rows` of `batch`: three per row: time, name, value.
 pub fn bind(batch: &Batch, rows: Range<usize>) -> Params {
-    let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW);
+    let mut values = Vec::with_capacity(rows.len() * 3);
     for event in rows.map(|index| batch.event(index)) {
-        values.push(Value::UInt(event.received_at.seconds()));
-        values.push(Value::Bytes(event.name.as_bytes().to_vec()));
-        values.push(Value::UInt(u64::from(event.value)));
+        values.extend(columns_of(event));
     }
     Params::Positional(values)
+}
+
+/// The same with a fourth: the id, or NULL.
+fn bind_with_ids(batch: &Batch, rows: Range<usize>, column: IdColumn) -> Params {
+    let mut values = Vec::with_capacity(rows.len() * PLACEHOLDERS_PER_ROW_MAX);
+    for event in rows.map(|index| batch.event(index)) {
+        values.extend(columns_of(event));
+        values.push(event.id.map_or(Value::NULL, |id| column.stored(id)));
+    }
+    Params::Positional(values)
+}
+
+fn columns_of(event: Event<'_>) -> [Value; 3] {
+    [
+        Value::UInt(event.received_at.seconds()),
+        Value::Bytes(event.name.as_bytes().to_vec()),
+        Value::UInt(u64::from(event.value)),
+    ]
 }

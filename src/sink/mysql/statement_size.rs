@@ -6,9 +6,10 @@ use crate::event::batch::BatchEvents;
 /// batch takes at most thirteen statements.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
-/// Most statements that a connection keeps prepared. Where the clock of the machine is set to a time that `FROM_UNIXTIME` of
-/// a server does not know, there are as many more: for 1970, and for what comes late.
-pub(super) const STATEMENTS_MAX: usize = 1 + SIZES.len();
+/// Most statements that a connection keeps prepared: without ids, and with them where they are stored. Where the clock of
+/// the machine is set to a time that `FROM_UNIXTIME` of a server does not know, there are as many more: for 1970, and for
+/// what comes late.
+pub(super) const STATEMENTS_MAX: usize = 2 * (1 + SIZES.len());
 
 /// Most rows of one statement. The server reads all parameters of a statement several times. Up to this size they
 /// stay in the CPU's cache: a row takes a fifth less CPU time than in a statement of 5,000 rows.
@@ -17,7 +18,7 @@ pub(super) const ROWS_MAX: usize = 512;
 /// Most placeholders of a prepared statement, in MySQL and MariaDB.
 const PLACEHOLDERS_MAX: usize = 65_535;
 
-const _: () = assert!(ROWS_MAX * super::PLACEHOLDERS_PER_ROW <= PLACEHOLDERS_MAX);
+const _: () = assert!(ROWS_MAX * super::PLACEHOLDERS_PER_ROW_MAX <= PLACEHOLDERS_MAX);
 
 /// One statement size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,12 +17,21 @@ const ID_IS_PRIMARY: &str = "SELECT COUNT(*) > 0 FROM information_schema.columns
 /// A row that the table has taken.
 const ANY_ROW: &str = "SELECT name, value FROM eventlog LIMIT 1";
 
+/// The id of a trial row, which is of chance, where the statement gives one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrialId {
+    /// The statement gives no id.
+    None,
+    /// The statement gives ids.
+    OfChance,
+}
+
 /// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last error.
 pub(crate) fn refusal(
     connection: &mut Conn,
     insert: &Statement,
     seconds: u64,
-    rule: EventRule,
+    (rule, id): (EventRule, TrialId),
     known: Option<Content>,
 ) -> Result<Option<Fault>, SinkError> {
     connection
@@ -38,7 +47,11 @@ pub(crate) fn refusal(
         let Some([name, value]) = content else {
             continue;
         };
-        let row = Params::Positional(vec![Value::UInt(seconds), name, value]);
+        let mut row = vec![Value::UInt(seconds), name, value];
+        if id == TrialId::OfChance {
+            row.push(format!("{:032x}", fastrand::u128(..)).into());
+        }
+        let row = Params::Positional(row);
         match connection.exec_drop(insert, row).map_err(verdict) {
             Ok(()) => {
                 let removed = connection.query_drop("ROLLBACK TO SAVEPOINT hakaru_trial");

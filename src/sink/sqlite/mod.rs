@@ -2,6 +2,8 @@
 
 pub(crate) mod checkpoint_rows;
 mod files;
+pub(crate) mod id_column;
+mod known_rows;
 mod rows;
 pub(crate) mod statement;
 pub(crate) mod trial;
@@ -14,14 +16,14 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use self::files::DatabaseFiles;
 use self::rows::{Rows, begin};
 use super::{
-    Checkpoint, DATABASE_ROW, Fault, InsertTimes, Inserted, Refused, SEARCHED_ROWS_MAX, Sink,
+    Checkpoint, DATABASE_ROW, Fault, FoundRow, InsertTimes, Inserted, InsertedRows, Refused, Sink,
     SinkError, Step,
 };
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
-use crate::event::rule::EventRule;
+use crate::event::rule::{EventRule, Ids};
 use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::trial::Content;
 
@@ -48,10 +50,6 @@ const SET_UP: &str = "
 const NAME: &str = "
     INSERT INTO hakaru_checkpoint (lane, epoch, position) VALUES (?1, ?2, ?3)
     ON CONFLICT (lane) DO NOTHING";
-
-/// What a row of an event has.
-const IS_EVENT: &str =
-    "at IS datetime(?1, 'unixepoch') AND name = ?2 COLLATE BINARY AND value IS ?3";
 
 fn no_row_stored() -> SinkError {
     let text = "the table eventlog ignores a row instead of storing or refusing it, as with ON CONFLICT IGNORE or a \
@@ -107,7 +105,7 @@ impl SqliteSink {
         }
         let prepare = start.elapsed();
         let rows = rows::insert(connection, batch, from, refused, self.known.as_ref())?;
-        let Rows::Inserted(last) = rows else {
+        let Rows::Inserted { last, duplicates } = rows else {
             return Ok(None);
         };
         self.inserted = last
@@ -117,7 +115,8 @@ impl SqliteSink {
             self.known = Some(content);
         }
         let execute = start.elapsed().saturating_sub(prepare);
-        Ok(Some(Inserted::Open(InsertTimes { prepare, execute })))
+        let times = InsertTimes { prepare, execute };
+        Ok(Some(Inserted::Open(InsertedRows { times, duplicates })))
     }
 
     /// Opens the file. Creates the file and the tables if they are missing.
@@ -154,7 +153,14 @@ impl Sink for SqliteSink {
                 self.database = None;
             }
         }
-        Ok(EventRule::SQLITE)
+        let ids = match rows::id_column(self.connection()?)? {
+            Some(_) => Ids::Stored,
+            None => Ids::Ignored,
+        };
+        Ok(EventRule {
+            ids,
+            ..EventRule::SQLITE
+        })
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
@@ -237,29 +243,11 @@ impl Sink for SqliteSink {
     }
 
     fn is_row_of(&mut self, id: u64, event: Event<'_>) -> Result<bool, SinkError> {
-        let query = format!("SELECT 1 FROM eventlog WHERE id = ?4 AND {IS_EVENT}");
-        let seconds = signed(event.received_at.seconds());
-        let parameters = params![seconds, event.name, event.value, id.cast_signed()];
-        let row = self.connection()?.query_row(&query, parameters, |_| Ok(()));
-        Ok(row.optional().map_err(classify)?.is_some())
+        known_rows::is_row_of(self.connection()?, id, event)
     }
 
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
-        let connection = self.connection()?;
-        let to = signed(after.saturating_add(SEARCHED_ROWS_MAX));
-        let after = signed(after);
-        let query =
-            format!("SELECT 1 FROM eventlog WHERE id > ?4 AND id <= ?5 AND {IS_EVENT} LIMIT 1");
-        let seconds = signed(event.received_at.seconds());
-        let parameters = params![seconds, event.name, event.value, after, to];
-        let row = connection.query_row(&query, parameters, |_| Ok(()));
-        if row.optional().map_err(classify)?.is_some() {
-            return Ok(Some(true));
-        }
-        let further = "SELECT 1 FROM eventlog WHERE id > ?1 LIMIT 1";
-        let row = connection.query_row(further, params![to], |_| Ok(()));
-        let is_searched = row.optional().map_err(classify)?.is_none();
-        Ok(is_searched.then_some(false))
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
+        known_rows::has_row_after(self.connection()?, after, event)
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {

@@ -15,14 +15,35 @@ const INSERT: &str =
 const INSERT_OR_ABORT: &str =
     "INSERT OR ABORT INTO eventlog (at, name, value) VALUES (datetime(?1, 'unixepoch'), ?2, ?3)";
 
+/// The same two with an id. A row whose id the table has is none.
+const INSERT_WITH_ID: &str = "INSERT INTO eventlog (at, name, value, event_id) \
+    VALUES (datetime(?1, 'unixepoch'), ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
+const INSERT_WITH_ID_OR_ABORT: &str = "INSERT OR ABORT INTO eventlog (at, name, value, event_id) \
+    VALUES (datetime(?1, 'unixepoch'), ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
+
 const TABLE: &str =
     "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = 'eventlog'";
 
-/// The statement that inserts one row.
-pub(super) fn insert_statement(connection: &Connection) -> Result<&'static str, SinkError> {
+/// The statements that insert one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inserts {
+    /// Without an id.
+    pub(super) plain: &'static str,
+    /// With one.
+    pub(super) with_id: &'static str,
+}
+
+/// The statements that insert one row.
+pub(super) fn inserts(connection: &Connection) -> Result<Inserts, SinkError> {
     Ok(match has_conflict_clause(connection)? {
-        true => INSERT_OR_ABORT,
-        false => INSERT,
+        true => Inserts {
+            plain: INSERT_OR_ABORT,
+            with_id: INSERT_WITH_ID_OR_ABORT,
+        },
+        false => Inserts {
+            plain: INSERT,
+            with_id: INSERT_WITH_ID,
+        },
     })
 }
 

@@ -3,7 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use super::statement::insert_statement;
+use super::id_column::IdColumn;
+use super::statement::inserts;
 use super::{classify, describe, is_about_the_row};
 use crate::event::rule::EventRule;
 use crate::sink::trial::{Content, contents};
@@ -13,16 +14,17 @@ use crate::sink::{Fault, SinkError};
 const ANY_ROW: &str = "SELECT name, value FROM eventlog LIMIT 1";
 
 /// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last
-/// error. An open transaction stays as it is, unless a trigger rolls it back.
+/// error. They have ids of chance if there is a column for them. An open transaction stays as it is, unless a trigger rolls it back.
 pub(crate) fn refusal(
     connection: &Connection,
     seconds: i64,
+    id: Option<IdColumn>,
     known: Option<Content>,
 ) -> Result<Option<Fault>, SinkError> {
     let run = |statements| connection.execute_batch(statements).map_err(classify);
     let contents = contents(EventRule::SQLITE, known);
     let contents = contents.map(|content| (content.name.into(), content.value.into()));
-    let insert = insert_statement(connection)?;
+    let inserts = inserts(connection)?;
     let mut last = None;
     for (name, value) in contents.chain(any_row(connection)) {
         let is_alone = connection.is_autocommit();
@@ -31,8 +33,17 @@ pub(crate) fn refusal(
             false => "SAVEPOINT hakaru_trial",
         })?;
         let inserted = connection
-            .prepare_cached(insert)
-            .and_then(|mut insert| insert.execute(params![seconds, name, value]));
+            .prepare_cached(match id {
+                Some(_) => inserts.with_id,
+                None => inserts.plain,
+            })
+            .and_then(|mut insert| match id {
+                Some(column) => {
+                    let id = column.of_chance();
+                    insert.execute(params![seconds, name, value, id])
+                }
+                None => insert.execute(params![seconds, name, value]),
+            });
         // A trigger that rolls back has removed the savepoint with the transaction.
         if !connection.is_autocommit() {
             run(match is_alone {

@@ -35,6 +35,9 @@ pub(super) struct LaneState {
     pub(super) has_twin: bool,
     /// The last events before the position up to which this process has sent a COMMIT last.
     last: Option<(Position, Fingerprint)>,
+    /// The position up to which this process has sent a COMMIT last, and how many of its events made no row, since the
+    /// table had their ids.
+    duplicates: Option<(Position, u64)>,
     /// The checkpoint as this process took it over last. It may have been lost to it before it was judged, so that `sent`
     /// knows nothing of it.
     taken: Option<Checkpoint>,
@@ -66,6 +69,7 @@ impl Lanes {
             sent: Position::START,
             has_twin: false,
             last: None,
+            duplicates: None,
             taken: None,
             is_held: false,
             has_no_proof: false,
@@ -184,9 +188,23 @@ impl LaneState {
     }
 
     /// Notes that a COMMIT is sent that moves the checkpoint to `position`, after these events.
-    pub(super) fn will_commit(&mut self, position: Position, last: Option<Fingerprint>) {
+    pub(super) fn will_commit(
+        &mut self,
+        position: Position,
+        last: Option<Fingerprint>,
+        duplicates: u64,
+    ) {
         self.sent = position;
         self.last = last.map(|last| (position, last));
+        self.duplicates = Some((position, duplicates));
+    }
+
+    /// How many of the `stored` events before a position, up to which a checkpoint has moved, made no row. If another
+    /// process has moved it, that is not known, and they count as stored.
+    fn duplicates_before(&mut self, position: Position, stored: u64) -> u64 {
+        let known = self.duplicates.take_if(|(at, _)| *at <= position);
+        let known = known.filter(|(at, _)| *at == position);
+        known.map_or(0, |(_, duplicates)| duplicates.min(stored))
     }
 
     /// The last events before a position, if this process has sent a COMMIT up to there last.
@@ -262,8 +280,10 @@ impl LaneState {
         // Events before the run that were not counted are missing, and known to be lost.
         let passed = self.not_lost(counted, end);
         self.counted = Some(counted.max(end));
+        let duplicates = self.duplicates_before(end, new - dead);
         Settled {
-            stored: new - dead,
+            stored: new - dead - duplicates,
+            duplicates,
             dead_lettered: counted_dead,
             lost: 0,
             passed,
@@ -284,8 +304,11 @@ impl LaneState {
         let dead = letters.filter(|(at, _)| !self.is_lost(**at)).count() as u64;
         self.dead_letters = self.dead_letters.split_off(&position);
         self.counted = Some(position);
+        let stored = passed.saturating_sub(dead);
+        let duplicates = self.duplicates_before(position, stored);
         Settled {
-            stored: passed.saturating_sub(dead),
+            stored: stored - duplicates,
+            duplicates,
             dead_lettered: dead,
             lost: 0,
             passed,

@@ -57,6 +57,33 @@ fn positions_are_passed_as_events_are_stored_or_lost() {
     assert_eq!(count(state, 26, 27), settled(1, 0, 2));
 }
 
+#[test]
+fn duplicates_are_counted_once_and_only_of_the_commit_that_had_them() {
+    let (mut lanes, lane) = lane_at(10);
+    let state = lanes.of(&lane);
+    let duplicates = |duplicates, stored| Settled {
+        duplicates,
+        ..settled(stored, 0, stored + duplicates)
+    };
+    let count =
+        |state: &mut LaneState, first, end| state.count(Position(first), Position(end), false);
+    state.will_commit(Position(15), None, 2);
+    assert_eq!(count(state, 10, 15), duplicates(2, 3));
+    assert_eq!(count(state, 15, 20), duplicates(0, 5));
+    // Its COMMIT was sent again with other rows, and took effect unnoticed.
+    state.will_commit(Position(25), None, 5);
+    state.will_commit(Position(25), None, 1);
+    assert_eq!(state.count_before(Position(25), false), duplicates(1, 4));
+    // Another process has stored more than this one has sent.
+    state.will_commit(Position(30), None, 5);
+    assert_eq!(state.count_before(Position(40), false), duplicates(0, 15));
+    // Again after a restore of the database: they are counted.
+    state.will_commit(Position(40), None, 10);
+    assert_eq!(count(state, 30, 40), duplicates(0, 0));
+    state.will_commit(Position(45), None, 15);
+    assert_eq!(count(state, 30, 45), duplicates(5, 0));
+}
+
 /// A read fails once, and then it does not.
 #[test]
 fn lost_events_that_are_stored_after_all_are_counted_as_lost() {
@@ -111,7 +138,7 @@ fn a_lane_that_is_taken_over_again_has_no_twin_unless_it_was_moved() {
     state.adopted(at(9, 185));
     assert!(state.has_twin);
     state.set_checkpoint(at(9, 185));
-    state.will_commit(Position(200), None);
+    state.will_commit(Position(200), None, 0);
     state.adopted(at(10, 200));
     assert!(!state.has_twin);
     // Under the epoch of another process.

@@ -5,7 +5,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::fingerprint::Fingerprint;
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
-use crate::sink::{InsertTimes, Inserted, Refused, Step};
+use crate::sink::{FoundRow, Inserted, InsertedRows, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// The call in which something happens.
@@ -240,12 +240,12 @@ impl Sink for FaultInjector {
         database.unread.clone().map_or(is_there, Err)
     }
 
-    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<Option<bool>, SinkError> {
+    fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
         let database = self.database.lock().unwrap();
         let after = usize::try_from(after).unwrap();
         let mut later = database.rows.iter().skip(after);
         let is_there = later.any(|row| row == event.name);
-        Ok(database.has_ids.then_some(is_there))
+        Ok(FoundRow::by_content(database.has_ids.then_some(is_there)))
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
@@ -285,7 +285,7 @@ impl Sink for FaultInjector {
                 self.last = index;
             }
         }
-        Ok(Inserted::Open(InsertTimes::default()))
+        Ok(Inserted::Open(InsertedRows::default()))
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {

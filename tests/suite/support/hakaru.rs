@@ -332,6 +332,7 @@ impl Hakaru {
         let identity = Identity {
             received: count("received"),
             stored: count("stored"),
+            duplicate: count("duplicate"),
             dead_lettered: count("dead_lettered"),
             lost: count("lost"),
             pending: count("pending"),
@@ -339,7 +340,8 @@ impl Hakaru {
             shed: count("shed"),
             rejected_by_reason: line["rejected_by_reason"].as_str().unwrap().to_owned(),
         };
-        let ends = identity.stored + identity.dead_lettered + identity.lost + identity.pending;
+        let kept = identity.stored + identity.duplicate;
+        let ends = kept + identity.dead_lettered + identity.lost + identity.pending;
         assert_eq!(identity.received, ends, "{line}");
         identity
     }
@@ -383,6 +385,7 @@ impl Drop for Hakaru {
 pub struct Identity {
     pub received: u64,
     pub stored: u64,
+    pub duplicate: u64,
     pub dead_lettered: u64,
     pub lost: u64,
     pub pending: u64,

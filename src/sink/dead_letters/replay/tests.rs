@@ -37,6 +37,7 @@ impl Bench {
             received_at: UnixMillis(1_700_000_000_123 + position),
             name: name.to_owned(),
             value: 7,
+            id: (position % 2 == 1).then(|| format!("id {position}")),
             code: Some(4025),
             error: "no".to_owned(),
             lane: self.lane,

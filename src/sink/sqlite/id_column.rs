@@ -1,0 +1,164 @@
+//! The column of `eventlog` for the ids that senders give events. It is optional.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::classify;
+use crate::event::event_id::EventId;
+use crate::sink::SinkError;
+
+/// The statements by which an operator makes the column.
+pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id text; \
+    CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)";
+
+/// Its type, whether it is NOT NULL, and whether it is generated.
+const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden FROM pragma_table_xinfo('eventlog') \
+    WHERE lower(name) = 'event_id'";
+
+/// Unique indexes of this column alone, for all rows, and how they compare.
+const UNIQUE_INDEXES: &str = "SELECT 1 FROM pragma_index_list('eventlog') AS list \
+    WHERE list.\"unique\" = 1 AND list.partial = 0 \
+    AND (SELECT group_concat(lower(ifnull(info.name, ''))) FROM pragma_index_info(list.name) AS info) = 'event_id' \
+    LIMIT 1";
+
+/// A column that keeps ids apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdColumn {
+    /// Ids are text in it.
+    Text,
+    /// Ids are blobs in it. By its type it would store an id that looks like a number as that number.
+    Blob,
+}
+
+/// What is found of the column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoundColumn {
+    /// There is none.
+    Missing,
+    /// There is one that cannot be used, for this reason. The reason says what to do.
+    Unusable(&'static str),
+    /// Ids can be stored in it.
+    Usable(IdColumn),
+}
+
+impl IdColumn {
+    /// An id as the column has it.
+    pub(super) fn stored(self, id: EventId<'_>) -> Value {
+        match self {
+            Self::Text => Value::Text(id.as_str().to_owned()),
+            Self::Blob => Value::Blob(id.as_str().as_bytes().to_vec()),
+        }
+    }
+
+    /// An id of chance, for a trial row.
+    pub(super) fn of_chance(self) -> Value {
+        let id = format!("{:032x}", fastrand::u128(..));
+        match self {
+            Self::Text => Value::Text(id),
+            Self::Blob => Value::Blob(id.into_bytes()),
+        }
+    }
+}
+
+/// Looks for the column. The statements are kept prepared, since each batch asks.
+pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
+    let column = connection
+        .prepare_cached(COLUMN)
+        .and_then(|mut statement| {
+            let column = |row: &rusqlite::Row<'_>| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, bool>(1)?,
+                    row.get::<_, u8>(2)?,
+                ))
+            };
+            statement.query_row(params![], column).optional()
+        })
+        .map_err(classify)?;
+    let Some((kind, is_not_null, hidden)) = column else {
+        return Ok(FoundColumn::Missing);
+    };
+    if hidden != 0 {
+        return Ok(FoundColumn::Unusable(
+            "it is generated, so that no id can be stored in it",
+        ));
+    }
+    if is_not_null {
+        return Ok(FoundColumn::Unusable(
+            "it is NOT NULL, and events without an id have none",
+        ));
+    }
+    let Some(column) = column_of(&kind) else {
+        return Ok(FoundColumn::Unusable(
+            "it may change an id that looks like a number: it must be text",
+        ));
+    };
+    let has_index = connection
+        .prepare_cached(UNIQUE_INDEXES)
+        .and_then(|mut statement| statement.exists(params![]))
+        .map_err(classify)?;
+    Ok(match has_index {
+        true => FoundColumn::Usable(column),
+        false => FoundColumn::Unusable(
+            "it has no unique index of its own: CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)",
+        ),
+    })
+}
+
+/// How a column of this type holds ids, by the rules for the affinity of columns. `None`: it does not.
+fn column_of(kind: &str) -> Option<IdColumn> {
+    let has = |part: &str| kind.contains(part);
+    if has("INT") {
+        None
+    } else if ["CHAR", "CLOB", "TEXT", "BLOB"].into_iter().any(has) {
+        Some(IdColumn::Text)
+    } else {
+        has("BINARY").then_some(IdColumn::Blob)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(columns: &str, index: &str) -> FoundColumn {
+        let connection = Connection::open_in_memory().unwrap();
+        let table =
+            format!("CREATE TABLE eventlog (id integer PRIMARY KEY, name text{columns}); {index}");
+        connection.execute_batch(&table).unwrap();
+        find(&connection).unwrap()
+    }
+
+    #[test]
+    fn a_column_is_used_if_it_keeps_each_id_to_one_row() {
+        let index = "CREATE UNIQUE INDEX own ON eventlog (event_id)";
+        let is_usable = |columns, index| matches!(found(columns, index), FoundColumn::Usable(_));
+        assert_eq!(found("", ""), FoundColumn::Missing);
+        assert_eq!(
+            found(", event_id text", index),
+            FoundColumn::Usable(IdColumn::Text)
+        );
+        assert_eq!(
+            found(", EVENT_ID varchar(64)", index),
+            FoundColumn::Usable(IdColumn::Text)
+        );
+        assert_eq!(
+            found(", event_id varbinary(64)", index),
+            FoundColumn::Usable(IdColumn::Blob)
+        );
+        assert!(is_usable(", event_id text UNIQUE", ""));
+        assert!(!is_usable(", event_id text", ""));
+        assert!(!is_usable(", event_id text NOT NULL", index));
+        assert!(!is_usable(", event_id int", index));
+        assert!(!is_usable(", event_id numeric", index));
+        assert!(!is_usable(", event_id text AS (name)", index));
+        for other in [
+            "CREATE INDEX own ON eventlog (event_id)",
+            "CREATE UNIQUE INDEX own ON eventlog (event_id, name)",
+            "CREATE UNIQUE INDEX own ON eventlog (event_id) WHERE id > 7",
+            "CREATE UNIQUE INDEX own ON eventlog (lower(event_id))",
+        ] {
+            assert!(!is_usable(", event_id text", other), "{other}");
+        }
+    }
+}
