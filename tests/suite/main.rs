@@ -42,6 +42,7 @@ mod http_bounds;
 mod http_contract;
 mod identity;
 mod idle_lanes;
+mod ids;
 mod io_drivers;
 mod journal;
 mod journal_listing;

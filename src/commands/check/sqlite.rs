@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::disk::{is_missing, nearest_directory, trial_path};
-use super::{Finding, Observation, TAKES_NO_ROW};
+use super::{Finding, Level, Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
 use crate::sink::sqlite::checkpoint_rows::WRITE;
+use crate::sink::sqlite::id_column::{self, ADD_COLUMN, FoundColumn};
 use crate::sink::sqlite::{BUSY_TIMEOUT, SqliteSink, classify, statement, trial};
 use crate::sink::{Fault, SinkError};
 
@@ -109,9 +110,24 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
         let found = "eventlog has a constraint with ON CONFLICT";
         return Ok(Observation::new(found).warning(CONFLICT_CLAUSE));
     }
-    Ok(Observation::new(format!(
-        "journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back"
-    )))
+    let found =
+        format!("journal_mode={mode}; a row was inserted, a checkpoint made, and both rolled back");
+    Ok(match id_column::find(&connection)? {
+        FoundColumn::Usable(_) => Observation::new(format!(
+            "{found}; an event whose id the table has is no second row"
+        )),
+        FoundColumn::Missing => {
+            let found = format!("{found}; no column event_id: the ids of events are ignored");
+            let advice = format!("to store each id once: {ADD_COLUMN}");
+            Observation::new(found).with_advice(Level::Ok, advice)
+        }
+        FoundColumn::Unusable(reason) => {
+            let found = format!(
+                "{found}; the column event_id cannot be used: the ids of events are ignored"
+            );
+            Observation::new(found).warning(reason)
+        }
+    })
 }
 
 /// The journal mode, and the level of `synchronous`: 2 is FULL.

@@ -42,9 +42,13 @@ fn write_segments(journal: &Path, count: u32) -> (LaneId, PathBuf) {
 }
 
 fn corrupt(directory: &Path, number: u64, at: usize) {
+    corrupt_bits(directory, (number, at), 1);
+}
+
+fn corrupt_bits(directory: &Path, (number, at): (u64, usize), bits: u8) {
     let path = directory.join(segment_name(SegmentNumber(number)));
     let mut bytes = fs::read(&path).unwrap();
-    bytes[at] ^= 1;
+    bytes[at] ^= bits;
     fs::write(path, bytes).unwrap();
 }
 
@@ -68,8 +72,8 @@ fn a_lane_that_cannot_be_read_does_not_hide_others() {
     let journal = data_dir.path().join("journal");
     fs::create_dir(&journal).unwrap();
     let lanes: Vec<_> = (0..6).map(|_| write_lane(&journal)).collect();
-    // Changes the version of the format from '2' to '3'.
-    corrupt(&lanes[2].1, 1, 7);
+    // Changes the version of the format from '3' to '4'.
+    corrupt_bits(&lanes[2].1, (1, 7), b'3' ^ b'4');
 
     let (rows, outcome) = run(data_dir.path(), |inspection, out| inspection.list(out));
     assert!(matches!(outcome, Err(InspectError::Unreadable(1))));

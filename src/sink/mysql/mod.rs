@@ -51,6 +51,15 @@ const PLACEHOLDERS_PER_ROW_MAX: usize = 4;
 /// The placeholders of one row. The server converts the time to the session's time zone, as `NOW()` does.
 pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
 
+/// The statement that inserts one row with its id.
+pub(crate) fn insert_with_id() -> String {
+    let kind = StatementKind {
+        at: At::Usual,
+        columns: Columns::WithId,
+    };
+    kind.text(1)
+}
+
 /// One connection to a MySQL server.
 pub struct MySqlSink {
     target: MySqlTarget,

@@ -329,7 +329,11 @@ fn check_identity(hakaru: &mut Hakaru, disk: &LyingDisk) {
     };
     let stats: Value = serde_json::from_str(&answer.body).unwrap();
     let count = |name: &str| stats["events"][name].as_u64().unwrap();
-    let ends = count("stored") + count("duplicate") + count("dead_lettered") + count("lost") + count("pending");
+    let ends = count("stored")
+        + count("duplicate")
+        + count("dead_lettered")
+        + count("lost")
+        + count("pending");
     assert_eq!(count("received"), ends, "{stats}");
     assert_eq!(count("lost"), 0, "{stats}");
 }

@@ -1,6 +1,7 @@
 //! Checks a MySQL server. It is used as the sink does, and everything is rolled back.
 
 mod columns;
+mod event_id;
 mod id;
 mod role;
 mod tables;
@@ -32,7 +33,7 @@ struct Server<'a> {
 type Check = fn(&mut Server<'_>) -> Result<Observation, SinkError>;
 
 /// All checks of a server, in the order in which hakaru needs the things.
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("encryption", encryption),
     ("server version", role::version),
     ("role", role::role),
@@ -42,6 +43,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("innodb_flush_log_at_trx_commit", flush),
     ("table eventlog", tables::eventlog),
     ("column id", id::id),
+    ("column event_id", event_id::event_id),
     ("time zone", id::time_zone),
     ("insert into eventlog", tables::insert),
     ("table hakaru_checkpoint", tables::checkpoints),

@@ -1,0 +1,63 @@
+//! The column for the ids of events: whether each id is stored once, and how to have that.
+
+use mysql::prelude::Queryable;
+
+use super::Server;
+use super::columns::columns_of;
+use crate::commands::check::{Level, Observation};
+use crate::sink::SinkError;
+use crate::sink::mysql::classify::sink_error;
+use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find};
+use crate::sink::mysql::insert_with_id;
+
+/// Whether the table is partitioned.
+const IS_PARTITIONED: &str = "SELECT COUNT(*) > 0 FROM information_schema.partitions \
+    WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND partition_name IS NOT NULL";
+
+/// Whether the ids of events are stored.
+pub(super) fn event_id(server: &mut Server<'_>) -> Result<Observation, SinkError> {
+    if columns_of(server)?.is_empty() {
+        return Ok(Observation::new(
+            "will be missing: the ids of events are ignored",
+        ));
+    }
+    let reason = match find(&mut server.connection)? {
+        FoundColumn::Missing => return missing(server),
+        FoundColumn::Usable(_) => return usable(server),
+        FoundColumn::Unusable(reason) => reason,
+    };
+    let found = Observation::new("cannot be used: the ids of events are ignored");
+    Ok(found.warning(reason))
+}
+
+fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
+    let found = Observation::new("missing: the ids of events are ignored");
+    let advice = if server.first(IS_PARTITIONED)? == Some(true) {
+        "each id could be stored once only if the table were not partitioned: a unique key must hold the columns by which \
+         it is"
+            .to_owned()
+    } else {
+        let (database, user) = (&server.target.database, &server.user);
+        format!(
+            "to store each id once: {ADD_COLUMN}; GRANT UPDATE (event_id) ON `{database}`.eventlog TO {user}"
+        )
+    };
+    Ok(found.with_advice(Level::Ok, advice))
+}
+
+/// The column is there. The statement is prepared, which needs the right to execute it.
+fn usable(server: &mut Server<'_>) -> Result<Observation, SinkError> {
+    let prepared = server.connection.prep(insert_with_id()).map_err(sink_error);
+    match prepared {
+        Ok(_) => Ok(Observation::new(
+            "an event whose id the table has is no second row",
+        )),
+        Err(SinkError::Stop(fault)) => {
+            let found = format!("cannot be used: the ids of events are ignored: {fault}");
+            let (database, user) = (&server.target.database, &server.user);
+            let advice = format!("GRANT UPDATE (event_id) ON `{database}`.eventlog TO {user}");
+            Ok(Observation::new(found).warning(advice))
+        }
+        Err(other) => Err(other),
+    }
+}
