@@ -39,7 +39,7 @@ fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     } else {
         let (database, user) = (&server.target.database, &server.user);
         format!(
-            "to store each id once: {ADD_COLUMN}; GRANT UPDATE (event_id) ON `{database}`.eventlog TO {user}"
+            "to store each id once: {ADD_COLUMN}; GRANT UPDATE ON `{database}`.eventlog TO {user}"
         )
     };
     Ok(found.with_advice(Level::Ok, advice))
@@ -55,7 +55,7 @@ fn usable(server: &mut Server<'_>) -> Result<Observation, SinkError> {
         Err(SinkError::Stop(fault)) => {
             let found = format!("cannot be used: the ids of events are ignored: {fault}");
             let (database, user) = (&server.target.database, &server.user);
-            let advice = format!("GRANT UPDATE (event_id) ON `{database}`.eventlog TO {user}");
+            let advice = format!("GRANT UPDATE ON `{database}`.eventlog TO {user}");
             Ok(Observation::new(found).warning(advice))
         }
         Err(other) => Err(other),
