@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     )]
     listen: Parsed<SocketAddr>,
 
-    /// Another path that takes events, besides /hakaru, and with .gif the image; may be repeated, or several with commas between
+    /// Another path that takes events, besides /hakaru, with its .gif and its .js; may be repeated, or several with commas between
     /// [default: none]
     #[arg(
         long,

@@ -6,6 +6,7 @@ use super::pixel::PIXEL;
 use super::query::{self, Measurement, Rejection};
 use super::request::{Method, Request};
 use super::response::{Answer, Body, Cors, Preflight, Status};
+use super::script;
 use crate::event::rule::EventRule;
 
 /// Most bytes of the fields that a preflight asks for, if they are echoed.
@@ -107,7 +108,7 @@ fn document<'a>(
         ..event
     };
     match (route, request.method) {
-        (Route::Events | Route::Pixel, Method::Options) => Answer {
+        (Route::Events | Route::Pixel | Route::Script, Method::Options) => Answer {
             status: Status::NoContent,
             accepted: if route == Route::Events {
                 EVENT_METHODS.allow
@@ -118,7 +119,8 @@ fn document<'a>(
             ..event
         },
         (Route::Events, _) => not_allowed(&EVENT_METHODS),
-        (Route::Pixel, _) => not_allowed(&READ_METHODS),
+        (Route::Script, Method::Get | Method::Head) => script::answer(request, event),
+        (Route::Pixel | Route::Script, _) => not_allowed(&READ_METHODS),
         (Route::Root, Method::Get | Method::Head) => Answer {
             body: Body::Document {
                 fields: "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n",
@@ -136,7 +138,9 @@ fn document<'a>(
         (Route::Liveness, _) => not_allowed(&LIVENESS_METHODS),
         (Route::Unknown, _) => Answer {
             status: Status::NotFound,
-            body: Body::Reason("path: not found; accepted: /hakaru, /hakaru.gif and /ok"),
+            body: Body::Reason(
+                "path: not found; accepted: /hakaru, /hakaru.gif, /hakaru.js and /ok",
+            ),
             ..event
         },
     }

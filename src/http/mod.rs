@@ -12,6 +12,7 @@ pub mod pixel;
 pub mod query;
 pub mod request;
 pub mod response;
+pub mod script;
 pub mod taken_answers;
 
 /// Most bytes of a request head, from the request line to the empty line. A larger one is answered 431, or 414

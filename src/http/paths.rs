@@ -12,7 +12,7 @@ pub const LIVENESS_PATH: &str = "/ok";
 /// What follows the path of events in that of the image of one pixel.
 const PIXEL_SUFFIX: &str = ".gif";
 
-/// Kept free, for a script for pages.
+/// What follows the path of events in that of the script for pages.
 const SCRIPT_SUFFIX: &str = ".js";
 
 /// Most bytes of a path that is set.
@@ -66,6 +66,8 @@ pub enum Route {
     Events,
     /// It takes an event, and answers with an image of one pixel.
     Pixel,
+    /// The script for pages.
+    Script,
     /// A load balancer polls it.
     Liveness,
     /// What a load balancer polls unless it is told otherwise.
@@ -110,6 +112,7 @@ impl EventPaths {
         let route = names.find_map(|name| match path.strip_prefix(name)? {
             "" => Some(Route::Events),
             PIXEL_SUFFIX => Some(Route::Pixel),
+            SCRIPT_SUFFIX => Some(Route::Script),
             _ => None,
         });
         route.unwrap_or(Route::Unknown)
@@ -121,12 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_its_pixel() {
+    fn each_path_has_its_pixel_and_its_script() {
         let paths = EventPaths::new(vec!["/t/a".parse().unwrap()]);
         for name in ["/hakaru", "/t/a"] {
             assert_eq!(paths.route(name), Route::Events);
             assert_eq!(paths.route(&format!("{name}.gif")), Route::Pixel);
-            for other in ["/", ".js", "x", ".gif/"] {
+            assert_eq!(paths.route(&format!("{name}.js")), Route::Script);
+            for other in ["/", ".jsx", "x", ".gif/"] {
                 assert_eq!(paths.route(&format!("{name}{other}")), Route::Unknown);
             }
         }

@@ -61,6 +61,7 @@ mod report;
 mod report_faults;
 mod restored_databases;
 mod rows;
+mod script;
 mod sessions;
 mod sqlite;
 mod sqlite_files;

@@ -1,33 +1,7 @@
 //! Pages of another origin send events in a browser.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::thread;
-
 use crate::support::browser::{self, Seen};
 use crate::support::{Settings, exchange};
-
-/// Serves this page until the process ends.
-fn serve(page: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(&stream).lines();
-            // A browser may also open a connection that it never uses.
-            if !lines.any(|line| line.is_ok_and(|line| line.is_empty())) {
-                continue;
-            }
-            let length = page.len();
-            let sent = write!(
-                &stream,
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
-            );
-            sent.unwrap();
-        }
-    });
-    url
-}
 
 /// Opens a page with this script, in which `hakaru` is the server's address.
 fn run(script: &str, address: std::net::SocketAddr) -> Seen {
@@ -35,7 +9,7 @@ fn run(script: &str, address: std::net::SocketAddr) -> Seen {
         "<link rel=icon href=data:,><p id=seen>nothing</p><script>const hakaru = 'http://{address}';\n\
          const seen = text => document.getElementById('seen').textContent = text;\n{script}</script>"
     );
-    browser::open(&serve(page))
+    browser::open(&browser::serve(move |_| Some(page.clone())))
 }
 
 #[test]
@@ -86,4 +60,36 @@ fn a_preflight_of_a_less_private_network_is_granted() {
                  Access-Control-Request-Method: GET\r\nAccess-Control-Request-Private-Network: true\r\n\r\n";
     let answer = exchange(hakaru.address, asked.as_bytes());
     assert!(answer.contains("\r\nAccess-Control-Allow-Private-Network: true\r\n"));
+}
+
+#[test]
+fn each_way_to_post_is_a_row() {
+    let hakaru = Settings::sqlite().start();
+    let script = "
+        const headers = {traceparent: '00-1-2-01', 'Content-Type': 'application/json'};
+        const event = value => JSON.stringify({name: 'posted', value});
+        const form = new URLSearchParams({name: 'form', value: 3});
+        const sent = [
+            navigator.sendBeacon(hakaru + '/hakaru', event(1)),
+            navigator.sendBeacon(hakaru + '/hakaru', '[' + event(2) + ',' + event(2) + ']'),
+            navigator.sendBeacon(hakaru + '/hakaru', form),
+            navigator.sendBeacon(hakaru + '/hakaru', new Blob([event(4)], {type: 'application/json'})),
+        ];
+        const post = {method: 'POST', keepalive: true};
+        Promise.all([
+            fetch(hakaru + '/hakaru', {...post, body: event(5)}),
+            fetch(hakaru + '/hakaru', {...post, body: event(6), headers, credentials: 'include'}),
+            fetch(hakaru + '/hakaru', {...post, body: form}),
+        ]).then(answers => seen([...sent, ...answers.map(answer => answer.status)].join()));";
+    let Seen { dom, console } = run(script, hakaru.address);
+    assert!(
+        dom.contains(">true,true,true,true,200,200,200</p>"),
+        "{dom}"
+    );
+    assert_eq!(console, [""; 0]);
+    let identity = hakaru.stop();
+    assert_eq!(
+        (identity.received, identity.stored, identity.rejected),
+        (8, 8, 0)
+    );
 }

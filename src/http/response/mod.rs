@@ -10,6 +10,8 @@ pub enum Status {
     Ok,
     /// The answer to a preflight.
     NoContent,
+    /// A script that the sender has already.
+    NotModified,
     /// Not HTTP, or an event that cannot be stored.
     BadRequest,
     /// No such path.
@@ -38,9 +40,10 @@ pub enum Status {
 
 impl Status {
     /// All of them. The discriminant of each is its index.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::NoContent,
+        Self::NotModified,
         Self::BadRequest,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -65,6 +68,7 @@ impl Status {
         match self {
             Self::Ok => "200 OK",
             Self::NoContent => "204 No Content",
+            Self::NotModified => "304 Not Modified",
             Self::BadRequest => "400 Bad Request",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
@@ -128,6 +132,13 @@ pub enum Body<'a> {
     Reason(&'a str),
     /// The same, and which event of its body is the reason, counted from 0.
     ReasonOf(&'a str, usize),
+    /// A document that caches may keep.
+    Lasting {
+        /// Its `Content-Type`, for how long it may be kept, and further fields, as whole lines.
+        fields: &'a str,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
     /// A document.
     Document {
         /// Its `Content-Type` and further fields, as whole lines.
@@ -271,8 +282,10 @@ fn write_cors(out: &mut Vec<u8>, answer: &Answer<'_>) {
     } else if answer.cors != Cors::AnyOrigin {
         line(&[b"Vary: Origin"]);
     }
-    // Equal images, or equal requests with `force-cache`, are as many events.
-    line(&[b"Cache-Control: no-store"]);
+    if !matches!(answer.body, Body::Lasting { .. }) {
+        // Equal images, or equal requests with `force-cache`, are as many events.
+        line(&[b"Cache-Control: no-store"]);
+    }
 }
 
 /// The reason as a field, and the type of the body that repeats it.
@@ -308,11 +321,16 @@ fn write_end(out: &mut Vec<u8>, answer: &Answer<'_>) {
             explained = serde_json::json!({ "error": reason, "event": event }).to_string();
             explained.as_bytes()
         }
-        Body::Document { fields, bytes } => {
+        Body::Document { fields, bytes } | Body::Lasting { fields, bytes } => {
             out.extend_from_slice(fields.as_bytes());
             bytes
         }
     };
+    if answer.status == Status::NotModified {
+        // RFC 9110 section 15.4.5: it has no content.
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
     let written = write!(out, "Content-Length: {}\r\n\r\n", body.len());
     debug_assert!(written.is_ok(), "a vector takes every write");
     if !answer.head_only {

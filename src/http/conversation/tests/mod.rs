@@ -107,6 +107,9 @@ fn each_path_and_method_is_answered_as_documented() {
             "{\"error\":\"value: missing",
         ),
         ("OPTIONS", "/hakaru.gif", "204", listed),
+        ("GET", "/hakaru.js", "200", "Content-Type: text/javascript"),
+        ("HEAD", "/track.js", "200", "ETag: \""),
+        ("POST", "/hakaru.js", "405", listed),
         (
             "GET",
             "/track?name=a&value=1",
@@ -146,7 +149,7 @@ fn each_path_and_method_is_answered_as_documented() {
             may_be_kept,
             matches!(
                 (target, status),
-                ("/ok" | "*", "200" | "204") | ("/", "204")
+                ("/ok" | "*" | "/hakaru.js" | "/track.js", "200" | "204") | ("/", "204")
             ),
             "{method} {target}"
         );
