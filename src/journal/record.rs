@@ -280,7 +280,7 @@ pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
             name: std::str::from_utf8(name).ok()?,
             value: u32_at(head, 8),
             received_at: UnixMillis(u64_at(head, 0)),
-            id,
+            id: id.filter(|_| !planted(Bug::IdNotReadBack)),
         })
     })
 }

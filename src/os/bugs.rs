@@ -77,6 +77,10 @@ pub(crate) enum Bug {
     FingerprintIgnored,
     /// A lane that its writer has no room for stays locked.
     LaneOfNobody,
+    /// An event that is read back from the journal has no id.
+    IdNotReadBack,
+    /// Events that made no row are counted as stored as well.
+    DuplicateStored,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -12,8 +12,10 @@ mod operator;
 mod oracle;
 mod process;
 mod rest;
+mod rows;
 mod schedule;
 mod senders;
+mod sending;
 mod sequences;
 mod shard;
 mod sink;
@@ -142,7 +144,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 33] = [
+const BUGS: [Bug; 35] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -176,6 +178,8 @@ const BUGS: [Bug; 33] = [
     Bug::LetterTimeLost,
     Bug::FingerprintIgnored,
     Bug::LaneOfNobody,
+    Bug::IdNotReadBack,
+    Bug::DuplicateStored,
 ];
 
 /// Seeds within which each of them is detected.

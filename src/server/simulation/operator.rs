@@ -170,10 +170,12 @@ fn settle(
     let (events, unreadable) = events(lane, directory, hold.from..hold.to);
     let keys = keys_of(lane, directory)?;
     let is_row = |event: &EventId| is_row(rows, &keys, event);
-    // Its letter was stored from another lane.
+    // Its letter was stored from another lane, or its sender has repeated it.
     let is_replayed = |event: &EventId| {
-        let same =
-            |row: &&EventId| (row.value, row.received_at) == (event.value, event.received_at);
+        let same = |row: &&EventId| {
+            let is_repeated = event.has_id || row.received_at == event.received_at;
+            row.value == event.value && is_repeated
+        };
         !is_twin(event.value) && !is_row(event) && rows.iter().any(|row| same(&row))
     };
     let is_stored: Vec<bool> = events
@@ -240,6 +242,7 @@ fn events(lane: LaneId, directory: &Path, range: Range<Position>) -> (Vec<EventI
             value: event.value,
             received_at: event.received_at,
             position: first.plus(index),
+            has_id: event.id.is_some(),
         }));
         match filled {
             Ok(Filled::More) => {}

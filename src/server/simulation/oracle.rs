@@ -12,6 +12,7 @@ use super::database::{Content, EventId, Server, is_same};
 use super::history;
 use super::operator::Undecided;
 use super::process::Process;
+use super::rows::check_content;
 use super::senders::{Answer, Senders, Sent, is_twin};
 use super::sink::REFUSED_PREFIX;
 use super::world::World;
@@ -52,6 +53,8 @@ struct Promised {
     least: usize,
     most: usize,
     must_be_letter: bool,
+    /// They are one event, which its sender has repeated.
+    is_one: bool,
     /// One of them, for people.
     last: Option<Sent>,
 }
@@ -192,11 +195,13 @@ impl Oracle {
             return Ok(());
         }
         let stored: BTreeSet<u32> = server.all_rows().map(|row| row.value).collect();
+        let repeated = senders.repeated();
         let mut broken = Ok(());
         senders.each(|_, sent| {
             let value = sent.value;
-            // A file may have one of several equal events that was answered 503.
+            // A file may have one of several equal events that was answered 503, or one that was repeated.
             let is_promised = sent.answer == Answer::Ok && !sent.is_destroyed && !is_twin(value);
+            let is_promised = is_promised && !repeated.contains(&value);
             let name = sent.name.as_bytes();
             if !is_promised || stored.contains(&value) || name.starts_with(b"bad") {
                 return;
@@ -220,7 +225,7 @@ impl Oracle {
         for row in server.all_rows() {
             *rows.entry(row.value).or_default() += 1;
         }
-        check_content(&world.senders, &server)?;
+        check_content(&world.senders, &server).map_err(Broken::Final)?;
         let has_two = server.other.has_been_used();
         let served = self.served_by(&world.processes);
         self.check_databases(world, &server)?;
@@ -245,10 +250,14 @@ impl Oracle {
                 || self.disk_failed_at.is_some();
             equal.most += usize::from(is_free && has_two);
             equal.most += usize::from(self.in_memory.contains(&number));
+            equal.is_one |= sent.id.is_some();
             equal.last = Some(sent.clone());
         });
         let (mut missing, mut first) = (0, None);
-        for (value, equal) in promised {
+        for (value, mut equal) in promised {
+            if equal.is_one {
+                (equal.least, equal.most) = (equal.least.min(1), 1);
+            }
             let refused = letters.get(&value).map_or(0, BTreeSet::len);
             let times = rows.get(&value).copied().unwrap_or(0) + refused;
             let is_refusable = |sent: &Sent| sent.name.starts_with(REFUSED_PREFIX);
@@ -354,25 +363,6 @@ impl Oracle {
         look(&server.other);
         broken
     }
-}
-
-/// A row has what was sent, and the time at which it was received.
-fn check_content(senders: &Senders, server: &Server) -> Result<(), Broken> {
-    let mut sent = BTreeMap::new();
-    senders.each(|number, event| {
-        sent.insert(number, (event.name.clone(), event.received_at.seconds()));
-    });
-    for row in server.all_rows().filter(|row| !is_twin(row.value)) {
-        let found = (row.name.clone(), row.at);
-        if sent.get(&row.value) != Some(&found) {
-            return Err(Broken::Final(format!(
-                "the row of event {} has {found:?}, and was sent as {:?}",
-                row.value,
-                sent.get(&row.value)
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The database that an event was promised to. `None`: its process had not noted that yet.

@@ -10,6 +10,7 @@ use super::history::note;
 use super::identity::check_identity;
 use super::operator;
 use super::oracle::Broken;
+use super::process::Process;
 use super::senders::{Answer, Kind};
 use super::world::{STEPS_MAX, World};
 use crate::os::simulated;
@@ -50,6 +51,7 @@ impl World {
         }
         self.rest()?;
         self.check_taken()?;
+        self.repeat_all()?;
         check_identity(&self.processes, &self.senders)?;
         // What a new process finds in the journal is stored already.
         self.kill_all_noted();
@@ -89,6 +91,22 @@ impl World {
             }
         });
         broken
+    }
+
+    /// Senders repeat what has no answer until it has one.
+    fn repeat_all(&mut self) -> Result<(), Broken> {
+        if !self.has_ids {
+            return Ok(());
+        }
+        let serves = |process: &&Process| process.settings.is_some() && !process.is_draining();
+        if let Some(process) = self.processes.iter().find(serves)
+            && let Some(settings) = &process.settings
+        {
+            let all = (0, usize::MAX);
+            self.senders
+                .repeat(&process.inboxes[0], process.number, settings.ack, all);
+        }
+        self.rest()
     }
 
     fn kill_all_noted(&mut self) {

@@ -213,6 +213,13 @@ impl Troubles {
         self.has(Trouble::MemoryCopied) || self.has(Trouble::MemoryReverted)
     }
 
+    /// Whether senders may repeat events: each of them goes into one database, and no machine goes on with the memory or
+    /// the journal of another one.
+    pub(super) fn may_repeat(&self) -> bool {
+        let is_copy = |trouble: &Trouble| self.has(*trouble);
+        !COPIES.iter().any(is_copy) && !self.has(Trouble::Repointed)
+    }
+
     /// How many machines there may be. Where the disk of one loses events, each of the others that goes on with its lane under
     /// a key of its own stores them, which is the fault of [`EACH_ITS_KEY`].
     pub(super) fn machines_max(&self) -> usize {

@@ -37,6 +37,8 @@ pub(super) const fn is_twin(value: u32) -> bool {
 pub(super) enum Kind {
     /// An event that differs from all others.
     Single,
+    /// The same with an id. Its sender may repeat it.
+    WithId,
     /// One that differs from all others, and is refused by the table.
     Refused,
     /// One that is equal to all others with this number.
@@ -48,7 +50,7 @@ impl Kind {
     fn content(self, number: u32, length: usize) -> (String, u32) {
         let tail = "n".repeat(length);
         match self {
-            Self::Single => (format!("e{number}.{tail}"), number),
+            Self::Single | Self::WithId => (format!("e{number}.{tail}"), number),
             Self::Refused => (format!("{REFUSED_PREFIX}e{number}.{tail}"), number),
             Self::Twin(twin) => (format!("twin{twin}."), TWIN_VALUES + twin),
         }
@@ -60,6 +62,8 @@ impl Kind {
 pub(super) struct Sent {
     pub(super) name: String,
     pub(super) value: u32,
+    /// By this its sender repeats it, until there is an answer.
+    pub(super) id: Option<String>,
     pub(super) answer: Answer,
     /// When the server says that it received it.
     pub(super) received_at: UnixMillis,
@@ -79,6 +83,7 @@ pub(super) struct Request {
     pub(super) number: u32,
     pub(super) name: String,
     pub(super) value: u32,
+    pub(super) id: Option<String>,
 }
 
 /// The requests that one shard has not read. Each entry arrives in one read.
@@ -122,13 +127,77 @@ impl Senders {
         count: u32,
         (kind, length): (Kind, usize),
     ) {
+        let first = u32::try_from(self.count()).unwrap();
+        let contents = (first..first + count).map(|number| {
+            let (name, value) = kind.content(number, length);
+            let id = (kind == Kind::WithId).then(|| format!("id {number}"));
+            (name, value, id)
+        });
+        self.send_these(inbox, process, ack, contents);
+    }
+
+    /// Repeats events that have ids and no answer, up to `count` of them from this one on.
+    pub(super) fn repeat(
+        &self,
+        inbox: &Inbox,
+        process: u32,
+        ack: Ack,
+        (from, count): (usize, usize),
+    ) {
+        let unanswered = self.unanswered();
+        let skipped = if unanswered.is_empty() {
+            0
+        } else {
+            from % unanswered.len()
+        };
+        let contents = unanswered.into_iter().skip(skipped).take(count);
+        self.send_these(inbox, process, ack, contents);
+    }
+
+    /// The values of events that were sent more than once.
+    pub(super) fn repeated(&self) -> BTreeSet<u32> {
+        let all = self.all.borrow();
+        let mut seen = BTreeSet::new();
+        let with_ids = all.values().filter(|sent| sent.id.is_some());
+        with_ids
+            .map(|sent| sent.value)
+            .filter(|value| !seen.insert(*value))
+            .collect()
+    }
+
+    /// The events with ids that were never answered but by 503: name, value and id.
+    fn unanswered(&self) -> Vec<(String, u32, Option<String>)> {
+        let all = self.all.borrow();
+        let has_end = |sent: &&Sent| matches!(sent.answer, Answer::Ok | Answer::Refused);
+        let ended: BTreeSet<_> = all
+            .values()
+            .filter(has_end)
+            .map(|sent| sent.value)
+            .collect();
+        let open = all
+            .values()
+            .filter(|sent| sent.id.is_some() && !ended.contains(&sent.value));
+        let open = open.map(|sent| (sent.value, (sent.name.clone(), sent.id.clone())));
+        let open: BTreeMap<_, _> = open.collect();
+        open.into_iter()
+            .map(|(value, (name, id))| (name, value, id))
+            .collect()
+    }
+
+    fn send_these(
+        &self,
+        inbox: &Inbox,
+        process: u32,
+        ack: Ack,
+        contents: impl IntoIterator<Item = (String, u32, Option<String>)>,
+    ) {
         let mut all = self.all.borrow_mut();
         let first = u32::try_from(all.len()).unwrap();
-        let requests = (first..first + count).map(|number| {
-            let (name, value) = kind.content(number, length);
+        let requests = (first..).zip(contents).map(|(number, (name, value, id))| {
             let sent = Sent {
                 name: name.clone(),
                 value,
+                id: id.clone(),
                 answer: Answer::None,
                 received_at: UnixMillis(0),
                 answered_at: Duration::ZERO,
@@ -141,10 +210,13 @@ impl Senders {
                 number,
                 name,
                 value,
+                id,
             }
         });
-        let requests = requests.collect();
-        inbox.borrow_mut().push_back(requests);
+        let requests: Vec<_> = requests.collect();
+        if !requests.is_empty() {
+            inbox.borrow_mut().push_back(requests);
+        }
     }
 
     /// The server gives an event this time.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::process::Control;
 use super::senders::{Answer, Inbox, Request, Senders};
+use crate::event::event_id::EventId;
 use crate::event::{Event, UnixMillis};
 use crate::metrics::SealCause;
 use crate::os::clock;
@@ -92,13 +93,14 @@ fn take(ingest: &mut Ingest, requests: &[Request], senders: &Senders) -> Option<
         number,
         name,
         value,
+        id,
     } in requests
     {
         let event = Event {
             name,
             value: *value,
             received_at: UnixMillis::now(),
-            id: None,
+            id: id.as_deref().and_then(|id| EventId::new(id).ok()),
         };
         senders.received(*number, event.received_at);
         match ingest.take(event) {

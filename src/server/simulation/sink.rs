@@ -1,5 +1,6 @@
 //! The sink of a simulated process: calls to the database that may be lost on the way there or back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::database::{Database, EventId, Row, Server, SessionId};
@@ -7,7 +8,7 @@ use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::{LaneId, Position};
-use crate::event::rule::EventRule;
+use crate::event::rule::{EventRule, Ids};
 use crate::os::reached::reached;
 use crate::os::simulated::{self, Pause, pause, set_busy};
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
@@ -90,13 +91,21 @@ impl SimulatedSink {
 
     /// Waits until no other session has locked a lane's checkpoint.
     fn wait_for_lock(&mut self, lane: LaneId) -> Result<(), SinkError> {
+        self.wait_while(|server, session| server.is_locked(lane, session))
+    }
+
+    /// Waits until no other session holds this.
+    fn wait_while(
+        &mut self,
+        is_locked: impl Fn(&Server, SessionId) -> bool,
+    ) -> Result<(), SinkError> {
         let Some(now) = simulated::now() else {
             return Ok(());
         };
         let until = now + LOCK_WAIT;
         loop {
             let session = self.session.ok_or_else(lost)?;
-            if !self.database.server().is_locked(lane, session) {
+            if !is_locked(&self.database.server(), session) {
                 return Ok(());
             }
             let now = simulated::now().unwrap_or(until);
@@ -108,6 +117,14 @@ impl SimulatedSink {
             pause(Pause::Wait(Some(now + LOCK_POLL)));
         }
     }
+}
+
+/// The ids of the events of a batch, from this one on.
+fn ids_of(batch: &Batch, from: usize) -> BTreeSet<&str> {
+    let events = (from..batch.len()).map(|index| batch.event(index));
+    events
+        .filter_map(|event| event.id.map(|id| id.as_str()))
+        .collect()
 }
 
 fn may_write(server: &Server) -> Result<(), SinkError> {
@@ -125,10 +142,12 @@ fn row(event: Event<'_>, (lane, position): (LaneId, Position)) -> Row {
             value: event.value,
             received_at: event.received_at,
             position,
+            has_id: event.id.is_some(),
         },
         at: event.received_at.seconds(),
         name: event.name.to_owned(),
         value: event.value,
+        id: event.id.map(|id| id.as_str().to_owned()),
     }
 }
 
@@ -147,7 +166,10 @@ impl Sink for SimulatedSink {
         if !self.database.server().has(session) {
             return Err(lost());
         }
-        Ok(EventRule::SQLITE)
+        Ok(EventRule {
+            ids: Ids::Stored,
+            ..EventRule::SQLITE
+        })
     }
 
     fn database(&mut self) -> Result<Option<DatabaseId>, SinkError> {
@@ -220,10 +242,13 @@ impl Sink for SimulatedSink {
         refused: &mut Refused,
     ) -> Result<Inserted, SinkError> {
         self.inserted = None;
-        self.wait_for_lock(step.lane)?;
+        let ids = ids_of(batch, from);
+        self.wait_while(|server, session| {
+            server.is_locked(step.lane, session) || server.is_inserting(&ids, session)
+        })?;
         let (inserted, row) = self.call(losses!("rows are inserted"), |server, session| {
             may_write(server)?;
-            if server.is_locked(step.lane, session) {
+            if server.is_locked(step.lane, session) || server.is_inserting(&ids, session) {
                 reached("database: deadlock");
                 return Err(SinkError::Retry(Fault::numbered(1213, "deadlock")));
             }
@@ -243,7 +268,7 @@ impl Sink for SimulatedSink {
                     "no partition for it",
                 )));
             }
-            let (mut rows, mut first) = (Vec::new(), None);
+            let (mut rows, mut first, mut duplicates) = (Vec::<Row>::new(), None, 0);
             for index in from..batch.len() {
                 let event = batch.event(index);
                 if event.name.starts_with(REFUSED_PREFIX) && !server.takes_refused(event.value) {
@@ -251,14 +276,28 @@ impl Sink for SimulatedSink {
                     refused
                         .entry(index)
                         .or_insert(Fault::numbered(3819, "a check is violated"));
-                } else if !refused.contains_key(&index) {
+                } else if refused.contains_key(&index) {
+                    continue;
+                } else if event.id.is_some_and(|id| {
+                    let id = id.as_str();
+                    server.has_row_with(id) || rows.iter().any(|row| row.has_id(id))
+                }) {
+                    reached("database: a row is a duplicate");
+                    duplicates += 1;
+                } else {
                     first.get_or_insert(index);
                     let after = (batch.len() - index) as u64;
                     rows.push(row(event, (step.lane, Position(step.new.0 - after))));
                 }
             }
             let id = server.begin(session, step, rows);
-            Ok((Inserted::Open(InsertedRows::default()), first.zip(id)))
+            let rows = InsertedRows {
+                duplicates,
+                ..InsertedRows::default()
+            };
+            // Where some are duplicates, it is not known which rows are new.
+            let first = first.filter(|_| duplicates == 0);
+            Ok((Inserted::Open(rows), first.zip(id)))
         })?;
         self.inserted = row;
         Ok(inserted)
@@ -295,15 +334,24 @@ impl Sink for SimulatedSink {
         self.call(losses!("a row is asked for"), |server, _| {
             Ok({
                 let row = server.content.rows.get(&id);
-                row.is_some_and(|row| row.is_equal(event))
+                let has_id = |row: &Row| {
+                    let id = event.id.map(|id| id.as_str());
+                    row.id.is_none() || id.is_none_or(|id| row.has_id(id))
+                };
+                row.is_some_and(|row| row.is_equal(event) && has_id(row))
             })
         })
     }
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
         self.call(losses!("a row is searched"), |server, _| {
+            if event.id.is_some_and(|id| server.has_row_with(id.as_str())) {
+                reached("database: a row has the id of an event that is searched");
+                return Ok(FoundRow::Repeatable);
+            }
             let mut rows = server.content.rows.range(after.saturating_add(1)..);
-            let is_there = rows.any(|(_, row)| row.is_equal(event));
+            let is_there = rows
+                .any(|(_, row)| row.is_equal(event) && (event.id.is_none() || row.id.is_none()));
             Ok(FoundRow::by_content(Some(is_there)))
         })
     }

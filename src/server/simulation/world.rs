@@ -11,7 +11,7 @@ use super::memory::Memory;
 use super::oracle::{Broken, Oracle};
 use super::process::{Process, Settings};
 use super::schedule::{Troubles, draw_settings};
-use super::senders::{Kind, Senders};
+use super::senders::Senders;
 use super::troubles::Trouble;
 use crate::os::reached::take_reached;
 use crate::os::simulated::disk::{Faults, Machine};
@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     /// Whether some events are equal.
     pub(super) has_twins: bool,
+    /// Whether some events have ids, by which their senders repeat them.
+    pub(super) has_ids: bool,
     /// Whether processes may be interrupted in the middle of an operation of the disk.
     pub(super) may_crash: bool,
     /// How many of the troubles that take long may still come.
@@ -125,6 +127,8 @@ impl World {
         database.replace(Server::new(random.u64(..), first_session));
         // Where a machine goes back with its memory, rows tell which of its events are stored: those of equal ones do not.
         let has_twins = random.u32(0..3) == 0 && !troubles.bring_memory_back();
+        // Drawn by the seed itself, so that the others stay as they were.
+        let has_ids = seed % 3 == 1 && troubles.may_repeat();
         Self {
             machines: vec![machine],
             snapshots: Vec::new(),
@@ -134,6 +138,7 @@ impl World {
             settings,
             oracle: Oracle::default(),
             has_twins,
+            has_ids,
             may_crash: true,
             quiet_left: 2,
             tally: Tally::default(),
@@ -349,35 +354,6 @@ impl World {
         for process in self.processes.drain(..) {
             process.kill();
         }
-    }
-
-    /// Sends events to one shard of one process. `false`: there is none.
-    pub(super) fn send(&mut self) -> bool {
-        let ready: Vec<usize> = self
-            .processes
-            .iter()
-            .enumerate()
-            .filter(|(_, process)| !process.is_draining())
-            .map(|(index, _)| index)
-            .collect();
-        if ready.is_empty() {
-            return false;
-        }
-        let process = &self.processes[ready[self.random.usize(0..ready.len())]];
-        let inbox = &process.inboxes[self.random.usize(0..process.inboxes.len())];
-        let count = self.random.u32(1..6);
-        let length = self.random.usize(0..200);
-        let kind = match self.random.u32(0..12) {
-            0 => Kind::Refused,
-            1..=3 if self.has_twins => Kind::Twin(self.random.u32(0..3)),
-            _ => Kind::Single,
-        };
-        let Some(settings) = &process.settings else {
-            return false;
-        };
-        let (number, ack) = (process.number, settings.ack);
-        self.senders.send(inbox, number, ack, count, (kind, length));
-        true
     }
 
     fn trouble(&mut self, trouble: Trouble) -> Result<(), Broken> {

@@ -282,7 +282,11 @@ impl LaneState {
         self.counted = Some(counted.max(end));
         let duplicates = self.duplicates_before(end, new - dead);
         Settled {
-            stored: new - dead - duplicates,
+            stored: if planted(Bug::DuplicateStored) {
+                new - dead
+            } else {
+                new - dead - duplicates
+            },
             duplicates,
             dead_lettered: counted_dead,
             lost: 0,

@@ -24,6 +24,8 @@ pub(super) struct Row {
     pub(super) at: u64,
     pub(super) name: String,
     pub(super) value: u32,
+    /// What its sender calls it. Each of these is only once in the table.
+    pub(super) id: Option<String>,
     /// Which event it is, also among equal ones. The server does not see it.
     pub(super) event: EventId,
 }
@@ -33,6 +35,11 @@ impl Row {
     pub(super) fn is_equal(&self, event: Event<'_>) -> bool {
         let seconds = event.received_at.seconds();
         (self.at, self.name.as_str(), self.value) == (seconds, event.name, event.value)
+    }
+
+    /// Whether it has this id.
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
     }
 }
 
@@ -44,6 +51,8 @@ pub(super) struct EventId {
     pub(super) value: u32,
     pub(super) received_at: UnixMillis,
     pub(super) position: Position,
+    /// Whether its sender calls it by an id, and may have sent it more than once.
+    pub(super) has_id: bool,
 }
 
 /// What is in the database.
@@ -261,6 +270,20 @@ impl Server {
             let locked = session.transaction.as_ref().map(|open| open.step.lane);
             *id != by_other_than.0 && locked == Some(lane)
         })
+    }
+
+    /// Whether the table has a row with this id.
+    pub(super) fn has_row_with(&self, id: &str) -> bool {
+        self.content.rows.values().any(|row| row.has_id(id))
+    }
+
+    /// Whether another session has inserted a row with one of these ids, and has not ended its transaction.
+    pub(super) fn is_inserting(&self, ids: &BTreeSet<&str>, other_than: SessionId) -> bool {
+        let others = self.sessions.iter().filter(|(id, _)| **id != other_than.0);
+        others
+            .filter_map(|(_, session)| session.transaction.as_ref())
+            .flat_map(|open| &open.rows)
+            .any(|(_, row)| row.id.as_deref().is_some_and(|id| ids.contains(id)))
     }
 
     pub(super) fn begin(&mut self, session: SessionId, step: Step, rows: Vec<Row>) -> Option<u64> {
