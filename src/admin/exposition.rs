@@ -1,13 +1,14 @@
 //! The metrics in the text format of Prometheus.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
 use super::overview::Overview;
 use super::process::Process;
 use crate::event::ack::Ack;
 use crate::http::query::Rejection;
 use crate::http::response::Status;
-use crate::metrics::{Histogram, SealCause, Snapshot};
+use crate::metrics::{Histogram, SealCause, Snapshot, WriterCounters};
 
 /// The document so far.
 struct Exposition(String);
@@ -107,17 +108,8 @@ pub(super) fn text(overview: &Overview) -> String {
     out.0
 }
 
-fn events(out: &mut Exposition, overview: &Overview) {
-    let metrics = &overview.metrics;
-    let totals = metrics.totals();
-    let shards = ("shard", metrics.shards());
-    let writers = ("writer", metrics.writers());
-    let received = "hakaru_events_received_total";
-    out.each(
-        (received, "counter", "Events taken by this process."),
-        shards,
-        |shard| shard.received.get(),
-    );
+/// What became of events.
+fn ends(out: &mut Exposition, writers: (&'static str, &[Arc<WriterCounters>])) {
     out.each(
         (
             "hakaru_events_recovered_total",
@@ -163,6 +155,20 @@ fn events(out: &mut Exposition, overview: &Overview) {
         writers,
         |writer| writer.lost.get(),
     );
+}
+
+fn events(out: &mut Exposition, overview: &Overview) {
+    let metrics = &overview.metrics;
+    let totals = metrics.totals();
+    let shards = ("shard", metrics.shards());
+    let writers = ("writer", metrics.writers());
+    let received = "hakaru_events_received_total";
+    out.each(
+        (received, "counter", "Events taken by this process."),
+        shards,
+        |shard| shard.received.get(),
+    );
+    ends(out, writers);
     out.each(
         (
             "hakaru_events_shed_total",

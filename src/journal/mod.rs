@@ -14,6 +14,7 @@
 pub mod blocks;
 pub mod disk_thread;
 pub mod durable_note;
+mod event_bytes;
 mod found_events;
 pub mod held_lane;
 pub mod janitor;

@@ -3,10 +3,8 @@
 //! `docs/journal-format.md` describes the format for the authors of other readers.
 
 use super::blocks::BLOCK_BYTES;
-use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
+pub use super::event_bytes::{EVENT_BYTES_MAX, append_event, events, events_bytes_max};
 use crate::event::position::{LaneId, Position};
-use crate::event::rule::NAME_BYTES_MAX;
-use crate::event::{Event, UnixMillis};
 use crate::os::bugs::{Bug, planted};
 
 /// The number of a segment in its lane, from 0.
@@ -72,24 +70,6 @@ pub const RECORD_HEAD_BYTES: usize = 48;
 
 /// Records start at multiples of this.
 pub const RECORD_ALIGNMENT: usize = 8;
-
-/// Bytes of an event without its name and its id.
-const EVENT_HEAD_BYTES: usize = 8 + 4 + 2;
-
-/// Set in the length of a name: a byte with the length of the id, and the id, follow the name. No event of an earlier
-/// version has it.
-const HAS_ID: u16 = 1 << 15;
-
-const _: () = assert!(NAME_BYTES_MAX < HAS_ID as usize && EVENT_ID_BYTES_MAX <= u8::MAX as usize);
-
-/// Most bytes of one event.
-pub const EVENT_BYTES_MAX: usize = EVENT_HEAD_BYTES + NAME_BYTES_MAX + 1 + EVENT_ID_BYTES_MAX;
-
-/// Most bytes of so many events whose names and ids have `text_bytes` together.
-pub const fn events_bytes_max(events: usize, text_bytes: usize) -> usize {
-    // One byte tells the length of an id.
-    events * (EVENT_HEAD_BYTES + 1) + text_bytes
-}
 
 /// Most bytes of events in one record.
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -173,32 +153,6 @@ pub fn begin_record(record: &mut Vec<u8>) {
     record.resize(RECORD_HEAD_BYTES, 0);
 }
 
-/// Appends an event to a record.
-pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
-    debug_assert!(
-        event.name.len() <= NAME_BYTES_MAX,
-        "names are checked before this"
-    );
-    #[expect(clippy::cast_possible_truncation, reason = "at most NAME_BYTES_MAX")]
-    let name_bytes = event.name.len() as u16;
-    let length = match event.id {
-        Some(_) => name_bytes | HAS_ID,
-        None => name_bytes,
-    };
-    record.extend_from_slice(&event.received_at.0.to_le_bytes());
-    record.extend_from_slice(&event.value.to_le_bytes());
-    record.extend_from_slice(&length.to_le_bytes());
-    record.extend_from_slice(event.name.as_bytes());
-    if let Some(id) = event.id.map(EventId::as_str) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "at most EVENT_ID_BYTES_MAX"
-        )]
-        record.push(id.len() as u8);
-        record.extend_from_slice(id.as_bytes());
-    }
-}
-
 /// Fills in the head of a record of `events` events and pads it to the alignment.
 pub fn finish_record(record: &mut Vec<u8>, id: SegmentId, position: Position, events: u32) {
     let payload_bytes = record.len() - RECORD_HEAD_BYTES;
@@ -259,32 +213,6 @@ pub fn parse_record(bytes: &[u8], id: SegmentId) -> ParsedRecord<'_> {
     )
 }
 
-/// The events of a record, in order. Ends early if the bytes are not events. The checksum rules that out
-/// for records from [`parse_record`].
-pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
-    let mut rest = payload;
-    std::iter::from_fn(move || {
-        let head = rest.first_chunk::<EVENT_HEAD_BYTES>()?;
-        let length = u16::from_le_bytes([head[12], head[13]]);
-        let name_bytes = usize::from(length & !HAS_ID);
-        let (name, mut after) = rest[EVENT_HEAD_BYTES..].split_at_checked(name_bytes)?;
-        let mut id = None;
-        if length & HAS_ID != 0 {
-            let (id_bytes, following) = after.split_first()?;
-            let (text, following) = following.split_at_checked(usize::from(*id_bytes))?;
-            id = Some(EventId::new(std::str::from_utf8(text).ok()?).ok()?);
-            after = following;
-        }
-        rest = after;
-        Some(Event {
-            name: std::str::from_utf8(name).ok()?,
-            value: u32_at(head, 8),
-            received_at: UnixMillis(u64_at(head, 0)),
-            id: id.filter(|_| !planted(Bug::IdNotReadBack)),
-        })
-    })
-}
-
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes[at..]
         .first_chunk()
@@ -300,6 +228,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::event_id::EventId;
+    use crate::event::{Event, UnixMillis};
     use crate::os::bugs::plant;
     use proptest::prelude::*;
 

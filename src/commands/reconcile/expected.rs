@@ -1,5 +1,8 @@
 //! The expected events: a number, or a list as NDJSON, CSV or TSV.
+//!
+//! Lines with the same id are one event, which its sender has sent more than once. Only the first of them counts.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -36,6 +39,8 @@ struct Expected<'a> {
     value: u32,
     /// When it was sent, in milliseconds since 1970, if that is known.
     at: Option<i64>,
+    /// What its sender calls it.
+    id: Option<&'a str>,
 }
 
 /// Reads a list into `tally`.
@@ -53,12 +58,15 @@ pub(super) fn read(list: Option<&PathBuf>, tally: &mut Tally) -> Result<(), List
         }
     };
     let mut progress = Progress::new();
+    let mut ids: HashSet<Box<str>> = HashSet::new();
     read_from(source, |expected| {
         progress.step("expected events read");
         if tally.expected() == u64::from(EVENTS_MAX) {
             return Err(format!("more than {EVENTS_MAX} events"));
         }
-        tally.expect(expected.name, expected.value, expected.at);
+        if expected.id.is_none_or(|id| ids.insert(id.into())) {
+            tally.expect(expected.name, expected.value, expected.at);
+        }
         Ok(())
     })
     .map_err(error)?;
@@ -115,19 +123,28 @@ fn read_json(
             serde_json::Value::String(text) => millis(text).map(Some),
             number => millis(&number.to_string()).map(Some),
         };
-        let (Some(name), Some(value), Some(at)) = (name, value, at) else {
+        let id = match &event["id"] {
+            serde_json::Value::Null => Some(None),
+            id => id.as_str().map(Some),
+        };
+        let (Some(name), Some(value), Some(at), Some(id)) = (name, value, at, id) else {
             return Err(format!("line {number}: {ACCEPTED_JSON}"));
         };
-        each(Expected { name, value, at })?;
+        each(Expected {
+            name,
+            value,
+            at,
+            id,
+        })?;
     }
     Ok(())
 }
 
 const ACCEPTED_JSON: &str = "accepted: {\"name\":TEXT,\"value\":0 to 4294967295} and \
-     \"at\", RFC 3339 or seconds since 1970, where it is known";
+     \"at\", RFC 3339 or seconds since 1970, and \"id\":TEXT, where they are known";
 
 const ACCEPTED_COLUMNS: &str = "accepted: name, value (0 to 4294967295), and the time, RFC 3339 or seconds since 1970, \
-     where it is known; or a first line that names the columns name, value, at";
+     where it is known; or a first line that names the columns name, value, at, id";
 
 /// Reads CSV or TSV, with or without a line of column names.
 fn read_columns(
@@ -140,8 +157,8 @@ fn read_columns(
         .flexible(true)
         .delimiter(delimiter)
         .from_reader(source);
-    // The columns of name, value and time.
-    let mut columns = [Some(0), Some(1), Some(2)];
+    // The columns of name, value, time and id.
+    let mut columns = [Some(0), Some(1), Some(2), None];
     let mut record = csv::StringRecord::new();
     let mut is_first = true;
     while reader
@@ -149,12 +166,12 @@ fn read_columns(
         .map_err(|fault| fault.to_string())?
     {
         if std::mem::take(&mut is_first) {
-            let named = ["name", "value", "at"].map(|name| {
+            let named = ["name", "value", "at", "id"].map(|name| {
                 record
                     .iter()
                     .position(|field| field.trim().eq_ignore_ascii_case(name))
             });
-            if let [Some(_), Some(_), _] = named {
+            if let [Some(_), Some(_), ..] = named {
                 columns = named;
                 continue;
             }
@@ -170,7 +187,13 @@ fn read_columns(
             let line = record.position().map_or(0, csv::Position::line);
             return Err(format!("line {line}: {ACCEPTED_COLUMNS}"));
         };
-        each(Expected { name, value, at })?;
+        let id = field(3).filter(|id| !id.is_empty());
+        each(Expected {
+            name,
+            value,
+            at,
+            id,
+        })?;
     }
     Ok(())
 }
@@ -220,6 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn what_has_the_same_id_is_one_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("list");
+        for text in [
+            "{\"name\":\"a\",\"value\":1,\"id\":\"x\"}\n{\"name\":\"a\",\"value\":1,\"id\":\"x\"}\n\
+             {\"name\":\"a\",\"value\":1,\"id\":\"y\"}\n{\"name\":\"a\",\"value\":1}\n{\"name\":\"a\",\"value\":1,\"id\":null}",
+            "id,name,value\nx,a,1\nx,a,1\ny,a,1\n,a,1\n,a,1\n",
+        ] {
+            std::fs::write(&list, text).unwrap();
+            let mut tally = Tally::default();
+            read(Some(&list), &mut tally).unwrap();
+            assert_eq!(tally.expected(), 4, "{text}");
+        }
+    }
+
+    #[test]
     fn an_error_names_the_line() {
         for (text, words) in [
             (
@@ -231,6 +270,7 @@ mod tests {
                 "{\"name\":\"a\",\"value\":1,\"at\":\"noon\"}",
                 "line 1: accepted",
             ),
+            ("{\"name\":\"a\",\"value\":1,\"id\":7}", "line 1: accepted"),
             ("{\"name\"", "line 1: not a JSON object"),
             ("a,1\nb,4294967296", "line 2: accepted"),
             ("a,+1", "line 1: accepted"),

@@ -35,8 +35,7 @@ pub(super) struct LaneState {
     pub(super) has_twin: bool,
     /// The last events before the position up to which this process has sent a COMMIT last.
     last: Option<(Position, Fingerprint)>,
-    /// The position up to which this process has sent a COMMIT last, and how many of its events made no row, since the
-    /// table had their ids.
+    /// The position up to which this process has sent a COMMIT last, and how many of its events were duplicates.
     duplicates: Option<(Position, u64)>,
     /// The checkpoint as this process took it over last. It may have been lost to it before it was judged, so that `sent`
     /// knows nothing of it.
@@ -96,13 +95,9 @@ impl Lanes {
 
     /// The events of a lane in a range that are known to be dead-lettered.
     pub(super) fn refused(&self, lane: LaneId, range: Range<Position>) -> BTreeSet<Position> {
-        let state = self.0.get(&lane);
-        let letters = state.map(|state| state.dead_letters.range(range));
-        letters
-            .into_iter()
-            .flatten()
-            .map(|(position, _)| *position)
-            .collect()
+        let letters = self.0.get(&lane).into_iter();
+        let letters = letters.flat_map(|state| state.dead_letters.range(range.clone()));
+        letters.map(|(position, _)| *position).collect()
     }
 
     /// Forgets all checkpoints, so that they are read again.
@@ -199,8 +194,8 @@ impl LaneState {
         self.duplicates = Some((position, duplicates));
     }
 
-    /// How many of the `stored` events before a position, up to which a checkpoint has moved, made no row. If another
-    /// process has moved it, that is not known, and they count as stored.
+    /// How many of the `stored` events before a checkpoint were duplicates. If another process has moved it, that is not
+    /// known, and they count as stored.
     fn duplicates_before(&mut self, position: Position, stored: u64) -> u64 {
         let known = self.duplicates.take_if(|(at, _)| *at <= position);
         let known = known.filter(|(at, _)| *at == position);
@@ -282,11 +277,7 @@ impl LaneState {
         self.counted = Some(counted.max(end));
         let duplicates = self.duplicates_before(end, new - dead);
         Settled {
-            stored: if planted(Bug::DuplicateStored) {
-                new - dead
-            } else {
-                new - dead - duplicates
-            },
+            stored: new - dead - duplicates * u64::from(!planted(Bug::DuplicateStored)),
             duplicates,
             dead_lettered: counted_dead,
             lost: 0,
