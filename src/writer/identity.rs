@@ -7,7 +7,7 @@ use super::Storing;
 use crate::event::UnixMillis;
 use crate::event::database_id::DatabaseId;
 use crate::event::position::Position;
-use crate::event::rule::Ids;
+use crate::event::rule::{EventRule, Ids};
 use crate::journal::durable_note;
 use crate::journal::lane_handle::{DiskLane, Origin};
 use crate::journal::lane_label::LaneLabel;
@@ -25,12 +25,21 @@ impl Storing {
         let rule = self.writer.sink.open()?;
         self.identify()?;
         self.writer.counters.set(|counters| &counters.connected, 1);
-        if self.writer.event_rule.get() != rule {
+        let before = self.writer.event_rule.get();
+        // That ids are ignored is not worth a line where the columns are as they were taken to be.
+        let is_as_before = EventRule {
+            ids: rule.ids,
+            ..before
+        } == rule
+            && (before.ids == Ids::Stored) == (rule.ids == Ids::Stored);
+        if !is_as_before {
             log::info!(
                 event = "name_rule_changed", characters = rule.chars_max, bytes = rule.bytes_max,
                 value_max = rule.value_max, ids = rule.ids == Ids::Stored;
                 "the table takes names of {}, and values of 0 to {}; {}", rule.names(), rule.value_max, rule.ids
             );
+        }
+        if before != rule {
             self.writer.event_rule.set(rule);
         }
         Ok(())

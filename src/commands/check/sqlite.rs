@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::disk::{is_missing, nearest_directory, trial_path};
-use super::{Finding, Level, Observation, TAKES_NO_ROW};
+use super::{Finding, Observation, TAKES_NO_ROW};
 use crate::event::UnixMillis;
 use crate::event::position::LaneId;
 use crate::sink::sqlite::checkpoint_rows::WRITE;
@@ -116,11 +116,9 @@ fn existing_file(path: &Path) -> Result<Observation, SinkError> {
         FoundColumn::Usable(_) => Observation::new(format!(
             "{found}; an event whose id the table has is no second row"
         )),
-        FoundColumn::Missing => {
-            let found = format!("{found}; no column event_id: the ids of events are ignored");
-            let advice = format!("to store each id once: {ADD_COLUMN}");
-            Observation::new(found).with_advice(Level::Ok, advice)
-        }
+        FoundColumn::Missing => Observation::new(format!(
+            "{found}; no column event_id: the ids of events are ignored; to store each id once: {ADD_COLUMN}"
+        )),
         FoundColumn::Unusable(reason) => {
             let found = format!(
                 "{found}; the column event_id cannot be used: the ids of events are ignored"

@@ -22,7 +22,7 @@ fn a_server_without_prepared_statements_to_give_is_waited_for() {
         message.contains("SET GLOBAL max_prepared_stmt_count"),
         "{message}"
     );
-    assert!(message.contains("at most 6"), "{message}");
+    assert!(message.contains("at most 12"), "{message}");
     assert_eq!(database.count(), 0);
     database.run(&format!("SET GLOBAL max_prepared_stmt_count = {allowed}"));
     wait_until("all events are stored", || database.count() == 3);

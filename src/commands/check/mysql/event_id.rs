@@ -4,7 +4,7 @@ use mysql::prelude::Queryable;
 
 use super::Server;
 use super::columns::columns_of;
-use crate::commands::check::{Level, Observation};
+use crate::commands::check::Observation;
 use crate::sink::SinkError;
 use crate::sink::mysql::classify::sink_error;
 use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find};
@@ -31,10 +31,9 @@ pub(super) fn event_id(server: &mut Server<'_>) -> Result<Observation, SinkError
 }
 
 fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
-    let found = Observation::new("missing: the ids of events are ignored");
     let advice = if server.first(IS_PARTITIONED)? == Some(true) {
-        "each id could be stored once only if the table were not partitioned: a unique key must hold the columns by which \
-         it is"
+        "each id could be stored once only if the table were not partitioned, since a unique key must hold the columns by \
+         which it is"
             .to_owned()
     } else {
         let (database, user) = (&server.target.database, &server.user);
@@ -42,7 +41,9 @@ fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
             "to store each id once: {ADD_COLUMN}; GRANT UPDATE ON `{database}`.eventlog TO {user}"
         )
     };
-    Ok(found.with_advice(Level::Ok, advice))
+    Ok(Observation::new(format!(
+        "missing: the ids of events are ignored; {advice}"
+    )))
 }
 
 /// The column is there. The statement is prepared, which needs the right to execute it.
