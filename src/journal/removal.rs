@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::lane_end;
 use super::reader::segment_start;
 use super::segment::{segment_name, segments};
 use super::stored_note;
@@ -12,7 +13,8 @@ use crate::os::fs;
 
 /// Removes a lane that is stored up to `stored`. Its segments go first, and for good: a crash in between must leave none of
 /// them without the notes that say which of its events were not promised, under which keys they are stored, or how far it
-/// was stored. Its end goes last of them: else its checkpoint would seem to be that of another lane, beyond its end.
+/// was stored. The segment in which it ends goes last of them: else its checkpoint would seem to be that of another lane,
+/// beyond its end. Without segments, the note of its end alone would make it a lane, so that one goes before the others.
 pub(super) fn remove_lane(directory: &Path, lane: LaneId, stored: Position) -> io::Result<()> {
     if !planted(Bug::NotesRemovedFirst) {
         let noted =
@@ -24,14 +26,27 @@ pub(super) fn remove_lane(directory: &Path, lane: LaneId, stored: Position) -> i
         fs::sync_dir(directory)?;
         let mut before = segments(directory)?;
         // The last one may be empty still: no event was written to it.
-        let has_events = |number| matches!(segment_start(directory, lane, number), Ok(Some(_)));
-        let last = before.iter().rposition(|number| has_events(*number));
-        let last: Vec<_> = last.map(|index| before.remove(index)).into_iter().collect();
+        let mut last = Vec::new();
+        for index in (0..before.len()).rev() {
+            match segment_start(directory, lane, before[index]) {
+                Ok(Some(_)) => {
+                    last.push(before.remove(index));
+                    break;
+                }
+                Ok(None) => {}
+                Err(fault) if fs::is_unreadable(&fault) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
         for numbers in [before, last] {
             for number in numbers {
                 fs::remove_file(&directory.join(segment_name(number)))?;
             }
             fs::sync_dir(directory)?;
+        }
+        match fs::remove_file(&lane_end::path(directory)) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+            _ => fs::sync_dir(directory)?,
         }
     }
     fs::remove_dir_all(directory)

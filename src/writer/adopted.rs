@@ -57,7 +57,7 @@ impl Storing {
         match wait {
             Wait::Unreadable(fault) => log::error!(
                 event = "journal_read_failed", lane:% = id, code = fault.raw_os_error();
-                "lane {id}: what is noted beside it cannot be read: {fault}; it waits, other lanes go on, and hakaru \
+                "lane {id}: its segments or what is noted beside them cannot be read: {fault}; it waits, other lanes go on, and hakaru \
                  tries again by itself"
             ),
             Wait::Unwritable(fault) => log::error!(

@@ -90,11 +90,14 @@ impl Storing {
     fn judge(&mut self, lane: &LaneHandle, found: Position) -> io::Result<Verdict> {
         let state = self.lanes.of(lane);
         let (stored, sent) = (state.stored(), state.sent());
-        if found <= stored.max(sent) {
+        // One in between is that of others: this process had no other COMMIT under way.
+        if found <= stored || found == sent {
             return Ok(Verdict::Ours);
         }
         let Some(disk) = lane.on_disk() else {
-            // Whoever has moved it began where this process had left it, so the COMMIT whose outcome is unknown failed.
+            // If others moved it from where this process had left it, then the COMMIT whose outcome is unknown has failed.
+            // If it took effect, and a machine went back with its memory, these events are stored twice; which of the two
+            // it was, nothing tells.
             return Ok(Verdict::Forked {
                 from: stored,
                 end: None,

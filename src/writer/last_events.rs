@@ -24,7 +24,7 @@ use crate::sink::FoundRow;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
-const REFUSED_MAX: u64 = 16;
+const REFUSED_MAX: u64 = 64;
 
 /// The last events before a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +142,13 @@ impl Storing {
                 reached("last events: beyond the end");
                 Ok(LastEvents::Others)
             }
+            (
+                _,
+                Some(
+                    EndError::Io(fault)
+                    | EndError::Read(ReadError::Io { fault, .. } | ReadError::EndFile { fault, .. }),
+                ),
+            ) => Err(fault),
             _ => Ok(LastEvents::Unknown),
         }
     }

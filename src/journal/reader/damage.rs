@@ -1,7 +1,7 @@
 //! The errors of reading a lane.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::event::position::Position;
 use crate::os::fs::is_unreadable;
@@ -82,14 +82,21 @@ impl ReadError {
     /// An error that says that the events are lost or removed. Any other may be over later, and is the error here.
     pub fn unless_passing(self) -> io::Result<Self> {
         match self {
-            Self::Io { fault, .. }
+            Self::Io { file, fault }
                 if !is_unreadable(&fault) && fault.kind() != io::ErrorKind::NotFound =>
             {
-                Err(fault)
+                Err(of_file(&file, &fault))
             }
+            // Whoever needs the end of a lane waits until it can be read.
+            Self::EndFile { file, fault } => Err(of_file(&file, &fault)),
             lasting => Ok(lasting),
         }
     }
+}
+
+/// The error of a file, which it names.
+fn of_file(file: &Path, fault: &io::Error) -> io::Error {
+    io::Error::new(fault.kind(), format!("{}: {fault}", file.display()))
 }
 
 #[cfg(test)]
@@ -100,13 +107,17 @@ mod tests {
     #[test]
     fn an_error_that_may_pass_is_not_that_of_a_bad_block() {
         let failed = |errno: Errno| ReadError::Io {
-            file: PathBuf::new(),
+            file: PathBuf::from("a/file"),
             fault: errno.into(),
         };
         for errno in [Errno::EMFILE, Errno::ESTALE, Errno::EISDIR] {
             let passing = failed(errno).unless_passing().unwrap_err();
-            assert_eq!(passing.raw_os_error(), Some(errno as i32));
+            let text = io::Error::from(errno).to_string();
+            assert_eq!(passing.to_string(), format!("a/file: {text}"));
         }
+        let (file, fault) = (PathBuf::from("end"), Errno::EMFILE.into());
+        let end = ReadError::EndFile { file, fault };
+        assert!(end.unless_passing().is_err());
         for errno in [Errno::EIO, Errno::ENOENT] {
             assert!(failed(errno).unless_passing().is_ok());
         }

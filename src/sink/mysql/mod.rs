@@ -78,6 +78,8 @@ struct Session {
     ids: Option<IdColumn>,
     /// `None`: the columns must be read again at once.
     columns_read_at: Option<Instant>,
+    /// A column was missing, and no row was inserted since.
+    is_column_missed: bool,
     sizes: StatementSizes,
     /// Those of each kind.
     statements: [Vec<Option<Statement>>; StatementKind::COUNT],
@@ -143,10 +145,15 @@ impl Session {
     }
 
     /// The same error. If it says that a column is gone, and ids were stored, the columns are read before the next attempt,
-    /// which comes at once.
+    /// which comes at once. If that fails too, it is another column, such as one that a trigger names.
     fn without_column(&mut self, fault: SinkError) -> SinkError {
         match fault {
-            SinkError::Stop(fault) if self.ids.is_some() && fault.code == Some(NO_SUCH_COLUMN) => {
+            SinkError::Stop(fault)
+                if self.ids.is_some()
+                    && fault.code == Some(NO_SUCH_COLUMN)
+                    && !self.is_column_missed =>
+            {
+                self.is_column_missed = true;
                 self.columns_read_at = None;
                 SinkError::Retry(fault)
             }
@@ -220,6 +227,7 @@ impl Sink for MySqlSink {
             event_rule: EventRule::DEPLOYED,
             ids: None,
             columns_read_at: None,
+            is_column_missed: false,
             sizes,
             statements,
             late_times: LateTimes::default(),
@@ -290,6 +298,7 @@ impl Sink for MySqlSink {
         }
         let inserted = session.insert_rows(batch, from, known, refused);
         let (rows, known) = inserted.map_err(|fault| session.without_column(fault))?;
+        session.is_column_missed = false;
         self.known = known;
         Ok(Inserted::Open(rows))
     }

@@ -30,8 +30,8 @@ pub(super) enum Act {
     Restore,
     /// Another process adopts the lane.
     Steal,
-    /// The COMMIT fails, and a process that has the same memory stores others, and more.
-    StoreOthers,
+    /// The COMMIT fails, and a process that has the same memory stores so many others.
+    StoreOthers(usize),
     /// The call succeeds.
     Nothing,
 }
@@ -121,7 +121,7 @@ impl FaultInjector {
                 };
                 Err(SinkError::Reconnect(fault()))
             }
-            Act::StoreOthers => {
+            Act::StoreOthers(events) => {
                 let mut database = self.database.lock().unwrap();
                 let lane = database.adopted.unwrap();
                 let checkpoint = database.adopt(lane, Position::START).checkpoint;
@@ -129,7 +129,7 @@ impl FaultInjector {
                     lane,
                     epoch: checkpoint.epoch,
                     old: checkpoint.position,
-                    new: checkpoint.position.plus(10),
+                    new: checkpoint.position.plus(events),
                     last: Fingerprint::from_bits(1 << 4),
                 };
                 database.checkpoints.insert(lane, step.checkpoint());

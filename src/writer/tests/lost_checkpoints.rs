@@ -250,12 +250,16 @@ fn rows_of_all_events_up_to_others_are_no_proof() {
 /// The twin of a process without a journal has moved its checkpoint from where it was before a COMMIT without an answer.
 #[test]
 fn a_commit_that_others_came_before_is_repeated_under_another_key() {
-    let bench = Bench::new();
-    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
-    let script = [(At::Commit, Act::Nothing), (At::Commit, Act::StoreOthers)];
-    let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b", "c"]), (3, &["d"])];
-    bench.run(&lane, &batches, &script, None);
-    assert_eq!(bench.rows(), ["a", "b", "c", "d"]);
+    // Fewer than those of the COMMIT, as many, and more.
+    for events in [1, 2, 10] {
+        let bench = Bench::new();
+        let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+        let stored = Act::StoreOthers(events);
+        let script = [(At::Commit, Act::Nothing), (At::Commit, stored)];
+        let batches: [(u64, &[&str]); 3] = [(0, &["a"]), (1, &["b", "c"]), (3, &["d"])];
+        bench.run(&lane, &batches, &script, None);
+        assert_eq!(bench.rows(), ["a", "b", "c", "d"], "{events}");
+    }
 }
 
 /// One row may be that of another event.
