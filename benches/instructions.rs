@@ -15,6 +15,7 @@ use cases::Shard;
 use gungraun::prelude::*;
 use hakaru::event::ack::Ack;
 use hakaru::event::batch::Batch;
+use hakaru::http::content::Media;
 
 #[library_benchmark]
 #[bench::short(cases::SHORT_HEAD)]
@@ -28,6 +29,13 @@ fn request_head(head: &[u8]) {
 #[bench::escaped(cases::ESCAPED_QUERY)]
 fn query(query: &[u8]) {
     cases::decode_queries(query);
+}
+
+#[library_benchmark]
+#[bench::array(Media::Json)]
+#[bench::lines(Media::JsonLines)]
+fn body(media: Media) -> usize {
+    cases::read_body(media)
 }
 
 // A case returns its input, so that dropping it is not counted.
@@ -56,7 +64,7 @@ fn insert(batch: Batch) -> Batch {
 
 library_benchmark_group!(
     name = parts,
-    benchmarks = [request_head, query, append, record, insert]
+    benchmarks = [request_head, query, body, append, record, insert]
 );
 
 main!(library_benchmark_groups = parts);

@@ -13,6 +13,7 @@ mod cases;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hakaru::event::ack::Ack;
+use hakaru::http::content::Media;
 
 fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");
@@ -30,6 +31,12 @@ fn parts(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| cases::decode_queries(query));
         });
+    }
+    for (name, media) in [
+        ("body/array", Media::Json),
+        ("body/lines", Media::JsonLines),
+    ] {
+        group.bench_function(name, |bencher| bencher.iter(|| cases::read_body(media)));
     }
     for (name, ack) in [
         ("append/received", Ack::Received),

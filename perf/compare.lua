@@ -1,5 +1,5 @@
--- Always the same request. The argument is `keep` for kept connections, `close` for one connection per request, or the
--- number of requests per write.
+-- Always the same request. The argument is `keep` for kept connections, `close` for one connection per request, the
+-- number of requests per write, or `body` with the file of a body, its media type, and its coding if it has one.
 
 local bytes
 
@@ -7,6 +7,12 @@ function init(args)
   local headers = { ["Host"] = "hakaru" }
   if args[1] == "close" then
     headers["Connection"] = "close"
+  end
+  if args[1] == "body" then
+    headers["Content-Type"] = args[3]
+    headers["Content-Encoding"] = args[4]
+    bytes = wrk.format("POST", "/hakaru", headers, io.open(args[2], "rb"):read("*a"))
+    return
   end
   local one = wrk.format("GET", "/hakaru?name=open&value=0", headers)
   bytes = string.rep(one, tonumber(args[1]) or 1)

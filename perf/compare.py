@@ -9,12 +9,13 @@ from statistics import median
 
 def derive(sample):
     """The figures of one sample."""
-    answered = max(sample["answered"], 1)
+    per_request = sample["events"]
+    answered = max(sample["answered"], 1) * per_request
     rows = sample["rows"]
     return {
         "cpu_us": sample["server_cpu_us"] / answered,
         "database_cpu_us": None if rows is None else sample["database_cpu_us"] / answered,
-        "rate": sample["answered"] * 1e6 / sample["microseconds"],
+        "rate": sample["answered"] * per_request * 1e6 / sample["microseconds"],
         "p50_us": sample["p50_us"],
         "p99_us": sample["p99_us"],
         "peak_mib": sample["peak_kib"] / 1024,
@@ -22,7 +23,7 @@ def derive(sample):
         "refused": sample["refused"],
         "errors": sample["errors"],
         # wrk leaves up to one answer per connection unread, so there may be more rows than answers.
-        "missing": None if rows is None else max(sample["answered"] - sample["refused"] - rows, 0),
+        "missing": None if rows is None else max((sample["answered"] - sample["refused"]) * per_request - rows - sample["pending"], 0),
     }
 
 
@@ -62,7 +63,7 @@ def table(scenario, servers):
     lines = [
         scenario,
         f"  {'server':<17}{'CPU us':>8}{'least':>7}{'most':>7}{'/floor':>8}{'/nginx':>8}{'database':>10}"
-        f"{'requests/s':>12}{'p50 us':>8}{'p99 us':>9}{'peak MiB':>10}{'refused':>9}{'errors':>8}{'missing':>9}",
+        f"{'events/s':>12}{'p50 us':>8}{'p99 us':>9}{'peak MiB':>10}{'refused':>9}{'errors':>8}{'missing':>9}",
     ]
     for server, f in servers.items():
         lines.append(
@@ -75,7 +76,7 @@ def table(scenario, servers):
 
 
 def plot(summary, about, path):
-    """Bars of CPU per request, one panel per scenario. The line on a bar is the range of the rounds."""
+    """Bars of CPU per event, one panel per scenario. The line on a bar is the range of the rounds."""
     try:
         import matplotlib
     except ImportError:
@@ -96,7 +97,7 @@ def plot(summary, about, path):
         colors = ["#999999" if n == "floor" or n.startswith("nginx") else "#2a6fbb" for n in names]
         ax.barh(names, [servers[n]["cpu_us"] for n in names], xerr=[least, most], color=colors, ecolor="#333333")
         ax.set_title(scenario, fontsize=10)
-        ax.set_xlabel("CPU of the server, µs per request", fontsize=8)
+        ax.set_xlabel("CPU of the server, µs per event", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Grey: answers and stores nothing. Blue: hakaru, each event is a row.", fontsize=10)

@@ -14,6 +14,7 @@ use hakaru::event::position::Position;
 use hakaru::event::rule::EventRule;
 use hakaru::event::{Event, UnixMillis};
 use hakaru::handoff::{self, Handoff, Work};
+use hakaru::http::content::{self, Content, ContentScratch, Media};
 use hakaru::http::{query, request};
 use hakaru::journal::disk_thread;
 use hakaru::journal::lane_handle::MemoryLane;
@@ -79,6 +80,26 @@ pub fn decode_queries(query: &[u8]) {
         let measured = query::measurement(black_box(query), EventRule::DEPLOYED, &mut decoded);
         black_box(measured.unwrap());
     }
+}
+
+/// Reads a body of [`EVENTS`] events.
+pub fn read_body(media: Media) -> usize {
+    let (before, between, after) = match media {
+        Media::Json => ("[", ",", "]"),
+        _ => ("", "\n", ""),
+    };
+    let object = |value| format!("{{\"name\":\"purchase\",\"value\":{value}}}");
+    let objects: Vec<_> = (0..EVENTS).map(object).collect();
+    let body = format!("{before}{}{after}", objects.join(between));
+    let content = Content {
+        media,
+        is_gzip: false,
+        is_lenient: false,
+    };
+    let mut scratch = ContentScratch::default();
+    let body = black_box(body.as_bytes());
+    content::read(content, body, body.len(), EventRule::DEPLOYED, &mut scratch).unwrap();
+    scratch.events.len()
 }
 
 /// One of the events of every case: nine of ten are small.

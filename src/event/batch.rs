@@ -100,7 +100,9 @@ impl Batch {
                 .reserve_exact(text_end.next_power_of_two() - self.names.len());
         }
         self.names.push_str(event.name);
-        self.names.push_str(id);
+        if !id.is_empty() {
+            self.names.push_str(id);
+        }
         self.slots.push(EventSlot {
             received_at: event.received_at,
             value: event.value,
@@ -151,8 +153,11 @@ impl Batch {
             name: &self.names[self.text_end_before(index)..name_end],
             value: slot.value,
             received_at: slot.received_at,
-            // It was an id when it was pushed. The empty text is none.
-            id: EventId::new(&self.names[name_end..slot.text_end()]).ok(),
+            id: match slot.id_bytes() {
+                0 => None,
+                // It was an id when it was pushed.
+                _ => EventId::new(&self.names[name_end..slot.text_end()]).ok(),
+            },
         }
     }
 

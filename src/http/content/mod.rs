@@ -146,29 +146,52 @@ fn read_json(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRef
 /// An object a line. Lines without anything are no events.
 fn read_lines(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRefused> {
     collector.expect_many();
-    for (line, bytes) in (1..).zip(body.split(|&byte| byte == b'\n')) {
-        let bytes = bytes.trim_ascii();
-        if bytes.is_empty() {
-            continue;
-        }
-        let read = match std::str::from_utf8(bytes) {
-            Ok(text) => {
-                json::read_event(collector, text).map_err(|fault| not_json("body", line, &fault))
+    let mut rest = body;
+    let mut line = 0;
+    while !rest.is_empty() {
+        // Most bodies are UTF-8 as a whole.
+        let (text, wrong) = match std::str::from_utf8(rest) {
+            Ok(text) => (text, None),
+            Err(fault) => {
+                let valid = &rest[..fault.valid_up_to()];
+                let lines = valid.iter().rposition(|&byte| byte == b'\n');
+                let (whole, from) = rest.split_at(lines.map_or(0, |end| end + 1));
+                let end = from.iter().position(|&byte| byte == b'\n');
+                let text = std::str::from_utf8(whole).unwrap_or_default();
+                (text, Some(end.map_or(from.len(), |end| end + 1)))
             }
-            Err(_) => Err(format!(
-                "body: line {line} is not UTF-8; accepted: an object a line"
-            )),
         };
-        match read {
-            Ok(event) => collector.add(event)?,
-            Err(_) if collector.is_lenient() => collector.add(Err(Rejection::BodyMalformed))?,
-            Err(reason) => {
-                let event = collector.next();
-                return Err(collector.refuse(ContentFault::Malformed { reason, event }));
-            }
+        for text in text.split_inclusive('\n') {
+            line += 1;
+            read_line(collector, text.trim_ascii(), line)?;
+        }
+        rest = &rest[text.len()..];
+        if let Some(length) = wrong {
+            line += 1;
+            let reason = format!("body: line {line} is not UTF-8; accepted: an object a line");
+            malformed_line(collector, reason)?;
+            rest = &rest[length..];
         }
     }
     Ok(true)
+}
+
+fn read_line(collector: &mut Collector<'_>, text: &str, line: usize) -> Result<(), BodyRefused> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match json::read_event(collector, text) {
+        Ok(event) => collector.add(event),
+        Err(fault) => malformed_line(collector, not_json("body", line, &fault)),
+    }
+}
+
+fn malformed_line(collector: &mut Collector<'_>, reason: String) -> Result<(), BodyRefused> {
+    if collector.is_lenient() {
+        return collector.add(Err(Rejection::BodyMalformed));
+    }
+    let event = collector.next();
+    Err(collector.refuse(ContentFault::Malformed { reason, event }))
 }
 
 /// Why a text is not JSON, in ASCII and one line.
