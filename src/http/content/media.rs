@@ -81,7 +81,7 @@ fn is_gzip(request: &Request<'_>) -> Result<bool, Unsupported> {
 /// RFC 7240: a list of preferences, each with parameters. The first of a repeated one counts.
 fn is_lenient(request: &Request<'_>) -> bool {
     let values = request.fields("prefer");
-    let mut preferences = values.flat_map(|value| value.split(|&byte| byte == b','));
+    let mut preferences = values.flat_map(elements);
     let handling = preferences.find_map(|preference| {
         let preference = preference.split(|&byte| byte == b';').next()?;
         let equals = preference.iter().position(|&byte| byte == b'=')?;
@@ -92,6 +92,20 @@ fn is_lenient(request: &Request<'_>) -> bool {
     });
     handling.is_some_and(|value| {
         value.eq_ignore_ascii_case(b"lenient") || value.eq_ignore_ascii_case(b"\"lenient\"")
+    })
+}
+
+/// The elements of a list (RFC 9110 section 5.6.1). A comma in a quoted text does not end one.
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    list.split(move |&byte| {
+        if is_escaped {
+            is_escaped = false;
+        } else {
+            is_escaped = is_quoted && byte == b'\\';
+            is_quoted ^= byte == b'"';
+        }
+        byte == b',' && !is_quoted
     })
 }
 
@@ -152,6 +166,9 @@ mod tests {
             ("Prefer: wait=1\r\nPrefer: handling=lenient\r\n", true),
             ("Prefer: handling=strict, handling=lenient\r\n", false),
             ("Prefer: handling\r\n", false),
+            ("Prefer: a=\"b, handling=lenient, c\"\r\n", false),
+            ("Prefer: a=\"\\\", handling=lenient, c\"\r\n", false),
+            ("Prefer: a=\"b, \\\\\", handling=lenient\r\n", true),
             ("Prefer: xhandling=lenient\r\n", false),
         ] {
             assert_eq!(content(fields).unwrap().is_lenient, is_lenient, "{fields}");
