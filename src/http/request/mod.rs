@@ -153,10 +153,11 @@ fn request_line(window: &[u8]) -> Option<&[u8]> {
     Some(window[start..start + end].trim_ascii_end())
 }
 
-/// Whether the request line ends in `HTTP/` and a digit: another version rather than garbage.
+/// Whether `HTTP/` and a digit follow the target: another version rather than garbage. More of the line may follow, and may
+/// not have arrived.
 fn names_other_version(window: &[u8]) -> bool {
     let line = request_line(window).unwrap_or(window);
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let version = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
     matches!(version.strip_prefix(b"HTTP/"), Some([digit, ..]) if digit.is_ascii_digit())
 }
 

@@ -132,6 +132,8 @@ fn garbage_is_answered_400_and_other_versions_505() {
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", Status::BadRequest),
         ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
         ("GET / HTTP/0.9\r\n\r\n", Status::VersionNotSupported),
+        ("GET /a b HTTP/1.1\r\n\r\n", Status::BadRequest),
+        ("GET /a b", Status::BadRequest),
         (
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             Status::VersionNotSupported,
