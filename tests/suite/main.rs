@@ -52,6 +52,7 @@ mod lying_disk;
 mod managed;
 mod memory_bound;
 mod names;
+mod odd_requests;
 mod outage;
 mod pages;
 mod reconcile;
