@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Hakaru, Settings, run};
+use crate::support::{Hakaru, Nginx, Settings, run};
 
 fn start() -> Hakaru {
     Settings::sqlite().start()
@@ -154,7 +154,7 @@ fn wrk() {
 #[test]
 fn nginx_in_front_keeps_its_connections() {
     let hakaru = start();
-    let nginx = Nginx::start(&hakaru);
+    let nginx = Nginx::start(&hakaru, "");
     let url = format!(
         "http://127.0.0.1:{}/hakaru?name=open&value=[1-500]",
         nginx.port
@@ -165,64 +165,4 @@ fn nginx_in_front_keeps_its_connections() {
     assert!(run("curl", &["-sS", "-i", &refused]).contains("X-Hakaru-Reason: value"));
     drop(nginx);
     assert_eq!(hakaru.stop().stored, 500);
-}
-
-/// An nginx that passes all requests on to hakaru over keep-alive connections.
-struct Nginx {
-    port: u16,
-    _directory: tempfile::TempDir,
-    server: std::process::Child,
-}
-
-impl Nginx {
-    fn start(hakaru: &Hakaru) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = crate::support::free_port();
-        let configuration = format!(
-            "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;
-             events {{ worker_connections 64; }}
-             http {{
-               access_log off;
-               client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;
-               fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;
-               upstream hakaru {{ server {address}; keepalive 8; }}
-               server {{
-                 listen 127.0.0.1:{port};
-                 location / {{
-                   proxy_pass http://hakaru; proxy_http_version 1.1; proxy_set_header Connection '';
-                 }}
-               }}
-             }}",
-            path = directory.path().display(),
-            address = hakaru.address,
-        );
-        let file = directory.path().join("nginx.conf");
-        fs::write(&file, configuration).unwrap();
-        let server = std::process::Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "/usr/sbin/nginx",
-                "-c",
-                file.to_str().unwrap(),
-            ])
-            .args(["-e", "stderr"])
-            .spawn()
-            .expect("nginx, from Debian's nginx-light");
-        crate::support::wait_until("nginx listens", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self {
-            port,
-            _directory: directory,
-            server,
-        }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
-    }
 }

@@ -6,6 +6,7 @@ mod database_server;
 mod engine;
 mod hakaru;
 mod http;
+mod nginx;
 mod proxy;
 mod small_disk;
 
@@ -14,6 +15,7 @@ pub use database_server::{DATABASE, DatabaseServer, free_port};
 pub use engine::{Engine, Family, engine};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
+pub use nginx::Nginx;
 pub use proxy::{NetworkFault, Proxy};
 pub use small_disk::SmallDisk;
 
