@@ -63,6 +63,7 @@ mod report_faults;
 mod restored_databases;
 mod rows;
 mod script;
+mod sending;
 mod sending_clients;
 mod sessions;
 mod sqlite;
