@@ -38,7 +38,7 @@ fn curl() {
             &format!("http://{}/hakaru", hakaru.address),
         ],
     );
-    assert_eq!(expect, "405");
+    assert_eq!(expect, "400", "it has no name");
     assert_eq!(hakaru.stop().stored, 20);
 }
 
