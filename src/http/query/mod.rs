@@ -146,16 +146,14 @@ pub fn measurement<'a>(
 ) -> Result<Measurement<'a>, Rejection> {
     let raw = first_of_each(query, rule.ids);
     let name = raw.name.ok_or(Rejection::NameMissing)?;
-    let is_escaped = |part: &[u8]| part.iter().any(|&byte| byte == b'%' || byte == b'+');
-    let (name, id) = if is_escaped(name) || raw.id.is_some_and(is_escaped) {
-        decoded.clear();
-        decoded.extend(Unescaped(name));
-        let name_end = decoded.len();
-        decoded.extend(Unescaped(raw.id.unwrap_or_default()));
-        let (name, id) = decoded.split_at(name_end);
-        (name, raw.id.map(|_| id))
-    } else {
-        (name, raw.id)
+    let (name, id) = match raw.id {
+        Some(id) => with_id(name, id, decoded),
+        None if is_escaped(name) => {
+            decoded.clear();
+            decoded.extend(Unescaped(name));
+            (&decoded[..], None)
+        }
+        None => (name, None),
     };
     let Ok(name) = std::str::from_utf8(name) else {
         return Err(Rejection::NameNotUtf8);
@@ -170,7 +168,30 @@ pub fn measurement<'a>(
     Ok(Measurement { name, value, id })
 }
 
+fn is_escaped(part: &[u8]) -> bool {
+    part.iter().any(|&byte| byte == b'%' || byte == b'+')
+}
+
+/// A name and an id, both decoded if one of them must be.
+#[cold]
+fn with_id<'a>(
+    name: &'a [u8],
+    id: &'a [u8],
+    decoded: &'a mut Vec<u8>,
+) -> (&'a [u8], Option<&'a [u8]>) {
+    if !is_escaped(name) && !is_escaped(id) {
+        return (name, Some(id));
+    }
+    decoded.clear();
+    decoded.extend(Unescaped(name));
+    let name_end = decoded.len();
+    decoded.extend(Unescaped(id));
+    let (name, id) = decoded.split_at(name_end);
+    (name, Some(id))
+}
+
 /// The id that a sender gives, if it is kept.
+#[cold]
 fn check_id(id: &[u8], ids: Ids) -> Result<Option<EventId<'_>>, Rejection> {
     let id = std::str::from_utf8(id).ok().map(EventId::new);
     match id {
