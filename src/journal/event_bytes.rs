@@ -50,7 +50,7 @@ pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
 }
 
 /// The events of a record, in order. Ends early if the bytes are not events. The checksum rules that out
-/// for records from [`parse_record`].
+/// for records from `record::parse_record`.
 pub fn events(payload: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
