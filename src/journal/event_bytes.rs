@@ -35,9 +35,11 @@ pub fn append_event(record: &mut Vec<u8>, event: Event<'_>) {
         Some(_) => name_bytes | HAS_ID,
         None => name_bytes,
     };
-    record.extend_from_slice(&event.received_at.0.to_le_bytes());
-    record.extend_from_slice(&event.value.to_le_bytes());
-    record.extend_from_slice(&length.to_le_bytes());
+    let mut head = [0; EVENT_HEAD_BYTES];
+    head[..8].copy_from_slice(&event.received_at.0.to_le_bytes());
+    head[8..12].copy_from_slice(&event.value.to_le_bytes());
+    head[12..].copy_from_slice(&length.to_le_bytes());
+    record.extend_from_slice(&head);
     record.extend_from_slice(event.name.as_bytes());
     if let Some(id) = event.id.map(EventId::as_str) {
         #[expect(

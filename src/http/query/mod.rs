@@ -213,23 +213,37 @@ struct Raw<'a> {
 fn first_of_each(query: &[u8], ids: Ids) -> Raw<'_> {
     let mut first = Raw::default();
     for pair in query.split(|&byte| byte == b'&') {
-        let (key, raw) = match pair.iter().position(|&byte| byte == b'=') {
-            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        };
-        if first.name.is_none() && is_key(key, b"name") {
-            first.name = Some(raw);
-        } else if first.value.is_none() && is_key(key, b"value") {
-            first.value = Some(raw);
-        } else if first.id.is_none() && ids != Ids::Ignored && is_key(key, b"id") {
-            first.id = Some(raw);
+        // Nearly all senders write the keys so. Nothing of such a pair is looked at twice.
+        if let Some(raw) = pair.strip_prefix(b"name=") {
+            first.name.get_or_insert(raw);
+        } else if let Some(raw) = pair.strip_prefix(b"value=") {
+            first.value.get_or_insert(raw);
+        } else {
+            first.read_other(pair, ids);
         }
     }
     first
 }
 
-fn is_key(raw: &[u8], key: &[u8]) -> bool {
-    raw == key || (raw.contains(&b'%') && Unescaped(raw).eq(key.iter().copied()))
+impl<'a> Raw<'a> {
+    /// Reads a pair whose key is neither `name` nor `value`, unless it is escaped or has no value.
+    fn read_other(&mut self, pair: &'a [u8], ids: Ids) {
+        let equals = pair.iter().position(|&byte| byte == b'=');
+        let (key, raw) = match equals {
+            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+            None => (pair, &pair[pair.len()..]),
+        };
+        let is = |name: &[u8]| {
+            key == name || (key.contains(&b'%') && Unescaped(key).eq(name.iter().copied()))
+        };
+        if is(b"name") {
+            self.name.get_or_insert(raw);
+        } else if is(b"value") {
+            self.value.get_or_insert(raw);
+        } else if ids != Ids::Ignored && is(b"id") {
+            self.id.get_or_insert(raw);
+        }
+    }
 }
 
 /// Decimal digits, 0 to `max`; leading zeros are allowed.

@@ -207,6 +207,9 @@ fn interpret<'a>(
 
 /// Path and query of a target. Of the absolute form (RFC 9112 section 3.2.2) scheme and authority are dropped.
 fn split(target: &str) -> (&str, &str) {
+    if target.starts_with('/') {
+        return target.split_once('?').unwrap_or((target, ""));
+    }
     let authority_and_rest = ["http://", "https://"].into_iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
@@ -267,34 +270,34 @@ impl<'a> Fields<'a> {
         let mut fields = Self::default();
         for header in headers {
             // The length excludes most names before a letter is compared.
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            let is = |name: &str| is_token(header.name.as_bytes(), name.as_bytes());
             match header.name.len() {
-                4 if is("host") => {
+                4 if is("Host") => {
                     if !is_host(header.value) {
                         return Err(Refusal::Malformed("Host: malformed"));
                     }
                     fields.hosts += 1;
                 }
-                6 if is("origin") && is_origin(header.value) => {
+                6 if is("Origin") && is_origin(header.value) => {
                     fields.origin = fields.origin.or(Some(header.value));
                 }
-                6 if is("expect") => {
+                6 if is("Expect") => {
                     fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
                 }
-                10 if is("connection") => {
+                10 if is("Connection") => {
                     for option in header.value.split(|&byte| byte == b',') {
                         let option = option.trim_ascii();
-                        fields.close |= option.eq_ignore_ascii_case(b"close");
-                        fields.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                        fields.close |= is_token(option, b"close");
+                        fields.keep_alive |= is_token(option, b"keep-alive");
                     }
                 }
-                14 if is("content-length") => {
+                14 if is("Content-Length") => {
                     if fields.length.is_some() {
                         return Err(Refusal::Malformed("Content-Length: repeated"));
                     }
                     fields.length = Some(header.value);
                 }
-                17 if is("transfer-encoding") => {
+                17 if is("Transfer-Encoding") => {
                     if fields.coding.is_some() {
                         return Err(Refusal::Malformed("Transfer-Encoding: repeated"));
                     }
@@ -305,6 +308,12 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// Whether a token is `usual`, in any case of its letters. Most senders write it as usual, and equal bytes are compared
+/// many at a time.
+fn is_token(token: &[u8], usual: &[u8]) -> bool {
+    token == usual || token.eq_ignore_ascii_case(usual)
 }
 
 /// The bytes that `host[:port]` may have.
