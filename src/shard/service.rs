@@ -195,9 +195,10 @@ impl EventService<'_> {
                 return Responded::Done;
             }
         };
-        match self.ingest.take_all(&scratch.events, self.now) {
-            TakenAll::Later if self.may_wait => return Responded::Later,
-            TakenAll::Later | TakenAll::Shed => self.write(out, &events::shed_all(taken)),
+        let events = &scratch.events;
+        match self.ingest.take_all(events, self.now, self.may_wait) {
+            TakenAll::Later => return Responded::Later,
+            TakenAll::Shed => self.write(out, &events::shed_all(taken)),
             TakenAll::TooMany(most) => {
                 let reason = events::too_many_at_once(most);
                 let refused = Answer {

@@ -26,6 +26,7 @@ use self::group_commit::CommitterState;
 pub use self::group_commit::next_group;
 use self::lane::LaneState;
 use self::open_lane::{LaneMaker, OpenLane};
+use self::request::AwaitingRoom;
 pub use self::request::{TakenAll, room};
 use crate::event::ack::Ack;
 use crate::event::position::Position;
@@ -48,8 +49,7 @@ pub struct Ingest {
     waiters: AckWaiters,
     /// The task that waits until a lane is open.
     opening: Option<Waker>,
-    /// The requests that wait for room in the group that collects events.
-    awaiting_room: Vec<Waker>,
+    awaiting_room: AwaitingRoom,
     committer: CommitterState,
 }
 
@@ -89,7 +89,7 @@ impl Ingest {
             lane,
             waiters: AckWaiters::new(waiters_max),
             opening: None,
-            awaiting_room: Vec::new(),
+            awaiting_room: AwaitingRoom::default(),
             committer: CommitterState::Busy,
         }
     }

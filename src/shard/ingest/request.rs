@@ -2,8 +2,9 @@
 //! in one group of the journal.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 
 use super::lane::LaneState;
 use super::{Ingest, keep_in_batch};
@@ -26,16 +27,26 @@ pub enum TakenAll {
 }
 
 impl Ingest {
-    /// Takes all events of a list, or none.
-    pub fn take_all(&mut self, list: &EventList, received_at: UnixMillis) -> TakenAll {
+    /// Takes all events of a list, or none. A list without any is taken at once. `may_wait`: the request may come
+    /// again later, otherwise its events are shed.
+    pub fn take_all(
+        &mut self,
+        list: &EventList,
+        received_at: UnixMillis,
+        may_wait: bool,
+    ) -> TakenAll {
+        if list.is_empty() {
+            return TakenAll::Taken;
+        }
         match self.room_for(list) {
             TakenAll::Taken => {}
-            TakenAll::Shed => {
+            TakenAll::Later if may_wait => return TakenAll::Later,
+            TakenAll::Later | TakenAll::Shed => {
                 let events = list.len() as u64;
                 self.counters.add(|counters| &counters.shed, events);
                 return TakenAll::Shed;
             }
-            other => return other,
+            TakenAll::TooMany(most) => return TakenAll::TooMany(most),
         }
         for event in list.events(received_at) {
             match &mut self.lane {
@@ -96,26 +107,65 @@ impl Ingest {
 
     /// Wakes the requests that wait for room.
     pub(super) fn wake_requests(&mut self) {
-        for waiting in self.awaiting_room.drain(..) {
-            waiting.wake();
-        }
+        self.awaiting_room.wake();
+    }
+}
+
+/// The requests that wait for room in the group that collects events.
+#[derive(Debug, Default)]
+pub(super) struct AwaitingRoom {
+    /// Each by a number of its own.
+    wakers: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+impl AwaitingRoom {
+    fn add(&mut self, waker: Waker) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.wakers.insert(number, waker);
+        number
     }
 
-    fn poll_room(&mut self, has_waited: bool, context: &Context<'_>) -> Poll<()> {
-        if has_waited {
-            return Poll::Ready(());
+    fn wake(&mut self) {
+        for waker in std::mem::take(&mut self.wakers).into_values() {
+            waker.wake();
         }
-        self.awaiting_room.push(context.waker().clone());
-        Poll::Pending
+    }
+}
+
+/// A request that waits. It is forgotten when it gives up, since a disk may stand still for hours and its sender asks again
+/// each second.
+struct Waiting<'a> {
+    ingest: &'a RefCell<Ingest>,
+    number: Option<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let awaiting = &mut self.ingest.borrow_mut().awaiting_room;
+            awaiting.wakers.remove(&number);
+        }
     }
 }
 
 /// Waits until there may be room for a request that was to come later.
 pub async fn room(ingest: &RefCell<Ingest>) {
-    let mut has_waited = false;
+    let mut waiting = Waiting {
+        ingest,
+        number: None,
+    };
     poll_fn(|context| {
-        let waited = std::mem::replace(&mut has_waited, true);
-        ingest.borrow_mut().poll_room(waited, context)
+        let awaiting = &mut ingest.borrow_mut().awaiting_room;
+        match waiting.number {
+            Some(number) if !awaiting.wakers.contains_key(&number) => Poll::Ready(()),
+            Some(_) => Poll::Pending,
+            None => {
+                waiting.number = Some(awaiting.add(context.waker().clone()));
+                Poll::Pending
+            }
+        }
     })
     .await;
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::UnixMillis;
 use crate::event::batch::BatchEvents;
+use crate::event::list::EventList;
 use crate::handoff::{self, Work};
 use crate::journal::disk_thread::DiskReport;
 use crate::journal::disk_thread::{DiskWork, Write, disk_thread};
@@ -228,6 +229,54 @@ fn a_segment_that_fails_while_a_write_is_under_way_closes_the_lane_after_it() {
         (write.offset, &write.blocks.as_slice()[..7]),
         (0, &b"hakaruJ"[..])
     );
+}
+
+fn list(events: usize) -> EventList {
+    let mut list = EventList::default();
+    for _ in 0..events {
+        let name = list.add_text("n");
+        list.push(name, 1, None);
+    }
+    list
+}
+
+#[test]
+fn only_a_request_with_events_waits_for_the_next_group() {
+    let mut bench = Bench::new(Ack::Journaled);
+    let name = "n".repeat(1000);
+    let full = |bench: &mut Bench| bench.ingest.take_all(&list(1), UnixMillis(0), true);
+    let mut events = 0;
+    while full(&mut bench) == TakenAll::Taken {
+        bench.ingest.take(long_event(&name, events)).unwrap();
+        events += 1;
+    }
+    assert_eq!(full(&mut bench), TakenAll::Later);
+    let none = bench.ingest.take_all(&list(0), UnixMillis(0), true);
+    assert_eq!(none, TakenAll::Taken);
+    assert_eq!(bench.counters.shed.get(), 0);
+    let waited_long = bench.ingest.take_all(&list(1), UnixMillis(0), false);
+    assert_eq!(waited_long, TakenAll::Shed);
+    assert_eq!(bench.counters.shed.get(), 1);
+}
+
+#[test]
+fn a_request_that_gives_up_is_not_woken() {
+    let bench = Bench::new(Ack::Journaled);
+    let ingest = RefCell::new(bench.ingest);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waits = Box::pin(room(&ingest));
+    let mut gives_up = Box::pin(room(&ingest));
+    assert!(waits.as_mut().poll(&mut context).is_pending());
+    assert!(gives_up.as_mut().poll(&mut context).is_pending());
+    drop(gives_up);
+    assert_eq!(
+        format!("{:?}", ingest.borrow().awaiting_room)
+            .matches("Waker")
+            .count(),
+        1
+    );
+    ingest.borrow_mut().wake_requests();
+    assert!(waits.as_mut().poll(&mut context).is_ready());
 }
 
 #[test]
