@@ -349,6 +349,23 @@ fn a_user_who_may_not_update_the_column_stores_no_ids() {
 }
 
 #[test]
+fn ids_are_kept_while_the_server_has_no_prepared_statement_to_give() {
+    let database = server_with(ADD_COLUMN);
+    let allowed: u64 = database.query_one("SELECT @@GLOBAL.max_prepared_stmt_count");
+    database.run("SET GLOBAL max_prepared_stmt_count = 0");
+    let hakaru = settings(&database).start();
+    hakaru.wait_for_event("storing_stopped");
+    send(&hakaru, "a", 1, "a");
+    database.run(&format!("SET GLOBAL max_prepared_stmt_count = {allowed}"));
+    wait_for_end(&hakaru, 1);
+    send(&hakaru, "a", 1, "a");
+    wait_for_end(&hakaru, 2);
+    assert_eq!(ids(&database), ["a"]);
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.duplicate), (1, 1));
+}
+
+#[test]
 fn the_check_says_whether_ids_are_stored_and_what_to_do() {
     let said = |alter: &str| {
         let database = server_with(alter);

@@ -122,7 +122,10 @@ impl Session {
                 };
                 match self.prepared(kind, self.sizes.fitting(1)) {
                     Ok(_) => Some(column),
-                    Err(SinkError::Stop(fault)) => {
+                    // With any other error the ids may be stored later: they must not be dropped now.
+                    Err(SinkError::Stop(fault))
+                        if fault.code.is_some_and(classify::is_never_prepared) =>
+                    {
                         log::debug!("eventlog has a column event_id that is not used: {fault}");
                         None
                     }

@@ -6,11 +6,11 @@ use std::io;
 
 use mysql_common::proto::codec::error::PacketCodecError;
 
-pub(super) use self::codes::is_about_a_row;
 use self::codes::{
     PREPARED_STATEMENTS_USED_UP, is_of_the_table, is_reconnect, is_retry, refuses_row,
     repeats_primary_key,
 };
+pub(super) use self::codes::{is_about_a_row, is_never_prepared};
 use super::statement_size::STATEMENTS_MAX;
 use crate::sink::{Fault, FaultKind, SinkError};
 
