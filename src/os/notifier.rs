@@ -18,6 +18,8 @@ impl ShardNotifier {
 
     /// Wakes the shard. Never blocks: if the socket is full, the shard has unread notifications already.
     pub fn notify(&self) {
+        #[cfg(test)]
+        super::simulated::count_notification();
         match (&*self.0).write(&[1]) {
             Ok(_) => {}
             Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}

@@ -14,6 +14,15 @@ use crate::os::reached::reached;
 /// Bytes read at once.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
 
+/// [`WINDOW_BYTES`], but fewer in a simulation, whose segments are short: the window is cleared before each read.
+fn window_bytes() -> usize {
+    #[cfg(test)]
+    if crate::os::simulated::is_on() {
+        return WINDOW_BYTES / 8;
+    }
+    WINDOW_BYTES
+}
+
 /// What is found at an offset.
 pub(super) enum Looked {
     /// A record, in the window.
@@ -101,7 +110,7 @@ impl LaneReader {
         if let Some(head) = self.peek(offset) {
             return Ok(Looked::Record(head));
         }
-        let mut wanted = WINDOW_BYTES;
+        let mut wanted = window_bytes();
         loop {
             self.load(offset, wanted)?;
             match parse_record(&self.window, id) {
@@ -187,7 +196,7 @@ impl LaneReader {
             if at >= to {
                 return Ok(None);
             }
-            self.load(at, WINDOW_BYTES)?;
+            self.load(at, window_bytes())?;
             let length = self.window.len();
             if length < RECORD_HEAD_BYTES {
                 return Ok(None);
@@ -214,7 +223,7 @@ impl LaneReader {
                     }));
                 }
                 if self.window_offset != at {
-                    self.load(at, WINDOW_BYTES)?;
+                    self.load(at, window_bytes())?;
                 }
             }
             at += (last / RECORD_ALIGNMENT * RECORD_ALIGNMENT + RECORD_ALIGNMENT) as u64;
@@ -229,7 +238,7 @@ impl LaneReader {
         let to = to.min(self.length()?);
         let (mut at, mut torn) = (from, 0);
         while at < to {
-            self.load(at, WINDOW_BYTES)?;
+            self.load(at, window_bytes())?;
             if self.window.is_empty() {
                 break;
             }

@@ -46,6 +46,7 @@ thread_local! {
     static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
     static SEGMENT_BLOCKS: Cell<u64> = const { Cell::new(0) };
     static IS_BUSY: Cell<bool> = const { Cell::new(false) };
+    static NOTIFICATIONS: Cell<u64> = const { Cell::new(0) };
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -152,6 +153,16 @@ pub(crate) fn receive<T>(
             Err(TryRecvError::Empty) => pause(Pause::Wait(until)),
         }
     }
+}
+
+/// Counts that some shard was notified. Who waits for that asks the system only where this has changed.
+pub(crate) fn count_notification() {
+    NOTIFICATIONS.set(NOTIFICATIONS.get() + 1);
+}
+
+/// How often shards were notified on this thread.
+pub(crate) fn notifications() -> u64 {
+    NOTIFICATIONS.get()
 }
 
 /// Notes that the present task did something that another one may wait for.

@@ -3,7 +3,7 @@
 //! The stack of a task cannot be copied. So the seed is run once more up to that moment, which leads to an equal machine,
 //! and this goes on in the present.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::database::Server;
@@ -134,7 +134,7 @@ impl World {
         let (now, random) = (simulated::now(), fastrand::get_seed());
         let (lines, reached) = (history::pause(), take_reached());
         let server = self.database.replace(Server::new(0, 0));
-        let sent = self.senders.replace(BTreeMap::new());
+        let sent = self.senders.replace(Vec::new());
         simulated::rewind(self.seed);
         let world = self.before(turn);
         let past = world.map(|world| Past::pick(world, &mut self.random));

@@ -37,23 +37,24 @@ impl Undecided {
     }
 }
 
-/// Lanes of which a copy is about to go on as was decided.
-fn lanes_in_decision(world: &World) -> BTreeSet<LaneId> {
-    let mut found = BTreeSet::new();
-    for machine in &world.machines {
+/// The held lanes of all machines, by the indices of these, and those lanes of which a copy is about to go on as was decided.
+fn held_lanes(world: &World) -> (Vec<(usize, LaneId)>, BTreeSet<LaneId>) {
+    let (mut held, mut deciding) = (Vec::new(), BTreeSet::new());
+    for (index, machine) in world.machines.iter().enumerate() {
         simulated::set_machine(Some(machine.clone()));
         for lane in lanes(Path::new(JOURNAL)).unwrap_or_default() {
             let directory = Path::new(JOURNAL).join(lane.to_string());
-            if let Ok(Some(hold)) = Hold::read(&directory)
-                && let Ok(Some(settled)) = Settlement::read(&directory)
-                && settled.is_about(&hold)
-            {
-                found.insert(lane);
+            if let Ok(Some(hold)) = Hold::read(&directory) {
+                held.push((index, lane));
+                let settled = Settlement::read(&directory).ok().flatten();
+                if settled.is_some_and(|settled| settled.is_about(&hold)) {
+                    deciding.insert(lane);
+                }
             }
         }
         simulated::set_machine(None);
     }
-    found
+    (held, deciding)
 }
 
 /// Decides about each lane on each machine by what is true. Returns what was done.
@@ -84,25 +85,26 @@ fn adopt_all(world: &World) -> Vec<String> {
 /// Decides about held lanes.
 pub(super) fn settle_all(world: &World) -> (Vec<String>, Undecided) {
     let (mut done, mut undecided) = (Vec::new(), Undecided::default());
+    let (held, mut deciding) = held_lanes(world);
+    if held.is_empty() {
+        return (done, undecided);
+    }
     let rows = world.rows();
     let letters = world.letters();
-    let mut deciding = lanes_in_decision(world);
-    for machine in &world.machines {
-        simulated::set_machine(Some(machine.clone()));
-        for lane in lanes(Path::new(JOURNAL)).unwrap_or_default() {
-            let directory = Path::new(JOURNAL).join(lane.to_string());
-            // One copy of a lane after the other: what is true of the next one follows from the first.
-            if deciding.contains(&lane) {
-                continue;
+    for (machine, lane) in held {
+        // One copy of a lane after the other: what is true of the next one follows from the first.
+        if deciding.contains(&lane) {
+            continue;
+        }
+        simulated::set_machine(Some(world.machines[machine].clone()));
+        let directory = Path::new(JOURNAL).join(lane.to_string());
+        match settle(lane, &directory, &rows, &letters) {
+            Ok(Some(Ok(line))) => {
+                deciding.insert(lane);
+                done.push(line);
             }
-            match settle(lane, &directory, &rows, &letters) {
-                Ok(Some(Ok(line))) => {
-                    deciding.insert(lane);
-                    done.push(line);
-                }
-                Ok(Some(Err(more))) => undecided.add(more),
-                Ok(None) | Err(_) => {}
-            }
+            Ok(Some(Err(more))) => undecided.add(more),
+            Ok(None) | Err(_) => {}
         }
         simulated::set_machine(None);
     }

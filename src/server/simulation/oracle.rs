@@ -48,15 +48,15 @@ impl fmt::Display for Broken {
 }
 
 /// How often equal events are rows or letters.
-#[derive(Debug, Default)]
-struct Promised {
+#[derive(Default)]
+struct Promised<'a> {
     least: usize,
     most: usize,
     must_be_letter: bool,
     /// They are one event, which its sender has repeated.
     is_one: bool,
     /// One of them, for people.
-    last: Option<Sent>,
+    last: Option<&'a Sent>,
 }
 
 /// What it has seen.
@@ -220,48 +220,31 @@ impl Oracle {
 
     /// Each event is what its sender was told. Equal events are counted.
     pub(super) fn check(&self, world: &World) -> Result<(), Broken> {
-        let mut rows: BTreeMap<u32, usize> = BTreeMap::new();
         let server = world.database.server();
-        for row in server.all_rows() {
-            *rows.entry(row.value).or_default() += 1;
-        }
+        let mut rows: Vec<u32> = server.all_rows().map(|row| row.value).collect();
+        rows.sort_unstable();
         check_content(&world.senders, &server).map_err(Broken::Final)?;
         let has_two = server.other.has_been_used();
         let served = self.served_by(&world.processes);
         self.check_databases(world, &server)?;
         drop(server);
         let letters = world.letters();
-        let mut promised: BTreeMap<u32, Promised> = BTreeMap::new();
-        world.senders.each(|number, sent| {
-            let is_excused = self.is_excused(sent);
-            let equal = promised.entry(sent.value).or_default();
-            let is_refused = sent.answer == Answer::Refused;
-            equal.must_be_letter |= is_refused && !is_excused;
-            match sent.answer {
-                Answer::Ok | Answer::Refused => {
-                    equal.least += usize::from(!is_excused);
-                    equal.most += 1;
-                }
-                Answer::None => equal.most += 1,
-                Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
-            }
-            // Each copy of a lane that was not labelled yet goes into the database that it finds.
-            let is_free = self.is_copied && promised_to(&served, sent).is_none()
-                || self.disk_failed_at.is_some();
-            equal.most += usize::from(is_free && has_two);
-            equal.most += usize::from(self.in_memory.contains(&number));
-            equal.is_one |= sent.id.is_some();
-            equal.last = Some(sent.clone());
-        });
+        let all = world.senders.all();
+        let mut numbers: Vec<u32> = (0..).zip(&*all).map(|(number, _)| number).collect();
+        numbers.sort_by_key(|number| all[*number as usize].value);
         let (mut missing, mut first) = (0, None);
-        for (value, mut equal) in promised {
-            if equal.is_one {
-                (equal.least, equal.most) = (equal.least.min(1), 1);
-            }
+        for numbers in numbers.chunk_by(|one, other| {
+            let value = |number: &u32| all[*number as usize].value;
+            value(one) == value(other)
+        }) {
+            let equal = self.promised(&all, numbers, (&served, has_two));
+            let value = equal.last.map_or(0, |sent| sent.value);
             let refused = letters.get(&value).map_or(0, BTreeSet::len);
-            let times = rows.get(&value).copied().unwrap_or(0) + refused;
+            let begin = rows.partition_point(|row| *row < value);
+            let equal_rows = rows[begin..].iter().take_while(|row| **row == value);
+            let times = equal_rows.count() + refused;
             let is_refusable = |sent: &Sent| sent.name.starts_with(REFUSED_PREFIX);
-            if refused > 0 && !equal.last.as_ref().is_some_and(is_refusable) {
+            if refused > 0 && !equal.last.is_some_and(is_refusable) {
                 return Err(Broken::Final(format!(
                     "event {value} is a letter, and the table takes it: {:?}",
                     equal.last
@@ -286,7 +269,7 @@ impl Oracle {
                 first = first.or(equal.last);
             }
         }
-        let lost = self.lost + lost_now(world);
+        let lost = self.lost + world.lost();
         let allowed = match self.had_unreadable {
             // What was stored once is not counted as lost where a restore has taken its row.
             true => lost.max(history::unreadable()) + self.undecided.unreadable,
@@ -298,6 +281,41 @@ impl Oracle {
             )));
         }
         Ok(())
+    }
+
+    /// What holds of some equal events, by their numbers.
+    fn promised<'a>(
+        &self,
+        all: &'a [Sent],
+        numbers: &[u32],
+        (served, has_two): (&BTreeMap<u32, (DatabaseId, Duration)>, bool),
+    ) -> Promised<'a> {
+        let mut equal = Promised::default();
+        for number in numbers {
+            let sent = &all[*number as usize];
+            let is_excused = self.is_excused(sent);
+            let is_refused = sent.answer == Answer::Refused;
+            equal.must_be_letter |= is_refused && !is_excused;
+            match sent.answer {
+                Answer::Ok | Answer::Refused => {
+                    equal.least += usize::from(!is_excused);
+                    equal.most += 1;
+                }
+                Answer::None => equal.most += 1,
+                Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
+            }
+            // Each copy of a lane that was not labelled yet goes into the database that it finds.
+            let is_free = self.is_copied && promised_to(served, sent).is_none()
+                || self.disk_failed_at.is_some();
+            equal.most += usize::from(is_free && has_two);
+            equal.most += usize::from(self.in_memory.contains(number));
+            equal.is_one |= sent.id.is_some();
+            equal.last = Some(sent);
+        }
+        if equal.is_one {
+            (equal.least, equal.most) = (equal.least.min(1), 1);
+        }
+        equal
     }
 
     fn is_excused(&self, sent: &Sent) -> bool {
@@ -338,6 +356,9 @@ impl Oracle {
 
     /// An event is in no other database than the one that its process served.
     fn check_databases(&self, world: &World, server: &Server) -> Result<(), Broken> {
+        if self.was_other || self.disk_failed_at.is_some() {
+            return Ok(());
+        }
         let served = self.served_by(&world.processes);
         let mut broken = Ok(());
         let mut look = |content: &Content| {
@@ -349,9 +370,7 @@ impl Oracle {
                     && id.is_some()
                     && content.id.is_some()
                     && !is_same(id, content.id)
-                    && !self.was_other
                     && !self.frozen.contains(&sent.process)
-                    && self.disk_failed_at.is_none()
                 {
                     broken = Err(Broken::Final(format!(
                         "event {value} is in another database than its process served"
@@ -374,9 +393,4 @@ fn promised_to(served: &BTreeMap<u32, (DatabaseId, Duration)>, sent: &Sent) -> O
         _ => sent.answered_at,
     };
     (promised_at > since + LABELLED_WITHIN).then_some(id)
-}
-
-fn lost_now(world: &World) -> u64 {
-    let processes = world.processes.iter();
-    processes.map(|process| process.metrics.totals().lost).sum()
 }

@@ -1,6 +1,7 @@
 //! After the last trouble: everything must come to rest, and be what was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +19,9 @@ use crate::os::simulated::disk::Faults;
 
 /// The values of events that are letters, and which letters they are.
 pub(super) type Letters = BTreeMap<u32, BTreeSet<(String, Option<u64>)>>;
+
+/// Files of letters, and what was read in them.
+pub(super) type LettersRead = (Vec<Vec<u8>>, Rc<Letters>);
 
 /// How long everything may take to be stored after the last trouble.
 const HEAL_WITHIN: Duration = Duration::from_secs(30 * 60);
@@ -163,6 +167,12 @@ impl World {
         }
     }
 
+    /// How many events the processes that run have said to be lost.
+    pub(super) fn lost(&self) -> u64 {
+        let processes = self.processes.iter();
+        processes.map(|process| process.metrics.totals().lost).sum()
+    }
+
     /// The events that are rows.
     pub(super) fn rows(&self) -> BTreeSet<EventId> {
         let server = self.database.server();
@@ -170,24 +180,16 @@ impl World {
     }
 
     /// The events of the letters on all machines, and for each its lanes and positions. One letter may be there twice.
-    pub(super) fn letters(&self) -> Letters {
-        let mut all = Letters::new();
-        for machine in &self.machines {
-            for (path, content) in machine.content() {
-                if !path.ends_with("dead-letters.ndjson") {
-                    continue;
-                }
-                for line in String::from_utf8_lossy(&content).lines() {
-                    let letter: Value = serde_json::from_str(line).unwrap_or_default();
-                    let value = letter["value"].as_u64();
-                    let place = (letter["lane"].to_string(), letter["position"].as_u64());
-                    if let Some(value) = value.and_then(|value| value.try_into().ok()) {
-                        all.entry(value).or_default().insert(place);
-                    }
-                }
-            }
+    pub(super) fn letters(&self) -> Rc<Letters> {
+        let machines = self.machines.iter();
+        let files = machines.flat_map(|machine| machine.contents_of("dead-letters.ndjson"));
+        let files: Vec<_> = files.collect();
+        let (read, letters) = &mut *self.letters_read.borrow_mut();
+        if files != *read {
+            *letters = Rc::new(parse_letters(&files));
+            *read = files;
         }
-        all
+        Rc::clone(letters)
     }
 
     /// Restarts processes that refuse the database which answers.
@@ -250,4 +252,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The letters of some files.
+fn parse_letters(files: &[Vec<u8>]) -> Letters {
+    let mut all = Letters::new();
+    for content in files {
+        for line in String::from_utf8_lossy(content).lines() {
+            let letter: Value = serde_json::from_str(line).unwrap_or_default();
+            let value = letter["value"].as_u64();
+            let place = (letter["lane"].to_string(), letter["position"].as_u64());
+            if let Some(value) = value.and_then(|value| value.try_into().ok()) {
+                all.entry(value).or_default().insert(place);
+            }
+        }
+    }
+    all
 }

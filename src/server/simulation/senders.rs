@@ -1,6 +1,6 @@
 //! What senders asked for and what they were answered.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -92,7 +92,7 @@ pub(super) type Inbox = Rc<RefCell<VecDeque<Vec<Request>>>>;
 /// All events, by their numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Senders {
-    all: Rc<RefCell<BTreeMap<u32, Sent>>>,
+    all: Rc<RefCell<Vec<Sent>>>,
     /// Values of events of which a row was promised since they were last asked for.
     rows_promised: Rc<RefCell<Vec<u32>>>,
     /// Who sent an event with a lower number cannot be answered by this process.
@@ -114,8 +114,13 @@ impl Senders {
     }
 
     /// Puts other events in the place of all, for all who share them.
-    pub(super) fn replace(&self, all: BTreeMap<u32, Sent>) -> BTreeMap<u32, Sent> {
+    pub(super) fn replace(&self, all: Vec<Sent>) -> Vec<Sent> {
         self.all.replace(all)
+    }
+
+    /// All events, by their numbers.
+    pub(super) fn all(&self) -> Ref<'_, Vec<Sent>> {
+        self.all.borrow()
     }
 
     /// Sends `count` events in one piece.
@@ -158,7 +163,7 @@ impl Senders {
     pub(super) fn repeated(&self) -> BTreeSet<u32> {
         let all = self.all.borrow();
         let mut seen = BTreeSet::new();
-        let with_ids = all.values().filter(|sent| sent.id.is_some());
+        let with_ids = all.iter().filter(|sent| sent.id.is_some());
         with_ids
             .map(|sent| sent.value)
             .filter(|value| !seen.insert(*value))
@@ -169,13 +174,9 @@ impl Senders {
     fn unanswered(&self) -> Vec<(String, u32, Option<String>)> {
         let all = self.all.borrow();
         let has_end = |sent: &&Sent| matches!(sent.answer, Answer::Ok | Answer::Refused);
-        let ended: BTreeSet<_> = all
-            .values()
-            .filter(has_end)
-            .map(|sent| sent.value)
-            .collect();
+        let ended: BTreeSet<_> = all.iter().filter(has_end).map(|sent| sent.value).collect();
         let open = all
-            .values()
+            .iter()
             .filter(|sent| sent.id.is_some() && !ended.contains(&sent.value));
         let open = open.map(|sent| (sent.value, (sent.name.clone(), sent.id.clone())));
         let open: BTreeMap<_, _> = open.collect();
@@ -205,7 +206,7 @@ impl Senders {
                 process,
                 is_destroyed: false,
             };
-            all.insert(number, sent);
+            all.push(sent);
             Request {
                 number,
                 name,
@@ -221,7 +222,7 @@ impl Senders {
 
     /// The server gives an event this time.
     pub(super) fn received(&self, number: u32, at: UnixMillis) {
-        if let Some(sent) = self.all.borrow_mut().get_mut(&number) {
+        if let Some(sent) = self.all.borrow_mut().get_mut(number as usize) {
             sent.received_at = at;
         }
     }
@@ -231,7 +232,7 @@ impl Senders {
         if number < self.first.get() {
             return;
         }
-        if let Some(sent) = self.all.borrow_mut().get_mut(&number) {
+        if let Some(sent) = self.all.borrow_mut().get_mut(number as usize) {
             assert_eq!(
                 sent.answer,
                 Answer::None,
@@ -259,14 +260,15 @@ impl Senders {
     /// The events that were acknowledged so far.
     pub(super) fn acknowledged(&self) -> BTreeSet<u32> {
         let all = self.all.borrow();
-        let acknowledged = all.iter().filter(|(_, sent)| sent.answer == Answer::Ok);
-        acknowledged.map(|(number, _)| *number).collect()
+        let acknowledged = (0..).zip(&*all);
+        let acknowledged = acknowledged.filter(|(_, sent)| sent.answer == Answer::Ok);
+        acknowledged.map(|(number, _)| number).collect()
     }
 
     /// Looks at all events.
     pub(super) fn each(&self, mut look: impl FnMut(u32, &mut Sent)) {
-        for (number, sent) in self.all.borrow_mut().iter_mut() {
-            look(*number, sent);
+        for (number, sent) in (0..).zip(self.all.borrow_mut().iter_mut()) {
+            look(number, sent);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::event::event_id::EventId;
 use crate::event::{Event, UnixMillis};
 use crate::metrics::SealCause;
 use crate::os::clock;
-use crate::os::simulated::{Pause, pause, set_busy};
+use crate::os::simulated::{Pause, notifications, pause, set_busy};
 use crate::shard::committer::commit_by_thread;
 use crate::shard::ingest::{AckFailed, AckTicket, Ingest, acknowledged};
 
@@ -51,9 +51,13 @@ impl SimulatedShard {
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut publish_at = clock::now() + PUBLISH_EVERY;
         let mut retry_at: Option<Instant> = None;
+        let mut heard = None;
         loop {
             let mut bytes = [0; 64];
-            if self.heard.read(&mut bytes).is_ok_and(|length| length > 0) {
+            let is_news = heard.replace(notifications()) != Some(notifications());
+            if is_news && self.heard.read(&mut bytes).is_ok_and(|length| length > 0) {
+                // More may be left.
+                heard = None;
                 set_busy();
                 ingest.borrow_mut().on_notify();
             }

@@ -1,5 +1,6 @@
 //! Machines, processes, a database and senders, and the schedule that drives them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +11,7 @@ use super::history::{self, note};
 use super::memory::Memory;
 use super::oracle::{Broken, Oracle};
 use super::process::{Process, Settings};
+use super::rest::LettersRead;
 use super::schedule::{Troubles, draw_settings};
 use super::senders::Senders;
 use super::troubles::Trouble;
@@ -71,6 +73,10 @@ pub(super) struct World {
     turns: u32,
     pub(super) turn: u32,
     pub(super) troubles: Troubles,
+    /// What the letters were when they were last looked at.
+    pub(super) letters_read: RefCell<LettersRead>,
+    /// Threads that may go on, by the indices of their processes. Its memory is kept.
+    ready: Vec<(usize, usize)>,
     next_process: u32,
 }
 
@@ -147,6 +153,8 @@ impl World {
             turns: 0,
             turn: 0,
             troubles,
+            letters_read: RefCell::default(),
+            ready: Vec::new(),
             next_process: 1,
             random,
         }
@@ -214,22 +222,21 @@ impl World {
         let Some(now) = now else {
             return false;
         };
-        let ready: Vec<(usize, usize)> = self
-            .processes
-            .iter()
-            .enumerate()
-            .filter(|(_, process)| !process.is_frozen)
-            .flat_map(|(index, process)| {
-                let threads = process.threads.iter().enumerate();
-                threads
-                    .filter(|(_, thread)| thread.is_ready(now))
-                    .map(move |(thread, _)| (index, thread))
-            })
-            .collect();
-        if ready.is_empty() {
+        self.ready.clear();
+        for (index, process) in self.processes.iter().enumerate() {
+            if process.is_frozen {
+                continue;
+            }
+            for (thread, state) in process.threads.iter().enumerate() {
+                if state.is_ready(now) {
+                    self.ready.push((index, thread));
+                }
+            }
+        }
+        if self.ready.is_empty() {
             return false;
         }
-        let (index, thread) = ready[self.random.usize(0..ready.len())];
+        let (index, thread) = self.ready[self.random.usize(0..self.ready.len())];
         self.resume(index, thread);
         true
     }

@@ -155,6 +155,17 @@ impl Machine {
         });
         files.collect()
     }
+
+    /// The content of each file with this name in any directory, as it reads at present.
+    pub(crate) fn contents_of(&self, name: &str) -> Vec<Vec<u8>> {
+        let state = self.lock();
+        let named = |path: &str| path.strip_suffix(name).is_some_and(|at| at.ends_with('/'));
+        let files = state.names.iter().filter_map(|(path, entry)| match entry {
+            Entry::File(file) if named(path) => Some(state.files[file].present.clone()),
+            _ => None,
+        });
+        files.collect()
+    }
 }
 
 /// What the code under test does on it.

@@ -62,6 +62,8 @@ pub(super) struct Content {
     pub(super) rows: BTreeMap<u64, Row>,
     pub(super) checkpoints: BTreeMap<LaneId, Checkpoint>,
     pub(super) last_row: u64,
+    /// The ids of its rows.
+    ids: BTreeSet<String>,
 }
 
 impl Content {
@@ -180,7 +182,13 @@ impl Server {
     /// Does what the sessions of lost connections do by themselves.
     fn tick(&mut self) {
         let now = simulated::elapsed();
-        let due: Vec<u64> = self.sessions.keys().copied().collect();
+        let is_due = |session: &Session| {
+            let times = [session.commits_at, session.ends_at];
+            times.into_iter().flatten().any(|at| at <= now)
+        };
+        let sessions = self.sessions.iter();
+        let due = sessions.filter(|(_, session)| is_due(session));
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
         for id in due {
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
@@ -214,6 +222,8 @@ impl Server {
             self.ever_unnamed.extend(unnamed);
         }
         self.ever.extend(rows.iter().map(|(_, row)| row.value));
+        let ids = rows.iter().filter_map(|(_, row)| row.id.clone());
+        self.content.ids.extend(ids);
         self.content.rows.extend(rows);
         let rows = &mut self.content.checkpoints;
         rows.insert(step.lane, step.checkpoint());
@@ -274,7 +284,7 @@ impl Server {
 
     /// Whether the table has a row with this id.
     pub(super) fn has_row_with(&self, id: &str) -> bool {
-        self.content.rows.values().any(|row| row.has_id(id))
+        self.content.ids.contains(id)
     }
 
     /// Whether another session has inserted a row with one of these ids, and has not ended its transaction.

@@ -76,6 +76,7 @@ impl Server {
             return false;
         }
         self.content.rows.clear();
+        self.content.ids.clear();
         self.content.checkpoints.clear();
         if self.random.bool() {
             self.content.id = None;
