@@ -18,9 +18,9 @@ use crate::os::reached::reached;
 pub enum TakenAll {
     /// All of them were.
     Taken,
-    /// None was: the group that collects events is about to be written, and the next one has room.
+    /// None was, and the request may wait: the group that collects events is about to be written, and the next one has room.
     Later,
-    /// None was: a bound is reached, or no lane is open. They count as shed.
+    /// None was: a bound is reached, no lane is open, or the request may not wait. They count as shed.
     Shed,
     /// None was, and it would be the same at any time. Memory without a journal takes so many at once.
     TooMany(usize),
@@ -40,13 +40,12 @@ impl Ingest {
         }
         match self.room_for(list) {
             TakenAll::Taken => {}
-            TakenAll::Later if may_wait => return TakenAll::Later,
-            TakenAll::Later | TakenAll::Shed => {
-                let events = list.len() as u64;
-                self.counters.add(|counters| &counters.shed, events);
-                return TakenAll::Shed;
+            TakenAll::Later if !may_wait => {
+                reached("503: a request waits for a group no longer");
+                return self.shed_all(list);
             }
-            TakenAll::TooMany(most) => return TakenAll::TooMany(most),
+            TakenAll::Shed => return self.shed_all(list),
+            other => return other,
         }
         for event in list.events(received_at) {
             match &mut self.lane {
@@ -67,6 +66,13 @@ impl Ingest {
             self.seal_if_full();
         }
         TakenAll::Taken
+    }
+
+    #[cold]
+    fn shed_all(&self, list: &EventList) -> TakenAll {
+        let events = list.len() as u64;
+        self.counters.add(|counters| &counters.shed, events);
+        TakenAll::Shed
     }
 
     /// Whether all events of a list can be taken now.

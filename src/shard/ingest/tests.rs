@@ -337,6 +337,23 @@ fn events_of_a_held_lane_are_neither_acknowledged_nor_refused() {
     assert_eq!(tickets.map(|ticket| bench.state(ticket)), [SAFE, UNKNOWN]);
 }
 
+#[test]
+fn a_request_that_may_not_wait_for_the_next_group_counts_as_shed() {
+    let mut bench = Bench::new(Ack::Journaled);
+    let mut list = EventList::default();
+    for value in 0..10_000 {
+        let name = list.add_text(&"n".repeat(200));
+        list.push(name, value, None);
+    }
+    let mut take = |may_wait| {
+        let taken = bench.ingest.take_all(&list, UnixMillis(0), may_wait);
+        (taken, bench.counters.shed.get())
+    };
+    assert_eq!(take(true), (TakenAll::Taken, 0));
+    assert_eq!(take(true), (TakenAll::Later, 0));
+    assert_eq!(take(false), (TakenAll::Shed, 10_000));
+}
+
 impl Bench {
     /// The lane of the only batch.
     fn handed_over_lane(&mut self) -> Arc<DiskLane> {
