@@ -81,6 +81,12 @@ pub(crate) enum Bug {
     IdNotReadBack,
     /// Events that made no row are counted as stored as well.
     DuplicateStored,
+    /// Half of a request is taken where the group has no room for all of it.
+    HalfOfRequestTaken,
+    /// A request is written in two groups.
+    RequestInTwoGroups,
+    /// A request is written in two groups, and what is collected while one is written is answered when that is durable.
+    FirstGroupAnswered,
 }
 
 /// Whether the bug is switched on in this thread.

@@ -5,10 +5,15 @@ use super::world::Tally;
 
 /// Names of `reached`, of `log:` events and of `trouble:`s that had an effect.
 const BRANCHES: &[&str] = &[
+    "503: a request waits for a group no longer",
+    "503: memory has no room for a request",
     "503: memory is full",
     "503: no lane is open",
+    "503: no lane is open, for a request",
+    "503: the journal has no room for a request",
     "503: the journal is full",
     "503: too many answers wait",
+    "503: too many answers wait, for a request",
     "batch: events before it are missing",
     "batch: its checkpoint was moved",
     "batch: stored before",
@@ -65,6 +70,7 @@ const BRANCHES: &[&str] = &[
     "disk: an unreadable block is read",
     "disk: no space",
     "disk: one write fails",
+    "ingest: a request waits for the next group",
     "ingest: events are on disk alone",
     "ingest: events on disk are handed over",
     "ingest: lane closed",

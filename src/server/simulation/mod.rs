@@ -3,6 +3,7 @@
 //! The ingest, the disk threads, the janitor, the writers and the dead letters are those of the server. Each thread is a
 //! task that a schedule resumes (`os/simulated`), over a clock, a disk and a database of the simulation.
 
+mod bodies;
 mod coverage;
 mod database;
 mod history;
@@ -144,7 +145,7 @@ fn each_event_is_what_its_sender_was_told() {
 }
 
 /// The bugs that are planted, each against a rule of its own.
-const BUGS: [Bug; 35] = [
+const BUGS: [Bug; 38] = [
     Bug::DurableBlockRewritten,
     Bug::SpareIgnored,
     Bug::DirectoryNotSynced,
@@ -180,6 +181,9 @@ const BUGS: [Bug; 35] = [
     Bug::LaneOfNobody,
     Bug::IdNotReadBack,
     Bug::DuplicateStored,
+    Bug::HalfOfRequestTaken,
+    Bug::RequestInTwoGroups,
+    Bug::FirstGroupAnswered,
 ];
 
 /// Seeds within which each of them is detected.

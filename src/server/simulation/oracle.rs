@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
+use super::bodies::check_requests;
 use super::database::{Content, EventId, Server, is_same};
 use super::history;
 use super::operator::Undecided;
@@ -280,7 +281,15 @@ impl Oracle {
                 "{missing} events are missing, the first is {first:?}; {lost} were said to be lost"
             )));
         }
-        Ok(())
+        if self.had_unreadable || lost > 0 {
+            return Ok(());
+        }
+        let is_stored = |sent: &Sent| {
+            rows.binary_search(&sent.value).is_ok() || letters.contains_key(&sent.value)
+        };
+        let repeated = world.senders.repeated();
+        let is_excused = |sent: &Sent| self.is_excused(sent);
+        check_requests(&all, &repeated, is_stored, is_excused).map_err(Broken::Missing)
     }
 
     /// What holds of some equal events, by their numbers.

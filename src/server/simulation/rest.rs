@@ -79,9 +79,9 @@ impl World {
                 && !process.is_draining()
             {
                 for inbox in &process.inboxes {
-                    let what = (Kind::Single, 0);
-                    self.senders
-                        .send(inbox, process.number, settings.ack, 1, what);
+                    let asked = (process.number, settings.ack);
+                    let what = [(Kind::Single, 0)];
+                    self.senders.send(inbox, asked, &what, false);
                 }
             }
         }
@@ -107,8 +107,8 @@ impl World {
             && let Some(settings) = &process.settings
         {
             let all = (0, usize::MAX);
-            self.senders
-                .repeat(&process.inboxes[0], process.number, settings.ack, all);
+            let asked = (process.number, settings.ack);
+            self.senders.repeat(&process.inboxes[0], asked, all, false);
         }
         self.rest()
     }

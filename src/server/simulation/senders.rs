@@ -64,6 +64,8 @@ pub(super) struct Sent {
     pub(super) value: u32,
     /// By this its sender repeats it, until there is an answer.
     pub(super) id: Option<String>,
+    /// The number of the first event of its request, if that has several.
+    pub(super) body: Option<u32>,
     pub(super) answer: Answer,
     /// When the server says that it received it.
     pub(super) received_at: UnixMillis,
@@ -76,9 +78,12 @@ pub(super) struct Sent {
     pub(super) is_destroyed: bool,
 }
 
-/// An event on its way to a shard.
+/// The events of one request on their way to a shard.
+pub(super) type Request = Vec<Asked>;
+
+/// An event of a request.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub(super) struct Asked {
     /// Its number among all events.
     pub(super) number: u32,
     pub(super) name: String,
@@ -123,31 +128,30 @@ impl Senders {
         self.all.borrow()
     }
 
-    /// Sends `count` events in one piece.
+    /// Sends events in one piece, with tails of these lengths: in one request, or each in its own.
     pub(super) fn send(
         &self,
         inbox: &Inbox,
-        process: u32,
-        ack: Ack,
-        count: u32,
-        (kind, length): (Kind, usize),
+        asked: (u32, Ack),
+        events: &[(Kind, usize)],
+        is_body: bool,
     ) {
         let first = u32::try_from(self.count()).unwrap();
-        let contents = (first..first + count).map(|number| {
-            let (name, value) = kind.content(number, length);
-            let id = (kind == Kind::WithId).then(|| format!("id {number}"));
+        let contents = (first..).zip(events).map(|(number, (kind, length))| {
+            let (name, value) = kind.content(number, *length);
+            let id = (*kind == Kind::WithId).then(|| format!("id {number}"));
             (name, value, id)
         });
-        self.send_these(inbox, process, ack, contents);
+        self.send_these(inbox, asked, contents.collect(), is_body);
     }
 
     /// Repeats events that have ids and no answer, up to `count` of them from this one on.
     pub(super) fn repeat(
         &self,
         inbox: &Inbox,
-        process: u32,
-        ack: Ack,
+        asked: (u32, Ack),
         (from, count): (usize, usize),
+        is_body: bool,
     ) {
         let unanswered = self.unanswered();
         let skipped = if unanswered.is_empty() {
@@ -156,7 +160,7 @@ impl Senders {
             from % unanswered.len()
         };
         let contents = unanswered.into_iter().skip(skipped).take(count);
-        self.send_these(inbox, process, ack, contents);
+        self.send_these(inbox, asked, contents.collect(), is_body);
     }
 
     /// The values of events that were sent more than once.
@@ -188,17 +192,19 @@ impl Senders {
     fn send_these(
         &self,
         inbox: &Inbox,
-        process: u32,
-        ack: Ack,
-        contents: impl IntoIterator<Item = (String, u32, Option<String>)>,
+        (process, ack): (u32, Ack),
+        contents: Vec<(String, u32, Option<String>)>,
+        is_body: bool,
     ) {
         let mut all = self.all.borrow_mut();
         let first = u32::try_from(all.len()).unwrap();
-        let requests = (first..).zip(contents).map(|(number, (name, value, id))| {
+        let body = (is_body && contents.len() > 1).then_some(first);
+        let events = (first..).zip(contents).map(|(number, (name, value, id))| {
             let sent = Sent {
                 name: name.clone(),
                 value,
                 id: id.clone(),
+                body,
                 answer: Answer::None,
                 received_at: UnixMillis(0),
                 answered_at: Duration::ZERO,
@@ -207,14 +213,18 @@ impl Senders {
                 is_destroyed: false,
             };
             all.push(sent);
-            Request {
+            Asked {
                 number,
                 name,
                 value,
                 id,
             }
         });
-        let requests: Vec<_> = requests.collect();
+        let requests: Vec<Request> = if body.is_some() {
+            vec![events.collect()]
+        } else {
+            events.map(|event| vec![event]).collect()
+        };
         if !requests.is_empty() {
             inbox.borrow_mut().push_back(requests);
         }

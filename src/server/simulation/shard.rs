@@ -2,6 +2,7 @@
 //! of an event loop.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -9,20 +10,24 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::process::Control;
-use super::senders::{Answer, Inbox, Request, Senders};
+use super::senders::{Answer, Asked, Inbox, Request, Senders};
 use crate::event::event_id::EventId;
+use crate::event::list::EventList;
 use crate::event::{Event, UnixMillis};
 use crate::metrics::SealCause;
 use crate::os::clock;
 use crate::os::simulated::{Pause, notifications, pause, set_busy};
 use crate::shard::committer::commit_by_thread;
-use crate::shard::ingest::{AckFailed, AckTicket, Ingest, acknowledged};
+use crate::shard::ingest::{AckFailed, AckTicket, Ingest, TakenAll, acknowledged};
 
 /// How often the gauges are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// How soon a batch that is due is tried again while the writer is busy.
 const BUSY_POLL: Duration = Duration::from_millis(50);
+
+/// How long a request waits for a group that has room.
+const WAITS_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// A shard before it runs.
 pub(super) struct SimulatedShard {
@@ -41,6 +46,12 @@ struct Waiting {
     taken: Vec<u32>,
 }
 
+/// Requests of one connection that are not answered yet.
+struct Arrived {
+    requests: VecDeque<Request>,
+    at: Instant,
+}
+
 impl SimulatedShard {
     /// Runs until the process drains.
     pub(super) fn run(mut self) {
@@ -49,6 +60,7 @@ impl SimulatedShard {
         let context = &mut Context::from_waker(Waker::noop());
         let mut committer = pin!(commit_by_thread(&ingest));
         let mut waiting: Vec<Waiting> = Vec::new();
+        let (mut unanswered, mut list) = (Vec::<Arrived>::new(), EventList::default());
         let mut publish_at = clock::now() + PUBLISH_EVERY;
         let mut retry_at: Option<Instant> = None;
         let mut heard = None;
@@ -62,12 +74,16 @@ impl SimulatedShard {
                 ingest.borrow_mut().on_notify();
             }
             let arrived = self.inbox.borrow_mut().pop_front();
-            if let Some(requests) = arrived {
-                set_busy();
-                let turn = take(&mut ingest.borrow_mut(), &requests, &self.senders);
-                waiting.extend(turn);
-                ingest.borrow_mut().commit_soon();
+            unanswered.extend(arrived.map(|requests| Arrived {
+                requests: requests.into(),
+                at: clock::now(),
+            }));
+            for arrived in &mut unanswered {
+                let ingest = &mut ingest.borrow_mut();
+                waiting.extend(take(ingest, arrived, &self.senders, &mut list));
+                ingest.commit_soon();
             }
+            unanswered.retain(|arrived| !arrived.requests.is_empty());
             assert!(
                 committer.as_mut().poll(context).is_pending(),
                 "it never ends"
@@ -79,7 +95,8 @@ impl SimulatedShard {
                 publish_at = now + PUBLISH_EVERY;
             }
             let due = seal_by_age(&mut ingest.borrow_mut(), self.linger, &mut retry_at);
-            let is_quiet = waiting.is_empty() && !ingest.borrow().is_committing();
+            let is_answered = waiting.is_empty() && unanswered.is_empty();
+            let is_quiet = is_answered && !ingest.borrow().is_committing();
             if self.control.is_draining() && self.inbox.borrow().is_empty() && is_quiet {
                 break;
             }
@@ -90,27 +107,42 @@ impl SimulatedShard {
     }
 }
 
-/// Takes the events of one read. `None`: no answer has to wait.
-fn take(ingest: &mut Ingest, requests: &[Request], senders: &Senders) -> Option<Waiting> {
+/// Takes the events of requests that have arrived together, up to one that has to wait. `None`: no answer has to wait.
+fn take(
+    ingest: &mut Ingest,
+    arrived: &mut Arrived,
+    senders: &Senders,
+    list: &mut EventList,
+) -> Option<Waiting> {
     let mut taken = Vec::new();
-    for Request {
-        number,
-        name,
-        value,
-        id,
-    } in requests
-    {
-        let event = Event {
-            name,
-            value: *value,
-            received_at: UnixMillis::now(),
-            id: id.as_deref().and_then(|id| EventId::new(id).ok()),
-        };
-        senders.received(*number, event.received_at);
-        match ingest.take(event) {
-            Ok(()) => taken.push(*number),
-            Err(_) => senders.answer(*number, Answer::Shed),
+    while let Some(request) = arrived.requests.front() {
+        let now = UnixMillis::now();
+        for event in request {
+            senders.received(event.number, now);
         }
+        let answer = match &request[..] {
+            [event] => take_one(ingest, event, now),
+            events => {
+                fill(list, events);
+                // Some are late already, and are not waited for.
+                let is_late = events[0].number % 4 == 0;
+                let may_wait = !is_late && clock::since(arrived.at) < WAITS_FOR_ROOM;
+                match ingest.take_all(list, now, may_wait) {
+                    TakenAll::Taken => None,
+                    TakenAll::Later => break,
+                    TakenAll::Shed => Some(Answer::Shed),
+                    TakenAll::TooMany(most) => panic!("a request of more than {most} events"),
+                }
+            }
+        };
+        for event in request {
+            match answer {
+                None => taken.push(event.number),
+                Some(answer) => senders.answer(event.number, answer),
+            }
+        }
+        arrived.requests.pop_front();
+        set_busy();
     }
     if taken.is_empty() {
         return None;
@@ -122,6 +154,27 @@ fn take(ingest: &mut Ingest, requests: &[Request], senders: &Senders) -> Option<
         return None;
     };
     Some(Waiting { ticket, taken })
+}
+
+/// Takes the event of a request that has no other. `None`: it is taken.
+fn take_one(ingest: &mut Ingest, asked: &Asked, now: UnixMillis) -> Option<Answer> {
+    let event = Event {
+        name: &asked.name,
+        value: asked.value,
+        received_at: now,
+        id: asked.id.as_deref().and_then(|id| EventId::new(id).ok()),
+    };
+    ingest.take(event).err().map(|_| Answer::Shed)
+}
+
+/// Puts the events of a request into a list.
+fn fill(list: &mut EventList, events: &[Asked]) {
+    list.clear();
+    for event in events {
+        let name = list.add_text(&event.name);
+        let id = event.id.as_deref().map(|id| list.add_text(id));
+        list.push(name, event.value, id);
+    }
 }
 
 /// Answers the senders of a turn, if its ticket is decided.

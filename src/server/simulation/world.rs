@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) has_twins: bool,
     /// Whether some events have ids, by which their senders repeat them.
     pub(super) has_ids: bool,
+    /// Whether some requests have several events.
+    pub(super) has_bodies: bool,
     /// Whether processes may be interrupted in the middle of an operation of the disk.
     pub(super) may_crash: bool,
     /// How many of the troubles that take long may still come.
@@ -145,6 +147,7 @@ impl World {
             oracle: Oracle::default(),
             has_twins,
             has_ids,
+            has_bodies: seed % 2 == 1,
             may_crash: true,
             quiet_left: 2,
             tally: Tally::default(),

@@ -14,13 +14,25 @@ use crate::journal::record::{
 };
 use crate::os::clock;
 
-/// The part of a group that requests with several events leave free.
-const SINGLE_EVENT_BYTES: usize = PAYLOAD_BYTES_MAX / 4;
+/// The part of a group of so many bytes that requests with several events leave free.
+const fn single_event_bytes(payload_bytes: usize) -> usize {
+    payload_bytes / 4
+}
 
 /// The events of the largest request fit into an empty group.
 const _: () = assert!(
-    events_bytes_max(LIST_EVENTS_MAX, BODY_LIMIT_MAX) <= PAYLOAD_BYTES_MAX - SINGLE_EVENT_BYTES
+    events_bytes_max(LIST_EVENTS_MAX, BODY_LIMIT_MAX)
+        <= PAYLOAD_BYTES_MAX - single_event_bytes(PAYLOAD_BYTES_MAX)
 );
+
+/// Most bytes of a group: [`PAYLOAD_BYTES_MAX`], but few in a simulation, so that a few requests fill one.
+fn payload_bytes_max() -> usize {
+    #[cfg(test)]
+    if crate::os::simulated::is_on() {
+        return PAYLOAD_BYTES_MAX / 512;
+    }
+    PAYLOAD_BYTES_MAX
+}
 
 /// Two groups of one lane, and the blocks at the end of the lane, which are lent out for a write.
 #[derive(Debug)]
@@ -55,13 +67,20 @@ impl GroupBuffer {
 
     /// Whether another event fits into the record.
     pub(super) fn has_room(&self) -> bool {
-        self.record.len() <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - EVENT_BYTES_MAX
+        self.record.len() <= RECORD_HEAD_BYTES + payload_bytes_max() - EVENT_BYTES_MAX
     }
 
     /// Whether so many bytes of events of one request fit into the record. The last part of it is for single events, which
     /// cannot wait.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.record.len() + bytes <= RECORD_HEAD_BYTES + PAYLOAD_BYTES_MAX - SINGLE_EVENT_BYTES
+        let payload_bytes = payload_bytes_max();
+        let left_free = single_event_bytes(payload_bytes);
+        self.record.len() + bytes <= RECORD_HEAD_BYTES + payload_bytes - left_free
+    }
+
+    /// Events of the group that is collected.
+    pub(super) fn collected(&self) -> usize {
+        self.events as usize
     }
 
     /// Appends an event to the group that is collected.

@@ -273,7 +273,14 @@ impl Ingest {
             }
             Ack::Stored => false,
         };
-        (!is_safe).then(|| self.waiters.ticket(self.lane.next()))
+        let mut position = self.lane.next();
+        if planted(Bug::FirstGroupAnswered)
+            && let Some(lane) = self.lane.on_disk()
+            && !lane.group.is_idle()
+        {
+            position.0 -= lane.group.collected() as u64;
+        }
+        (!is_safe).then(|| self.waiters.ticket(position))
     }
 
     /// Every event before this position in the present lane is as safe as a 200 promises.

@@ -8,9 +8,10 @@ use std::task::{Poll, Waker};
 
 use super::lane::LaneState;
 use super::{Ingest, keep_in_batch};
-use crate::event::UnixMillis;
 use crate::event::list::EventList;
+use crate::event::{Event, UnixMillis};
 use crate::journal::record::events_bytes_max;
+use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
 
 /// Whether the events of a request were taken.
@@ -45,25 +46,23 @@ impl Ingest {
                 return self.shed_all(list);
             }
             TakenAll::Shed => return self.shed_all(list),
+            TakenAll::Later if planted(Bug::HalfOfRequestTaken) => {
+                for event in list.events(received_at).take(list.len() / 2) {
+                    self.append(event);
+                }
+                return TakenAll::Later;
+            }
             other => return other,
         }
-        for event in list.events(received_at) {
-            match &mut self.lane {
-                LaneState::Open(lane) => {
-                    let position = lane.append(event);
-                    keep_in_batch(&mut self.batches, lane, event, position);
-                }
-                LaneState::Memory { lane, next } => {
-                    let is_taken = self.batches.keep(event, *next, lane);
-                    assert!(is_taken, "memory had room for all events");
-                    *next = next.plus(1);
-                    self.counters.add(|counters| &counters.received, 1);
-                }
-                LaneState::Opening { .. } | LaneState::Failed { .. } | LaneState::Ended => {
-                    unreachable!("a lane that was open is not")
-                }
+        for (index, event) in list.events(received_at).enumerate() {
+            let is_split = planted(Bug::RequestInTwoGroups) || planted(Bug::FirstGroupAnswered);
+            if is_split
+                && index == list.len() / 2
+                && let Some(first) = self.begin_write()
+            {
+                self.write_by_thread(first);
             }
-            self.seal_if_full();
+            self.append(event);
         }
         TakenAll::Taken
     }
@@ -73,6 +72,27 @@ impl Ingest {
         let events = list.len() as u64;
         self.counters.add(|counters| &counters.shed, events);
         TakenAll::Shed
+    }
+
+    /// Takes an event for which there is room.
+    #[inline]
+    fn append(&mut self, event: Event<'_>) {
+        match &mut self.lane {
+            LaneState::Open(lane) => {
+                let position = lane.append(event);
+                keep_in_batch(&mut self.batches, lane, event, position);
+            }
+            LaneState::Memory { lane, next } => {
+                let is_taken = self.batches.keep(event, *next, lane);
+                assert!(is_taken, "memory had room for all events");
+                *next = next.plus(1);
+                self.counters.add(|counters| &counters.received, 1);
+            }
+            LaneState::Opening { .. } | LaneState::Failed { .. } | LaneState::Ended => {
+                unreachable!("a lane that was open is not")
+            }
+        }
+        self.seal_if_full();
     }
 
     /// Whether all events of a list can be taken now.
