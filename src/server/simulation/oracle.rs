@@ -14,7 +14,7 @@ use super::history;
 use super::operator::Undecided;
 use super::process::Process;
 use super::rows::check_content;
-use super::senders::{Answer, Senders, Sent, is_twin};
+use super::senders::{Answer, Promised, Senders, Sent, is_twin};
 use super::sink::REFUSED_PREFIX;
 use super::world::World;
 use crate::event::ack::Ack;
@@ -46,18 +46,6 @@ impl fmt::Display for Broken {
             Self::Missing(what) | Self::Final(what) => out.write_str(what),
         }
     }
-}
-
-/// How often equal events are rows or letters.
-#[derive(Default)]
-struct Promised<'a> {
-    least: usize,
-    most: usize,
-    must_be_letter: bool,
-    /// They are one event, which its sender has repeated.
-    is_one: bool,
-    /// One of them, for people.
-    last: Option<&'a Sent>,
 }
 
 /// What it has seen.

@@ -78,6 +78,18 @@ pub(super) struct Sent {
     pub(super) is_destroyed: bool,
 }
 
+/// How often equal events are rows or letters.
+#[derive(Default)]
+pub(super) struct Promised<'a> {
+    pub(super) least: usize,
+    pub(super) most: usize,
+    pub(super) must_be_letter: bool,
+    /// They are one event, which its sender has repeated.
+    pub(super) is_one: bool,
+    /// One of them, for people.
+    pub(super) last: Option<&'a Sent>,
+}
+
 /// The events of one request on their way to a shard.
 pub(super) type Request = Vec<Asked>;
 
