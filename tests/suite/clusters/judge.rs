@@ -63,6 +63,7 @@ pub fn judge(cluster: &Cluster, history: &History, is_in_memory: bool) {
                 (_, 2..) => "is stored twice",
                 (Outcome::Ok, 0) if !invocation.may_be_lost => "was answered 200, and is no row",
                 (Outcome::Shed, 1) => "was answered 503, and is stored",
+                (Outcome::Cut, 1) => "was cut by its sender, and is stored",
                 (Outcome::Refused, _) => "was answered 422",
                 _ => continue,
             };

@@ -70,6 +70,18 @@ impl Client {
         }
     }
 
+    /// Whether all could be sent.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Sends nothing more, and returns an answer that comes nevertheless.
+    pub fn try_end(&mut self) -> Option<Answer> {
+        let stream = self.stream.get_ref();
+        stream.shutdown(std::net::Shutdown::Write).ok()?;
+        self.try_answer()
+    }
+
     /// Sends a GET request for a target and returns the answer.
     pub fn get(&mut self, target: &str) -> Answer {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());

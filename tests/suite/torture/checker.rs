@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::database::{Database, id, is_poison};
 use super::draw::Ack;
-use super::history::{Counts, Id, Invocation, Outcome};
+use super::history::{Counts, History, Id, Invocation, Outcome};
 
 /// Where a letter is: its lane, and its position there. After a crash it may be in the file twice.
 pub type Place = (String, u64);
@@ -35,10 +35,10 @@ pub fn letters(data_dir: &Path) -> Letters {
 #[derive(Default)]
 pub struct Found {
     /// How many rows an event has in each database.
-    rows: Vec<BTreeMap<Id, usize>>,
-    letters: BTreeMap<Id, BTreeSet<Place>>,
+    pub rows: Vec<BTreeMap<Id, usize>>,
+    pub letters: BTreeMap<Id, BTreeSet<Place>>,
     /// What no sender has sent.
-    strange: Vec<String>,
+    pub strange: Vec<String>,
 }
 
 impl Found {
@@ -79,6 +79,7 @@ impl Found {
                 .map(|text| (None, text.clone()))
                 .collect(),
             missing: Vec::new(),
+            halves: self.halves(invocations),
         };
         let mut sent = BTreeSet::new();
         for invocation in invocations {
@@ -93,6 +94,21 @@ impl Found {
             }
         }
         verdict
+    }
+
+    /// Events that are nowhere, of requests of which other events are stored.
+    pub fn halves(&self, invocations: &[Invocation]) -> Vec<(Id, usize)> {
+        let requests = invocations.chunk_by(|one, other| one.request == other.request);
+        let mut halves = Vec::new();
+        for request in requests.filter(|request| request.len() > 1) {
+            let (stored, missing): (Vec<_>, Vec<_>) =
+                request.iter().partition(|event| self.has(event.id));
+            if !stored.is_empty() {
+                let missing = missing.iter().filter(|event| !event.may_be_lost);
+                halves.extend(missing.map(|event| (event.id, event.database)));
+            }
+        }
+        halves
     }
 
     fn judge_one(&self, invocation: &Invocation, ack: Ack, verdict: &mut Verdict) {
@@ -112,13 +128,15 @@ impl Found {
             "is stored twice"
         } else if outcome == Outcome::Shed && here + letters > 0 {
             "was answered 503, and is stored"
+        } else if outcome == Outcome::Cut && here + letters > 0 {
+            "was cut by its sender, and is stored"
         } else if is_poison(id) && here > 0 {
             "is a row that the table refuses"
         } else if !is_poison(id) && letters > 0 {
             "is a dead letter, and the table takes it"
-        } else if ack == Ack::Stored && is_poison(id) && outcome == Outcome::Ok {
-            "was answered 200 to --ack stored, and the table refuses it"
-        } else if outcome == Outcome::Refused && !(ack == Ack::Stored && is_poison(id)) {
+        } else if ack == Ack::Stored && invocation.with_poison && outcome == Outcome::Ok {
+            "was answered 200 to --ack stored, and the table refuses it or one of its request"
+        } else if outcome == Outcome::Refused && !(ack == Ack::Stored && invocation.with_poison) {
             "was answered 422, and the table takes it"
         } else {
             let is_promised = matches!(outcome, Outcome::Ok | Outcome::Refused);
@@ -144,12 +162,43 @@ pub struct Verdict {
     pub wrong: Vec<(Option<Id>, String)>,
     /// Promised, and nowhere yet.
     pub missing: Vec<(Id, usize)>,
+    /// Nowhere yet, and others of their requests are stored.
+    pub halves: Vec<(Id, usize)>,
+}
+
+impl Verdict {
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.halves.is_empty()
+    }
+
+    pub fn accuse_missing(&self, history: &History) {
+        let ids = |events: &[(Id, usize)]| events.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        accuse_missing(&ids(&self.missing), &ids(&self.halves), history);
+    }
+}
+
+/// Accuses what is missing when nothing more can come.
+pub fn accuse_missing(missing: &[Id], halves: &[Id], history: &History) {
+    for (ids, what) in [
+        (missing, "promised events are nowhere"),
+        (
+            halves,
+            "events are nowhere, and others of their requests are stored",
+        ),
+    ] {
+        if !ids.is_empty() {
+            let text = format!("{} {what}: {ids:?}", ids.len());
+            history.accuse(text, ids.iter().copied());
+        }
+    }
 }
 
 /// Numbers of `/stats.json`, or of the last log line.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
     pub received: u64,
+    pub stored: u64,
     pub recovered: u64,
     pub lost: u64,
     pub pending: u64,
@@ -168,6 +217,7 @@ impl Numbers {
         let duplicate = events["duplicate"].as_u64().unwrap_or(0);
         Self {
             received: number("received"),
+            stored: number("stored"),
             recovered: number("recovered"),
             lost,
             pending,
@@ -187,9 +237,9 @@ impl Numbers {
     /// Compares them with what the senders have counted of the same process before and after.
     pub fn differ(&self, before: Counts, after: Counts) -> Option<String> {
         let taken = self.received - self.recovered;
-        let is_right = taken >= before.ok + before.refused && taken <= after.sent - before.shed;
-        let is_shed =
-            self.shed >= before.shed && self.shed <= after.sent - before.ok - before.refused;
+        let sent = after.sent - before.not_taken;
+        let is_right = taken >= before.ok + before.refused && taken <= sent - before.shed;
+        let is_shed = self.shed >= before.shed && self.shed <= sent - before.ok - before.refused;
         (!is_right || !is_shed).then(|| {
             format!("the senders counted {before:?}, then {after:?}; the process {self:?}")
         })

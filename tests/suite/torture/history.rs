@@ -1,10 +1,13 @@
 //! What the senders and the rounds did, with the time: the only thing that the checker believes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// An event: which sender sent it, and its value. It is sent once.
+use super::database::is_poison;
+
+/// An event: which sender sent it, and its value.
 pub type Id = (u32, u32);
 
 /// What a sender knows of an event.
@@ -18,14 +21,22 @@ pub enum Outcome {
     Shed,
     /// 422.
     Refused,
+    /// 400.
+    Rejected,
+    /// The sender ended the connection in the middle of the request.
+    Cut,
     /// The connection has ended, or nothing came in time.
     NoAnswer,
 }
 
-/// An event that was sent.
+/// An event that was sent. It is sent once, or once in each attempt of a sender that repeats.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     pub id: Id,
+    /// The place of the first event of its request.
+    pub request: usize,
+    /// The table refuses an event of its request.
+    pub with_poison: bool,
     /// The process that was asked.
     pub node: u32,
     /// The database that this process serves.
@@ -45,6 +56,55 @@ pub struct Counts {
     pub shed: u64,
     pub refused: u64,
     pub unanswered: u64,
+    /// Answered 400, or cut by the sender.
+    pub not_taken: u64,
+}
+
+/// What was sent in one round or several.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Different ones.
+    pub events: u64,
+    /// With each repetition.
+    pub requests: u64,
+    /// Events in all requests.
+    pub attempts: u64,
+    pub ok: u64,
+    pub refused: u64,
+    pub shed: u64,
+    pub unanswered: u64,
+    pub not_taken: u64,
+}
+
+impl Sent {
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.requests += other.requests;
+        self.attempts += other.attempts;
+        self.ok += other.ok;
+        self.refused += other.refused;
+        self.shed += other.shed;
+        self.unanswered += other.unanswered;
+        self.not_taken += other.not_taken;
+    }
+}
+
+impl std::fmt::Display for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} events in {} requests; of {} events with their repetitions {} were answered 200, {} 422, {} 503, \
+             {} not at all, and {} were cut off or answered 400",
+            self.events,
+            self.requests,
+            self.attempts,
+            self.ok,
+            self.refused,
+            self.shed,
+            self.unanswered,
+            self.not_taken
+        )
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +112,8 @@ struct Events {
     all: Vec<Invocation>,
     counts: BTreeMap<u32, Counts>,
     notes: Vec<(Duration, String)>,
+    /// Requests that were answered 200 or 422.
+    requests: u64,
     /// All before this were seen in the database.
     safe: usize,
     /// Processes that were killed, whose events may be lost from this one on.
@@ -81,36 +143,65 @@ impl History {
         self.events.lock().unwrap()
     }
 
-    /// A sender is about to send. Returns the place of the event in the history.
-    pub fn invoke(&self, id: Id, node: u32, database: usize) -> usize {
+    /// A sender is about to send a request with these events. Returns their places in the history.
+    pub fn invoke(&self, ids: &[Id], node: u32, database: usize) -> Range<usize> {
         let sent_at = self.start.elapsed();
+        let with_poison = ids.iter().copied().any(is_poison);
         let mut events = self.lock();
-        events.counts.entry(node).or_default().sent += 1;
-        events.all.push(Invocation {
+        let request = events.all.len();
+        events.counts.entry(node).or_default().sent += ids.len() as u64;
+        events.all.extend(ids.iter().map(|&id| Invocation {
             id,
+            request,
+            with_poison,
             node,
             database,
             outcome: Outcome::Sent,
             sent_at,
             ended_at: sent_at,
             may_be_lost: false,
-        });
-        events.all.len() - 1
+        }));
+        request..events.all.len()
     }
 
-    pub fn end(&self, place: usize, outcome: Outcome) {
+    /// What became of a request.
+    pub fn end(&self, places: Range<usize>, outcome: Outcome) {
         let ended_at = self.start.elapsed();
+        let number = places.len() as u64;
         let mut events = self.lock();
-        let invocation = &mut events.all[place];
-        (invocation.outcome, invocation.ended_at) = (outcome, ended_at);
-        let node = invocation.node;
+        let node = events.all[places.start].node;
+        for invocation in &mut events.all[places] {
+            (invocation.outcome, invocation.ended_at) = (outcome, ended_at);
+        }
+        if matches!(outcome, Outcome::Ok | Outcome::Refused) {
+            events.requests += 1;
+        }
         let counts = events.counts.entry(node).or_default();
         match outcome {
             Outcome::Sent => unreachable!("it has ended"),
-            Outcome::Ok => counts.ok += 1,
-            Outcome::Shed => counts.shed += 1,
-            Outcome::Refused => counts.refused += 1,
-            Outcome::NoAnswer => counts.unanswered += 1,
+            Outcome::Ok => counts.ok += number,
+            Outcome::Shed => counts.shed += number,
+            Outcome::Refused => counts.refused += number,
+            Outcome::Rejected | Outcome::Cut => counts.not_taken += number,
+            Outcome::NoAnswer => counts.unanswered += number,
+        }
+    }
+
+    /// What was sent.
+    pub fn sent(&self) -> Sent {
+        let events = self.lock();
+        let ids: BTreeSet<Id> = events.all.iter().map(|event| event.id).collect();
+        let requests: BTreeSet<usize> = events.all.iter().map(|event| event.request).collect();
+        let sum = |of: fn(&Counts) -> u64| events.counts.values().map(of).sum();
+        Sent {
+            events: ids.len() as u64,
+            requests: requests.len() as u64,
+            attempts: sum(|counts| counts.sent),
+            ok: sum(|counts| counts.ok),
+            refused: sum(|counts| counts.refused),
+            shed: sum(|counts| counts.shed),
+            unanswered: sum(|counts| counts.unanswered),
+            not_taken: sum(|counts| counts.not_taken),
         }
     }
 
@@ -131,6 +222,11 @@ impl History {
     /// Events that were answered 200 or 422.
     pub fn taken(&self) -> u64 {
         self.total(|counts| counts.ok + counts.refused)
+    }
+
+    /// Requests that were answered 200 or 422.
+    pub fn requests(&self) -> u64 {
+        self.lock().requests
     }
 
     pub fn shed(&self) -> u64 {
@@ -215,6 +311,8 @@ impl History {
                     Outcome::Ok => "200",
                     Outcome::Shed => "503",
                     Outcome::Refused => "422",
+                    Outcome::Rejected => "400",
+                    Outcome::Cut => "the sender cuts the request",
                     Outcome::NoAnswer => "no answer",
                 };
                 lines.push((

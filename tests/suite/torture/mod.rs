@@ -11,11 +11,14 @@ pub mod draw;
 pub mod history;
 pub mod node;
 mod operator;
+mod repeats;
+pub mod requests;
 mod round;
 pub mod senders;
 pub mod stats;
 mod troubles;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -25,7 +28,7 @@ use std::thread;
 
 use self::database::Database;
 use self::draw::{Drawn, Kind};
-use self::history::History;
+use self::history::{History, Sent};
 use self::node::Ended;
 use self::round::Round;
 use self::senders::{Load, SENDERS};
@@ -34,6 +37,9 @@ use crate::support::{DatabaseServer, NetworkFault, Proxy, SmallDisk, StopWhenDro
 
 /// Rounds that are under way at the same time.
 const AT_ONCE: usize = 3;
+
+/// Rounds where nobody asks for more.
+const ROUNDS: usize = 12;
 
 /// The servers of one round after the other.
 struct Servers {
@@ -56,11 +62,10 @@ impl Servers {
 /// What was done in all rounds.
 #[derive(Debug, Default)]
 struct Summary {
-    events: AtomicU64,
     looks: AtomicU64,
     /// How often each thing was drawn.
     drawn: Mutex<BTreeMap<String, u32>>,
-    failed: Mutex<Vec<String>>,
+    sent: Mutex<Sent>,
 }
 
 impl Summary {
@@ -132,9 +137,8 @@ fn live(drawn: &Drawn, servers: &mut Servers, history: &History, summary: &Summa
     summary
         .looks
         .fetch_add(watch.looks.load(Ordering::Relaxed), Ordering::Relaxed);
-    summary.events.fetch_add(history.taken(), Ordering::Relaxed);
+    summary.sent.lock().unwrap().add(&history.sent());
     if let Err(panic) = lived {
-        keep_logs(drawn, history);
         std::panic::resume_unwind(panic);
     }
 }
@@ -144,34 +148,38 @@ fn logs(seed: u64) -> std::path::PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture-{seed}"))
 }
 
-fn keep_logs(drawn: &Drawn, history: &History) {
-    let directory = logs(drawn.seed);
+/// The report of a failed round. The logs of its processes are kept.
+fn failed_round(seed: u64, drawn: &str, history: &History, panic: &(dyn Any + Send)) -> String {
+    let directory = logs(seed);
     std::fs::create_dir_all(&directory).unwrap();
     for (node, log) in history.logs() {
         std::fs::write(directory.join(format!("process-{node}.log")), log).unwrap();
     }
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    format!(
+        "HAKARU_TORTURE_SEED={seed}\n{drawn}\n{}\n{}\nlogs: {}\n",
+        history.story(),
+        text.unwrap_or_default(),
+        directory.display()
+    )
 }
 
-fn try_live(seed: u64, servers: &mut Servers, summary: &Summary) {
+fn try_live(seed: u64, servers: &mut Servers, summary: &Summary) -> Option<String> {
     let (drawn, history) = (Drawn::of(seed), History::new());
     summary.count(&drawn);
     let lived = catch_unwind(AssertUnwindSafe(|| {
         live(&drawn, servers, &history, summary)
     }));
-    let Err(panic) = lived else {
-        return;
-    };
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let panic = lived.err()?;
     // A server may be down.
     *servers = Servers::start();
-    let report = format!(
-        "HAKARU_TORTURE_SEED={seed}\n{drawn:#?}\n{}\n{}\nlogs: {}\n",
-        history.story(),
-        text.unwrap_or_default(),
-        logs(seed).display()
-    );
-    summary.failed.lock().unwrap().push(report);
+    Some(failed_round(
+        seed,
+        &format!("{drawn:#?}"),
+        &history,
+        panic.as_ref(),
+    ))
 }
 
 /// A variable of the environment.
@@ -180,30 +188,46 @@ pub fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
-#[test]
-fn every_answer_is_kept_whatever_fails() {
+/// Lives through as many rounds as are asked for, `at_once` at the same time, each with what `start` has made. `live`
+/// returns the report of a failed round. Returns how many there were, the first seed, and the reports.
+fn run_rounds<S>(
+    default: usize,
+    at_once: usize,
+    start: impl Fn() -> S + Sync,
+    live: impl Fn(u64, &mut S) -> Option<String> + Sync,
+) -> (usize, u64, Vec<String>) {
     let once = setting::<u64>("HAKARU_TORTURE_SEED");
-    let rounds = setting("HAKARU_TORTURE_ROUNDS").unwrap_or(if once.is_some() { 1 } else { 12 });
+    let default = if once.is_some() { 1 } else { default };
+    let rounds = setting("HAKARU_TORTURE_ROUNDS").unwrap_or(default);
     let seed = once.unwrap_or_else(|| fastrand::u64(..));
-    let (summary, next) = (Summary::default(), AtomicUsize::new(0));
+    let (failed, next) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(rounds) {
+        for _ in 0..at_once.min(rounds) {
             scope.spawn(|| {
-                let mut servers = Servers::start();
+                let mut site = start();
                 loop {
                     let round = next.fetch_add(1, Ordering::Relaxed);
-                    if round >= rounds || summary.failed.lock().unwrap().len() > 2 {
+                    if round >= rounds || failed.lock().unwrap().len() > 2 {
                         break;
                     }
-                    try_live(seed.wrapping_add(round as u64), &mut servers, &summary);
+                    let report = live(seed.wrapping_add(round as u64), &mut site);
+                    failed.lock().unwrap().extend(report);
                 }
             });
         }
     });
-    let failed = summary.failed.lock().unwrap();
+    (rounds, seed, failed.into_inner().unwrap())
+}
+
+#[test]
+fn every_answer_is_kept_whatever_fails() {
+    let summary = Summary::default();
+    let (rounds, seed, failed) = run_rounds(ROUNDS, AT_ONCE, Servers::start, |seed, servers| {
+        try_live(seed, servers, &summary)
+    });
     println!(
-        "{rounds} rounds from seed {seed}: {} events taken, /stats.json compared {} times",
-        summary.events.load(Ordering::Relaxed),
+        "{rounds} rounds from seed {seed}: {}, /stats.json compared {} times",
+        summary.sent.lock().unwrap(),
         summary.looks.load(Ordering::Relaxed)
     );
     for (thing, count) in summary.drawn.lock().unwrap().iter() {

@@ -1,13 +1,16 @@
 //! A process that serves, with the successors that reloads made of it.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::draw::Drawn;
 use super::history::History;
 use super::senders::Target;
-use crate::support::{Hakaru, freeze, wait_until};
+use crate::support::{DEADLINE, Hakaru, Settings, freeze, wait_until};
 
 pub struct Node<'a> {
     /// By this number the history calls it.
@@ -28,7 +31,52 @@ impl Drop for Node<'_> {
     }
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    /// Starts a process. `None`: it refuses to start.
+    pub fn start(
+        drawn: &Drawn,
+        dsn: &str,
+        number: u32,
+        database: usize,
+        directory: &Path,
+        history: &'a History,
+    ) -> Option<Self> {
+        let mut hakaru = Settings::datasource(dsn)
+            .directory(directory)
+            .flag(drawn.ack.flag())
+            .flag(&format!("--io={}", drawn.io))
+            .flag("--journal-keep=1h")
+            .flag(&format!("--cores={}", drawn.cores))
+            .flag(&format!("--batch-events={}", drawn.batch_events))
+            .flag(&format!("--linger={}ms", drawn.linger))
+            .spawn();
+        let deadline = Instant::now() + DEADLINE;
+        while hakaru.events("listening").is_empty() {
+            if hakaru.has_ended() {
+                history.note(format!(
+                    "process {number} refuses to start: {}",
+                    hakaru.log()
+                ));
+                return None;
+            }
+            assert!(Instant::now() < deadline, "process {number} does not start");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        let hakaru = hakaru.listening();
+        history.note(format!(
+            "process {number} (pid {}) serves database {database}",
+            hakaru.pid()
+        ));
+        Some(Self {
+            number,
+            database,
+            directory: directory.to_owned(),
+            hakaru,
+            reloads: 0,
+            history,
+        })
+    }
+
     pub fn target(&self) -> Target {
         Target {
             node: self.number,

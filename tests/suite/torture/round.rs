@@ -14,7 +14,7 @@ use super::node::{Ended, Node, data_dir};
 use super::operator;
 use super::senders::{Load, Target};
 use super::stats::{Watch, Watched, ask};
-use crate::support::{DEADLINE, Proxy, Settings, SmallDisk};
+use crate::support::{DEADLINE, Proxy, SmallDisk};
 
 /// The database that is served at first, and another one.
 pub const MAIN: usize = 0;
@@ -100,49 +100,15 @@ impl<'a> Round<'a> {
         };
         let number = self.nodes;
         self.nodes += 1;
-        let mut hakaru = Settings::datasource(&dsn)
-            .directory(directory)
-            .flag(drawn.ack.flag())
-            .flag(&format!("--io={}", drawn.io))
-            .flag("--journal-keep=1h")
-            .flag(&format!("--cores={}", drawn.cores))
-            .flag(&format!("--batch-events={}", drawn.batch_events))
-            .flag(&format!("--linger={}ms", drawn.linger))
-            .spawn();
-        let deadline = Instant::now() + DEADLINE;
-        while hakaru.events("listening").is_empty() {
-            if hakaru.has_ended() {
-                self.history.note(format!(
-                    "process {number} refuses to start: {}",
-                    hakaru.log()
-                ));
-                return None;
-            }
-            assert!(Instant::now() < deadline, "process {number} does not start");
-            thread::park_timeout(Duration::from_millis(5));
-        }
-        let hakaru = hakaru.listening();
         let place = directory
             .strip_prefix(self.scratch)
             .map_or("", |_| " in a copy");
         self.history.note(format!(
-            "process {number} (pid {}) serves database {database}{place}",
-            hakaru.pid()
+            "process {number} is to serve database {database}{place}"
         ));
-        self.watch.begin(Watched {
-            node: number,
-            admin: hakaru.admin(),
-            is_reloaded: false,
-            may_lose: false,
-        });
-        Some(Node {
-            number,
-            database,
-            directory: directory.to_owned(),
-            hakaru,
-            reloads: 0,
-            history: self.history,
-        })
+        let node = Node::start(drawn, &dsn, number, database, directory, self.history)?;
+        self.watch.begin(Watched::new(&node));
+        Some(node)
     }
 
     /// From now on the senders ask this process alone.
@@ -220,12 +186,8 @@ impl<'a> Round<'a> {
         for (id, text) in &verdict.wrong {
             self.history.accuse(text.clone(), *id);
         }
-        if with_missing && !verdict.missing.is_empty() {
-            let ids: Vec<_> = verdict.missing.iter().map(|(id, _)| *id).collect();
-            self.history.accuse(
-                format!("{} promised events are nowhere: {ids:?}", ids.len()),
-                ids,
-            );
+        if with_missing {
+            verdict.accuse_missing(self.history);
         }
     }
 
@@ -250,6 +212,8 @@ impl<'a> Round<'a> {
         verdict
             .missing
             .retain(|(id, database)| *database == MAIN && answered.contains(id));
+        // The others of a request may come with the next batch.
+        verdict.halves.clear();
         self.accuse(&verdict, is_at_once);
         self.fail();
     }
@@ -267,6 +231,7 @@ impl<'a> Round<'a> {
             let found = self.find();
             let mut verdict = self.judge(&found);
             verdict.missing.retain(|(_, of)| *of == database);
+            verdict.halves.retain(|(_, of)| *of == database);
             let is_late = Instant::now() > deadline;
             self.accuse(&verdict, is_late);
             self.fail();
@@ -274,7 +239,7 @@ impl<'a> Round<'a> {
             let are_stored = numbers
                 .iter()
                 .all(|(_, numbers)| numbers.is_some_and(|numbers| numbers.pending == 0));
-            if verdict.missing.is_empty() && are_stored {
+            if verdict.is_whole() && are_stored {
                 break;
             }
             assert!(!is_late, "events are pending: {numbers:?}");

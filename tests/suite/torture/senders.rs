@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::history::{History, Outcome};
+use super::requests::{Request, Shape};
 use crate::support::{Client, wait_until};
 
 pub const SENDERS: u32 = 5;
@@ -55,10 +56,12 @@ impl<'a> Load<'a> {
         targets.retain(|target| target.node != node);
     }
 
-    /// Waits until `more` events were taken.
+    /// Waits until `more` requests were taken.
     pub fn wait_for_answers(&self, more: u64) {
-        let before = self.history.taken();
-        wait_until("events are taken", || self.history.taken() > before + more);
+        let before = self.history.requests();
+        wait_until("requests are taken", || {
+            self.history.requests() > before + more
+        });
     }
 
     /// Waits until `more` events were sent to a process.
@@ -84,7 +87,7 @@ impl<'a> Load<'a> {
         });
     }
 
-    fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
@@ -96,26 +99,44 @@ impl<'a> Load<'a> {
         self.at_rest.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Rests while the senders pause. Whether they did.
+    pub fn rests(&self) -> bool {
+        let is_paused = self.is_paused.load(Ordering::SeqCst);
+        if is_paused {
+            self.rest();
+        }
+        is_paused
+    }
+
+    /// A connection to one of the processes.
+    pub fn connect(&self, random: &mut fastrand::Rng) -> Option<(Target, Client)> {
+        let target = random.choice(&*self.targets.lock().unwrap()).copied()?;
+        let client = Client::try_connect(target.address).ok()?;
+        client.give_up_after(PATIENCE);
+        Some((target, client))
+    }
+
     /// Sends until it is stopped.
     pub fn send(&self, sender: u32, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed ^ u64::from(sender));
         let mut value = 0;
         while !self.is_stopped() {
-            if self.is_paused.load(Ordering::SeqCst) {
-                self.rest();
+            if self.rests() {
                 continue;
             }
-            let target = random.choice(&*self.targets.lock().unwrap()).copied();
-            let client = target.and_then(|target| Client::try_connect(target.address).ok());
-            let (Some(target), Some(mut client)) = (target, client) else {
+            let Some((target, mut client)) = self.connect(&mut random) else {
                 thread::park_timeout(Duration::from_millis(1));
                 continue;
             };
-            client.give_up_after(PATIENCE);
             // Other connections come to other shards.
             for _ in 0..random.u8(1..50) {
-                value += 1;
-                if !self.send_one(&mut client, (sender, value), target) {
+                let shape = Shape::draw(&mut random);
+                let first = value + 1;
+                value += shape.events;
+                let ids = (first..=value).map(|value| (sender, value)).collect();
+                let request = Request::new(shape, ids, false, &mut random);
+                let (_, may_go_on) = self.attempt(&mut client, &request, target);
+                if !may_go_on {
                     break;
                 }
                 thread::park_timeout(Duration::from_micros(self.pace));
@@ -123,28 +144,49 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Whether the connection may be used further.
-    fn send_one(&self, client: &mut Client, id: (u32, u32), target: Target) -> bool {
-        let place = self.history.invoke(id, target.node, target.database);
-        let path = format!("/hakaru?name=sender{}&value={}", id.0, id.1);
-        let Some(answer) = client.try_get(&path) else {
-            self.history.end(place, Outcome::NoAnswer);
-            return false;
+    /// Sends a request once. Returns what became of it, and whether the connection may be used further.
+    pub fn attempt(
+        &self,
+        client: &mut Client,
+        request: &Request,
+        target: Target,
+    ) -> (Outcome, bool) {
+        let (history, ids) = (self.history, &request.ids);
+        let places = history.invoke(ids, target.node, target.database);
+        let answer = match request.cut_at {
+            Some(length) => {
+                // Half of the cuts are only in one direction.
+                let is_sent = client.try_send(&request.bytes[..length]) && length % 2 == 0;
+                is_sent.then(|| client.try_end()).flatten()
+            }
+            None => client
+                .try_send(&request.bytes)
+                .then(|| client.try_answer())
+                .flatten(),
         };
-        let outcome = match answer.status {
-            200 => Outcome::Ok,
-            503 => Outcome::Shed,
-            422 => Outcome::Refused,
-            status => {
-                self.history
-                    .accuse(format!("{id:?}: status {status}"), [id]);
+        let status = answer.as_ref().map(|answer| answer.status);
+        let outcome = match (status, request.cut_at, request.is_wrong) {
+            (None, None, _) => Outcome::NoAnswer,
+            (None | Some(400 | 408), Some(_), _) => Outcome::Cut,
+            (Some(400), None, true) => Outcome::Rejected,
+            (Some(200), None, false) => Outcome::Ok,
+            (Some(503), _, _) => Outcome::Shed,
+            (Some(422), None, false) => Outcome::Refused,
+            (status, cut_at, is_wrong) => {
+                let text = format!(
+                    "{:?}…, cut at {cut_at:?}, wrong: {is_wrong}: status {status:?}",
+                    ids[0]
+                );
+                history.accuse(text, ids.iter().copied());
                 Outcome::NoAnswer
             }
         };
-        self.history.end(place, outcome);
-        answer.field("Connection") != Some("close")
+        history.end(places, outcome);
+        let may_go_on = request.cut_at.is_none()
+            && answer.is_some_and(|answer| answer.field("Connection") != Some("close"))
             && !self.is_paused.load(Ordering::SeqCst)
             && !self.is_stopped()
-            && self.targets.lock().unwrap().contains(&target)
+            && self.targets.lock().unwrap().contains(&target);
+        (outcome, may_go_on)
     }
 }

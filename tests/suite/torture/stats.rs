@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::checker::Numbers;
 use super::history::History;
+use super::node::Node;
 use super::senders::Load;
 use crate::support::Client;
 
@@ -25,6 +26,18 @@ pub struct Watched {
     pub is_reloaded: bool,
     /// Events in memory were lost with a restore.
     pub may_lose: bool,
+}
+
+impl Watched {
+    /// Of a process that was just started.
+    pub fn new(node: &Node<'_>) -> Self {
+        Self {
+            node: node.number,
+            admin: node.hakaru.admin(),
+            is_reloaded: false,
+            may_lose: false,
+        }
+    }
 }
 
 #[derive(Default)]
