@@ -155,8 +155,14 @@ impl<'a> Round<'a> {
         // The documented exception.
         let may_keep_shed = self.ended.iter().any(|ended| ended.end_not_written);
         let mut verdict = judge(found, &invocations, may_keep_shed);
+        // What one process has lost with its memory was half stored by it, whatever another one has answered.
+        let lost = invocations.iter().filter(|event| event.may_be_lost);
+        let lost: HashSet<Id> = lost.map(|event| event.id).collect();
         let halves = found.halves(&invocations);
-        verdict.halves.extend(halves.into_iter().map(|(id, _)| id));
+        let halves = halves.into_iter().map(|(id, _)| id);
+        verdict
+            .halves
+            .extend(halves.filter(|id| !lost.contains(id)));
         verdict
     }
 

@@ -10,10 +10,14 @@ use crate::torture::senders::Load;
 /// How many milliseconds a sender waits for an answer. Impatient ones repeat what is taken.
 const PATIENCE: [u64; 4] = [3, 50, 2_000, 2_000];
 
+/// Longest pause before a request is repeated.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Sends until it is stopped.
 pub fn send(load: &Load<'_>, sender: u32, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed ^ u64::from(sender));
     let (mut value, mut unfinished) = (0, None);
+    let mut pause = Duration::ZERO;
     while !load.is_stopped() {
         if load.rests() {
             continue;
@@ -36,11 +40,14 @@ pub fn send(load: &Load<'_>, sender: u32, seed: u64) {
                 Outcome::Sent | Outcome::Shed | Outcome::Cut | Outcome::NoAnswer => true,
             };
             if is_repeated {
-                // To any server.
+                // To any server, after a growing pause.
                 request.cut_at = None;
                 unfinished = Some(request);
+                thread::park_timeout(pause);
+                pause = (2 * pause).clamp(Duration::from_millis(1), LONGEST_PAUSE);
                 break;
             }
+            pause = Duration::ZERO;
             if !may_go_on {
                 break;
             }
