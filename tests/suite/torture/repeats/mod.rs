@@ -95,7 +95,7 @@ fn live(
             ended: &mut ended,
             backup: None,
             is_undone: false,
-            was_restored: false,
+            is_counted: true,
             faults: &mut faults,
         };
         let lived = catch_unwind(AssertUnwindSafe(|| round.live(troubles)));

@@ -50,7 +50,8 @@ pub struct Round<'a> {
     pub backup: Option<Moment>,
     /// Rows were taken away, and may not be back yet.
     pub is_undone: bool,
-    pub was_restored: bool,
+    /// Each stored event is counted once, by a process that tells it at its end.
+    pub is_counted: bool,
     pub faults: &'a mut Faults,
 }
 
@@ -251,7 +252,8 @@ impl<'a> Round<'a> {
     }
 
     /// The last line of each process adds up, and agrees with what the senders have counted. Where each process could
-    /// write one, and no row was taken away, as many events are counted as stored as there are rows.
+    /// write one, no row was taken away, and no lane was taken over, as many events are counted as stored as there are
+    /// rows: the others are duplicates.
     fn check_last_lines(&self) {
         let mut stored = 0;
         for ended in self.ended.iter() {
@@ -277,7 +279,7 @@ impl<'a> Round<'a> {
             }
         }
         let rows = self.database[0].rows().len() as u64;
-        let is_exact = !self.was_restored && self.ended.iter().all(|ended| !ended.was_killed);
+        let is_exact = self.is_counted && self.ended.iter().all(|ended| !ended.was_killed);
         if is_exact && stored != rows {
             self.history.accuse(
                 format!("all processes count {stored} events as stored, and there are {rows} rows"),

@@ -117,6 +117,8 @@ impl Round<'_> {
     }
 
     fn take_over(&mut self, side: Side, then_kill: bool) {
+        // Of events that another process has stored, a process does not know how many were duplicates.
+        self.is_counted = false;
         let old = self.take(side);
         old.freeze();
         self.start(side);
@@ -163,7 +165,7 @@ impl Round<'_> {
             self.history.note("there is no backup");
             return;
         };
-        (self.is_undone, self.was_restored) = (true, true);
+        (self.is_undone, self.is_counted) = (true, false);
         // Events in memory are lost with it.
         let may_lose = self.drawn.ack == Ack::Received;
         self.watch.change(|watched| watched.may_lose |= may_lose);
