@@ -34,6 +34,7 @@ use hakaru::journal::served_database::{EarlierLanes, ServedDatabase};
 use hakaru::metrics::{Recorder, ShardCounters};
 use hakaru::os::notifier::ShardNotifier;
 use hakaru::shard::ingest::{Ingest, Medium};
+use hakaru::shard::patience::Patience;
 use hakaru::shard::service::{Bodies, EventService};
 use hakaru::shard::state::Outgoing;
 
@@ -94,6 +95,7 @@ fn allocations(
     let paths = EventPaths::default();
     let (answers, event_rule) = (Answers::new(0), SharedEventRule::new(EventRule::DEPLOYED));
     let bodies = Bodies::new(BODY_LIMIT_MAX);
+    let mut patience = Patience::NONE;
     let mut one_batch = || {
         for _ in 0..EVENTS {
             out.clear();
@@ -109,7 +111,7 @@ fn allocations(
                 event_rule: &event_rule,
                 now: UnixMillis(0),
                 bodies: &bodies,
-                may_wait: false,
+                patience: &mut patience,
                 is_draining: false,
             };
             let next = conversation.turn(&mut input, bytes, &mut decoded, &mut service);

@@ -77,6 +77,11 @@ impl EventList {
     /// Where the text of the list comes to 4 GiB.
     pub fn add_text(&mut self, text: &str) -> Span {
         let start = self.text.len();
+        let end = start + text.len();
+        if end > self.text.capacity() {
+            // The capacity is a power of two, so that `bytes_max` is exact.
+            self.text.reserve_exact(end.next_power_of_two() - start);
+        }
         self.text.push_str(text);
         assert!(u32::try_from(self.text.len()).is_ok(), "a body is smaller");
         #[expect(clippy::cast_possible_truncation, reason = "asserted above")]

@@ -1,6 +1,7 @@
 //! The requests of the event port: which paths and methods there are, and what a request asks for.
 
 use super::content::{ACCEPT_POST, Found, Unsupported};
+use super::conversation::LIST_BYTES_MAX;
 use super::paths::{EventPaths, Route};
 use super::pixel::PIXEL;
 use super::query::{self, Measurement, Rejection};
@@ -272,16 +273,56 @@ pub fn taken_document(found: &Found, events: usize, rule: EventRule) -> TakenDoc
             TakenDocument::Empty
         };
     };
-    let listed = rejected.listed.iter().map(|(event, rejection)| {
-        serde_json::json!({ "event": event, "error": rejection.reason(rule).to_string() })
-    });
-    let listed: Vec<_> = listed.collect();
-    TakenDocument::Lenient(serde_json::json!({ "taken": events, "rejected": listed }).to_string())
+    let mut document = format!("{{\"taken\":{events},\"rejected\":[");
+    for (at, (event, rejection)) in rejected.listed.iter().enumerate() {
+        let error = rejection.reason(rule).to_string();
+        let item = serde_json::json!({ "event": event, "error": error }).to_string();
+        if document.len() + item.len() + ",]}".len() > LIST_BYTES_MAX {
+            break;
+        }
+        if at > 0 {
+            document.push(',');
+        }
+        document.push_str(&item);
+    }
+    document.push_str("]}");
+    TakenDocument::Lenient(document)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::repertoire::{CharacterSet, Repertoire};
+    use crate::http::content::Rejected;
+
+    #[test]
+    fn the_list_of_events_that_were_left_out_is_bounded_and_is_json() {
+        let listed = (0..100).map(|at| (10_000 - at, Rejection::NameTooLong));
+        let rejected = Rejected {
+            listed: listed.collect(),
+            ..Rejected::default()
+        };
+        let found = Found {
+            is_many: true,
+            rejected: Some(rejected),
+        };
+        let set = "a_name_of_a_character_set_that_is_so_long_that_the_list_comes_to_its_bound";
+        let set = CharacterSet::known(set, "a".chars()).unwrap();
+        let rule = EventRule {
+            bytes_max: 700,
+            repertoire: Repertoire::Listed(set),
+            ..EventRule::DEPLOYED
+        };
+        let TakenDocument::Lenient(text) = taken_document(&found, 10_000, rule) else {
+            panic!("a list");
+        };
+        assert!(text.len() <= LIST_BYTES_MAX, "{}", text.len());
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["taken"], 10_000);
+        let listed = document["rejected"].as_array().unwrap();
+        assert_eq!(listed[0]["event"], 10_000);
+        assert!((50..100).contains(&listed.len()), "{}", listed.len());
+    }
 
     #[test]
     fn only_lists_of_tokens_within_the_bound_are_echoed() {

@@ -30,13 +30,15 @@ pub enum Acknowledged {
     One,
     /// So many events of a body that could have several.
     Many(usize),
+    /// So many of them, and others were left out: the number of one is not its number in the request.
+    Some(usize),
 }
 
 impl Acknowledged {
     fn events(self) -> usize {
         match self {
             Self::One => 1,
-            Self::Many(events) => events,
+            Self::Many(events) | Self::Some(events) => events,
         }
     }
 }
@@ -90,7 +92,7 @@ impl TakenAnswers {
     ) {
         self.growth += match events {
             Acknowledged::One => REFUSED_BYTES,
-            Acknowledged::Many(_) => MANY_REFUSED_BYTES,
+            Acknowledged::Many(_) | Acknowledged::Some(_) => MANY_REFUSED_BYTES,
         };
         let start = self.origins.len();
         if let Cors::Origin(origin) = cors {
@@ -141,11 +143,12 @@ impl TakenAnswers {
                     Body::Reason("database: the event was refused and is kept as a dead letter")
                 }
                 Acknowledged::Many(events) => {
-                    let count = of_this.len();
-                    reason = format!(
-                        "database: {count} of {events} events were refused and are kept as dead letters; the others are stored"
-                    );
+                    reason = several_refused(of_this.len(), events);
                     Body::ReasonOf(&reason, first - start)
+                }
+                Acknowledged::Some(events) => {
+                    reason = several_refused(of_this.len(), events);
+                    Body::Reason(&reason)
                 }
             };
             let answer = Answer {
@@ -165,6 +168,12 @@ impl TakenAnswers {
         let origin = self.origins.get(taken.origin.clone());
         Cors::to(origin.filter(|origin| !origin.is_empty()))
     }
+}
+
+fn several_refused(refused: usize, events: usize) -> String {
+    format!(
+        "database: {refused} of {events} events were refused and are kept as dead letters; the others are stored"
+    )
 }
 
 #[cfg(test)]
@@ -289,18 +298,21 @@ mod tests {
             Acknowledged::One,
             Acknowledged::Many(3),
             Acknowledged::Many(2),
+            Acknowledged::Some(2),
         ] {
             let start = out.len();
             answers.write_event_taken(&mut out, Cors::AnyOrigin, Persistence::Keep);
             taken.note(start..out.len(), events, Cors::AnyOrigin, Persistence::Keep);
         }
         let most = out.len() + taken.growth();
-        assert_eq!(taken.refuse(&mut out, &[2, 3], &answers), 1);
+        assert_eq!(taken.refuse(&mut out, &[2, 3, 7], &answers), 2);
         assert!(out.len() <= most, "{} of {most}", out.len());
         let out = String::from_utf8(out).unwrap();
         let statuses: Vec<_> = out.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
-        assert_eq!(statuses, ["200", "422", "200"]);
+        assert_eq!(statuses, ["200", "422", "200", "422"]);
         let body = r#"{"error":"database: 2 of 3 events were refused and are kept as dead letters; the others are stored","event":1}"#;
         assert!(out.contains(body), "{out}");
+        // Its number in the request is not known.
+        assert!(out.ends_with("the others are stored\"}"), "{out}");
     }
 }

@@ -96,7 +96,7 @@ impl Connection<'_> {
                 return self.end_of_input(&conversation, input).await;
             }
             loop {
-                let (next, waiting) = self.turn(&mut conversation, &mut input, patience);
+                let (next, waiting) = self.turn(&mut conversation, &mut input, &mut patience);
                 if matches!(self.shard.driver, IoDriver::IoUring(_)) {
                     self.shard.inputs.release(&mut input);
                 }
@@ -109,7 +109,7 @@ impl Connection<'_> {
                 }
                 match next {
                     Next::AwaitRoom => {
-                        patience = patience.wait(&self.shard.ingest).await;
+                        patience.wait(&self.shard.ingest).await;
                         continue;
                     }
                     Next::Write => {}
@@ -191,7 +191,7 @@ impl Connection<'_> {
         &mut self,
         conversation: &mut Conversation,
         input: &mut BytesMut,
-        patience: Patience,
+        patience: &mut Patience,
     ) -> (Next, Option<Waiting>) {
         let shard = self.shard;
         let now = shard.read_clock();
@@ -209,7 +209,7 @@ impl Connection<'_> {
             event_rule: &shard.event_rule,
             now,
             bodies: &shard.bodies,
-            may_wait: patience.is_left(),
+            patience,
             is_draining: shard.is_draining.get(),
         };
         let next = conversation.turn(input, bytes, &mut shard.decoded.borrow_mut(), &mut service);
@@ -325,6 +325,7 @@ impl Connection<'_> {
             let mut out = self.shard.out.borrow_mut();
             out.clear();
             let Outgoing { bytes, taken } = &mut *out;
+            let mut patience = Patience::NONE;
             let mut service = EventService {
                 ingest: &mut self.shard.ingest.borrow_mut(),
                 answers: &self.shard.answers.borrow(),
@@ -334,7 +335,7 @@ impl Connection<'_> {
                 event_rule: &self.shard.event_rule,
                 now,
                 bodies: &self.shard.bodies,
-                may_wait: false,
+                patience: &mut patience,
                 is_draining: self.shard.is_draining.get(),
             };
             conversation.late(&input, bytes, &mut service);

@@ -78,8 +78,10 @@ impl Inputs {
 /// fill it, and returns to the smallest one when they are small again.
 pub fn make_room(input: &mut BytesMut, last: usize) {
     if !input.is_empty() {
-        if input.len() == input.capacity() {
-            input.reserve(input.len().min(INPUT_BYTES_MAX));
+        // A head stays in front while its body is read, so that a read may be small and fill all of the room.
+        let capacity = input.capacity();
+        if last >= capacity - input.len() && capacity < INPUT_BYTES_MAX {
+            input.reserve((capacity * 2).min(INPUT_BYTES_MAX) - input.len());
         }
         return;
     }
@@ -188,6 +190,24 @@ mod tests {
         }
         assert_eq!(input.capacity(), INPUT_BYTES_MAX);
         make_room(&mut input, 80);
+        assert_eq!(input.capacity(), INPUT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_body_is_read_in_large_pieces_behind_a_head_that_fills_the_buffer() {
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        let head = INPUT_BYTES_MIN - 4;
+        let mut read = INPUT_BYTES_MIN;
+        for _ in 0..5 {
+            input.resize(head, b'h');
+            make_room(&mut input, read);
+            read = input.capacity() - input.len();
+        }
+        assert_eq!(input.capacity(), INPUT_BYTES_MAX);
+        // It does not grow for what arrives slowly.
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        input.resize(head - 10, b'h');
+        make_room(&mut input, 1);
         assert_eq!(input.capacity(), INPUT_BYTES_MIN);
     }
 

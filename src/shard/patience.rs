@@ -13,24 +13,44 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often it waits.
 const WAITS_MAX: u32 = 16;
 
-/// How often a request may still wait. Then it is answered 503.
+/// How often a request may still wait, and for what. Then it is answered 503.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience(u32);
+pub struct Patience {
+    waits: u32,
+    /// Bytes of a group.
+    bytes: usize,
+}
 
 impl Patience {
     /// That of a request that has not waited yet.
-    pub const WHOLE: Self = Self(WAITS_MAX);
+    pub const WHOLE: Self = Self {
+        waits: WAITS_MAX,
+        bytes: 0,
+    };
 
-    /// Waits until there may be room. Returns what is left.
-    pub async fn wait(self, ingest: &RefCell<Ingest>) -> Self {
-        match timeout(WAIT_MAX, ingest::room(ingest)).await {
-            Ok(()) => Self(self.0 - 1),
-            Err(_) => Self(0),
+    /// That of a request that may not wait.
+    pub const NONE: Self = Self { waits: 0, bytes: 0 };
+
+    /// Notes how many bytes of a group the request needs.
+    pub fn needs(&mut self, bytes: usize) {
+        self.bytes = bytes;
+    }
+
+    /// Waits until there may be room. Until then the body need not be read again.
+    pub async fn wait(&mut self, ingest: &RefCell<Ingest>) {
+        while self.is_left() {
+            self.waits = match timeout(WAIT_MAX, ingest::room(ingest)).await {
+                Ok(()) => self.waits - 1,
+                Err(_) => 0,
+            };
+            if ingest.borrow().may_have_room_for(self.bytes) {
+                return;
+            }
         }
     }
 
     /// Whether the request may wait again.
     pub fn is_left(self) -> bool {
-        self.0 > 0
+        self.waits > 0
     }
 }

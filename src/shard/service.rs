@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::ingest::{Ingest, TakenAll};
+use super::patience::Patience;
 use crate::event::rule::SharedEventRule;
 use crate::event::{Event, UnixMillis};
 use crate::http::body::{BodyBudget, KeptBody};
@@ -64,8 +65,8 @@ pub struct EventService<'a> {
     pub now: UnixMillis,
     /// What reads the events in bodies.
     pub bodies: &'a Bodies,
-    /// Whether a request with several events may wait for room.
-    pub may_wait: bool,
+    /// How long a request with several events may wait for room.
+    pub patience: &'a mut Patience,
     /// Whether connections end with their next answer.
     pub is_draining: bool,
 }
@@ -196,8 +197,12 @@ impl EventService<'_> {
             }
         };
         let events = &scratch.events;
-        match self.ingest.take_all(events, self.now, self.may_wait) {
-            TakenAll::Later => return Responded::Later,
+        let may_wait = self.patience.is_left();
+        match self.ingest.take_all(events, self.now, may_wait) {
+            TakenAll::Later(bytes) => {
+                self.patience.needs(bytes);
+                return Responded::Later;
+            }
             TakenAll::Shed => self.write(out, &events::shed_all(taken)),
             TakenAll::TooMany(most) => {
                 let reason = events::too_many_at_once(most);
@@ -231,10 +236,14 @@ impl EventService<'_> {
             return self.write(out, &answer);
         }
         self.answers.write(out, &answer);
-        let acknowledged = if found.is_many {
-            Acknowledged::Many(events)
-        } else {
-            Acknowledged::One
+        let is_whole = found
+            .rejected
+            .as_ref()
+            .is_none_or(|rejected| rejected.counts.iter().sum::<u64>() == 0);
+        let acknowledged = match (found.is_many, is_whole) {
+            (false, _) => Acknowledged::One,
+            (true, true) => Acknowledged::Many(events),
+            (true, false) => Acknowledged::Some(events),
         };
         self.taken.count_further(events - 1);
         self.note_taken(start, acknowledged, taken, out);

@@ -92,7 +92,7 @@ impl Storing {
             }
         };
         let state = self.lanes.of(run.lane);
-        state.will_commit(step.new, step.last, rows.duplicates);
+        state.will_commit(&step, rows.duplicates);
         let start = clock::now();
         match self.writer.sink.commit() {
             Err(SinkError::OutcomeUnknown(_)) if planted(Bug::UnknownOutcomeBelieved) => {}

@@ -108,6 +108,28 @@ fn bodies_that_arrive_slowly_are_answered_503_beyond_their_memory() {
     assert_eq!(identity.received, identity.stored);
 }
 
+/// The smallest limit has memory for as many bodies as any other.
+#[test]
+fn small_bodies_that_come_in_two_parts_are_taken() {
+    let hakaru = Settings::sqlite()
+        .flag("--body-limit=1KiB")
+        .flag("--cores=1")
+        .start();
+    let request = post("", array(0..10).as_bytes());
+    let (begin, end) = request.split_at(request.len() - 10);
+    let mut clients: Vec<_> = (0..16).map(|_| Client::connect(hakaru.address)).collect();
+    for client in &mut clients {
+        client.send_further(begin);
+    }
+    // All have been read: an answer to a later request is there.
+    hakaru.send(0..1);
+    for client in &mut clients {
+        client.send_further(end);
+        assert_eq!(client.answer().body, "{\"taken\":10}");
+    }
+    assert_eq!(hakaru.stop().stored, 161);
+}
+
 /// Requests wait for room in the journal's next group, and single events find room meanwhile.
 #[test]
 fn many_large_bodies_at_once_are_all_taken() {

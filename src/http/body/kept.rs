@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// The smallest memory of a kept body, in bytes.
-const KEPT_BYTES_MIN: usize = 16 * 1024;
+const KEPT_BYTES_MIN: usize = 1024;
 
 /// The memory that the kept bodies of a shard may take together.
 #[derive(Debug)]

@@ -29,7 +29,8 @@ pub struct ContentScratch {
 impl ContentScratch {
     /// Most memory for bodies of at most `body_max` bytes.
     pub fn bytes_max(body_max: usize) -> usize {
-        EventList::bytes_max(body_max) + 2 * body_max.next_power_of_two()
+        // What is inflated is one byte more than the bound at most, and its memory up to twice that.
+        EventList::bytes_max(body_max) + 3 * body_max.next_power_of_two()
     }
 }
 
@@ -194,13 +195,20 @@ fn malformed_line(collector: &mut Collector<'_>, reason: String) -> Result<(), B
     Err(collector.refuse(ContentFault::Malformed { reason, event }))
 }
 
+/// Most characters of what a parser says. Some of it may repeat a part of the body.
+const FAULT_CHARS_MAX: usize = 120;
+
 /// Why a text is not JSON, in ASCII and one line.
 fn not_json(what: &str, line: usize, fault: &serde_json::Error) -> String {
     let text = fault.to_string();
     let place = format!(" at line {} column {}", fault.line(), fault.column());
     let text = text.strip_suffix(&place).unwrap_or(&text);
     let is_plain = |c: &char| (' '..='~').contains(c);
-    let text: String = text.chars().filter(is_plain).collect();
+    let text: String = text
+        .chars()
+        .filter(is_plain)
+        .take(FAULT_CHARS_MAX)
+        .collect();
     format!(
         "{what}: not JSON at line {line}, column {}: {text}; accepted: an object such as {{\"name\":\"open\",\"value\":1}}, \
          an array of objects, or as application/x-ndjson an object a line",

@@ -158,6 +158,20 @@ fn what_is_not_json_is_refused_and_says_where() {
 }
 
 #[test]
+fn a_reason_repeats_little_of_the_body() {
+    let text = format!("\"{}\"", "\u{7f}".repeat(1 << 20));
+    for content in [STRICT, LENIENT] {
+        match read(content, text.as_bytes()).unwrap_err() {
+            ContentFault::Malformed { reason, .. } => {
+                assert!(reason.contains("a string, expected an object"), "{reason}");
+                assert!(reason.len() < 400, "{}", reason.len());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_line_that_is_not_json_is_one_event_of_many() {
     let lines = |is_lenient| Content {
         media: Media::JsonLines,

@@ -129,7 +129,7 @@ fn take(
                 let may_wait = !is_late && clock::since(arrived.at) < WAITS_FOR_ROOM;
                 match ingest.take_all(list, now, may_wait) {
                     TakenAll::Taken => None,
-                    TakenAll::Later => break,
+                    TakenAll::Later(_) => break,
                     TakenAll::Shed => Some(Answer::Shed),
                     TakenAll::TooMany(most) => panic!("a request of more than {most} events"),
                 }

@@ -20,7 +20,9 @@ pub enum TakenAll {
     /// All of them were.
     Taken,
     /// None was, and the request may wait: the group that collects events is about to be written, and the next one has room.
-    Later,
+    ///
+    /// That many bytes of it are needed.
+    Later(usize),
     /// None was: a bound is reached, no lane is open, or the request may not wait. They count as shed.
     Shed,
     /// None was, and it would be the same at any time. Memory without a journal takes so many at once.
@@ -41,16 +43,16 @@ impl Ingest {
         }
         match self.room_for(list) {
             TakenAll::Taken => {}
-            TakenAll::Later if !may_wait => {
+            TakenAll::Later(_) if !may_wait => {
                 reached("503: a request waits for a group no longer");
                 return self.shed_all(list);
             }
             TakenAll::Shed => return self.shed_all(list),
-            TakenAll::Later if planted(Bug::HalfOfRequestTaken) => {
+            TakenAll::Later(bytes) if planted(Bug::HalfOfRequestTaken) => {
                 for event in list.events(received_at).take(list.len() / 2) {
                     self.append(event);
                 }
-                return TakenAll::Later;
+                return TakenAll::Later(bytes);
             }
             other => return other,
         }
@@ -108,7 +110,7 @@ impl Ingest {
                     TakenAll::Shed
                 } else if !lane.group.has_room_for(bytes) {
                     reached("ingest: a request waits for the next group");
-                    TakenAll::Later
+                    TakenAll::Later(bytes)
                 } else {
                     TakenAll::Taken
                 }
@@ -128,6 +130,14 @@ impl Ingest {
                 reached("503: no lane is open, for a request");
                 TakenAll::Shed
             }
+        }
+    }
+
+    /// Whether a request that needs so many bytes of a group should come again.
+    pub fn may_have_room_for(&self, bytes: usize) -> bool {
+        match &self.lane {
+            LaneState::Open(lane) => lane.group.has_room_for(bytes),
+            _ => true,
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id te
 const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden FROM pragma_table_xinfo('eventlog') \
     WHERE lower(name) = 'event_id'";
 
-/// Unique indexes of this column alone, for all rows, and how they compare.
+/// Unique indexes of this column alone, for all rows.
 const UNIQUE_INDEXES: &str = "SELECT 1 FROM pragma_index_list('eventlog') AS list \
     WHERE list.\"unique\" = 1 AND list.partial = 0 \
     AND (SELECT group_concat(lower(ifnull(info.name, ''))) FROM pragma_index_info(list.name) AS info) = 'event_id' \

@@ -145,23 +145,27 @@ impl<'a> Insertion<'a> {
         }
     }
 
-    /// Why a row with an id was not inserted: its id is that of another row; or only to the collation of the column; or a
-    /// trigger has left it out.
+    /// Why a row with an id was not inserted: its id is that of another row; or only to the collation of the column or of
+    /// its index; or a trigger has left it out.
     fn repeats(&self, column: IdColumn, id: EventId<'_>) -> Result<Row, SinkError> {
         const SAME: &str =
             "SELECT CAST(event_id AS blob) = CAST(?1 AS blob) FROM eventlog WHERE event_id = ?1";
-        let found = self
-            .connection
-            .prepare_cached(SAME)
-            .and_then(|mut same| {
-                let row = same.query_row(params![column.stored(id)], |row| row.get::<_, bool>(0));
-                row.optional()
-            })
-            .map_err(classify)?;
-        match found {
+        // An index may compare otherwise than its column. Only then all rows are looked at.
+        const SIMILAR: &str = "SELECT 0 FROM eventlog \
+            WHERE event_id = ?1 COLLATE NOCASE OR event_id = ?1 COLLATE RTRIM LIMIT 1";
+        let find = |query| {
+            let mut query = self.connection.prepare_cached(query)?;
+            let row = query.query_row(params![column.stored(id)], |row| row.get::<_, bool>(0));
+            row.optional()
+        };
+        let found = match find(SAME) {
+            Ok(None) => find(SIMILAR),
+            found => found,
+        };
+        match found.map_err(classify)? {
             Some(true) => Ok(Row::Duplicate),
             Some(false) => Ok(Row::Refused(Fault::new(format!(
-                "the id {} is equal to that of another row, by the collation of the column event_id",
+                "the id {} is equal to that of another row, by the collation of the column event_id or of its index",
                 id.as_str()
             )))),
             None => Err(no_row_stored()),
@@ -275,6 +279,19 @@ mod tests {
         // The value is repeated, and not the id.
         assert_eq!(store(&mut sink, &["b", "c"]), Ok((0, vec![0])));
         assert_eq!(stored(&other), [Some("a".to_owned()), Some("c".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_only_equal_by_the_collation_of_an_index_is_refused() {
+        for (collation, ids) in [("NOCASE", ["a", "A", "a"]), ("RTRIM", ["a", "a ", "a"])] {
+            let column = format!(
+                "ALTER TABLE eventlog ADD COLUMN event_id text; \
+                 CREATE UNIQUE INDEX own ON eventlog (event_id COLLATE {collation})"
+            );
+            let (mut sink, other, _directory) = sink_with(&column);
+            assert_eq!(store(&mut sink, &ids), Ok((1, vec![1])), "{collation}");
+            assert_eq!(stored(&other), [Some("a".to_owned())]);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::journal::lane_handle::{DiskLane, LaneHandle, Origin};
 use crate::journal::lane_keys::LaneKeys;
 use crate::metrics::Settled;
 use crate::os::bugs::{Bug, planted};
-use crate::sink::{Checkpoint, Fault, Refused};
+use crate::sink::{Checkpoint, Fault, Refused, Step};
 
 /// All lanes of a writer.
 #[derive(Default)]
@@ -182,16 +182,14 @@ impl LaneState {
         self.sent
     }
 
-    /// Notes that a COMMIT is sent that moves the checkpoint to `position`, after these events.
-    pub(super) fn will_commit(
-        &mut self,
-        position: Position,
-        last: Option<Fingerprint>,
-        duplicates: u64,
-    ) {
-        self.sent = position;
-        self.last = last.map(|last| (position, last));
-        self.duplicates = Some((position, duplicates));
+    /// Notes that a COMMIT is sent that moves the checkpoint of these events.
+    pub(super) fn will_commit(&mut self, step: &Step, duplicates: u64) {
+        self.sent = step.new;
+        self.last = step.last.map(|last| (step.new, last));
+        // Those of an earlier COMMIT that has taken effect, and whose events are not counted yet.
+        let earlier = self.duplicates.filter(|(at, _)| *at <= step.old);
+        let earlier = earlier.map_or(0, |(_, duplicates)| duplicates);
+        self.duplicates = Some((step.new, earlier + duplicates));
     }
 
     /// How many of the `stored` events before a checkpoint were duplicates. If another process has moved it, that is not

@@ -57,6 +57,18 @@ fn positions_are_passed_as_events_are_stored_or_lost() {
     assert_eq!(count(state, 26, 27), settled(1, 0, 2));
 }
 
+/// A COMMIT is sent that moves the checkpoint to `new`.
+fn will_commit(state: &mut LaneState, (old, new): (u64, u64), duplicates: u64) {
+    let step = Step {
+        lane: state.keys.current(),
+        epoch: Epoch(1),
+        old: Position(old),
+        new: Position(new),
+        last: None,
+    };
+    state.will_commit(&step, duplicates);
+}
+
 #[test]
 fn duplicates_are_counted_once_and_only_of_the_commit_that_had_them() {
     let (mut lanes, lane) = lane_at(10);
@@ -67,21 +79,25 @@ fn duplicates_are_counted_once_and_only_of_the_commit_that_had_them() {
     };
     let count =
         |state: &mut LaneState, first, end| state.count(Position(first), Position(end), false);
-    state.will_commit(Position(15), None, 2);
+    will_commit(state, (10, 15), 2);
     assert_eq!(count(state, 10, 15), duplicates(2, 3));
     assert_eq!(count(state, 15, 20), duplicates(0, 5));
     // Its COMMIT was sent again with other rows, and took effect unnoticed.
-    state.will_commit(Position(25), None, 5);
-    state.will_commit(Position(25), None, 1);
+    will_commit(state, (20, 25), 5);
+    will_commit(state, (20, 25), 1);
     assert_eq!(state.count_before(Position(25), false), duplicates(1, 4));
     // Another process has stored more than this one has sent.
-    state.will_commit(Position(30), None, 5);
+    will_commit(state, (25, 30), 5);
     assert_eq!(state.count_before(Position(40), false), duplicates(0, 15));
     // Again after a restore of the database: they are counted.
-    state.will_commit(Position(40), None, 10);
+    will_commit(state, (30, 40), 10);
     assert_eq!(count(state, 30, 40), duplicates(0, 0));
-    state.will_commit(Position(45), None, 15);
+    will_commit(state, (30, 45), 15);
     assert_eq!(count(state, 30, 45), duplicates(5, 0));
+    // One whose COMMIT took effect unnoticed, and then one with the events after it.
+    will_commit(state, (45, 50), 3);
+    will_commit(state, (50, 60), 2);
+    assert_eq!(count(state, 45, 60), duplicates(5, 10));
 }
 
 /// A read fails once, and then it does not.
@@ -138,7 +154,7 @@ fn a_lane_that_is_taken_over_again_has_no_twin_unless_it_was_moved() {
     state.adopted(at(9, 185));
     assert!(state.has_twin);
     state.set_checkpoint(at(9, 185));
-    state.will_commit(Position(200), None, 0);
+    will_commit(state, (100, 200), 0);
     state.adopted(at(10, 200));
     assert!(!state.has_twin);
     // Under the epoch of another process.
