@@ -143,11 +143,17 @@ impl TakenAnswers {
                     Body::Reason("database: the event was refused and is kept as a dead letter")
                 }
                 Acknowledged::Many(events) => {
-                    reason = several_refused(of_this.len(), events);
+                    let count = of_this.len();
+                    reason = format!(
+                        "database: {count} of {events} events were refused and are kept as dead letters; the others are stored"
+                    );
                     Body::ReasonOf(&reason, first - start)
                 }
                 Acknowledged::Some(events) => {
-                    reason = several_refused(of_this.len(), events);
+                    let count = of_this.len();
+                    reason = format!(
+                        "database: {count} of the {events} events that were taken were refused and are kept as dead letters"
+                    );
                     Body::Reason(&reason)
                 }
             };
@@ -168,12 +174,6 @@ impl TakenAnswers {
         let origin = self.origins.get(taken.origin.clone());
         Cors::to(origin.filter(|origin| !origin.is_empty()))
     }
-}
-
-fn several_refused(refused: usize, events: usize) -> String {
-    format!(
-        "database: {refused} of {events} events were refused and are kept as dead letters; the others are stored"
-    )
 }
 
 #[cfg(test)]
@@ -313,6 +313,8 @@ mod tests {
         let body = r#"{"error":"database: 2 of 3 events were refused and are kept as dead letters; the others are stored","event":1}"#;
         assert!(out.contains(body), "{out}");
         // Its number in the request is not known.
-        assert!(out.ends_with("the others are stored\"}"), "{out}");
+        let words =
+            "1 of the 2 events that were taken were refused and are kept as dead letters\"}";
+        assert!(out.ends_with(words), "{out}");
     }
 }

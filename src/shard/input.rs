@@ -81,7 +81,10 @@ pub fn make_room(input: &mut BytesMut, last: usize) {
         // A head stays in front while its body is read, so that a read may be small and fill all of the room.
         let capacity = input.capacity();
         if last >= capacity - input.len() && capacity < INPUT_BYTES_MAX {
-            input.reserve((capacity * 2).min(INPUT_BYTES_MAX) - input.len());
+            // Not left to `BytesMut`, which doubles its capacity when it cannot move to its own front.
+            let mut roomy = BytesMut::with_capacity((capacity * 2).min(INPUT_BYTES_MAX));
+            roomy.extend_from_slice(input);
+            *input = roomy;
         }
         return;
     }
@@ -204,6 +207,17 @@ mod tests {
             read = input.capacity() - input.len();
         }
         assert_eq!(input.capacity(), INPUT_BYTES_MAX);
+        // Behind a request that is answered, too.
+        let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+        input.resize(600, b'h');
+        input.advance(100);
+        for _ in 0..10 {
+            let room = input.capacity() - input.len();
+            make_room(&mut input, room);
+        }
+        assert_eq!(input[..], [b'h'; 500]);
+        input.clear();
+        assert!(!input.try_reclaim(INPUT_BYTES_MAX + 1), "its memory");
         // It does not grow for what arrives slowly.
         let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
         input.resize(head - 10, b'h');

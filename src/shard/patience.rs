@@ -38,15 +38,17 @@ impl Patience {
 
     /// Waits until there may be room. Until then the body need not be read again.
     pub async fn wait(&mut self, ingest: &RefCell<Ingest>) {
-        while self.is_left() {
-            self.waits = match timeout(WAIT_MAX, ingest::room(ingest)).await {
-                Ok(()) => self.waits - 1,
-                Err(_) => 0,
-            };
-            if ingest.borrow().may_have_room_for(self.bytes) {
-                return;
+        let room = async {
+            ingest::room(ingest).await;
+            // Much else wakes those that wait.
+            while !ingest.borrow().may_have_room_for(self.bytes) {
+                ingest::room(ingest).await;
             }
-        }
+        };
+        self.waits = match timeout(WAIT_MAX, room).await {
+            Ok(()) => self.waits - 1,
+            Err(_) => 0,
+        };
     }
 
     /// Whether the request may wait again.

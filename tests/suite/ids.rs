@@ -366,6 +366,24 @@ fn ids_are_kept_while_the_server_has_no_prepared_statement_to_give() {
 }
 
 #[test]
+fn ids_are_kept_while_nothing_may_be_inserted() {
+    let database = server_with(ADD_COLUMN);
+    database.run("CREATE USER app@'%' IDENTIFIED BY 'secret'");
+    database.run("GRANT ALL ON hakaru.* TO app@'%'");
+    database.run("REVOKE INSERT ON hakaru.* FROM app@'%'");
+    let dsn = database.dsn().replace("root@", "app:secret@");
+    let hakaru = Settings::datasource(&dsn).flag("--linger=20ms").start();
+    hakaru.wait_for_event("storing_stopped");
+    send(&hakaru, "a", 1, "a");
+    database.run("GRANT INSERT ON hakaru.* TO app@'%'");
+    wait_for_end(&hakaru, 1);
+    send(&hakaru, "a", 1, "a");
+    wait_for_end(&hakaru, 2);
+    assert_eq!(ids(&database), ["a"]);
+    assert_eq!(hakaru.stop().duplicate, 1);
+}
+
+#[test]
 fn the_check_says_whether_ids_are_stored_and_what_to_do() {
     let said = |alter: &str| {
         let database = server_with(alter);

@@ -115,23 +115,7 @@ impl Session {
         let rule = connect::find_table(&mut self.connection)?;
         let had_ids = self.ids.is_some();
         self.ids = match id_column::find(&mut self.connection)? {
-            FoundColumn::Usable(column) => {
-                let kind = StatementKind {
-                    at: At::Usual,
-                    columns: Columns::WithId,
-                };
-                match self.prepared(kind, self.sizes.fitting(1)) {
-                    Ok(_) => Some(column),
-                    // With any other error the ids may be stored later: they must not be dropped now.
-                    Err(SinkError::Stop(fault))
-                        if fault.code.is_some_and(classify::is_never_prepared) =>
-                    {
-                        log::debug!("eventlog has a column event_id that is not used: {fault}");
-                        None
-                    }
-                    Err(fault) => return Err(fault),
-                }
-            }
+            FoundColumn::Usable(column) => self.can_store_ids()?.then_some(column),
             FoundColumn::Missing | FoundColumn::Unusable(_) => None,
         };
         if had_ids && self.ids.is_none() {
@@ -145,6 +129,26 @@ impl Session {
         self.event_rule = EventRule { ids, ..rule };
         self.columns_read_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Whether the server prepares the statement with ids. If it prepares no insert at all, that is an error: the ids of
+    /// events must not be dropped while nothing is stored.
+    fn can_store_ids(&mut self) -> Result<bool, SinkError> {
+        let kind = |columns| StatementKind {
+            at: At::Usual,
+            columns,
+        };
+        let fault = match self.prepared(kind(Columns::WithId), self.sizes.fitting(1)) {
+            Ok(_) => return Ok(true),
+            Err(SinkError::Stop(fault)) if !classify::is_used_up(&fault) => fault,
+            Err(fault) => return Err(fault),
+        };
+        // Not one that was prepared before: rights may have changed since.
+        let plain = kind(Columns::Plain).text(1);
+        let plain = self.connection.prep(plain).map_err(classify::sink_error)?;
+        self.connection.close(plain).map_err(classify::sink_error)?;
+        log::debug!("eventlog has a column event_id that is not used: {fault}");
+        Ok(false)
     }
 
     /// The same error. If it says that a column is gone, and ids were stored, the columns are read before the next attempt,

@@ -21,6 +21,11 @@ const UNIQUE_INDEXES: &str = "SELECT 1 FROM pragma_index_list('eventlog') AS lis
     AND (SELECT group_concat(lower(ifnull(info.name, ''))) FROM pragma_index_info(list.name) AS info) = 'event_id' \
     LIMIT 1";
 
+/// How the unique indexes of this column alone compare.
+const COLLATIONS: &str = "SELECT DISTINCT info.coll FROM pragma_index_list('eventlog') AS list, \
+    pragma_index_xinfo(list.name) AS info \
+    WHERE list.\"unique\" = 1 AND info.key = 1 AND lower(info.name) = 'event_id'";
+
 /// A column that keeps ids apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdColumn {
@@ -103,6 +108,13 @@ pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
             "it has no unique index of its own: CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)",
         ),
     })
+}
+
+/// The collations by which unique indexes compare ids.
+pub(super) fn collations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(COLLATIONS)?;
+    let collations = statement.query_map(params![], |row| row.get(0))?;
+    collations.collect()
 }
 
 /// How a column of this type holds ids, by the rules for the affinity of columns. `None`: it does not.

@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::id_column::{FoundColumn, IdColumn, find};
+use super::id_column::{self, FoundColumn, IdColumn};
 use super::statement::{Inserts, inserts};
 use super::trial;
 use super::{classify, describe, is_about_the_row, no_row_stored, signed};
@@ -89,7 +89,7 @@ pub(super) fn insert(
 
 /// The column for ids, if they are stored.
 pub(super) fn id_column(connection: &Connection) -> Result<Option<IdColumn>, SinkError> {
-    Ok(match find(connection)? {
+    Ok(match id_column::find(connection)? {
         FoundColumn::Usable(column) => Some(column),
         FoundColumn::Missing | FoundColumn::Unusable(_) => None,
     })
@@ -148,20 +148,7 @@ impl<'a> Insertion<'a> {
     /// Why a row with an id was not inserted: its id is that of another row; or only to the collation of the column or of
     /// its index; or a trigger has left it out.
     fn repeats(&self, column: IdColumn, id: EventId<'_>) -> Result<Row, SinkError> {
-        const SAME: &str =
-            "SELECT CAST(event_id AS blob) = CAST(?1 AS blob) FROM eventlog WHERE event_id = ?1";
-        // An index may compare otherwise than its column. Only then all rows are looked at.
-        const SIMILAR: &str = "SELECT 0 FROM eventlog \
-            WHERE event_id = ?1 COLLATE NOCASE OR event_id = ?1 COLLATE RTRIM LIMIT 1";
-        let find = |query| {
-            let mut query = self.connection.prepare_cached(query)?;
-            let row = query.query_row(params![column.stored(id)], |row| row.get::<_, bool>(0));
-            row.optional()
-        };
-        let found = match find(SAME) {
-            Ok(None) => find(SIMILAR),
-            found => found,
-        };
+        let found = self.same_to_an_index(column, id);
         match found.map_err(classify)? {
             Some(true) => Ok(Row::Duplicate),
             Some(false) => Ok(Row::Refused(Fault::new(format!(
@@ -170,6 +157,25 @@ impl<'a> Insertion<'a> {
             )))),
             None => Err(no_row_stored()),
         }
+    }
+
+    /// Whether a row has this id, or (`false`) one that is the same to a unique index.
+    fn same_to_an_index(
+        &self,
+        column: IdColumn,
+        id: EventId<'_>,
+    ) -> rusqlite::Result<Option<bool>> {
+        let mut found = None;
+        for collation in id_column::collations(self.connection)? {
+            let query = format!(
+                "SELECT CAST(event_id AS blob) = CAST(?1 AS blob) FROM eventlog \
+                 WHERE event_id = ?1 COLLATE \"{collation}\" ORDER BY 1 DESC LIMIT 1"
+            );
+            let mut query = self.connection.prepare_cached(&query)?;
+            let row = query.query_row(params![column.stored(id)], |row| row.get(0));
+            found = found.max(row.optional()?);
+        }
+        Ok(found)
     }
 }
 
@@ -292,6 +298,11 @@ mod tests {
             assert_eq!(store(&mut sink, &ids), Ok((1, vec![1])), "{collation}");
             assert_eq!(stored(&other), [Some("a".to_owned())]);
         }
+        // The index tells apart what the column does not.
+        let column = "ALTER TABLE eventlog ADD COLUMN event_id text COLLATE NOCASE; \
+             CREATE UNIQUE INDEX own ON eventlog (event_id COLLATE BINARY)";
+        let (mut sink, _other, _directory) = sink_with(column);
+        assert_eq!(store(&mut sink, &["a", "A", "A", "a"]), Ok((2, vec![])));
     }
 
     #[test]

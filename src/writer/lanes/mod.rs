@@ -187,7 +187,7 @@ impl LaneState {
         self.sent = step.new;
         self.last = step.last.map(|last| (step.new, last));
         // Those of an earlier COMMIT that has taken effect, and whose events are not counted yet.
-        let earlier = self.duplicates.filter(|(at, _)| *at <= step.old);
+        let earlier = self.duplicates.filter(|(at, _)| *at == step.old);
         let earlier = earlier.map_or(0, |(_, duplicates)| duplicates);
         self.duplicates = Some((step.new, earlier + duplicates));
     }

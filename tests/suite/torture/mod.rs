@@ -15,6 +15,7 @@ mod repeats;
 pub mod requests;
 mod round;
 pub mod senders;
+mod settled;
 pub mod stats;
 mod troubles;
 

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::checker::{Found, Numbers, Verdict};
 use super::database::{Database, Moment};
@@ -13,18 +11,13 @@ use super::history::{History, Outcome};
 use super::node::{Ended, Node, data_dir};
 use super::operator;
 use super::senders::{Load, Target};
+use super::settled::Settling;
 use super::stats::{Watch, Watched, ask};
-use crate::support::{DEADLINE, Proxy, SmallDisk};
+use crate::support::{Proxy, SmallDisk};
 
 /// The database that is served at first, and another one.
 pub const MAIN: usize = 0;
 pub const OTHER: usize = 1;
-
-/// Most time until everything is stored: longer than all waits of hakaru.
-const SETTLED: Duration = Duration::from_secs(DEADLINE.as_secs() / 2);
-
-/// What is stored by itself is stored by then, so that a person may decide about the rest.
-const UNDISTURBED: Duration = Duration::from_secs(2);
 
 pub struct Round<'a> {
     pub drawn: &'a Drawn,
@@ -223,7 +216,7 @@ impl<'a> Round<'a> {
     pub fn settle(&mut self, others: &[&Node<'_>], database: usize) {
         self.load.pause();
         self.history.note("the senders pause");
-        let deadline = Instant::now() + SETTLED;
+        let mut settling = Settling::begin();
         let mut decided = BTreeSet::new();
         let mut nodes: Vec<Target> = others.iter().map(|node| node.target()).collect();
         nodes.extend(self.node.iter().map(Node::target));
@@ -232,7 +225,7 @@ impl<'a> Round<'a> {
             let mut verdict = self.judge(&found);
             verdict.missing.retain(|(_, of)| *of == database);
             verdict.halves.retain(|(_, of)| *of == database);
-            let is_late = Instant::now() > deadline;
+            let is_late = settling.is_late(&found);
             self.accuse(&verdict, is_late);
             self.fail();
             let numbers: Vec<_> = nodes.iter().map(|node| self.numbers(*node)).collect();
@@ -243,7 +236,7 @@ impl<'a> Round<'a> {
                 break;
             }
             assert!(!is_late, "events are pending: {numbers:?}");
-            if deadline.saturating_duration_since(Instant::now()) < SETTLED - UNDISTURBED {
+            if settling.is_undisturbed() {
                 for directory in self
                     .copy
                     .iter()
@@ -253,7 +246,7 @@ impl<'a> Round<'a> {
                     operator::settle(directory, &found, &mut decided, self.history);
                 }
             }
-            thread::park_timeout(Duration::from_millis(20));
+            settling.pause();
         }
         if database == MAIN {
             self.history.all_is_safe();

@@ -128,16 +128,6 @@ pub(super) fn refuses_row(reported: &mysql::MySqlError) -> bool {
     }
 }
 
-/// Whether a statement can never be prepared: the account has no right to it, or the server or a proxy does not know it.
-pub(in crate::sink::mysql) fn is_never_prepared(code: i32) -> bool {
-    matches!(
-        code,
-        1044 | 1142 | 1143 // no right to the database, the table, a column
-        | 1064 // not understood
-        | 1235 // not supported
-    )
-}
-
 /// Whether a value does not fit its column, or a constraint or trigger refuses the row.
 pub(in crate::sink::mysql) fn is_about_a_row(code: u16) -> bool {
     matches!(

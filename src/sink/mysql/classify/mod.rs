@@ -6,11 +6,11 @@ use std::io;
 
 use mysql_common::proto::codec::error::PacketCodecError;
 
+pub(super) use self::codes::is_about_a_row;
 use self::codes::{
     PREPARED_STATEMENTS_USED_UP, is_of_the_table, is_reconnect, is_retry, refuses_row,
     repeats_primary_key,
 };
-pub(super) use self::codes::{is_about_a_row, is_never_prepared};
 use super::statement_size::STATEMENTS_MAX;
 use crate::sink::{Fault, FaultKind, SinkError};
 
@@ -106,6 +106,11 @@ pub(crate) fn sink_error(error: mysql::Error) -> SinkError {
         mysql::Error::DriverError(fault) => SinkError::Reconnect(Fault::new(fault.to_string())),
         other => SinkError::Reconnect(Fault::new(other.to_string())),
     }
+}
+
+/// Whether the server has no prepared statement to give at present.
+pub(super) fn is_used_up(fault: &Fault) -> bool {
+    fault.code == Some(PREPARED_STATEMENTS_USED_UP.into())
 }
 
 /// The fault for a panic of the driver.

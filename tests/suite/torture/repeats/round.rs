@@ -3,12 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::draw::{Side, Trouble};
 use super::judge::{Verdict, judge};
-use crate::support::{DEADLINE, Proxy, SmallDisk};
+use crate::support::{Proxy, SmallDisk};
 use crate::torture::checker::{Found, Numbers};
 use crate::torture::database::{Database, Moment};
 use crate::torture::draw::{Ack, Drawn};
@@ -16,13 +14,8 @@ use crate::torture::history::{History, Id, Outcome};
 use crate::torture::node::{Ended, Node, data_dir};
 use crate::torture::operator;
 use crate::torture::senders::Load;
+use crate::torture::settled::Settling;
 use crate::torture::stats::{Watch, Watched, ask};
-
-/// Most time until everything is stored: longer than all waits of hakaru.
-const SETTLED: Duration = Duration::from_secs(DEADLINE.as_secs() / 2);
-
-/// What is stored by itself is stored by then, so that a person may decide about the rest.
-const UNDISTURBED: Duration = Duration::from_secs(2);
 
 /// What an operator runs to have each id stored once.
 const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id varbinary(64) DEFAULT NULL, \
@@ -209,24 +202,24 @@ impl<'a> Round<'a> {
     pub fn settle(&mut self) {
         self.load.pause();
         self.history.note("the senders pause");
-        let start = Instant::now();
+        let mut settling = Settling::begin();
         let mut decided = BTreeSet::new();
         loop {
             let found = self.find();
             let verdict = self.judge(&found);
-            let is_late = start.elapsed() > SETTLED;
+            let is_late = settling.is_late(&found);
             self.accuse(&verdict, is_late);
             self.fail();
             if verdict.is_whole() && self.nothing_is_pending() {
                 break;
             }
             assert!(!is_late, "events are pending");
-            if start.elapsed() > UNDISTURBED {
+            if settling.is_undisturbed() {
                 for directory in self.directories {
                     operator::settle(directory, &found, &mut decided, self.history);
                 }
             }
-            thread::park_timeout(Duration::from_millis(20));
+            settling.pause();
         }
         self.history.all_is_safe();
         self.is_undone = false;
