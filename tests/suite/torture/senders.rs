@@ -12,6 +12,13 @@ use crate::support::{Client, wait_until};
 
 pub const SENDERS: u32 = 5;
 
+/// After so many requests of a round the senders are slow. The rows of a round are read again and again, also on a busy
+/// machine.
+const QUICK_REQUESTS_MAX: u64 = 20_000;
+
+/// How long a slow sender waits after each request.
+const SLOW: Duration = Duration::from_millis(20);
+
 /// A sender waits no longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -182,6 +189,9 @@ impl<'a> Load<'a> {
             }
         };
         history.end(places, outcome);
+        if history.requests() > QUICK_REQUESTS_MAX {
+            thread::park_timeout(SLOW);
+        }
         let may_go_on = request.cut_at.is_none()
             && answer.is_some_and(|answer| answer.field("Connection") != Some("close"))
             && !self.is_paused.load(Ordering::SeqCst)
