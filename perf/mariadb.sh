@@ -33,22 +33,44 @@ mariadb_resume() {
     --innodb-buffer-pool-size=1G --innodb-log-file-size=1G --innodb-flush-log-at-trx-commit=1 \
     >"$directory/mariadb.log" 2>&1 &
   MARIADB_PID=$!
-  local tries
-  for ((tries = 0; tries < 300; tries++)); do
-    if mariadb_query 'SELECT 1' >/dev/null 2>&1; then
-      return
-    fi
-    kill -0 "$MARIADB_PID" 2>/dev/null || break
-    sleep 0.1
-  done
-  echo "MariaDB did not start:" >&2
-  tail -n 20 "$directory/mariadb.log" >&2
-  return 1
+  database_wait "$MARIADB_PID" "$MARIADB_SOCKET" "$directory/mariadb.log"
 }
 
 # mariadb_query SQL [DATABASE]: rows, tab-separated, without a head.
-mariadb_query() {
-  mariadb --no-defaults --socket="$MARIADB_SOCKET" --user=root --batch --skip-column-names -e "$1" ${2:+"$2"}
+mariadb_query() { database_query "$MARIADB_SOCKET" "$@"; }
+
+# database_query SOCKET SQL [DATABASE]: the same of any server.
+database_query() {
+  mariadb --no-defaults --socket="$1" --user=root --batch --skip-column-names -e "$2" ${3:+"$3"}
+}
+
+# database_wait PID SOCKET LOG: waits until a server answers.
+database_wait() {
+  local tries
+  for ((tries = 0; tries < 600; tries++)); do
+    if database_query "$2" 'SELECT 1' >/dev/null 2>&1; then
+      return
+    fi
+    kill -0 "$1" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo 'the database server did not start:' >&2
+  tail -n 20 "$3" >&2
+  return 1
+}
+
+# database_idle PID: waits until a server has taken less than 20 ms of CPU in half a second. What it does after a
+# transaction, such as writing pages back, is counted for the rows of that transaction.
+database_idle() {
+  local before now=0 tries
+  for ((tries = 0; tries < 120; tries++)); do
+    before=$(process_cpu_us "$1")
+    sleep 0.5
+    now=$(process_cpu_us "$1")
+    [ $((now - before)) -ge 20000 ] || return 0
+  done
+  echo 'the database server was not idle within a minute' >&2
+  return 1
 }
 
 # process_stop PID: sends SIGTERM to a child and waits until it has ended.

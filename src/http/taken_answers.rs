@@ -31,14 +31,14 @@ pub enum Acknowledged {
     /// So many events of a body that could have several.
     Many(usize),
     /// So many of them, and others were left out: the number of one is not its number in the request.
-    Some(usize),
+    Part(usize),
 }
 
 impl Acknowledged {
     fn events(self) -> usize {
         match self {
             Self::One => 1,
-            Self::Many(events) | Self::Some(events) => events,
+            Self::Many(events) | Self::Part(events) => events,
         }
     }
 }
@@ -92,7 +92,7 @@ impl TakenAnswers {
     ) {
         self.growth += match events {
             Acknowledged::One => REFUSED_BYTES,
-            Acknowledged::Many(_) | Acknowledged::Some(_) => MANY_REFUSED_BYTES,
+            Acknowledged::Many(_) | Acknowledged::Part(_) => MANY_REFUSED_BYTES,
         };
         let start = self.origins.len();
         if let Cors::Origin(origin) = cors {
@@ -149,7 +149,7 @@ impl TakenAnswers {
                     );
                     Body::ReasonOf(&reason, first - start)
                 }
-                Acknowledged::Some(events) => {
+                Acknowledged::Part(events) => {
                     let count = of_this.len();
                     reason = format!(
                         "database: {count} of the {events} events that were taken were refused and are kept as dead letters"
@@ -298,7 +298,7 @@ mod tests {
             Acknowledged::One,
             Acknowledged::Many(3),
             Acknowledged::Many(2),
-            Acknowledged::Some(2),
+            Acknowledged::Part(2),
         ] {
             let start = out.len();
             answers.write_event_taken(&mut out, Cors::AnyOrigin, Persistence::Keep);

@@ -82,7 +82,7 @@ impl Service for EventService<'_> {
         let rule = self.event_rule.get();
         match events::interpret(request, self.paths, plain, rule, decoded) {
             Asked::Event { event, taken } => self.take(event, taken, out),
-            // Without any byte: it is refused, and needs no room.
+            // Without any byte it holds no event that would have to wait for room.
             Asked::Body(taken) => {
                 self.take_body(request, b"", taken, out);
             }
@@ -236,14 +236,12 @@ impl EventService<'_> {
             return self.write(out, &answer);
         }
         self.answers.write(out, &answer);
-        let is_whole = found
-            .rejected
-            .as_ref()
-            .is_none_or(|rejected| rejected.counts.iter().sum::<u64>() == 0);
+        let rejected = found.rejected.as_ref();
+        let is_whole = rejected.is_none_or(|rejected| rejected.listed.is_empty());
         let acknowledged = match (found.is_many, is_whole) {
             (false, _) => Acknowledged::One,
             (true, true) => Acknowledged::Many(events),
-            (true, false) => Acknowledged::Some(events),
+            (true, false) => Acknowledged::Part(events),
         };
         self.taken.count_further(events - 1);
         self.note_taken(start, acknowledged, taken, out);

@@ -213,7 +213,7 @@ struct Raw<'a> {
 fn first_of_each(query: &[u8], ids: Ids) -> Raw<'_> {
     let mut first = Raw::default();
     for pair in query.split(|&byte| byte == b'&') {
-        // Nearly all senders write the keys so. Nothing of such a pair is looked at twice.
+        // Nearly all senders write the keys so. Then the `=` need not be looked for.
         if let Some(raw) = pair.strip_prefix(b"name=") {
             first.name.get_or_insert(raw);
         } else if let Some(raw) = pair.strip_prefix(b"value=") {
@@ -226,7 +226,7 @@ fn first_of_each(query: &[u8], ids: Ids) -> Raw<'_> {
 }
 
 impl<'a> Raw<'a> {
-    /// Reads a pair whose key is neither `name` nor `value`, unless it is escaped or has no value.
+    /// Reads any other pair. Its key may be `name` or `value` too: escaped, or without a `=`.
     fn read_other(&mut self, pair: &'a [u8], ids: Ids) {
         let equals = pair.iter().position(|&byte| byte == b'=');
         let (key, raw) = match equals {

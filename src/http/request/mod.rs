@@ -207,18 +207,23 @@ fn interpret<'a>(
 
 /// Path and query of a target. Of the absolute form (RFC 9112 section 3.2.2) scheme and authority are dropped.
 fn split(target: &str) -> (&str, &str) {
-    if target.starts_with('/') {
-        return target.split_once('?').unwrap_or((target, ""));
-    }
+    let local = if target.starts_with('/') {
+        target
+    } else {
+        without_authority(target)
+    };
+    local.split_once('?').unwrap_or((local, ""))
+}
+
+fn without_authority(target: &str) -> &str {
     let authority_and_rest = ["http://", "https://"].into_iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     });
-    let local = match authority_and_rest {
+    match authority_and_rest {
         Some(rest) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
         None => target,
-    };
-    local.split_once('?').unwrap_or((local, ""))
+    }
 }
 
 /// RFC 9112 section 6.3, read strictly: a body that two parties could frame differently is refused.

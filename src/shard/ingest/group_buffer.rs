@@ -14,7 +14,7 @@ use crate::journal::record::{
 };
 use crate::os::clock;
 
-/// The part of a group of so many bytes that requests with several events leave free.
+/// How many bytes of a group are for single events: a request with several must not use them.
 const fn single_event_bytes(payload_bytes: usize) -> usize {
     payload_bytes / 4
 }

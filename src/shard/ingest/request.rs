@@ -19,9 +19,7 @@ use crate::os::reached::reached;
 pub enum TakenAll {
     /// All of them were.
     Taken,
-    /// None was, and the request may wait: the group that collects events is about to be written, and the next one has room.
-    ///
-    /// That many bytes of it are needed.
+    /// None was, and the request may wait for the next group, of which it needs so many bytes.
     Later(usize),
     /// None was: a bound is reached, no lane is open, or the request may not wait. They count as shed.
     Shed,
@@ -133,7 +131,7 @@ impl Ingest {
         }
     }
 
-    /// Whether a request that needs so many bytes of a group should come again.
+    /// Whether a request of so many bytes fits into the group now. Without an open lane there is nothing to wait for.
     pub fn may_have_room_for(&self, bytes: usize) -> bool {
         match &self.lane {
             LaneState::Open(lane) => lane.group.has_room_for(bytes),
@@ -151,7 +149,7 @@ impl Ingest {
 #[derive(Debug, Default)]
 pub(super) struct AwaitingRoom {
     /// Each by a number of its own.
-    wakers: BTreeMap<u64, Waker>,
+    pub(super) wakers: BTreeMap<u64, Waker>,
     next: u64,
 }
 

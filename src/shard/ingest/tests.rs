@@ -241,7 +241,7 @@ fn list(events: usize) -> EventList {
 }
 
 #[test]
-fn only_a_request_with_events_waits_for_the_next_group() {
+fn only_a_request_with_events_waits_for_the_next_group_if_it_may() {
     let mut bench = Bench::new(Ack::Journaled);
     let name = "n".repeat(1000);
     let full = |bench: &mut Bench| bench.ingest.take_all(&list(1), UnixMillis(0), true);
@@ -254,9 +254,9 @@ fn only_a_request_with_events_waits_for_the_next_group() {
     let none = bench.ingest.take_all(&list(0), UnixMillis(0), true);
     assert_eq!(none, TakenAll::Taken);
     assert_eq!(bench.counters.shed.get(), 0);
-    let waited_long = bench.ingest.take_all(&list(1), UnixMillis(0), false);
+    let waited_long = bench.ingest.take_all(&list(3), UnixMillis(0), false);
     assert_eq!(waited_long, TakenAll::Shed);
-    assert_eq!(bench.counters.shed.get(), 1);
+    assert_eq!(bench.counters.shed.get(), 3);
 }
 
 #[test]
@@ -269,12 +269,7 @@ fn a_request_that_gives_up_is_not_woken() {
     assert!(waits.as_mut().poll(&mut context).is_pending());
     assert!(gives_up.as_mut().poll(&mut context).is_pending());
     drop(gives_up);
-    assert_eq!(
-        format!("{:?}", ingest.borrow().awaiting_room)
-            .matches("Waker")
-            .count(),
-        1
-    );
+    assert_eq!(ingest.borrow().awaiting_room.wakers.len(), 1);
     ingest.borrow_mut().wake_requests();
     assert!(waits.as_mut().poll(&mut context).is_ready());
 }
@@ -335,23 +330,6 @@ fn events_of_a_held_lane_are_neither_acknowledged_nor_refused() {
     bench.ingest.on_notify();
     assert!(!bench.ingest.is_open());
     assert_eq!(tickets.map(|ticket| bench.state(ticket)), [SAFE, UNKNOWN]);
-}
-
-#[test]
-fn a_request_that_may_not_wait_for_the_next_group_counts_as_shed() {
-    let mut bench = Bench::new(Ack::Journaled);
-    let mut list = EventList::default();
-    for value in 0..10_000 {
-        let name = list.add_text(&"n".repeat(200));
-        list.push(name, value, None);
-    }
-    let mut take = |may_wait| {
-        let taken = bench.ingest.take_all(&list, UnixMillis(0), may_wait);
-        (taken, bench.counters.shed.get())
-    };
-    assert_eq!(take(true), (TakenAll::Taken, 0));
-    assert!(matches!(take(true), (TakenAll::Later(_), 0)));
-    assert_eq!(take(false), (TakenAll::Shed, 10_000));
 }
 
 impl Bench {

@@ -15,16 +15,12 @@ pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id te
 const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden FROM pragma_table_xinfo('eventlog') \
     WHERE lower(name) = 'event_id'";
 
-/// Unique indexes of this column alone, for all rows.
-const UNIQUE_INDEXES: &str = "SELECT 1 FROM pragma_index_list('eventlog') AS list \
-    WHERE list.\"unique\" = 1 AND list.partial = 0 \
-    AND (SELECT group_concat(lower(ifnull(info.name, ''))) FROM pragma_index_info(list.name) AS info) = 'event_id' \
-    LIMIT 1";
-
-/// How the unique indexes of this column alone compare.
+/// How the unique indexes of this column alone, for all rows, compare. The last column of an index is that of the row's
+/// number, and no key.
 const COLLATIONS: &str = "SELECT DISTINCT info.coll FROM pragma_index_list('eventlog') AS list, \
     pragma_index_xinfo(list.name) AS info \
-    WHERE list.\"unique\" = 1 AND info.key = 1 AND lower(info.name) = 'event_id'";
+    WHERE list.\"unique\" = 1 AND list.partial = 0 AND info.key = 1 AND lower(info.name) = 'event_id' \
+    AND (SELECT count(*) FROM pragma_index_info(list.name)) = 1";
 
 /// A column that keeps ids apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,19 +94,17 @@ pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
             "it may change an id that looks like a number: it must be text",
         ));
     };
-    let has_index = connection
-        .prepare_cached(UNIQUE_INDEXES)
-        .and_then(|mut statement| statement.exists(params![]))
-        .map_err(classify)?;
-    Ok(match has_index {
-        true => FoundColumn::Usable(column),
-        false => FoundColumn::Unusable(
+    let indexes = collations(connection).map_err(classify)?;
+    Ok(if indexes.is_empty() {
+        FoundColumn::Unusable(
             "it has no unique index of its own: CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)",
-        ),
+        )
+    } else {
+        FoundColumn::Usable(column)
     })
 }
 
-/// The collations by which unique indexes compare ids.
+/// The collations by which the unique indexes of the column compare ids. Without one, ids are not kept apart.
 pub(super) fn collations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached(COLLATIONS)?;
     let collations = statement.query_map(params![], |row| row.get(0))?;

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A fault that the proxy injects once, into the first connection to which it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,19 @@ impl Proxy {
     /// Has this fault injected once.
     pub fn inject(&self, fault: NetworkFault) {
         self.shared.fault.store(fault as u8, Ordering::Relaxed);
+    }
+
+    /// Has this fault injected once, if it is met within two seconds: a few rows are not enough for a cut in the middle of
+    /// them. Whether it was.
+    pub fn inject_soon(&self, fault: NetworkFault) -> bool {
+        self.inject(fault);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while !self.is_injected() && Instant::now() < deadline {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        let is_injected = self.is_injected();
+        self.inject(NetworkFault::None);
+        is_injected
     }
 
     /// Whether the last fault was injected.

@@ -9,7 +9,8 @@ use nix::unistd::Pid;
 
 use super::draw::Drawn;
 use super::history::History;
-use super::senders::Target;
+use super::senders::{Load, Target};
+use super::stats::Watch;
 use crate::support::{DEADLINE, Hakaru, Settings, freeze, wait_until};
 
 pub struct Node<'a> {
@@ -131,6 +132,18 @@ impl<'a> Node<'a> {
         let ended = self.hakaru.events("ended").len();
         assert_eq!(ended, self.reloads + 1, "process {}", self.number);
         self.ended(false)
+    }
+
+    /// Ends it by SIGKILL or SIGTERM. Nobody watches it or asks it any more.
+    pub fn leave(self, is_killed: bool, watch: &Watch, load: &Load<'_>) -> Ended {
+        let (number, history) = (self.number, self.history);
+        watch.end(number);
+        let how = if is_killed { "is killed" } else { "drains" };
+        history.note(format!("process {number} {how}"));
+        let ended = if is_killed { self.kill() } else { self.end() };
+        load.forget(number);
+        history.note(format!("process {number} has ended"));
+        ended
     }
 
     fn ended(self, was_killed: bool) -> Ended {

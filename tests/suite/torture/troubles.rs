@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::checker::{Letters, letters};
 use super::draw::{Ack, Kind, Trouble};
@@ -68,16 +68,9 @@ impl<'a> Round<'a> {
     }
 
     fn cut_at(&mut self, fault: NetworkFault, and_hakaru: bool) {
-        self.proxy.inject(fault);
-        // A few rows are not enough for a cut in the middle of them.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.proxy.is_injected() && Instant::now() < deadline {
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        if !self.proxy.is_injected() {
+        if !self.proxy.inject_soon(fault) {
             self.history.note("the fault was not met");
         }
-        self.proxy.inject(NetworkFault::None);
         self.restart_if(and_hakaru);
     }
 

@@ -115,22 +115,11 @@ impl<'a> Round<'a> {
     }
 
     pub fn kill(&mut self, node: Node<'a>) {
-        self.watch.end(node.number);
-        self.history
-            .note(format!("process {} is killed", node.number));
-        let number = node.number;
-        let ended = node.kill();
-        self.load.forget(number);
-        self.ended.push(ended);
+        self.ended.push(node.leave(true, self.watch, self.load));
     }
 
     pub fn end(&mut self, node: Node<'a>) {
-        self.watch.end(node.number);
-        self.history.note(format!("process {} drains", node.number));
-        let number = node.number;
-        let ended = node.end();
-        self.load.forget(number);
-        self.ended.push(ended);
+        self.ended.push(node.leave(false, self.watch, self.load));
     }
 
     fn find(&self) -> Found {

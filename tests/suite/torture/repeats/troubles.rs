@@ -88,15 +88,9 @@ impl Round<'_> {
     }
 
     fn cut_at(&mut self, fault: NetworkFault, and_hakaru: Option<Side>) {
-        self.proxy.inject(fault);
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.proxy.is_injected() && Instant::now() < deadline {
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        if !self.proxy.is_injected() {
+        if !self.proxy.inject_soon(fault) {
             self.history.note("the fault was not met");
         }
-        self.proxy.inject(NetworkFault::None);
         self.restart_if(and_hakaru);
     }
 
