@@ -110,13 +110,23 @@ impl Round<'_> {
         self.load.wait_for_answers(50);
     }
 
+    /// Until the servers have taken some requests, or five seconds: all of them may wait for the ids in a transaction of
+    /// the frozen process, which has its locks until `wait_timeout`.
+    fn wait_beside_frozen(&self) {
+        let before = self.history.requests();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.history.requests() <= before + 50 && Instant::now() < deadline {
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     fn take_over(&mut self, side: Side, then_kill: bool) {
         // Of events that another process has stored, a process does not know how many were duplicates.
         self.is_counted = false;
         let old = self.take(side);
         old.freeze();
         self.start(side);
-        self.load.wait_for_answers(50);
+        self.wait_beside_frozen();
         self.history
             .note(format!("process {} is revived", old.number));
         old.revive();
