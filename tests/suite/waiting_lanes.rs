@@ -120,10 +120,11 @@ impl TwoLanes {
         };
         wait_until("both shards have events", || {
             lanes.send(10);
+            // A batch for each ten events, so that rows of each are known.
+            lanes.check_rows();
             let found = self::lanes(lanes.directory.path());
             found.iter().filter(|(_, end)| *end > 20).count() == 2
         });
-        lanes.check_rows();
         let found = self::lanes(lanes.directory.path());
         let names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
         [lanes.lane, lanes.other] = names.try_into().unwrap();
@@ -171,7 +172,8 @@ impl TwoLanes {
 fn a_fork_that_cannot_be_noted_waits_and_adds_one_key() {
     let mut lanes = TwoLanes::start();
     let obstacle = lanes.block_note("keys.new");
-    lanes.alter("position = position + 1000");
+    // Further than the lane will get.
+    lanes.alter("position = position + 1000000");
     wait_until("the lane waits", || {
         lanes.send(10);
         !lanes.hakaru.events("lane_not_noted").is_empty()
@@ -206,9 +208,11 @@ fn a_hold_that_cannot_be_noted_waits_and_stores_nothing() {
     let mut lanes = TwoLanes::start();
     let obstacle = lanes.block_note("held.new");
     let position = lanes.checkpoint().1;
+    // The older half: both lanes have rows before and after it.
+    let half = lanes.sent / 2;
     lanes
         .database
-        .run("DELETE FROM eventlog WHERE value % 2 = 1");
+        .run(&format!("DELETE FROM eventlog ORDER BY id LIMIT {half}"));
     lanes.alter("position = 0");
     let before = lanes.other_position();
     wait_until("the other lane goes on, and this one waits", || {

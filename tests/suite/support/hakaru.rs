@@ -15,7 +15,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, DatabaseServer, send, wait_until};
+use super::{Client, DEADLINE, DatabaseServer, Identity, send, wait_until};
+
+/// How many lines of the log a failing test shows, the last ones.
+const SHOWN_LINES: usize = 50;
 
 /// How to start hakaru.
 pub struct Settings {
@@ -328,22 +331,7 @@ impl Hakaru {
     /// The counts of its last log line. Checks that they add up.
     pub fn identity(&self) -> Identity {
         let line = self.events("ended").pop().expect("the identity line");
-        let count = |name: &str| line[name].as_u64().unwrap();
-        let identity = Identity {
-            received: count("received"),
-            stored: count("stored"),
-            duplicate: count("duplicate"),
-            dead_lettered: count("dead_lettered"),
-            lost: count("lost"),
-            pending: count("pending"),
-            rejected: count("rejected"),
-            shed: count("shed"),
-            rejected_by_reason: line["rejected_by_reason"].as_str().unwrap().to_owned(),
-        };
-        let kept = identity.stored + identity.duplicate;
-        let ends = kept + identity.dead_lettered + identity.lost + identity.pending;
-        assert_eq!(identity.received, ends, "{line}");
-        identity
+        Identity::of(&line)
     }
 
     /// The number of its sockets without connections, once every shard accepts. It opens enough connections that
@@ -368,7 +356,13 @@ impl Hakaru {
 }
 
 impl Drop for Hakaru {
+    #[expect(clippy::print_stdout, reason = "shown when the test fails")]
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log.lock().unwrap();
+            let shown = &log[log.len().saturating_sub(SHOWN_LINES)..];
+            println!("log of hakaru:\n{}", shown.join("\n"));
+        }
         for successor in self.successors() {
             let of = std::fs::read_to_string(format!("/proc/{successor}/comm"));
             if of.is_ok_and(|name| name.trim() == "hakaru") {
@@ -378,18 +372,4 @@ impl Drop for Hakaru {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// How many events ended in which way: stored, dead-lettered, pending, rejected or shed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Identity {
-    pub received: u64,
-    pub stored: u64,
-    pub duplicate: u64,
-    pub dead_lettered: u64,
-    pub lost: u64,
-    pub pending: u64,
-    pub rejected: u64,
-    pub shed: u64,
-    pub rejected_by_reason: String,
 }

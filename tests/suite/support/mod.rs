@@ -6,6 +6,7 @@ mod database_server;
 mod engine;
 mod hakaru;
 mod http;
+mod identity;
 mod nginx;
 mod proxy;
 mod small_disk;
@@ -15,6 +16,7 @@ pub use database_server::{DATABASE, DatabaseServer, free_port};
 pub use engine::{Engine, Family, engine};
 pub use hakaru::{Hakaru, Settings};
 pub use http::{Answer, Client, exchange};
+pub use identity::Identity;
 pub use nginx::Nginx;
 pub use proxy::{NetworkFault, Proxy};
 pub use small_disk::SmallDisk;
@@ -24,18 +26,25 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Most time that anything may take on a busy machine. Only a failing test waits this long.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Most time that anything may take on a busy machine: hakaru itself waits for a minute before it tries some things
+/// again. Only a failing test waits this long.
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Polls `is_so` until it is true. Fails at the deadline.
+/// The first and the longest pause between two polls. Most polls open a connection to the database, which costs more
+/// than what the test waits for.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+
+/// Polls `is_so` until it is true, at growing intervals. Fails at the deadline.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
+    let [mut pause, longest] = PAUSES;
     while !is_so() {
         assert!(
             start.elapsed() < DEADLINE,
             "not within {DEADLINE:?}: {what}"
         );
-        std::thread::park_timeout(Duration::from_millis(10));
+        std::thread::park_timeout(pause);
+        pause = (pause * 3 / 2).min(longest);
     }
 }
 

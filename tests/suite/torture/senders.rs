@@ -16,6 +16,9 @@ pub const SENDERS: u32 = 5;
 /// machine.
 const QUICK_REQUESTS_MAX: u64 = 20_000;
 
+/// Where so many events of a process are pending, the senders are slow, so that it can drain in time.
+pub const PENDING_MAX: u64 = 2_000;
+
 /// How long a slow sender waits after each request.
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -37,6 +40,8 @@ pub struct Load<'a> {
     /// Microseconds from an answer to the next request.
     pub pace: u64,
     pub stop: AtomicBool,
+    /// Whether a process has more than [`PENDING_MAX`] events pending.
+    pub is_ahead: AtomicBool,
     is_paused: AtomicBool,
     at_rest: AtomicU32,
 }
@@ -48,6 +53,7 @@ impl<'a> Load<'a> {
             targets: Mutex::default(),
             pace,
             stop: AtomicBool::new(false),
+            is_ahead: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             at_rest: AtomicU32::new(0),
         }
@@ -189,7 +195,7 @@ impl<'a> Load<'a> {
             }
         };
         history.end(places, outcome);
-        if history.requests() > QUICK_REQUESTS_MAX {
+        if history.requests() > QUICK_REQUESTS_MAX || self.is_ahead.load(Ordering::Relaxed) {
             thread::park_timeout(SLOW);
         }
         let may_go_on = request.cut_at.is_none()

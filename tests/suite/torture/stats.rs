@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::checker::Numbers;
 use super::history::History;
 use super::node::Node;
-use super::senders::Load;
+use super::senders::{Load, PENDING_MAX};
 use crate::support::Client;
 
 /// A process does not answer while it is frozen.
@@ -70,18 +70,19 @@ impl Watch {
     pub fn run(&self, load: &Load<'_>) {
         while !load.stop.load(Ordering::SeqCst) {
             let all = self.watched.lock().unwrap().clone();
-            for watched in all {
-                self.look(watched, load.history);
-            }
+            let pending = all
+                .into_iter()
+                .filter_map(|watched| self.look(watched, load.history));
+            let is_ahead = pending.max() > Some(PENDING_MAX);
+            load.is_ahead.store(is_ahead, Ordering::Relaxed);
             thread::park_timeout(Duration::from_millis(10));
         }
     }
 
-    fn look(&self, watched: Watched, history: &History) {
+    /// Compares the numbers of a process. Returns how many events are pending, if it answers.
+    fn look(&self, watched: Watched, history: &History) -> Option<u64> {
         let before = history.counts(watched.node);
-        let Some(numbers) = ask(watched.admin) else {
-            return;
-        };
+        let numbers = ask(watched.admin)?;
         let after = history.counts(watched.node);
         // What was allowed or begun meanwhile holds for these numbers too.
         let watched = self.of(watched.node).unwrap_or(watched);
@@ -94,6 +95,7 @@ impl Watch {
             history.accuse(format!("process {}: {text}", watched.node), []);
         }
         self.looks.fetch_add(1, Ordering::Relaxed);
+        Some(numbers.pending)
     }
 }
 
