@@ -79,12 +79,16 @@ impl Inputs {
 pub fn make_room(input: &mut BytesMut, last: usize) {
     if !input.is_empty() {
         // A head stays in front while its body is read, so that a read may be small and fill all of the room.
+        // What is answered is no part of the capacity any more, so that says little behind it.
         let capacity = input.capacity();
         if last >= capacity - input.len() && capacity < INPUT_BYTES_MAX {
-            // Not left to `BytesMut`, which doubles its capacity when it cannot move to its own front.
-            let mut roomy = BytesMut::with_capacity((capacity * 2).min(INPUT_BYTES_MAX));
-            roomy.extend_from_slice(input);
-            *input = roomy;
+            let wanted = (capacity.max(last) * 2).clamp(INPUT_BYTES_MIN, INPUT_BYTES_MAX);
+            if !input.try_reclaim(wanted - input.len()) {
+                // Not left to `BytesMut`, which doubles its capacity when it cannot move to its own front.
+                let mut roomy = BytesMut::with_capacity(wanted);
+                roomy.extend_from_slice(input);
+                *input = roomy;
+            }
         }
         return;
     }
@@ -223,6 +227,20 @@ mod tests {
         input.resize(head - 10, b'h');
         make_room(&mut input, 1);
         assert_eq!(input.capacity(), INPUT_BYTES_MIN);
+    }
+
+    #[test]
+    fn reads_behind_answered_requests_stay_large() {
+        for left in [1, 24, 500] {
+            let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
+            input.resize(INPUT_BYTES_MIN, b'g');
+            input.advance(INPUT_BYTES_MIN - left);
+            make_room(&mut input, INPUT_BYTES_MIN);
+            assert!(
+                input.capacity() - input.len() >= INPUT_BYTES_MIN,
+                "{left} left"
+            );
+        }
     }
 
     #[test]

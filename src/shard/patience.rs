@@ -7,16 +7,13 @@ use monoio::time::timeout;
 
 use super::ingest::{self, Ingest};
 
-/// How long it waits, each time.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a request waits at most. Longer than the writes of a disk that stalls now and then.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How often it waits.
-const WAITS_MAX: u32 = 16;
-
-/// How often a request may still wait, and for what. Then it is answered 503.
+/// Whether a request may still wait, and for what. Then it is answered 503.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    waits: u32,
+    is_left: bool,
     /// Bytes of a group.
     bytes: usize,
 }
@@ -24,19 +21,22 @@ pub struct Patience {
 impl Patience {
     /// That of a request that has not waited yet.
     pub const WHOLE: Self = Self {
-        waits: WAITS_MAX,
+        is_left: true,
         bytes: 0,
     };
 
     /// That of a request that may not wait.
-    pub const NONE: Self = Self { waits: 0, bytes: 0 };
+    pub const NONE: Self = Self {
+        is_left: false,
+        bytes: 0,
+    };
 
     /// Notes how many bytes of a group the request needs.
     pub fn needs(&mut self, bytes: usize) {
         self.bytes = bytes;
     }
 
-    /// Waits until there may be room. Until then the body need not be read again.
+    /// Waits until there is room, once. Until then the body need not be read again.
     pub async fn wait(&mut self, ingest: &RefCell<Ingest>) {
         let room = async {
             ingest::room(ingest).await;
@@ -45,14 +45,15 @@ impl Patience {
                 ingest::room(ingest).await;
             }
         };
-        self.waits = match timeout(WAIT_MAX, room).await {
-            Ok(()) => self.waits - 1,
-            Err(_) => 0,
-        };
+        // Where there is room, the request is taken before anything else comes.
+        if timeout(WAIT_MAX, room).await.is_err() {
+            log::debug!("a request has waited for {WAIT_MAX:?}, and is tried a last time");
+        }
+        self.is_left = false;
     }
 
-    /// Whether the request may wait again.
+    /// Whether the request may wait.
     pub fn is_left(self) -> bool {
-        self.waits > 0
+        self.is_left
     }
 }

@@ -51,15 +51,6 @@ const PLACEHOLDERS_PER_ROW_MAX: usize = 4;
 /// The placeholders of one row. The server converts the time to the session's time zone, as `NOW()` does.
 pub(crate) const ROW: &str = "(FROM_UNIXTIME(?),?,?)";
 
-/// The statement that inserts one row with its id.
-pub(crate) fn insert_with_id() -> String {
-    let kind = StatementKind {
-        at: At::Usual,
-        columns: Columns::WithId,
-    };
-    kind.text(1)
-}
-
 /// One connection to a MySQL server.
 pub struct MySqlSink {
     target: MySqlTarget,
@@ -131,22 +122,20 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server prepares the statement with ids. If it prepares no insert at all, that is an error: the ids of
-    /// events must not be dropped while nothing is stored.
+    /// Whether the server prepares the statement with ids.
     fn can_store_ids(&mut self) -> Result<bool, SinkError> {
-        let kind = |columns| StatementKind {
+        let with_id = StatementKind {
             at: At::Usual,
-            columns,
+            columns: Columns::WithId,
         };
-        let fault = match self.prepared(kind(Columns::WithId), self.sizes.fitting(1)) {
+        match self.prepared(with_id, self.sizes.fitting(1)) {
             Ok(_) => return Ok(true),
-            Err(SinkError::Stop(fault)) if !classify::is_used_up(&fault) => fault,
+            Err(SinkError::Stop(_)) => {}
             Err(fault) => return Err(fault),
+        }
+        let Some(fault) = id_column::refusal(&mut self.connection)? else {
+            return Ok(true);
         };
-        // Not one that was prepared before: rights may have changed since.
-        let plain = kind(Columns::Plain).text(1);
-        let plain = self.connection.prep(plain).map_err(classify::sink_error)?;
-        self.connection.close(plain).map_err(classify::sink_error)?;
         log::debug!("eventlog has a column event_id that is not used: {fault}");
         Ok(false)
     }

@@ -102,6 +102,8 @@ struct Insertion<'a> {
     plain: CachedStatement<'a>,
     /// Prepared when it is first needed.
     with_id: Option<CachedStatement<'a>>,
+    /// Look for an id, one for each collation of a unique index. Prepared at the first row that is not inserted.
+    by_id: Vec<CachedStatement<'a>>,
 }
 
 impl<'a> Insertion<'a> {
@@ -113,6 +115,7 @@ impl<'a> Insertion<'a> {
             inserts,
             plain: plain.map_err(classify)?,
             with_id: None,
+            by_id: Vec::new(),
         })
     }
 
@@ -145,14 +148,14 @@ impl<'a> Insertion<'a> {
         }
     }
 
-    /// Why a row with an id was not inserted: its id is that of another row; or only to the collation of the column or of
-    /// its index; or a trigger has left it out.
-    fn repeats(&self, column: IdColumn, id: EventId<'_>) -> Result<Row, SinkError> {
+    /// Why a row with an id was not inserted: its id is that of another row; or only to the collation of a unique index;
+    /// or a trigger has left it out.
+    fn repeats(&mut self, column: IdColumn, id: EventId<'_>) -> Result<Row, SinkError> {
         let found = self.same_to_an_index(column, id);
         match found.map_err(classify)? {
             Some(true) => Ok(Row::Duplicate),
             Some(false) => Ok(Row::Refused(Fault::new(format!(
-                "the id {} is equal to that of another row, by the collation of the column event_id or of its index",
+                "the id {} is equal to that of another row, by the collation of a unique index of event_id",
                 id.as_str()
             )))),
             None => Err(no_row_stored()),
@@ -161,17 +164,21 @@ impl<'a> Insertion<'a> {
 
     /// Whether a row has this id, or (`false`) one that is the same to a unique index.
     fn same_to_an_index(
-        &self,
+        &mut self,
         column: IdColumn,
         id: EventId<'_>,
     ) -> rusqlite::Result<Option<bool>> {
+        if self.by_id.is_empty() {
+            for collation in id_column::collations(self.connection)? {
+                let query = format!(
+                    "SELECT CAST(event_id AS blob) = CAST(?1 AS blob) FROM eventlog \
+                     WHERE event_id = ?1 COLLATE \"{collation}\" ORDER BY 1 DESC LIMIT 1"
+                );
+                self.by_id.push(self.connection.prepare_cached(&query)?);
+            }
+        }
         let mut found = None;
-        for collation in id_column::collations(self.connection)? {
-            let query = format!(
-                "SELECT CAST(event_id AS blob) = CAST(?1 AS blob) FROM eventlog \
-                 WHERE event_id = ?1 COLLATE \"{collation}\" ORDER BY 1 DESC LIMIT 1"
-            );
-            let mut query = self.connection.prepare_cached(&query)?;
+        for query in &mut self.by_id {
             let row = query.query_row(params![column.stored(id)], |row| row.get(0));
             found = found.max(row.optional()?);
         }

@@ -100,7 +100,7 @@ fn live(
     cluster.make_whole();
     cluster.reset();
     let loads: Vec<Load<'_>> = (0..drawn.writers)
-        .map(|_| Load::new(history, drawn.pace))
+        .map(|_| Load::new(history, drawn.pace, drawn.batch_events))
         .collect();
     let watch = Watch::new(cluster, fronts);
     let sockets = cluster.sockets();

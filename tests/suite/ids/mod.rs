@@ -314,7 +314,6 @@ fn a_column_that_comes_and_goes_while_hakaru_runs_is_noticed() {
     assert_eq!((identity.stored, identity.duplicate), (5, 2));
 }
 
-/// Without the right to update the column nothing stops, and ids are ignored.
 #[test]
 fn a_sqlite_file_stores_each_id_once() {
     let directory = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ fn dsn_of_user(database: &DatabaseServer, rights: &str) -> String {
     database.dsn().replace("root@", "app:secret@")
 }
 
+/// Without the right to update the column nothing stops, and ids are ignored.
 #[test]
 fn a_user_who_may_not_update_the_column_stores_no_ids() {
     let database = server_with(ADD_COLUMN);
@@ -50,6 +51,16 @@ fn ids_are_kept_while_the_server_has_no_prepared_statement_to_give() {
     database.run("SET GLOBAL max_prepared_stmt_count = 0");
     let hakaru = settings(&database).start();
     hakaru.wait_for_event("storing_stopped");
+    let check = ask(
+        tempfile::tempdir().unwrap().path(),
+        &database.dsn(),
+        &["check"],
+    );
+    assert!(
+        check.out.contains("max_prepared_stmt_count") && !check.out.contains("ids of events"),
+        "{}",
+        check.out
+    );
     send(&hakaru, "a", 1, "a");
     database.run(&format!("SET GLOBAL max_prepared_stmt_count = {allowed}"));
     wait_for_end(&hakaru, 1);

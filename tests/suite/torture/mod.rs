@@ -101,7 +101,10 @@ fn live(drawn: &Drawn, servers: &mut Servers, history: &History, summary: &Summa
             Database::Sqlite(file("other.db")),
         ],
     };
-    let (load, watch) = (Load::new(history, drawn.pace), Watch::default());
+    let (load, watch) = (
+        Load::new(history, drawn.pace, drawn.batch_events),
+        Watch::default(),
+    );
     let mut ended: Vec<Ended> = Vec::new();
     let lived = thread::scope(|scope| {
         let _stopped = StopWhenDropped(&load.stop);

@@ -16,8 +16,10 @@ pub const SENDERS: u32 = 5;
 /// machine.
 const QUICK_REQUESTS_MAX: u64 = 20_000;
 
-/// Where so many events of a process are pending, the senders are slow, so that it can drain in time.
-pub const PENDING_MAX: u64 = 2_000;
+/// Where more than so many batches, and so many events, are pending in a process, the senders are slow, so that it can
+/// drain in time.
+const BATCHES_MAX: u64 = 4;
+const PENDING_MAX: u64 = 2_000;
 
 /// How long a slow sender waits after each request.
 const SLOW: Duration = Duration::from_millis(20);
@@ -40,18 +42,20 @@ pub struct Load<'a> {
     /// Microseconds from an answer to the next request.
     pub pace: u64,
     pub stop: AtomicBool,
-    /// Whether a process has more than [`PENDING_MAX`] events pending.
-    pub is_ahead: AtomicBool,
+    /// Events of one process that may be pending before the senders are slow.
+    pending_max: u64,
+    is_ahead: AtomicBool,
     is_paused: AtomicBool,
     at_rest: AtomicU32,
 }
 
 impl<'a> Load<'a> {
-    pub fn new(history: &'a History, pace: u64) -> Self {
+    pub fn new(history: &'a History, pace: u64, batch_events: u32) -> Self {
         Self {
             history,
             targets: Mutex::default(),
             pace,
+            pending_max: PENDING_MAX.max(BATCHES_MAX * u64::from(batch_events)),
             stop: AtomicBool::new(false),
             is_ahead: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
@@ -61,6 +65,12 @@ impl<'a> Load<'a> {
 
     pub fn send_to(&self, targets: &[Target]) {
         *self.targets.lock().unwrap() = targets.to_vec();
+    }
+
+    /// Notes the largest number of events that are pending in a process.
+    pub fn set_pending(&self, pending: u64) {
+        let is_ahead = pending > self.pending_max;
+        self.is_ahead.store(is_ahead, Ordering::Relaxed);
     }
 
     /// Sends nothing more to a process that has ended: another one may listen at its port.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::checker::Numbers;
 use super::history::History;
 use super::node::Node;
-use super::senders::{Load, PENDING_MAX};
+use super::senders::Load;
 use crate::support::Client;
 
 /// A process does not answer while it is frozen.
@@ -73,8 +73,7 @@ impl Watch {
             let pending = all
                 .into_iter()
                 .filter_map(|watched| self.look(watched, load.history));
-            let is_ahead = pending.max() > Some(PENDING_MAX);
-            load.is_ahead.store(is_ahead, Ordering::Relaxed);
+            load.set_pending(pending.max().unwrap_or_default());
             thread::park_timeout(Duration::from_millis(10));
         }
     }

@@ -1,14 +1,10 @@
 //! The column for the ids of events: whether each id is stored once, and how to have that.
 
-use mysql::prelude::Queryable;
-
 use super::Server;
 use super::columns::columns_of;
 use crate::commands::check::Observation;
 use crate::sink::SinkError;
-use crate::sink::mysql::classify::sink_error;
-use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find};
-use crate::sink::mysql::insert_with_id;
+use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find, refusal};
 
 /// Whether the table is partitioned.
 const IS_PARTITIONED: &str = "SELECT COUNT(*) > 0 FROM information_schema.partitions \
@@ -48,17 +44,15 @@ fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
 
 /// The column is there. The statement is prepared, which needs the right to execute it.
 fn usable(server: &mut Server<'_>) -> Result<Observation, SinkError> {
-    let prepared = server.connection.prep(insert_with_id()).map_err(sink_error);
-    match prepared {
-        Ok(_) => Ok(Observation::new(
+    match refusal(&mut server.connection)? {
+        None => Ok(Observation::new(
             "an event whose id the table has is no second row",
         )),
-        Err(SinkError::Stop(fault)) => {
+        Some(fault) => {
             let found = format!("cannot be used: the ids of events are ignored: {fault}");
             let (database, user) = (&server.target.database, &server.user);
             let advice = format!("GRANT UPDATE ON `{database}`.eventlog TO {user}");
             Ok(Observation::new(found).warning(advice))
         }
-        Err(other) => Err(other),
     }
 }

@@ -71,7 +71,10 @@ fn live(
         .then(|| SmallDisk::mount(places[0].path(), "256m"));
     site.proxy.inject(NetworkFault::None);
     site.proxy.cut();
-    let (load, watch) = (Load::new(history, drawn.pace), Watch::default());
+    let (load, watch) = (
+        Load::new(history, drawn.pace, drawn.batch_events),
+        Watch::default(),
+    );
     let (mut ended, mut faults) = (Vec::new(), Faults::default());
     let lived = thread::scope(|scope| {
         let _stopped = StopWhenDropped(&load.stop);

@@ -110,9 +110,12 @@ impl Round<'_> {
         self.load.wait_for_answers(50);
     }
 
-    /// Until the servers have taken some requests, or five seconds: all of them may wait for the ids in a transaction of
-    /// the frozen process, which has its locks until `wait_timeout`.
+    /// Until the servers have taken some requests. Those whose answers wait for rows, or for memory, may all wait for the
+    /// ids in a transaction of the frozen process, which has its locks until `wait_timeout`: these wait five seconds.
     fn wait_beside_frozen(&self) {
+        if self.drawn.ack == Ack::Journaled {
+            return self.load.wait_for_answers(50);
+        }
         let before = self.history.requests();
         let deadline = Instant::now() + Duration::from_secs(5);
         while self.history.requests() <= before + 50 && Instant::now() < deadline {
