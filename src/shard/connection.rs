@@ -93,7 +93,7 @@ impl Connection<'_> {
         loop {
             length = self.read(&mut input, length).await?;
             if length == 0 {
-                return self.end_of_input(&conversation, input).await;
+                return self.end_of_input(&mut conversation, input).await;
             }
             loop {
                 let (next, waiting) = self.turn(&mut conversation, &mut input, &mut patience);
@@ -107,19 +107,19 @@ impl Connection<'_> {
                 if !unsent.is_empty() {
                     self.write(unsent, next).await?;
                 }
+                if next == Next::AwaitRoom {
+                    patience.wait(&self.shard.ingest).await;
+                    continue;
+                }
+                patience = Patience::WHOLE;
                 match next {
-                    Next::AwaitRoom => {
-                        patience.wait(&self.shard.ingest).await;
-                        continue;
-                    }
-                    Next::Write => {}
+                    Next::AwaitRoom | Next::Write => {}
                     Next::Read(_) => break,
                     Next::Close if input.is_empty() => return Ok(()),
                     Next::Close | Next::CloseAfterSender => {
                         return self.close_after_sender(input).await;
                     }
                 }
-                patience = Patience::WHOLE;
             }
         }
     }
@@ -313,7 +313,7 @@ impl Connection<'_> {
     /// The peer sends no more, or took too long. If it took too long over a request, it is answered 408.
     async fn end_of_input(
         &mut self,
-        conversation: &Conversation,
+        conversation: &mut Conversation,
         input: BytesMut,
     ) -> io::Result<()> {
         let is_late = self.shard.deadlines.borrow().is_late(self.id);

@@ -26,10 +26,12 @@ impl BodyBudget {
     }
 }
 
-/// The part of a body that has arrived. Its memory is of the budget until it is dropped.
+/// The part of a body that has arrived.
 #[derive(Debug)]
 pub struct KeptBody {
     bytes: Vec<u8>,
+    /// Bytes of the budget that are its own until it is dropped. Its memory is not larger.
+    reserved: usize,
     budget: Rc<BodyBudget>,
 }
 
@@ -38,8 +40,19 @@ impl KeptBody {
     pub fn new(budget: Rc<BodyBudget>) -> Self {
         Self {
             bytes: Vec::new(),
+            reserved: 0,
             budget,
         }
+    }
+
+    /// Reserves the memory for a body of so many bytes, before it arrives: otherwise bodies that arrive at one pace would
+    /// use the budget up together, and none would be complete.
+    pub fn reserve(&mut self, length: usize) -> Result<(), BudgetSpent> {
+        let more = length.saturating_sub(self.reserved);
+        let left = self.budget.left.get().checked_sub(more);
+        self.budget.left.set(left.ok_or(BudgetSpent)?);
+        self.reserved += more;
+        Ok(())
     }
 
     /// What has arrived.
@@ -47,14 +60,15 @@ impl KeptBody {
         &self.bytes
     }
 
-    /// Appends a part.
+    /// Appends a part. Reserves memory for it where that was not done before: the length of chunks is not known.
     pub fn append(&mut self, part: &[u8]) -> Result<(), BudgetSpent> {
         let needed = self.bytes.len() + part.len();
         if needed > self.bytes.capacity() {
-            let before = self.bytes.capacity();
             let capacity = needed.next_power_of_two().max(KEPT_BYTES_MIN);
-            let left = self.budget.left.get().checked_sub(capacity - before);
-            self.budget.left.set(left.ok_or(BudgetSpent)?);
+            if needed > self.reserved {
+                self.reserve(capacity)?;
+            }
+            let capacity = capacity.min(self.reserved);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(part);
@@ -64,7 +78,7 @@ impl KeptBody {
 
 impl Drop for KeptBody {
     fn drop(&mut self) {
-        let left = self.budget.left.get() + self.bytes.capacity();
+        let left = self.budget.left.get() + self.reserved;
         self.budget.left.set(left);
     }
 }
@@ -90,5 +104,21 @@ mod tests {
         assert_eq!((other.append(b"y"), other.bytes()), (Ok(()), &b"y"[..]));
         drop(other);
         assert_eq!(budget.left.get(), 4 * KEPT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_body_of_known_length_has_its_memory_from_the_start() {
+        let budget = BodyBudget::new(3 * KEPT_BYTES_MIN);
+        let mut one = KeptBody::new(Rc::clone(&budget));
+        assert_eq!(one.reserve(2 * KEPT_BYTES_MIN + 7), Ok(()));
+        let mut other = KeptBody::new(Rc::clone(&budget));
+        assert_eq!(other.reserve(KEPT_BYTES_MIN), Err(BudgetSpent));
+        assert_eq!(other.reserve(KEPT_BYTES_MIN - 7), Ok(()));
+        for _ in 0..2 * KEPT_BYTES_MIN + 7 {
+            one.append(b"x").unwrap();
+            assert!(one.bytes.capacity() <= one.reserved);
+        }
+        drop((one, other));
+        assert_eq!(budget.left.get(), 3 * KEPT_BYTES_MIN);
     }
 }

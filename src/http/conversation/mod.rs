@@ -113,9 +113,17 @@ impl Conversation {
                 ConversationState::Body { .. } => self.at_body(input, out, decoded, service),
             };
             if let Some(next) = next {
+                if matches!(next, Next::Close | Next::CloseAfterSender) {
+                    self.end();
+                }
                 return next;
             }
         }
+    }
+
+    /// Gives the memory of a body back. The connection may stay open until its sender has closed it.
+    fn end(&mut self) {
+        self.state = ConversationState::Head;
     }
 
     /// Whether no request has begun.
@@ -124,11 +132,12 @@ impl Conversation {
     }
 
     /// Appends the answer to a sender that took too long over the request it had begun.
-    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
+    pub fn late(&mut self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
         let refusal = match self.state {
             ConversationState::Head => Refusal::HeadLate,
             ConversationState::Body { .. } => Refusal::BodyLate,
         };
+        self.end();
         refuse(refusal, input, out, service);
     }
 
@@ -159,7 +168,7 @@ impl Conversation {
             input.advance(head);
             return next;
         }
-        let (bytes_max, kept) = match service.body_use(&request) {
+        let (bytes_max, mut kept) = match service.body_use(&request) {
             BodyUse::Skip => (BODY_BYTES_MAX, None),
             BodyUse::Keep { bytes_max, memory } => (bytes_max, Some(memory)),
         };
@@ -178,6 +187,13 @@ impl Conversation {
                 input.advance(head + used);
             }
             return next;
+        }
+        if let (Some(kept), Framing::Length(length)) = (&mut kept, request.body) {
+            // A length that is not refused fits into memory.
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if kept.reserve(length).is_err() {
+                return Some(refuse(Refusal::BodiesTooMany, input, out, service));
+            }
         }
         if request.expects_continue && input.len() == head {
             out.extend_from_slice(CONTINUE);

@@ -6,11 +6,9 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
-use super::at::At;
-use super::classify::{is_used_up, sink_error};
-use super::statement_kind::{Columns, StatementKind};
+use super::classify::sink_error;
 use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
-use crate::sink::{Fault, SinkError};
+use crate::sink::SinkError;
 
 /// The statement by which an operator makes the column. Neither case nor spaces at the end make two ids equal in it.
 pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id varbinary(64) DEFAULT NULL, \
@@ -56,30 +54,6 @@ pub(crate) enum FoundColumn {
     Unusable(&'static str),
     /// Ids can be stored in it.
     Usable(IdColumn),
-}
-
-/// Why the server does not prepare the statement with ids, such as without the right to UPDATE. Where it prepares no
-/// insert at all, or does so a moment later, that says nothing of ids: they must not be dropped for it.
-pub(crate) fn refusal(connection: &mut Conn) -> Result<Option<Fault>, SinkError> {
-    let mut prepare = |columns| {
-        let kind = StatementKind {
-            at: At::Usual,
-            columns,
-        };
-        let statement = connection.prep(kind.text(1)).map_err(sink_error)?;
-        connection.close(statement).map_err(sink_error)
-    };
-    let fault = match prepare(Columns::WithId) {
-        Ok(()) => return Ok(None),
-        Err(SinkError::Stop(fault)) if !is_used_up(&fault) => fault,
-        Err(fault) => return Err(fault),
-    };
-    prepare(Columns::Plain)?;
-    match prepare(Columns::WithId) {
-        Ok(()) => Ok(None),
-        Err(SinkError::Stop(again)) if again.code == fault.code => Ok(Some(fault)),
-        Err(fault) => Err(fault),
-    }
 }
 
 impl IdColumn {

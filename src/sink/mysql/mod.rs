@@ -8,6 +8,7 @@ pub(crate) mod connect;
 mod database_row;
 mod gaps;
 pub(crate) mod id_column;
+pub(crate) mod id_refusal;
 mod known_rows;
 pub mod panic_guard;
 mod route;
@@ -133,7 +134,7 @@ impl Session {
             Err(SinkError::Stop(_)) => {}
             Err(fault) => return Err(fault),
         }
-        let Some(fault) = id_column::refusal(&mut self.connection)? else {
+        let Some(fault) = id_refusal::refusal(&mut self.connection)? else {
             return Ok(true);
         };
         log::debug!("eventlog has a column event_id that is not used: {fault}");

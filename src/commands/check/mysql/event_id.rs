@@ -4,7 +4,8 @@ use super::Server;
 use super::columns::columns_of;
 use crate::commands::check::Observation;
 use crate::sink::SinkError;
-use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find, refusal};
+use crate::sink::mysql::id_column::{ADD_COLUMN, FoundColumn, find};
+use crate::sink::mysql::id_refusal::refusal;
 
 /// Whether the table is partitioned.
 const IS_PARTITIONED: &str = "SELECT COUNT(*) > 0 FROM information_schema.partitions \
