@@ -308,6 +308,9 @@ fn database(out: &mut Exposition, overview: &Overview) {
         overview.served.waiting(),
     );
     out.single("hakaru_journal_waiting_lanes", "gauge", help, lanes);
+    let help = "1 while an event whose id the table has is no second row.";
+    let ids = u8::from(overview.are_ids_stored());
+    out.single("hakaru_event_ids_stored", "gauge", help, ids);
     let connected = "hakaru_database_connected";
     let help = "1 while the writer has a connection that is not known to be lost.";
     out.each((connected, "gauge", help), writers, |writer| {

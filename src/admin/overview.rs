@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::UnixMillis;
 use crate::event::ack::Ack;
+use crate::event::rule::{Ids, SharedEventRule};
 use crate::journal::quota::JournalBound;
 use crate::journal::served_database::ServedDatabase;
 use crate::metrics::Metrics;
@@ -121,6 +122,8 @@ pub struct Overview {
     pub journal: Option<JournalBound>,
     /// The database that is served.
     pub served: Arc<ServedDatabase>,
+    /// What the columns of the database take.
+    pub event_rule: Arc<SharedEventRule>,
     /// The stage of the server.
     pub stage: Arc<Stage>,
     /// What does not change.
@@ -135,6 +138,11 @@ pub struct ShedSeen {
 }
 
 impl Overview {
+    /// Whether an event whose id the table has is no second row.
+    pub fn are_ids_stored(&self) -> bool {
+        self.event_rule.get().ids == Ids::Stored
+    }
+
     /// Whether requests should be sent here, now.
     pub fn readiness(&self, seen: &mut ShedSeen) -> Readiness {
         let shed = self.metrics.totals().shed;

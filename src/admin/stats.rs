@@ -126,6 +126,7 @@ fn database(overview: &Overview, now: UnixMillis) -> Value {
         "held_lanes": held_lanes,
         "held_events": held_events,
         "waiting_lanes": overview.served.waiting(),
+        "ids_stored": overview.are_ids_stored(),
         "healthy": unhealthy_reason.is_none(),
         "reason": unhealthy_reason,
         "writers": writers.iter().map(|writer| json!({

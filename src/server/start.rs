@@ -133,6 +133,7 @@ impl Server {
     fn start_admin(&mut self, listener: TcpListener, facts: Facts) -> io::Result<()> {
         let shared = &self.shared;
         let overview = Overview {
+            event_rule: Arc::clone(&shared.event_rule),
             metrics: Arc::clone(&shared.metrics),
             slots: Arc::clone(&shared.slots),
             served: Arc::clone(&shared.served),

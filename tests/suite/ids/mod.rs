@@ -302,11 +302,20 @@ fn a_column_that_comes_and_goes_while_hakaru_runs_is_noticed() {
     }
     wait_for_end(&hakaru, 5);
     assert_eq!(database.count(), 3);
+    let check_told = |is_stored: bool| {
+        let stats = hakaru.stats();
+        assert_eq!(stats["database"]["ids_stored"], is_stored, "{stats}");
+        let metrics = Client::connect(hakaru.admin()).get("/metrics").body;
+        let gauge = format!("\nhakaru_event_ids_stored {}\n", u8::from(is_stored));
+        assert!(metrics.contains(&gauge), "{metrics}");
+    };
+    check_told(true);
     // With an event under way that has an id, it is noticed at once.
     database.run("ALTER TABLE eventlog DROP COLUMN event_id");
     send(&hakaru, "a", 3, "b");
     wait_for_end(&hakaru, 6);
     said("are ignored");
+    check_told(false);
     assert_eq!(hakaru.events("storing_stopped").len(), 0);
     send(&hakaru, "a", 4, "b");
     wait_for_end(&hakaru, 7);
