@@ -7,9 +7,16 @@ pub const EVENT_ID_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId<'a>(&'a str);
 
-/// A text is no id of an event.
+/// Why a text is no id of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAnEventId;
+pub enum NotAnEventId {
+    /// It has no character.
+    Empty,
+    /// It has more than [`EVENT_ID_BYTES_MAX`] characters.
+    TooLong,
+    /// It has a character that is not printable ASCII.
+    NotPrintable,
+}
 
 impl<'a> EventId<'a> {
     /// The id with this text.
@@ -19,13 +26,27 @@ impl<'a> EventId<'a> {
         if is_id {
             Ok(Self(id))
         } else {
-            Err(NotAnEventId)
+            Err(NotAnEventId::of(id))
         }
     }
 
     /// Its text.
     pub fn as_str(self) -> &'a str {
         self.0
+    }
+}
+
+impl NotAnEventId {
+    /// Why `id` is none. Its length is that of ASCII: another text is not too long.
+    #[cold]
+    fn of(id: &str) -> Self {
+        if id.is_empty() {
+            Self::Empty
+        } else if id.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            Self::TooLong
+        } else {
+            Self::NotPrintable
+        }
     }
 }
 
@@ -36,21 +57,17 @@ mod tests {
     #[test]
     fn an_id_is_printable_ascii_within_its_bound() {
         let long = "x".repeat(EVENT_ID_BYTES_MAX + 1);
-        for (id, is_id) in [
-            ("a", true),
-            (" ~", true),
-            (&long[1..], true),
-            (&long, false),
-            ("", false),
-            ("\t", false),
-            ("\u{7f}", false),
-            ("\u{e9}", false),
+        for (id, fault) in [
+            ("a", None),
+            (" ~", None),
+            (&long[1..], None),
+            (&long, Some(NotAnEventId::TooLong)),
+            ("", Some(NotAnEventId::Empty)),
+            ("\t", Some(NotAnEventId::NotPrintable)),
+            ("\u{7f}", Some(NotAnEventId::NotPrintable)),
+            ("\u{e9}", Some(NotAnEventId::NotPrintable)),
         ] {
-            assert_eq!(
-                EventId::new(id).map(EventId::as_str).is_ok(),
-                is_id,
-                "{id:?}"
-            );
+            assert_eq!(EventId::new(id).err(), fault, "{id:?}");
         }
     }
 }

@@ -274,8 +274,8 @@ pub fn taken_document(found: &Found, events: usize, rule: EventRule) -> TakenDoc
         };
     };
     let mut document = format!("{{\"taken\":{events},\"rejected\":[");
-    for (at, (event, rejection)) in rejected.listed.iter().enumerate() {
-        let error = rejection.reason(rule).to_string();
+    for (at, (event, left_out)) in rejected.listed.iter().enumerate() {
+        let error = left_out.reason(rule);
         let item = serde_json::json!({ "event": event, "error": error }).to_string();
         if document.len() + item.len() + ",]}".len() > LIST_BYTES_MAX {
             break;
@@ -293,11 +293,11 @@ pub fn taken_document(found: &Found, events: usize, rule: EventRule) -> TakenDoc
 mod tests {
     use super::*;
     use crate::event::repertoire::{CharacterSet, Repertoire};
-    use crate::http::content::Rejected;
+    use crate::http::content::{LeftOut, Rejected};
 
     #[test]
     fn the_list_of_events_that_were_left_out_is_bounded_and_is_json() {
-        let listed = (0..100).map(|at| (10_000 - at, Rejection::NameTooLong));
+        let listed = (0..100).map(|at| (10_000 - at, LeftOut::Event(Rejection::NameTooLong)));
         let rejected = Rejected {
             listed: listed.collect(),
             ..Rejected::default()

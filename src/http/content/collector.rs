@@ -16,21 +16,48 @@ pub(super) struct Parts {
     pub(super) id: Option<Span>,
 }
 
+/// Why one event was refused while others of its body are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It cannot be stored.
+    Event(Rejection),
+    /// It is not what its media type says. The reason is in ASCII and one line.
+    Malformed(String),
+}
+
+impl LeftOut {
+    /// The reason in the answer, in ASCII and one line.
+    pub fn reason(&self, rule: EventRule) -> String {
+        match self {
+            Self::Event(rejection) => rejection.reason(rule).to_string(),
+            Self::Malformed(reason) => reason.clone(),
+        }
+    }
+
+    /// The counter of the event.
+    fn rejection(&self) -> Rejection {
+        match self {
+            Self::Event(rejection) => *rejection,
+            Self::Malformed(_) => Rejection::BodyMalformed,
+        }
+    }
+}
+
 /// Events that were refused while others of their body are taken.
 #[derive(Debug, Default)]
 pub struct Rejected {
     /// The first of them: each by its number in the body, from 0.
-    pub listed: Vec<(usize, Rejection)>,
+    pub listed: Vec<(usize, LeftOut)>,
     /// How many there were for each reason, in the order of [`Rejection::ALL`].
     pub counts: [u64; Rejection::ALL.len()],
 }
 
 impl Rejected {
-    fn note(&mut self, event: usize, rejection: Rejection) {
+    fn note(&mut self, event: usize, left_out: LeftOut) {
+        self.counts[left_out.rejection() as usize] += 1;
         if self.listed.len() < LISTED_MAX {
-            self.listed.push((event, rejection));
+            self.listed.push((event, left_out));
         }
-        self.counts[rejection as usize] += 1;
     }
 }
 
@@ -102,13 +129,28 @@ impl<'l> Collector<'l> {
             }
             (Err(rejection), Some(rejected)) => {
                 self.list.truncate_text(self.text_bytes);
-                rejected.note(self.seen, rejection);
+                rejected.note(self.seen, LeftOut::Event(rejection));
             }
             (Err(rejection), None) => {
                 let event = self.next();
                 return Err(self.refuse(ContentFault::Event { rejection, event }));
             }
         }
+        self.seen += 1;
+        Ok(())
+    }
+
+    /// Notes that the next event is not what its media type says, for this reason.
+    pub(super) fn add_malformed(&mut self, reason: String) -> Result<(), BodyRefused> {
+        let Some(rejected) = &mut self.rejected else {
+            let event = self.next();
+            return Err(self.refuse(ContentFault::Malformed { reason, event }));
+        };
+        if self.seen == LIST_EVENTS_MAX {
+            return Err(self.refuse(ContentFault::TooManyEvents));
+        }
+        self.list.truncate_text(self.text_bytes);
+        rejected.note(self.seen, LeftOut::Malformed(reason));
         self.seen += 1;
         Ok(())
     }
@@ -133,10 +175,5 @@ impl<'l> Collector<'l> {
     /// The events that were refused while others are taken.
     pub(super) fn into_rejected(self) -> Option<Rejected> {
         self.rejected
-    }
-
-    /// Whether events that cannot be stored are left out.
-    pub(super) fn is_lenient(&self) -> bool {
-        self.rejected.is_some()
     }
 }

@@ -175,9 +175,15 @@ fn check(
     };
     let id = match id {
         None | Some(Field::Null) => None,
-        Some(Field::Text(id)) if EventId::new(list.text(id)).is_ok() => Some(id),
-        Some(_) if rule.ids == Ids::Stored => return Err(Rejection::IdNotValid),
-        Some(_) => None,
+        Some(Field::Text(id)) => match EventId::new(list.text(id)) {
+            Ok(_) => Some(id),
+            Err(fault) if rule.ids == Ids::Stored => return Err(fault.into()),
+            Err(_) => None,
+        },
+        Some(Field::Integer(_) | Field::Other) if rule.ids == Ids::Stored => {
+            return Err(Rejection::IdNotString);
+        }
+        Some(Field::Integer(_) | Field::Other) => None,
     };
     Ok(Parts { name, value, id })
 }

@@ -7,8 +7,8 @@ mod inflate;
 mod json;
 mod media;
 
-pub use self::collector::Rejected;
 use self::collector::{BodyRefused, Collector, Parts};
+pub use self::collector::{LeftOut, Rejected};
 use self::json::Shape;
 pub use self::media::{ACCEPT_POST, Content, Media, Unsupported};
 use super::query::{self, Rejection};
@@ -95,6 +95,12 @@ pub fn read(
             is_many,
             rejected: collector.into_rejected(),
         }),
+        (_, Some(_)) if !content.is_gzip && body.starts_with(GZIP_START) => {
+            Err(ContentFault::Malformed {
+                reason: UNDECLARED_GZIP.to_owned(),
+                event: None,
+            })
+        }
         (_, Some(fault)) => Err(fault),
         (Err(BodyRefused), None) => unreachable!("a body is refused for no reason"),
     }
@@ -114,8 +120,18 @@ fn read_form(
             .id
             .map(|id: EventId<'_>| collector.add_text(id.as_str())),
     });
-    collector.add(event)?;
+    if event.is_err() && begins_as_json(body) {
+        collector.add_malformed(JSON_AS_FORM.to_owned())?;
+    } else {
+        collector.add(event)?;
+    }
     Ok(false)
+}
+
+/// Some programs, such as curl, call each body a form unless they are told what it is.
+#[cold]
+fn begins_as_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 fn read_json(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRefused> {
@@ -138,7 +154,11 @@ fn read_json(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRef
         Err(_) if collector.is_refused() => Err(BodyRefused),
         Err(fault) => {
             let event = collector.next();
-            let reason = not_json("body", fault.line(), &fault);
+            let reason = if text.trim_ascii().is_empty() {
+                format!("body: empty; accepted: {ACCEPTED_JSON}")
+            } else {
+                not_json(fault.line(), &fault, ACCEPTED_JSON)
+            };
             Err(collector.refuse(ContentFault::Malformed { reason, event }))
         }
     }
@@ -169,8 +189,8 @@ fn read_lines(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRe
         rest = &rest[text.len()..];
         if let Some(length) = wrong {
             line += 1;
-            let reason = format!("body: line {line} is not UTF-8; accepted: an object a line");
-            malformed_line(collector, reason)?;
+            let reason = format!("body: line {line} is not UTF-8; accepted: {ACCEPTED_LINE}");
+            collector.add_malformed(reason)?;
             rest = &rest[length..];
         }
     }
@@ -183,23 +203,33 @@ fn read_line(collector: &mut Collector<'_>, text: &str, line: usize) -> Result<(
     }
     match json::read_event(collector, text) {
         Ok(event) => collector.add(event),
-        Err(fault) => malformed_line(collector, not_json("body", line, &fault)),
+        Err(fault) => collector.add_malformed(not_json(line, &fault, ACCEPTED_LINE)),
     }
 }
 
-fn malformed_line(collector: &mut Collector<'_>, reason: String) -> Result<(), BodyRefused> {
-    if collector.is_lenient() {
-        return collector.add(Err(Rejection::BodyMalformed));
-    }
-    let event = collector.next();
-    Err(collector.refuse(ContentFault::Malformed { reason, event }))
-}
+/// What a body of JSON may be.
+const ACCEPTED_JSON: &str = "an object such as {\"name\":\"open\",\"value\":1}, an array of objects, or as \
+     application/x-ndjson an object a line";
+
+/// What a line may be. It is short, so that the answer to a lenient request has room for all that it may list.
+const ACCEPTED_LINE: &str = "an object a line";
+
+/// The reason for a form that begins as JSON and is no event.
+const JSON_AS_FORM: &str = "body: begins as JSON and was read as a form, by its Content-Type; accepted: JSON with Content-Type: \
+     application/json (an object a line: application/x-ndjson), or a form such as name=open&value=1";
+
+/// The first bytes of what is compressed by gzip (RFC 1952). No text begins so.
+const GZIP_START: &[u8] = b"\x1f\x8b";
+
+/// The reason for a body that is compressed where its request does not say so.
+const UNDECLARED_GZIP: &str = "body: gzip without Content-Encoding: gzip; accepted: a body that is compressed with that field, or \
+     one that is not";
 
 /// Most characters of what a parser says. Some of it may repeat a part of the body.
 const FAULT_CHARS_MAX: usize = 120;
 
 /// Why a text is not JSON, in ASCII and one line.
-fn not_json(what: &str, line: usize, fault: &serde_json::Error) -> String {
+fn not_json(line: usize, fault: &serde_json::Error, accepted: &str) -> String {
     let text = fault.to_string();
     let place = format!(" at line {} column {}", fault.line(), fault.column());
     let text = text.strip_suffix(&place).unwrap_or(&text);
@@ -209,11 +239,8 @@ fn not_json(what: &str, line: usize, fault: &serde_json::Error) -> String {
         .filter(is_plain)
         .take(FAULT_CHARS_MAX)
         .collect();
-    format!(
-        "{what}: not JSON at line {line}, column {}: {text}; accepted: an object such as {{\"name\":\"open\",\"value\":1}}, \
-         an array of objects, or as application/x-ndjson an object a line",
-        fault.column()
-    )
+    let column = fault.column();
+    format!("body: not JSON at line {line}, column {column}: {text}; accepted: {accepted}")
 }
 
 impl ContentFault {

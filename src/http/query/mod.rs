@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
+use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId, NotAnEventId};
 use crate::event::rule::{EventRule, Ids, NameFault};
 
 /// Why a request made no event. Each has its own counter.
@@ -29,8 +29,14 @@ pub enum Rejection {
     ValueTooLarge,
     /// `name` is no string, in JSON.
     NameNotString,
-    /// `id` is not what an id may be.
-    IdNotValid,
+    /// `id` is no string, in JSON.
+    IdNotString,
+    /// `id` has no character.
+    IdEmpty,
+    /// `id` has more characters than an id may have.
+    IdTooLong,
+    /// `id` has a character that is not printable ASCII.
+    IdNotPrintable,
     /// It is no object, in JSON.
     EventNotObject,
     /// The body, or a line of it, is not of its media type.
@@ -39,7 +45,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::NameMissing,
         Self::NameEmpty,
         Self::NameTooLong,
@@ -49,7 +55,10 @@ impl Rejection {
         Self::ValueNotDecimal,
         Self::ValueTooLarge,
         Self::NameNotString,
-        Self::IdNotValid,
+        Self::IdNotString,
+        Self::IdEmpty,
+        Self::IdTooLong,
+        Self::IdNotPrintable,
         Self::EventNotObject,
         Self::BodyMalformed,
     ];
@@ -66,7 +75,10 @@ impl Rejection {
             Self::ValueNotDecimal => "value_not_decimal",
             Self::ValueTooLarge => "value_too_large",
             Self::NameNotString => "name_not_string",
-            Self::IdNotValid => "id_not_valid",
+            Self::IdNotString => "id_not_string",
+            Self::IdEmpty => "id_empty",
+            Self::IdTooLong => "id_too_long",
+            Self::IdNotPrintable => "id_not_printable",
             Self::EventNotObject => "event_not_object",
             Self::BodyMalformed => "body_malformed",
         }
@@ -91,6 +103,16 @@ impl From<NameFault> for Rejection {
     }
 }
 
+impl From<NotAnEventId> for Rejection {
+    fn from(fault: NotAnEventId) -> Self {
+        match fault {
+            NotAnEventId::Empty => Self::IdEmpty,
+            NotAnEventId::TooLong => Self::IdTooLong,
+            NotAnEventId::NotPrintable => Self::IdNotPrintable,
+        }
+    }
+}
+
 /// Displays a [`Rejection`] together with what is accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct Reason {
@@ -111,7 +133,10 @@ impl fmt::Display for Reason {
             Rejection::ValueNotDecimal => ("value", "not a decimal number"),
             Rejection::ValueTooLarge => ("value", "too large"),
             Rejection::NameNotString => ("name", "not a string"),
-            Rejection::IdNotValid => ("id", "not valid"),
+            Rejection::IdNotString => ("id", "not a string"),
+            Rejection::IdEmpty => ("id", "empty"),
+            Rejection::IdTooLong => ("id", "too long"),
+            Rejection::IdNotPrintable => ("id", "not printable ASCII"),
             Rejection::EventNotObject => ("event", "not an object"),
             Rejection::BodyMalformed => ("event", "not JSON"),
         };
@@ -193,11 +218,14 @@ fn with_id<'a>(
 /// The id that a sender gives, if it is kept.
 #[cold]
 fn check_id(id: &[u8], ids: Ids) -> Result<Option<EventId<'_>>, Rejection> {
-    let id = std::str::from_utf8(id).ok().map(EventId::new);
+    let id = match std::str::from_utf8(id) {
+        Ok(id) => EventId::new(id),
+        Err(_) => Err(NotAnEventId::NotPrintable),
+    };
     match id {
-        Some(Ok(id)) => Ok(Some(id)),
-        _ if ids == Ids::Stored => Err(Rejection::IdNotValid),
-        _ => Ok(None),
+        Ok(id) => Ok(Some(id)),
+        Err(fault) if ids == Ids::Stored => Err(fault.into()),
+        Err(_) => Ok(None),
     }
 }
 

@@ -78,7 +78,7 @@ fn each_path_and_method_is_answered_as_documented() {
             "204",
             "Access-Control-Max-Age: 86400\r\n",
         ),
-        ("POST", "/hakaru", "400", "{\"error\":\"body: not JSON"),
+        ("POST", "/hakaru", "400", "{\"error\":\"body: empty; "),
         ("PUT", "/hakaru", "405", events),
         ("POST", "/hakaru.gif", "405", listed),
         (
