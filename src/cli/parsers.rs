@@ -44,6 +44,14 @@ pub enum Refusal {
         /// The values that the setting accepts.
         accepted: String,
     },
+    /// The setting has no default, and is not given.
+    #[error("{setting}: missing; {accepted}")]
+    Missing {
+        /// Flag and variable.
+        setting: String,
+        /// The values that the setting accepts.
+        accepted: String,
+    },
     /// The datasource is wrong. It is not quoted, because it may hold a password.
     #[error("{setting}: {fault}")]
     DataSource {
@@ -127,9 +135,13 @@ where
             None => Err("accepted: UTF-8".to_owned()),
         };
         Ok(parsed.map_err(|accepted| {
+            let setting = name_of(argument);
+            if value.is_empty() && source == ValueSource::DefaultValue {
+                return Refusal::Missing { setting, accepted };
+            }
             let text = value.to_string_lossy().into_owned();
             Refusal::Value {
-                setting: name_of(argument),
+                setting,
                 // It could be a datasource with a password, given for the wrong setting.
                 text: if text.contains('@') {
                     "***".to_owned()

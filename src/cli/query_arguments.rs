@@ -71,8 +71,9 @@ pub(super) struct ReportArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ReconcileArguments {
-    /// The expected events: a number; or a file, NDJSON {"name":…,"value":…,"at":…} or CSV name,value,at, in
-    /// which the time `at` may be missing; - is standard input
+    /// The expected events: a number; or a file, NDJSON {"name":…,"value":…,"at":…,"id":…} or CSV name,value,at,
+    /// or with a first line that names the columns, of name, value, at and id. The time `at` and the `id` may be
+    /// missing; events with the same id are one. - is standard input
     #[arg(
         long,
         value_name = "N|FILE",

@@ -237,6 +237,28 @@ fn a_go_style_listen_address_is_every_address() {
 }
 
 #[test]
+fn a_missing_list_of_expected_events_is_said_to_be_missing() {
+    for (words, start) in [
+        (
+            &["reconcile"][..],
+            "--expected: missing; accepted: a number",
+        ),
+        (
+            &["reconcile", "--expected="],
+            "--expected: \"\" is not accepted; accepted: a number",
+        ),
+    ] {
+        let mut arguments = arguments(words).unwrap();
+        let Some(Command::Reconcile(given)) = arguments.command.take() else {
+            panic!("{words:?}");
+        };
+        let (datasource, data_dir) = arguments.places().unwrap();
+        let error = given.reconciliation(datasource, data_dir).unwrap_err();
+        assert!(error.to_string().starts_with(start), "{error}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_reported_in_one_line_with_what_is_accepted_and_without_values() {
     for (arguments, expected) in [
         (&["completions", "ksh"][..], "accepted: bash, "),

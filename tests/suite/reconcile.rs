@@ -284,7 +284,7 @@ fn wrong_usage_is_exit_code_2_and_a_database_error_is_exit_code_1() {
     std::fs::write(directory.path().join("wrong.csv"), "a,1\nb,two\n").unwrap();
     std::fs::write(directory.path().join("empty.csv"), "").unwrap();
     for (arguments, words) in [
-        (&[][..], "--expected: \"\""),
+        (&[][..], "--expected: missing; accepted: a number of events"),
         (&["--expected=99999999999999999999"], "--expected"),
         (&["--expected=nowhere.csv"], "nowhere.csv: No such file"),
         (&["--expected=wrong.csv"], "wrong.csv: line 2"),

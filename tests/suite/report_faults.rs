@@ -16,7 +16,10 @@ fn an_empty_table_is_an_answer_and_a_missing_one_is_not() {
         );
     };
     is_fault(&report(&database.dsn()), "eventlog' doesn't exist");
-    is_fault(&report("sqlite:eventlog.db"), "eventlog.db");
+    is_fault(
+        &report("sqlite:eventlog.db"),
+        "eventlog.db: no such file; --datasource or HAKARU_DATASOURCENAME must name",
+    );
     assert!(
         !directory.path().join("eventlog.db").exists(),
         "it makes no file"

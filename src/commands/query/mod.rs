@@ -53,6 +53,14 @@ pub enum QueryError {
         /// The text of the error.
         text: String,
     },
+    /// There is no such file of SQLite.
+    #[error(
+        "{place}: no such file; --datasource or HAKARU_DATASOURCENAME must name the database that the server stores into"
+    )]
+    NoFile {
+        /// The database.
+        place: String,
+    },
     /// A row has a value that hakaru does not store.
     #[error("the table eventlog holds {0}, which hakaru does not store")]
     Row(String),
@@ -139,7 +147,12 @@ impl QuerySession {
                     file.execute_batch("PRAGMA case_sensitive_like = ON; BEGIN")?;
                     Ok(file)
                 });
-                Source::Sqlite(opened.map_err(|fault| sqlite_fault(&place, limit, &fault))?)
+                Source::Sqlite(opened.map_err(|fault| match path.try_exists() {
+                    Ok(false) => QueryError::NoFile {
+                        place: place.clone(),
+                    },
+                    _ => sqlite_fault(&place, limit, &fault),
+                })?)
             }
         };
         let mut session = Self {

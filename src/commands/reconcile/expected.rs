@@ -88,14 +88,34 @@ fn read_from(
         source.consume(BYTE_ORDER_MARK.len());
     }
     let start = source.fill_buf().map_err(|fault| fault.to_string())?;
-    let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'{') {
+    if start.starts_with(GZIP_START) {
+        return Err(GZIP.to_owned());
+    }
+    let mut text = start.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let begins = (text.next(), text.next());
+    if begins.0 == Some(&b'{') {
         return read_json(source, each);
     }
+    // A name in CSV may begin with a bracket too.
+    let is_like_array = matches!(begins, (Some(b'['), None | Some(b'{' | b']')));
     let mut line = start.split(|&byte| byte == b'\n');
     let has_tab = line.next().is_some_and(|line| line.contains(&b'\t'));
-    read_columns(source, if has_tab { b'\t' } else { b',' }, &mut each)
+    let read = read_columns(source, if has_tab { b'\t' } else { b',' }, &mut each);
+    read.map_err(|fault| {
+        if is_like_array {
+            JSON_ARRAY.to_owned()
+        } else {
+            fault
+        }
+    })
 }
+
+/// The first bytes of a compressed file (RFC 1952).
+const GZIP_START: &[u8] = b"\x1f\x8b";
+
+const GZIP: &str = "compressed by gzip; accepted: a list that is not compressed, such as what zcat gives to --expected -";
+
+const JSON_ARRAY: &str = "a JSON array; accepted: NDJSON, an object a line, such as jq -c '.[]' makes of an array; CSV; TSV";
 
 fn read_json(
     mut source: impl BufRead,
@@ -276,10 +296,27 @@ mod tests {
             ("a,+1", "line 1: accepted"),
             ("a", "line 1: accepted"),
             ("a,1,noon", "line 1: accepted"),
+            (
+                "[{\"name\":\"a\",\"value\":1}]",
+                "a JSON array; accepted: NDJSON",
+            ),
+            (
+                "[\n  {\n    \"name\": \"a\",\n    \"value\": 1\n  }\n]\n",
+                "a JSON array; accepted: NDJSON",
+            ),
+            ("[]", "a JSON array; accepted: NDJSON"),
+            ("[a],1\nb,x", "line 2: accepted"),
         ] {
             let error = events(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
         assert_eq!(events(""), Ok(Vec::new()));
+        assert_eq!(events("[a],1"), Ok(vec![event("[a]", 1, None)]));
+        let gzip = read_from(&b"\x1f\x8b\x08\x00"[..], |_| Ok(()));
+        let error = gzip.unwrap_err();
+        assert!(
+            error.starts_with("compressed by gzip; accepted: "),
+            "{error}"
+        );
     }
 }
