@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -45,8 +46,13 @@ fn database_with_ids(examples: &[(String, String)]) -> DatabaseServer {
     database
 }
 
-/// Runs an example to its end, with hakaru at this address.
-fn run_example(hakaru: &Hakaru, language: &str, block: &str, address: SocketAddr) {
+/// The words of a command that runs an example, with hakaru at this address, and ends it where it hangs.
+fn example_command(
+    hakaru: &Hakaru,
+    language: &str,
+    block: &str,
+    address: SocketAddr,
+) -> Vec<String> {
     let block = block.replace("https://events.example", &format!("http://{address}"));
     let (program, arguments, file) = match language {
         "console" => ("bash", &["-euo", "pipefail"][..], "example.sh"),
@@ -58,7 +64,15 @@ fn run_example(hakaru: &Hakaru, language: &str, block: &str, address: SocketAddr
     let file = hakaru.path(&format!("{}-{file}", address.port()));
     fs::write(&file, block).unwrap();
     let file = file.to_str().unwrap();
-    run(program, &[arguments, &[file]].concat());
+    let words = [&["timeout", "120", program], arguments, &[file]].concat();
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Runs an example to its end, with hakaru at this address.
+fn run_example(hakaru: &Hakaru, language: &str, block: &str, address: SocketAddr) {
+    let words = example_command(hakaru, language, block, address);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(words[0], &words[1..]);
 }
 
 /// How many rows there are of each name, and how many of them have an id.
@@ -102,6 +116,110 @@ fn each_program_of_the_document_stores_its_events() {
             ("shell-get", 1, 0),
             ("shell-lines", 3, 0),
         ])
+    );
+}
+
+#[test]
+fn an_event_that_is_refused_is_sent_once_and_its_reason_is_shown() {
+    let examples = examples();
+    let hakaru = Settings::sqlite().start();
+    let mut refused = 0;
+    for (language, block) in of(&examples, &PROGRAMS) {
+        if block.contains("lenient") {
+            continue;
+        }
+        let mut nameless = block.to_owned();
+        for name in ["shell-get", "shell-form", "shell-lines"] {
+            nameless = nameless.replace(name, "");
+        }
+        for name in ["'node'", "\"python\"", "\"go\""] {
+            nameless = nameless.replace(name, "\"\"");
+        }
+        assert_ne!(nameless, block, "{language}");
+        let words = example_command(&hakaru, language, &nameless, hakaru.address);
+        let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
+        let shown = [output.stdout, output.stderr].concat();
+        let shown = String::from_utf8_lossy(&shown);
+        // 124 is the status of `timeout`.
+        let is_failed = !output.status.success() && output.status.code() != Some(124);
+        assert!(is_failed, "{language}: {}: {shown}", output.status);
+        assert!(
+            shown.contains("name: empty; accepted: "),
+            "{language}: {shown}"
+        );
+        refused += 1;
+    }
+    let identity = hakaru.stop();
+    assert_eq!((identity.received, identity.rejected), (0, refused));
+}
+
+/// The list of two events in an example, and one of three with ids of all kinds and 10,001 with this name.
+fn lists(language: &str, name: &str) -> (&'static str, String) {
+    match language {
+        "js" => (
+            "[{ name: 'node', value: 1 }, { name: 'node', value: 2 }]",
+            format!(
+                "[{{ name: 'node', value: 1, id: 'js-1' }}, {{ name: 'node', value: 2, id: null }}, \
+                 {{ name: 'node', value: 3, id: undefined }}, \
+                 ...Array.from({{ length: 10001 }}, () => ({{ name: '{name}', value: 1 }}))]"
+            ),
+        ),
+        "python" => (
+            r#"[{"name": "python", "value": 1}, {"name": "python", "value": 2}]"#,
+            format!(
+                r#"[{{"name": "python", "value": 1, "id": "python-1"}}, {{"name": "python", "value": 2, "id": None}},
+                 {{"name": "python", "value": 3, "id": ""}},
+                 *({{"name": "{name}", "value": 1}} for _ in range(10001))]"#
+            ),
+        ),
+        "go" => (
+            r#"[]event{{Name: "go", Value: 1}, {Name: "go", Value: 2}}"#,
+            format!(
+                r#"func() []event {{
+                 list := []event{{{{ID: "go-1", Name: "go", Value: 1}}, {{Name: "go", Value: 2}}, {{Name: "go", Value: 3}}}}
+                 for i := 0; i < 10001; i++ {{ list = append(list, event{{Name: "{name}", Value: 1}}) }}
+                 return list }}()"#
+            ),
+        ),
+        other => panic!("{other} has no list"),
+    }
+}
+
+#[test]
+fn a_long_list_is_sent_in_parts_and_each_event_has_an_id() {
+    let examples = examples();
+    let database = database_with_ids(&examples);
+    let hakaru = Settings::mysql(&database).start();
+    // 10,001 events in 6 MB: above both bounds.
+    let name = "\u{8a08}".repeat(200);
+    for (language, block) in of(&examples, &["js", "python", "go"]) {
+        let (two, many) = lists(language, &name);
+        assert!(block.contains(two), "{language}");
+        run_example(
+            &hakaru,
+            language,
+            &block.replace(two, &many),
+            hakaru.address,
+        );
+    }
+    let identity = hakaru.stop();
+    assert_eq!((identity.duplicate, identity.rejected), (0, 0));
+    assert_eq!(
+        rows(&database),
+        expected(&[
+            ("go", 3, 3),
+            ("node", 3, 3),
+            ("python", 3, 3),
+            (&name, 30_003, 30_003)
+        ])
+    );
+    let kept: Vec<String> =
+        database.query("SELECT event_id FROM eventlog WHERE event_id LIKE '%-1' ORDER BY event_id");
+    assert!(
+        ["go-1", "js-1", "python-1"]
+            .iter()
+            .all(|id| kept.iter().any(|kept| kept == id)),
+        "{kept:?}"
     );
 }
 
