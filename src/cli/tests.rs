@@ -259,6 +259,24 @@ fn a_missing_list_of_expected_events_is_said_to_be_missing() {
 }
 
 #[test]
+fn the_help_of_reconcile_names_all_that_a_list_may_have() {
+    let Err(ConfigError::Help(help)) = arguments(&["reconcile", "--help"]) else {
+        panic!("no help");
+    };
+    let help = help
+        .to_string()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    for words in [
+        r#"{"name":…,"value":…,"at":…,"id":…}"#,
+        "columns, of name, value, at and id",
+    ] {
+        assert!(help.contains(words), "{help}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_reported_in_one_line_with_what_is_accepted_and_without_values() {
     for (arguments, expected) in [
         (&["completions", "ksh"][..], "accepted: bash, "),
