@@ -7,6 +7,10 @@
 //! A constraint may refuse a trial row for its content: `UNIQUE (value)`, or a CHECK on the form of names. So several
 //! are tried: a name and a value of chance, a row that this process has stored, and one that the table has. What
 //! remains is an empty table whose constraints refuse names of chance: there the first bad event stops storing.
+//!
+//! Where the refused row has an id of its sender, each is tried with an id of chance and then without one, since a
+//! constraint may demand a form of ids or that another table has them. What remains is one that refuses rows without an id
+//! as well.
 
 use std::collections::BTreeMap;
 

@@ -17,13 +17,26 @@ const ID_IS_PRIMARY: &str = "SELECT COUNT(*) > 0 FROM information_schema.columns
 /// A row that the table has taken.
 const ANY_ROW: &str = "SELECT name, value FROM eventlog LIMIT 1";
 
-/// The id of a trial row, which is of chance, where the statement gives one.
+/// Which ids trial rows have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrialId {
     /// The statement gives no id.
     None,
-    /// The statement gives ids.
+    /// The statement gives ids: one of chance, and where that is refused none.
     OfChance,
+}
+
+impl TrialId {
+    /// What is added to the parameters of each trial row.
+    fn tried(self) -> Vec<Option<Value>> {
+        match self {
+            Self::None => vec![None],
+            Self::OfChance => {
+                let id = format!("{:032x}", fastrand::u128(..));
+                vec![Some(id.into()), Some(Value::NULL)]
+            }
+        }
+    }
 }
 
 /// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last error.
@@ -47,20 +60,20 @@ pub(crate) fn refusal(
         let Some([name, value]) = content else {
             continue;
         };
-        let mut row = vec![Value::UInt(seconds), name, value];
-        if id == TrialId::OfChance {
-            row.push(format!("{:032x}", fastrand::u128(..)).into());
-        }
-        let row = Params::Positional(row);
-        match connection.exec_drop(insert, row).map_err(verdict) {
-            Ok(()) => {
-                let removed = connection.query_drop("ROLLBACK TO SAVEPOINT hakaru_trial");
-                return removed.map(|()| None).map_err(sink_error);
+        for id in id.tried() {
+            let mut row = vec![Value::UInt(seconds), name.clone(), value.clone()];
+            row.extend(id);
+            let row = Params::Positional(row);
+            match connection.exec_drop(insert, row).map_err(verdict) {
+                Ok(()) => {
+                    let removed = connection.query_drop("ROLLBACK TO SAVEPOINT hakaru_trial");
+                    return removed.map(|()| None).map_err(sink_error);
+                }
+                Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault)) => {
+                    last = Some(fault);
+                }
+                Err(Verdict::Ends(fault)) => return Err(fault),
             }
-            Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault)) => {
-                last = Some(fault);
-            }
-            Err(Verdict::Ends(fault)) => return Err(fault),
         }
     }
     Ok(last)

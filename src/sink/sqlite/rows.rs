@@ -327,6 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_a_constraint_refuses_is_refused_alone() {
+        let known = "CREATE TABLE known (id text PRIMARY KEY); INSERT INTO known VALUES ('good 1'), ('good 2')";
+        for constraint in [
+            "CHECK (length(event_id) = 6)",
+            "REFERENCES known (id)",
+            "CHECK (event_id IS NULL OR event_id LIKE 'good %')",
+        ] {
+            let column = format!(
+                "{known}; ALTER TABLE eventlog ADD COLUMN event_id text {constraint}; {INDEX}"
+            );
+            let (mut sink, other, _directory) = sink_with(&column);
+            assert_eq!(store(&mut sink, &["bad"]), Ok((0, vec![0])), "{constraint}");
+            let ids = ["good 1", "bad", "good 2", "good 1", "worse", ""];
+            assert_eq!(store(&mut sink, &ids), Ok((1, vec![1, 4])), "{constraint}");
+            // No trial row stays.
+            let ids = ["good 1", "good 2"].map(|id| Some(id.to_owned()));
+            assert_eq!(stored(&other)[..2], ids);
+            assert_eq!(stored(&other)[2..], [None]);
+        }
+        // Neither other ids are taken, nor none.
+        let column = format!(
+            "ALTER TABLE eventlog ADD COLUMN event_id text CHECK (event_id IS 'never'); {INDEX}"
+        );
+        let (mut sink, _other, _directory) = sink_with(&column);
+        let refused = store(&mut sink, &["bad"]);
+        assert!(matches!(refused, Err(SinkError::Stop(_))), "{refused:?}");
+    }
+
+    #[test]
     fn a_column_that_comes_and_goes_is_noticed() {
         let (mut sink, other, _directory) = sink_with("");
         assert_eq!(sink.open().unwrap().ids, Ids::Ignored);

@@ -1,5 +1,6 @@
 //! A sender gives its events ids and repeats them: each is one row, wherever and however often it is sent.
 
+mod constraints;
 mod usable;
 
 use std::fs;
