@@ -65,6 +65,13 @@ impl IdColumn {
         }
         Value::Bytes(bytes)
     }
+
+    /// The bytes that this many ids take in a packet at most, without those that senders gave them and without a byte for
+    /// each length.
+    pub(super) fn padding_bytes(self, ids: usize) -> usize {
+        // From 251 bytes on, a length takes three.
+        self.padded_to.map_or(0, |length| ids * (length + 2))
+    }
 }
 
 /// Looks for the column.
@@ -144,6 +151,12 @@ mod tests {
             let is_found = matches!(found, FoundColumn::Usable(_));
             assert_eq!(is_found, is_usable, "{data_type} {length} {extra}");
         }
+    }
+
+    #[test]
+    fn padding_is_counted() {
+        let bytes = |padded_to| IdColumn { padded_to }.padding_bytes(3);
+        assert_eq!((bytes(None), bytes(Some(255))), (0, 3 * 257));
     }
 
     #[test]

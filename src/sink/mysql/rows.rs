@@ -173,8 +173,12 @@ impl Session {
     fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
         let mut size = self.sizes.fitting(rows.len());
         while size.rows() > 1 {
-            let bytes = batch.name_bytes_of(rows.start..rows.start + size.rows());
-            if bytes + size.rows() * ROW_BYTES <= self.packet_bytes_max {
+            let part = rows.start..rows.start + size.rows();
+            let padding = self
+                .ids
+                .map_or(0, |column| column.padding_bytes(batch.ids_of(part.clone())));
+            let bytes = batch.name_bytes_of(part) + padding + size.rows() * ROW_BYTES;
+            if bytes <= self.packet_bytes_max {
                 break;
             }
             size = self.sizes.below(size);

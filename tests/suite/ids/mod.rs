@@ -1,6 +1,7 @@
 //! A sender gives its events ids and repeats them: each is one row, wherever and however often it is sent.
 
 mod constraints;
+mod stored_ids;
 mod usable;
 
 use std::fs;
