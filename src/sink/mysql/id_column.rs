@@ -27,8 +27,9 @@ pub(super) const OTHER_KEY_REPEATED: i32 = 1690;
 /// There is no such column any more.
 pub(super) const NO_SUCH_COLUMN: i32 = 1054;
 
-/// Type, length, and what a row has without a value.
-const COLUMN: &str = "SELECT LOWER(data_type), character_maximum_length, is_nullable, extra \
+/// What is read of the column. A default of NULL is NULL to MySQL, and a text to MariaDB.
+const COLUMN: &str = "SELECT LOWER(data_type), character_maximum_length, LOWER(character_set_name), \
+    is_nullable, COALESCE(column_default, 'NULL'), COALESCE(extra, '') \
     FROM information_schema.columns WHERE table_schema = DATABASE() \
     AND table_name = 'eventlog' AND column_name = 'event_id'";
 
@@ -37,6 +38,16 @@ const UNIQUE_INDEXES: &str = "SELECT COUNT(*) FROM (SELECT index_name FROM infor
     WHERE table_schema = DATABASE() AND table_name = 'eventlog' GROUP BY index_name \
     HAVING COUNT(*) = 1 AND MAX(LOWER(column_name)) = 'event_id' AND MAX(non_unique) = 0 \
     AND MAX(sub_part) IS NULL) AS own";
+
+/// Whether the table keeps old versions of its rows.
+const IS_VERSIONED: &str = "SELECT COUNT(*) > 0 FROM information_schema.tables \
+    WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND table_type = 'SYSTEM VERSIONED'";
+
+/// How many triggers there are for UPDATE, which a repetition is to the server, and how many for INSERT that may change an
+/// id: such a trigger must name the column.
+const TRIGGERS: &str = "SELECT COALESCE(SUM(event_manipulation = 'UPDATE'), 0), \
+    COALESCE(SUM(event_manipulation = 'INSERT' AND LOCATE('event_id', LOWER(action_statement)) > 0), 0) \
+    FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = 'eventlog'";
 
 /// A column that keeps ids apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,39 +85,80 @@ impl IdColumn {
     }
 }
 
+/// What [`COLUMN`] reads.
+#[derive(Debug, Clone)]
+struct Column {
+    data_type: String,
+    length: Option<u64>,
+    character_set: Option<String>,
+    may_be_null: bool,
+    default: String,
+    extra: String,
+}
+
 /// Looks for the column.
 pub(crate) fn find(connection: &mut Conn) -> Result<FoundColumn, SinkError> {
-    let column: Option<(String, Option<u64>, String, Option<String>)> =
-        connection.query_first(COLUMN).map_err(sink_error)?;
-    let Some((data_type, length, nullable, extra)) = column else {
+    type Read = (String, Option<u64>, Option<String>, String, String, String);
+    let column: Option<Read> = connection.query_first(COLUMN).map_err(sink_error)?;
+    let Some((data_type, length, character_set, nullable, default, extra)) = column else {
         return Ok(FoundColumn::Missing);
     };
-    let found = judge(
-        &data_type,
+    let found = judge(&Column {
+        data_type,
         length,
-        nullable == "YES",
-        &extra.unwrap_or_default(),
-    );
+        character_set,
+        may_be_null: nullable == "YES",
+        default,
+        extra,
+    });
     if !matches!(found, FoundColumn::Usable(_)) {
         return Ok(found);
     }
     let indexes: Option<u64> = connection.query_first(UNIQUE_INDEXES).map_err(sink_error)?;
-    Ok(match indexes {
-        None | Some(0) => FoundColumn::Unusable(
+    if indexes.is_none_or(|indexes| indexes == 0) {
+        return Ok(FoundColumn::Unusable(
             "it has no unique index of its own: ALTER TABLE eventlog ADD UNIQUE KEY event_id (event_id)",
+        ));
+    }
+    Ok(changes(connection)?.map_or(found, FoundColumn::Unusable))
+}
+
+/// Why a stored id may become another, or a repetition another row, if it may.
+fn changes(connection: &mut Conn) -> Result<Option<&'static str>, SinkError> {
+    if connection.query_first(IS_VERSIONED).map_err(sink_error)? == Some(true) {
+        return Ok(Some(
+            "the table has system versioning, by which a repeated id would be a second version of a row: \
+             ALTER TABLE eventlog DROP SYSTEM VERSIONING",
+        ));
+    }
+    let triggers: Option<(u64, u64)> = match connection.query_first(TRIGGERS).map_err(sink_error) {
+        Ok(triggers) => triggers,
+        // As without the right to TRIGGER, none can be seen.
+        Err(SinkError::Stop(fault)) => {
+            log::debug!("the triggers of eventlog cannot be read: {fault}");
+            None
+        }
+        Err(fault) => return Err(fault),
+    };
+    Ok(match triggers {
+        Some((1.., _)) => Some(
+            "the table has a trigger for UPDATE, which would run for a repeated id: drop the trigger",
         ),
-        Some(_) => found,
+        Some((_, 1..)) => Some(
+            "the table has a trigger for INSERT that names event_id and may change ids: make the trigger without event_id",
+        ),
+        _ => None,
     })
 }
 
-fn judge(data_type: &str, length: Option<u64>, may_be_null: bool, extra: &str) -> FoundColumn {
-    let extra = extra.to_ascii_uppercase();
+fn judge(column: &Column) -> FoundColumn {
+    let extra = column.extra.to_ascii_uppercase();
     let is_generated = ["VIRTUAL", "STORED", "PERSISTENT"]
         .iter()
         .any(|kind| extra.contains(kind));
-    let length = length.unwrap_or_default();
+    let length = column.length.unwrap_or_default();
     let is_long = length >= EVENT_ID_BYTES_MAX as u64;
-    match data_type {
+    match &column.data_type[..] {
         "char" => FoundColumn::Unusable(
             "a char has no spaces at its end, so that two ids may be equal in it: \
              ALTER TABLE eventlog MODIFY event_id varbinary(64) DEFAULT NULL",
@@ -114,8 +166,16 @@ fn judge(data_type: &str, length: Option<u64>, may_be_null: bool, extra: &str) -
         "varbinary" | "binary" | "varchar" if is_generated => {
             FoundColumn::Unusable("it is generated, so that no id can be stored in it")
         }
-        "varbinary" | "binary" | "varchar" if !may_be_null => FoundColumn::Unusable(
+        "varbinary" | "binary" | "varchar" if !column.may_be_null => FoundColumn::Unusable(
             "it is NOT NULL, and events without an id have none: \
+             ALTER TABLE eventlog MODIFY event_id varbinary(64) DEFAULT NULL",
+        ),
+        "varbinary" | "binary" | "varchar" if column.default != "NULL" => FoundColumn::Unusable(
+            "it has a DEFAULT, by which events without an id get one: \
+             ALTER TABLE eventlog ALTER COLUMN event_id SET DEFAULT NULL",
+        ),
+        "varchar" if !keeps_bytes(column.character_set.as_deref()) => FoundColumn::Unusable(
+            "its character set stores other bytes than those of the ids: \
              ALTER TABLE eventlog MODIFY event_id varbinary(64) DEFAULT NULL",
         ),
         "varbinary" | "varchar" if is_long => FoundColumn::Usable(IdColumn { padded_to: None }),
@@ -129,13 +189,36 @@ fn judge(data_type: &str, length: Option<u64>, may_be_null: bool, extra: &str) -
     }
 }
 
+/// Whether ids, which are ASCII, are the same bytes in this character set. In UTF-16 or UCS-2 a known id is not found by
+/// its bytes.
+fn keeps_bytes(character_set: Option<&str>) -> bool {
+    let same = ["ascii", "latin1", "utf8", "utf8mb3", "utf8mb4", "binary"];
+    character_set.is_none_or(|set| same.contains(&set))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The column that an operator is told to make.
+    fn column() -> Column {
+        Column {
+            data_type: "varbinary".to_owned(),
+            length: Some(64),
+            character_set: None,
+            may_be_null: true,
+            default: "NULL".to_owned(),
+            extra: String::new(),
+        }
+    }
+
+    fn is_usable(column: &Column) -> bool {
+        matches!(judge(column), FoundColumn::Usable(_))
+    }
+
     #[test]
     fn a_column_is_used_if_it_keeps_each_id_as_it_is() {
-        for (data_type, length, may_be_null, extra, is_usable) in [
+        for (data_type, length, may_be_null, extra, expected) in [
             ("varbinary", 64, true, "", true),
             ("varbinary", 63, true, "", false),
             ("varbinary", 64, false, "", false),
@@ -147,9 +230,40 @@ mod tests {
             ("text", 65_535, true, "", false),
             ("int", 0, true, "", false),
         ] {
-            let found = judge(data_type, Some(length), may_be_null, extra);
-            let is_found = matches!(found, FoundColumn::Usable(_));
-            assert_eq!(is_found, is_usable, "{data_type} {length} {extra}");
+            let column = Column {
+                data_type: data_type.to_owned(),
+                length: Some(length),
+                may_be_null,
+                extra: extra.to_owned(),
+                ..column()
+            };
+            assert_eq!(is_usable(&column), expected, "{column:?}");
+        }
+    }
+
+    #[test]
+    fn a_column_is_used_if_it_has_the_bytes_of_ids_and_no_default() {
+        for (data_type, set, default, expected) in [
+            ("varchar", Some("ascii"), "NULL", true),
+            ("varchar", Some("latin1"), "NULL", true),
+            ("varchar", Some("utf8mb3"), "NULL", true),
+            ("varchar", Some("utf8mb4"), "NULL", true),
+            ("varchar", Some("ucs2"), "NULL", false),
+            ("varchar", Some("utf16"), "NULL", false),
+            ("varchar", Some("utf32"), "NULL", false),
+            ("varbinary", None, "NULL", true),
+            // As MySQL and MariaDB say it.
+            ("varbinary", None, "", false),
+            ("varbinary", None, "''", false),
+            ("varbinary", None, "uuid()", false),
+        ] {
+            let column = Column {
+                data_type: data_type.to_owned(),
+                character_set: set.map(str::to_owned),
+                default: default.to_owned(),
+                ..column()
+            };
+            assert_eq!(is_usable(&column), expected, "{column:?}");
         }
     }
 

@@ -11,9 +11,13 @@ use crate::sink::SinkError;
 pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id text; \
     CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)";
 
-/// Its type, whether it is NOT NULL, and whether it is generated.
-const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden FROM pragma_table_xinfo('eventlog') \
-    WHERE lower(name) = 'event_id'";
+/// Its type, whether it is NOT NULL, whether it is generated, and whether rows without an id have something else than NULL.
+const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden, upper(coalesce(dflt_value, 'NULL')) <> 'NULL' \
+    FROM pragma_table_xinfo('eventlog') WHERE lower(name) = 'event_id'";
+
+/// Whether a trigger of the table names the column. Others do no harm: a repetition updates nothing.
+const IS_NAMED_BY_A_TRIGGER: &str = "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'trigger' \
+    AND lower(tbl_name) = 'eventlog' AND instr(lower(sql), 'event_id') > 0";
 
 /// How the unique indexes of this column alone, for all rows, compare. The last column of an index is that of the row's
 /// number, and no key.
@@ -71,12 +75,13 @@ pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
                     row.get::<_, String>(0)?,
                     row.get::<_, bool>(1)?,
                     row.get::<_, u8>(2)?,
+                    row.get::<_, bool>(3)?,
                 ))
             };
             statement.query_row(params![], column).optional()
         })
         .map_err(classify)?;
-    let Some((kind, is_not_null, hidden)) = column else {
+    let Some((kind, is_not_null, hidden, has_default)) = column else {
         return Ok(FoundColumn::Missing);
     };
     if hidden != 0 {
@@ -89,6 +94,11 @@ pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
             "it is NOT NULL, and events without an id have none",
         ));
     }
+    if has_default {
+        return Ok(FoundColumn::Unusable(
+            "it has a DEFAULT, by which events without an id get one: make the column without it",
+        ));
+    }
     let Some(column) = column_of(&kind) else {
         return Ok(FoundColumn::Unusable(
             "it may change an id that looks like a number: it must be text",
@@ -99,9 +109,18 @@ pub(crate) fn find(connection: &Connection) -> Result<FoundColumn, SinkError> {
         FoundColumn::Unusable(
             "it has no unique index of its own: CREATE UNIQUE INDEX eventlog_event_id ON eventlog (event_id)",
         )
+    } else if is_named_by_a_trigger(connection).map_err(classify)? {
+        FoundColumn::Unusable(
+            "a trigger on eventlog names it and may change ids: make the trigger without event_id",
+        )
     } else {
         FoundColumn::Usable(column)
     })
+}
+
+fn is_named_by_a_trigger(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(IS_NAMED_BY_A_TRIGGER)?;
+    statement.query_row(params![], |row| row.get(0))
 }
 
 /// The collations by which the unique indexes of the column compare ids. Without one, ids are not kept apart.
@@ -158,6 +177,10 @@ mod tests {
         assert!(!is_usable(", event_id int", index));
         assert!(!is_usable(", event_id numeric", index));
         assert!(!is_usable(", event_id text AS (name)", index));
+        // Rows without an id have the default.
+        assert!(!is_usable(", event_id text DEFAULT ''", index));
+        assert!(!is_usable(", event_id text DEFAULT (random())", index));
+        assert!(is_usable(", event_id text default null", index));
         for other in [
             "CREATE INDEX own ON eventlog (event_id)",
             "CREATE UNIQUE INDEX own ON eventlog (event_id, name)",
@@ -165,6 +188,34 @@ mod tests {
             "CREATE UNIQUE INDEX own ON eventlog (lower(event_id))",
         ] {
             assert!(!is_usable(", event_id text", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_column_is_not_used_where_a_trigger_names_it() {
+        for (trigger, is_usable) in [
+            (
+                "AFTER INSERT ON EventLog BEGIN UPDATE eventlog SET Event_ID = 'a'; END",
+                false,
+            ),
+            (
+                "AFTER INSERT ON eventlog BEGIN UPDATE eventlog SET name = 'a'; END",
+                true,
+            ),
+            // A repetition updates nothing.
+            (
+                "BEFORE UPDATE ON eventlog BEGIN SELECT RAISE(ABORT, 'no'); END",
+                true,
+            ),
+            ("AFTER INSERT ON other BEGIN SELECT NEW.event_id; END", true),
+        ] {
+            let statements = format!(
+                "CREATE TABLE other (event_id text); CREATE UNIQUE INDEX own ON eventlog (event_id); \
+                 CREATE TRIGGER changes {trigger}"
+            );
+            let found = found(", event_id text", &statements);
+            let found = matches!(found, FoundColumn::Usable(_));
+            assert_eq!(found, is_usable, "{trigger}");
         }
     }
 }

@@ -1,8 +1,88 @@
-//! What a table does to ids.
+//! What a table does to ids: a column whose ids would not be those of the senders is not used.
 
 use super::constraints::start;
-use super::server_with;
-use crate::support::{Client, wait_until};
+use super::{ADD_COLUMN, server_with, settings};
+use crate::support::{Client, DatabaseServer, Family, ask, engine, wait_until};
+
+/// What `check` says of the column, and hakaru when it starts.
+fn said(database: &DatabaseServer) -> (String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let check = ask(directory.path(), &database.dsn(), &["check"]).out;
+    let mut lines = check.lines();
+    let line = lines.find(|line| line.contains("column event_id"));
+    let line = line.unwrap_or_else(|| panic!("{check}")).to_owned();
+    let hakaru = settings(database).start();
+    let listening = hakaru.wait_for_event("listening");
+    hakaru.stop();
+    (line, listening["message"].as_str().unwrap().to_owned())
+}
+
+/// What is done to the table, and a word of the reason not to use the column. Where it is empty, the column is used.
+type Alteration = (Vec<String>, &'static str);
+
+#[test]
+fn a_column_that_does_not_hold_the_ids_of_senders_is_not_used() {
+    let with_column = |statement: &str| vec![ADD_COLUMN.to_owned(), statement.to_owned()];
+    let column = |column: &str| {
+        vec![format!(
+            "ALTER TABLE eventlog ADD COLUMN event_id {column}, ADD UNIQUE KEY event_id (event_id)"
+        )]
+    };
+    let text = |set: &str| column(&format!("varchar(64) CHARACTER SET {set} DEFAULT NULL"));
+    let trigger = |event: &str, body: &str| {
+        with_column(&format!(
+            "CREATE TRIGGER changes BEFORE {event} ON eventlog FOR EACH ROW {body}"
+        ))
+    };
+    let mut alterations: Vec<Alteration> = vec![
+        (text("ucs2"), "varbinary(64)"),
+        (text("utf16"), "varbinary(64)"),
+        (text("utf16le"), "varbinary(64)"),
+        (text("utf32"), "varbinary(64)"),
+        (text("ascii"), ""),
+        (text("latin1"), ""),
+        (text("utf8"), ""),
+        (text("utf8mb4"), ""),
+        (column("varbinary(64) DEFAULT ''"), "DEFAULT NULL"),
+        (column("varbinary(64)"), ""),
+        (
+            trigger("UPDATE", "SET NEW.value = 1"),
+            "a trigger for UPDATE",
+        ),
+        (
+            trigger("INSERT", "SET NEW.Event_ID = LOWER(NEW.Event_ID)"),
+            "a trigger for INSERT",
+        ),
+        (trigger("INSERT", "SET NEW.value = NEW.value + 1"), ""),
+        (trigger("DELETE", "SET @last = OLD.event_id"), ""),
+    ];
+    if engine().family == Family::MariaDb {
+        let versioned = with_column("ALTER TABLE eventlog ADD SYSTEM VERSIONING");
+        alterations.push((versioned, "system versioning"));
+    }
+    let database = server_with("");
+    database.run("CREATE TABLE deployed LIKE eventlog");
+    let mut wrong = Vec::new();
+    for (statements, reason) in alterations {
+        database.run("DROP TABLE eventlog");
+        database.run("CREATE TABLE eventlog LIKE deployed");
+        for statement in &statements {
+            database.run(statement);
+        }
+        let (check, start) = said(&database);
+        let (found, is_used) = match reason {
+            "" => ("ok", true),
+            _ => ("warning", false),
+        };
+        let is_right = check.starts_with(found)
+            && check.contains(reason)
+            && start.contains("is no second row") == is_used;
+        if !is_right {
+            wrong.push((statements, check, start));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
 
 /// What a `binary` column adds to the ids is in the packets.
 #[test]
