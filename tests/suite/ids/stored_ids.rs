@@ -1,7 +1,7 @@
 //! What a table does to ids: a column whose ids would not be those of the senders is not used.
 
 use super::constraints::start;
-use super::{ADD_COLUMN, server_with, settings};
+use super::{ADD_COLUMN, ids, send, server_with, settings, wait_for_end};
 use crate::support::{Client, DatabaseServer, Family, ask, engine, wait_until};
 
 /// What `check` says of the column, and hakaru when it starts.
@@ -100,4 +100,24 @@ fn padded_ids_fit_into_small_packets() {
     wait_until("all are stored", || database.count() == 300);
     let identity = hakaru.stop();
     assert_eq!((identity.stored, identity.dead_lettered), (300, 0));
+}
+
+/// A `binary` column fills ids up with zeros, which stay when it becomes a `varbinary`.
+#[test]
+fn ids_of_a_binary_column_are_known_after_the_zeros_are_removed() {
+    let database = server_with(
+        "ALTER TABLE eventlog ADD COLUMN event_id binary(64) DEFAULT NULL, ADD UNIQUE KEY event_id (event_id)",
+    );
+    let hakaru = settings(&database).start();
+    send(&hakaru, "a", 1, "a");
+    wait_for_end(&hakaru, 1);
+    hakaru.stop();
+    // As docs/operating.md says.
+    database.run("ALTER TABLE eventlog MODIFY event_id varbinary(64) DEFAULT NULL");
+    database.run("UPDATE eventlog SET event_id = TRIM(TRAILING 0x00 FROM event_id)");
+    assert_eq!(ids(&database), ["a"]);
+    let hakaru = settings(&database).start();
+    send(&hakaru, "a", 1, "a");
+    wait_for_end(&hakaru, 1);
+    assert_eq!(hakaru.stop().duplicate, 1);
 }

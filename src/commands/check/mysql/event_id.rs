@@ -29,8 +29,8 @@ pub(super) fn event_id(server: &mut Server<'_>) -> Result<Observation, SinkError
 
 fn missing(server: &mut Server<'_>) -> Result<Observation, SinkError> {
     let advice = if server.first(IS_PARTITIONED)? == Some(true) {
-        "each id could be stored once only if the table were not partitioned, since a unique key must hold the columns by \
-         which it is"
+        "each id could be stored once only if the table were not partitioned, or by event_id alone, since a unique key \
+         must hold the columns by which it is"
             .to_owned()
     } else {
         let (database, user) = (&server.target.database, &server.user);
