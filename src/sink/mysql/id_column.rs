@@ -14,16 +14,6 @@ use crate::sink::SinkError;
 pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id varbinary(64) DEFAULT NULL, \
     ADD UNIQUE KEY event_id (event_id)";
 
-/// What is set where an id is a duplicate: what the row has. Where another key is repeated, or where two ids are only the
-/// same to the collation of the column, the expression has no value and the statement fails, in any `sql_mode`: it adds
-/// to the largest number. MySQL warns of `VALUES` when it prepares the statement; MariaDB knows nothing else.
-pub(super) const CHANGE_NOTHING: &str = "ON DUPLICATE KEY UPDATE event_id = \
-    IF(CAST(event_id AS BINARY) = CAST(VALUES(event_id) AS BINARY), event_id, \
-    18446744073709551615 + (1 + COALESCE(LENGTH(name), 0)))";
-
-/// The error of [`CHANGE_NOTHING`]: a number is out of range.
-pub(super) const OTHER_KEY_REPEATED: i32 = 1690;
-
 /// There is no such column any more.
 pub(super) const NO_SUCH_COLUMN: i32 = 1054;
 

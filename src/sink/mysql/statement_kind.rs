@@ -1,7 +1,16 @@
 //! The texts of the inserts.
 
 use super::at::At;
-use super::id_column::CHANGE_NOTHING;
+
+/// What is set where an id is a duplicate: what the row has. Where another key is repeated, or where two ids are only the
+/// same to the collation of the column, the expression has no value and the statement fails, in any `sql_mode`: it adds
+/// to the largest number. MySQL warns of `VALUES` when it prepares the statement; MariaDB knows nothing else.
+const CHANGE_NOTHING: &str = "ON DUPLICATE KEY UPDATE event_id = \
+    IF(CAST(event_id AS BINARY) = CAST(VALUES(event_id) AS BINARY), event_id, \
+    18446744073709551615 + (1 + COALESCE(LENGTH(name), 0)))";
+
+/// The error of [`CHANGE_NOTHING`]: a number is out of range.
+pub(super) const OTHER_KEY_REPEATED: i32 = 1690;
 
 /// Which columns an INSERT gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
