@@ -117,6 +117,7 @@ impl Connection<'_> {
                     Next::Read(_) => break,
                     Next::Close if input.is_empty() => return Ok(()),
                     Next::Close | Next::CloseAfterSender => {
+                        conversation.end();
                         return self.close_after_sender(input).await;
                     }
                 }
@@ -341,6 +342,7 @@ impl Connection<'_> {
             conversation.late(&input, bytes, &mut service);
             self.send(bytes)?
         };
+        conversation.end();
         // A peer this slow is not waited for if its socket does not take the answer at once.
         log::trace!("{} bytes of a 408 were not sent", unsent.len());
         // The sweep has shut down the input, so the peer's own close cannot be waited for.

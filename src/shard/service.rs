@@ -7,7 +7,7 @@ use super::ingest::{Ingest, TakenAll};
 use super::patience::Patience;
 use crate::event::rule::SharedEventRule;
 use crate::event::{Event, UnixMillis};
-use crate::http::body::{BodyBudget, KeptBody};
+use crate::http::body::{BodyBudget, KeptBody, SMALL_BODY_BYTES};
 use crate::http::content::{self, Content, ContentFault, ContentScratch, Found};
 use crate::http::conversation::{BodyUse, Responded, Service};
 use crate::http::events::{self, Asked};
@@ -18,7 +18,8 @@ use crate::http::response::{Answer, Answers, Body, Cors, Status};
 use crate::http::taken_answers::{Acknowledged, TakenAnswers};
 use crate::metrics::{Recorder, ShardCounters};
 
-/// Bodies of the largest size that a shard has memory for. Others that do not arrive in one piece are answered 503.
+/// Bodies of the largest size that a shard has memory for, and small ones besides. Others that do not arrive in one piece
+/// are answered 503.
 const BODIES_AT_ONCE: usize = 16;
 
 /// What reads the events in bodies: bounds, and memory that the connections of a shard share.
@@ -35,14 +36,18 @@ impl Bodies {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
-            budget: BodyBudget::new(BODIES_AT_ONCE * limit.next_power_of_two()),
+            budget: BodyBudget::new(
+                BODIES_AT_ONCE * limit.next_power_of_two(),
+                BODIES_AT_ONCE * SMALL_BODY_BYTES,
+            ),
             scratch: RefCell::default(),
         }
     }
 
     /// Most memory for bodies of a shard, in bytes.
     pub fn bytes_max(limit: usize) -> usize {
-        BODIES_AT_ONCE * limit.next_power_of_two() + ContentScratch::bytes_max(limit)
+        BODIES_AT_ONCE * (limit.next_power_of_two() + SMALL_BODY_BYTES)
+            + ContentScratch::bytes_max(limit)
     }
 }
 
@@ -215,6 +220,8 @@ impl EventService<'_> {
             }
             TakenAll::Taken => self.answer_taken(&found, scratch.events.len(), taken, out),
         }
+        // The next request of the connection has its own.
+        *self.patience = Patience::WHOLE;
         Responded::Done
     }
 

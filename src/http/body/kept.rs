@@ -6,11 +6,16 @@ use std::rc::Rc;
 /// The smallest memory of a kept body, in bytes.
 const KEPT_BYTES_MIN: usize = 1024;
 
+/// Larger bodies leave some of the budget to those that are not: they may take it for minutes.
+pub const SMALL_BODY_BYTES: usize = 64 * 1024;
+
 /// The memory that the kept bodies of a shard may take together.
 #[derive(Debug)]
 pub struct BodyBudget {
     /// Bytes that are left.
     left: Cell<usize>,
+    /// Of these, bytes for bodies of at most [`SMALL_BODY_BYTES`].
+    small: usize,
 }
 
 /// The memory for bodies is in use.
@@ -18,10 +23,11 @@ pub struct BodyBudget {
 pub struct BudgetSpent;
 
 impl BodyBudget {
-    /// A budget of `bytes`.
-    pub fn new(bytes: usize) -> Rc<Self> {
+    /// A budget of `bytes` for all bodies, and of `small` for small ones.
+    pub fn new(bytes: usize, small: usize) -> Rc<Self> {
         Rc::new(Self {
-            left: Cell::new(bytes),
+            left: Cell::new(bytes + small),
+            small,
         })
     }
 }
@@ -49,8 +55,15 @@ impl KeptBody {
     /// use the budget up together, and none would be complete.
     pub fn reserve(&mut self, length: usize) -> Result<(), BudgetSpent> {
         let more = length.saturating_sub(self.reserved);
-        let left = self.budget.left.get().checked_sub(more);
-        self.budget.left.set(left.ok_or(BudgetSpent)?);
+        let kept_free = match length > SMALL_BODY_BYTES {
+            true => self.budget.small,
+            false => 0,
+        };
+        let left = self.budget.left.get();
+        if left < more.saturating_add(kept_free) {
+            return Err(BudgetSpent);
+        }
+        self.budget.left.set(left - more);
         self.reserved += more;
         Ok(())
     }
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn bodies_share_a_budget_and_give_it_back() {
-        let budget = BodyBudget::new(4 * KEPT_BYTES_MIN);
+        let budget = BodyBudget::new(4 * KEPT_BYTES_MIN, 0);
         let body = || KeptBody::new(Rc::clone(&budget));
         let part = vec![b'x'; KEPT_BYTES_MIN];
         let mut one = body();
@@ -107,8 +120,23 @@ mod tests {
     }
 
     #[test]
+    fn large_bodies_leave_memory_to_small_ones() {
+        let budget = BodyBudget::new(SMALL_BODY_BYTES, SMALL_BODY_BYTES);
+        let body = || KeptBody::new(Rc::clone(&budget));
+        let (mut large, mut chunked, mut small) = (body(), body(), body());
+        assert_eq!(large.reserve(SMALL_BODY_BYTES + 1), Err(BudgetSpent));
+        // One of unknown length may turn out to be large.
+        assert_eq!(chunked.append(&[b'x'; SMALL_BODY_BYTES]), Ok(()));
+        assert_eq!(chunked.append(b"y"), Err(BudgetSpent));
+        assert_eq!(small.reserve(SMALL_BODY_BYTES), Ok(()));
+        assert_eq!(budget.left.get(), 0);
+        drop((large, chunked, small));
+        assert_eq!(budget.left.get(), 2 * SMALL_BODY_BYTES);
+    }
+
+    #[test]
     fn a_body_of_known_length_has_its_memory_from_the_start() {
-        let budget = BodyBudget::new(3 * KEPT_BYTES_MIN);
+        let budget = BodyBudget::new(3 * KEPT_BYTES_MIN, 0);
         let mut one = KeptBody::new(Rc::clone(&budget));
         assert_eq!(one.reserve(2 * KEPT_BYTES_MIN + 7), Ok(()));
         let mut other = KeptBody::new(Rc::clone(&budget));

@@ -2,7 +2,7 @@
 
 mod kept;
 
-pub use self::kept::{BodyBudget, BudgetSpent, KeptBody};
+pub use self::kept::{BodyBudget, BudgetSpent, KeptBody, SMALL_BODY_BYTES};
 
 /// Most bytes of chunk sizes, extensions and trailers around a chunked body, beside those that its payload allows.
 const CHUNK_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;

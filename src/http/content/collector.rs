@@ -33,14 +33,6 @@ impl LeftOut {
             Self::Malformed(reason) => reason.clone(),
         }
     }
-
-    /// The counter of the event.
-    fn rejection(&self) -> Rejection {
-        match self {
-            Self::Event(rejection) => *rejection,
-            Self::Malformed(_) => Rejection::BodyMalformed,
-        }
-    }
 }
 
 /// Events that were refused while others of their body are taken.
@@ -53,10 +45,10 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    fn note(&mut self, event: usize, left_out: LeftOut) {
-        self.counts[left_out.rejection() as usize] += 1;
+    fn note(&mut self, event: usize, rejection: Rejection, left_out: impl FnOnce() -> LeftOut) {
+        self.counts[rejection as usize] += 1;
         if self.listed.len() < LISTED_MAX {
-            self.listed.push((event, left_out));
+            self.listed.push((event, left_out()));
         }
     }
 }
@@ -129,7 +121,7 @@ impl<'l> Collector<'l> {
             }
             (Err(rejection), Some(rejected)) => {
                 self.list.truncate_text(self.text_bytes);
-                rejected.note(self.seen, LeftOut::Event(rejection));
+                rejected.note(self.seen, rejection, || LeftOut::Event(rejection));
             }
             (Err(rejection), None) => {
                 let event = self.next();
@@ -140,17 +132,21 @@ impl<'l> Collector<'l> {
         Ok(())
     }
 
-    /// Notes that the next event is not what its media type says, for this reason.
-    pub(super) fn add_malformed(&mut self, reason: String) -> Result<(), BodyRefused> {
+    /// Notes that the next event is not what its media type says, for this reason. That is asked for only if it is told.
+    pub(super) fn add_malformed(
+        &mut self,
+        reason: impl FnOnce() -> String,
+    ) -> Result<(), BodyRefused> {
         let Some(rejected) = &mut self.rejected else {
-            let event = self.next();
+            let (event, reason) = (self.next(), reason());
             return Err(self.refuse(ContentFault::Malformed { reason, event }));
         };
         if self.seen == LIST_EVENTS_MAX {
             return Err(self.refuse(ContentFault::TooManyEvents));
         }
         self.list.truncate_text(self.text_bytes);
-        rejected.note(self.seen, LeftOut::Malformed(reason));
+        let left_out = || LeftOut::Malformed(reason());
+        rejected.note(self.seen, Rejection::BodyMalformed, left_out);
         self.seen += 1;
         Ok(())
     }

@@ -79,10 +79,15 @@ pub fn read(
         inflated,
         decoded,
     } = scratch;
-    let body = if content.is_gzip {
-        inflate::gzip(body, bytes_max, inflated)?
-    } else {
-        body
+    let body = match content.is_gzip {
+        true => inflate::gzip(body, bytes_max, inflated)?,
+        false if body.starts_with(GZIP_START) => {
+            return Err(ContentFault::Malformed {
+                reason: UNDECLARED_GZIP.to_owned(),
+                event: None,
+            });
+        }
+        false => body,
     };
     let mut collector = Collector::new(events, rule, content.is_lenient);
     let read = match content.media {
@@ -95,12 +100,6 @@ pub fn read(
             is_many,
             rejected: collector.into_rejected(),
         }),
-        (_, Some(_)) if !content.is_gzip && body.starts_with(GZIP_START) => {
-            Err(ContentFault::Malformed {
-                reason: UNDECLARED_GZIP.to_owned(),
-                event: None,
-            })
-        }
         (_, Some(fault)) => Err(fault),
         (Err(BodyRefused), None) => unreachable!("a body is refused for no reason"),
     }
@@ -121,7 +120,7 @@ fn read_form(
             .map(|id: EventId<'_>| collector.add_text(id.as_str())),
     });
     if event.is_err() && begins_as_json(body) {
-        collector.add_malformed(JSON_AS_FORM.to_owned())?;
+        collector.add_malformed(|| JSON_AS_FORM.to_owned())?;
     } else {
         collector.add(event)?;
     }
@@ -189,7 +188,7 @@ fn read_lines(collector: &mut Collector<'_>, body: &[u8]) -> Result<bool, BodyRe
         rest = &rest[text.len()..];
         if let Some(length) = wrong {
             line += 1;
-            let reason = format!("body: line {line} is not UTF-8; accepted: {ACCEPTED_LINE}");
+            let reason = || format!("body: line {line} is not UTF-8; accepted: {ACCEPTED_LINE}");
             collector.add_malformed(reason)?;
             rest = &rest[length..];
         }
@@ -203,7 +202,7 @@ fn read_line(collector: &mut Collector<'_>, text: &str, line: usize) -> Result<(
     }
     match json::read_event(collector, text) {
         Ok(event) => collector.add(event),
-        Err(fault) => collector.add_malformed(not_json(line, &fault, ACCEPTED_LINE)),
+        Err(fault) => collector.add_malformed(|| not_json(line, &fault, ACCEPTED_LINE)),
     }
 }
 
@@ -211,7 +210,7 @@ fn read_line(collector: &mut Collector<'_>, text: &str, line: usize) -> Result<(
 const ACCEPTED_JSON: &str = "an object such as {\"name\":\"open\",\"value\":1}, an array of objects, or as \
      application/x-ndjson an object a line";
 
-/// What a line may be. It is short, so that the answer to a lenient request has room for all that it may list.
+/// What a line may be. It is short for the answer to a lenient request, which lists several.
 const ACCEPTED_LINE: &str = "an object a line";
 
 /// The reason for a form that begins as JSON and is no event.
@@ -225,8 +224,8 @@ const GZIP_START: &[u8] = b"\x1f\x8b";
 const UNDECLARED_GZIP: &str = "body: gzip without Content-Encoding: gzip; accepted: a body that is compressed with that field, or \
      one that is not";
 
-/// Most characters of what a parser says. Some of it may repeat a part of the body.
-const FAULT_CHARS_MAX: usize = 120;
+/// Most characters of what a parser says. Some of it may repeat a part of the body. A hundred reasons fit into an answer.
+const FAULT_CHARS_MAX: usize = 60;
 
 /// Why a text is not JSON, in ASCII and one line.
 fn not_json(line: usize, fault: &serde_json::Error, accepted: &str) -> String {

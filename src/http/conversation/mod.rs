@@ -113,16 +113,14 @@ impl Conversation {
                 ConversationState::Body { .. } => self.at_body(input, out, decoded, service),
             };
             if let Some(next) = next {
-                if matches!(next, Next::Close | Next::CloseAfterSender) {
-                    self.end();
-                }
                 return next;
             }
         }
     }
 
-    /// Gives the memory of a body back. The connection may stay open until its sender has closed it.
-    fn end(&mut self) {
+    /// Gives the memory of a body back: nothing more is read, and the connection may stay open until its sender has
+    /// closed it.
+    pub fn end(&mut self) {
         self.state = ConversationState::Head;
     }
 
@@ -132,12 +130,11 @@ impl Conversation {
     }
 
     /// Appends the answer to a sender that took too long over the request it had begun.
-    pub fn late(&mut self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
+    pub fn late(&self, input: &BytesMut, out: &mut Vec<u8>, service: &mut impl Service) {
         let refusal = match self.state {
             ConversationState::Head => Refusal::HeadLate,
             ConversationState::Body { .. } => Refusal::BodyLate,
         };
-        self.end();
         refuse(refusal, input, out, service);
     }
 
@@ -187,6 +184,10 @@ impl Conversation {
                 input.advance(head + used);
             }
             return next;
+        }
+        if kept.is_some() && !out.is_empty() {
+            // While answers wait for their events, nothing bounds how long a body takes.
+            return Some(Next::Write);
         }
         if let (Some(kept), Framing::Length(length)) = (&mut kept, request.body) {
             // A length that is not refused fits into memory.

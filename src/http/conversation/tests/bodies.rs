@@ -94,7 +94,7 @@ fn a_body_above_the_limit_is_refused_by_its_length_or_when_it_comes() {
 #[test]
 fn a_body_is_shed_where_the_memory_for_bodies_is_in_use() {
     let mut service = Fake::new();
-    service.budget = BodyBudget::new(0);
+    service.budget = BodyBudget::new(0, 0);
     let input = post("", r#"{"name":"a","value":1}"#);
     // All of it in one read needs no memory of its own.
     let (answers, _) = converse(&mut service, input.as_bytes(), &[]);
@@ -106,6 +106,32 @@ fn a_body_is_shed_where_the_memory_for_bodies_is_in_use() {
     );
     assert!(answers.contains("\r\nRetry-After: 1\r\n"), "{answers}");
     assert_eq!(service.taken.len(), 1);
+}
+
+/// Answers may wait for their events without a bound, and a body that is not complete would keep its memory as long.
+#[test]
+fn a_body_that_is_not_complete_waits_for_the_answers_before_it() {
+    let mut service = Fake::new();
+    let mut conversation = Conversation::new();
+    let (mut out, mut decoded) = (Vec::new(), Vec::new());
+    let get = "GET /hakaru?name=a&value=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+    let whole = post("", r#"{"name":"a","value":1}"#);
+    let mut input = BytesMut::from(&format!("{get}{}", &whole[..whole.len() - 3])[..]);
+    let mut turn = |out: &mut Vec<u8>, input: &mut BytesMut| {
+        conversation.turn(input, out, &mut decoded, &mut service)
+    };
+    assert_eq!(turn(&mut out, &mut input), Next::Write);
+    assert!(!out.is_empty());
+    out.clear();
+    let next = turn(&mut out, &mut input);
+    assert_eq!(next, Next::Read(RequestProgress::Body));
+    input.extend_from_slice(&whole.as_bytes()[whole.len() - 3..]);
+    assert_eq!(
+        turn(&mut out, &mut input),
+        Next::Read(RequestProgress::None)
+    );
+    assert!(out.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(service.taken.len(), 2);
 }
 
 #[test]

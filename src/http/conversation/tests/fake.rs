@@ -39,7 +39,7 @@ impl Fake {
             rejected: Vec::new(),
             room: usize::MAX,
             draining: false,
-            budget: BodyBudget::new(64 * 1024),
+            budget: BodyBudget::new(64 * 1024, 0),
             limit: BODY_LIMIT,
             later: 0,
         }
