@@ -39,6 +39,13 @@ impl Storing {
                 "the table takes names of {}, and values of 0 to {}; {}", rule.names(), rule.value_max, rule.ids
             );
         }
+        if (before.ids, rule.ids) == (Ids::Stored, Ids::Ignored) {
+            log::warn!(
+                event = "ids_ignored", writer = self.writer.index;
+                "the column event_id can no longer be used: what a sender repeats is a second row from now on; \
+                 hakaru check says why"
+            );
+        }
         if before != rule {
             self.writer.event_rule.set(rule);
         }

@@ -225,14 +225,15 @@ const UNDECLARED_GZIP: &str = "body: gzip without Content-Encoding: gzip; accept
      one that is not";
 
 /// Most characters of what a parser says. Some of it may repeat a part of the body. A hundred reasons fit into an answer.
-const FAULT_CHARS_MAX: usize = 60;
+const FAULT_CHARS_MAX: usize = 50;
 
 /// Why a text is not JSON, in ASCII and one line.
 fn not_json(line: usize, fault: &serde_json::Error, accepted: &str) -> String {
     let text = fault.to_string();
     let place = format!(" at line {} column {}", fault.line(), fault.column());
     let text = text.strip_suffix(&place).unwrap_or(&text);
-    let is_plain = |c: &char| (' '..='~').contains(c);
+    // What JSON would escape again takes more room.
+    let is_plain = |c: &char| (' '..='~').contains(c) && !['"', '\\'].contains(c);
     let text: String = text
         .chars()
         .filter(is_plain)

@@ -6,7 +6,7 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
-use super::classify::sink_error;
+use super::classify::{refusal, sink_error};
 use crate::event::event_id::{EVENT_ID_BYTES_MAX, EventId};
 use crate::sink::SinkError;
 
@@ -33,11 +33,12 @@ const UNIQUE_INDEXES: &str = "SELECT COUNT(*) FROM (SELECT index_name FROM infor
 const IS_VERSIONED: &str = "SELECT COUNT(*) > 0 FROM information_schema.tables \
     WHERE table_schema = DATABASE() AND table_name = 'eventlog' AND table_type = 'SYSTEM VERSIONED'";
 
-/// How many triggers there are for UPDATE, which a repetition is to the server, and how many for INSERT that may change an
-/// id: such a trigger must name the column.
+/// How many triggers there are before UPDATE, which a repetition is to the server, and how many before INSERT that may
+/// change an id: such a trigger must name the column. Those after it change no row of this table.
 const TRIGGERS: &str = "SELECT COALESCE(SUM(event_manipulation = 'UPDATE'), 0), \
     COALESCE(SUM(event_manipulation = 'INSERT' AND LOCATE('event_id', LOWER(action_statement)) > 0), 0) \
-    FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = 'eventlog'";
+    FROM information_schema.triggers WHERE event_object_schema = DATABASE() \
+    AND event_object_table = 'eventlog' AND action_timing = 'BEFORE'";
 
 /// A column that keeps ids apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,30 +116,33 @@ pub(crate) fn find(connection: &mut Conn) -> Result<FoundColumn, SinkError> {
 
 /// Why a stored id may become another, or a repetition another row, if it may.
 fn changes(connection: &mut Conn) -> Result<Option<&'static str>, SinkError> {
-    if connection.query_first(IS_VERSIONED).map_err(sink_error)? == Some(true) {
+    if optional(connection.query_first(IS_VERSIONED))? == Some(true) {
         return Ok(Some(
             "the table has system versioning, by which a repeated id would be a second version of a row: \
              ALTER TABLE eventlog DROP SYSTEM VERSIONING",
         ));
     }
-    let triggers: Option<(u64, u64)> = match connection.query_first(TRIGGERS).map_err(sink_error) {
-        Ok(triggers) => triggers,
-        // As without the right to TRIGGER, none can be seen.
-        Err(SinkError::Stop(fault)) => {
-            log::debug!("the triggers of eventlog cannot be read: {fault}");
-            None
-        }
-        Err(fault) => return Err(fault),
-    };
+    let triggers: Option<(u64, u64)> = optional(connection.query_first(TRIGGERS))?;
     Ok(match triggers {
         Some((1.., _)) => Some(
-            "the table has a trigger for UPDATE, which would run for a repeated id: drop the trigger",
+            "the table has a trigger BEFORE UPDATE, which would run for a repeated id: drop the trigger",
         ),
         Some((_, 1..)) => Some(
-            "the table has a trigger for INSERT that names event_id and may change ids: make the trigger without event_id",
+            "the table has a trigger BEFORE INSERT that names event_id and may change ids: make the trigger without event_id",
         ),
         _ => None,
     })
+}
+
+/// What a query found that a server may refuse. Without the right to TRIGGER no trigger can be seen either.
+fn optional<T>(found: mysql::Result<Option<T>>) -> Result<Option<T>, SinkError> {
+    match found.map_err(refusal) {
+        Err(SinkError::Stop(fault)) => {
+            log::debug!("what may change the ids of eventlog cannot be read: {fault}");
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 fn judge(column: &Column) -> FoundColumn {
@@ -179,11 +183,11 @@ fn judge(column: &Column) -> FoundColumn {
     }
 }
 
-/// Whether ids, which are ASCII, are the same bytes in this character set. In UTF-16 or UCS-2 a known id is not found by
-/// its bytes.
+/// Whether ids, which are ASCII, are the same bytes in this character set. In those that are not, a known id is not found
+/// by its bytes.
 fn keeps_bytes(character_set: Option<&str>) -> bool {
-    let same = ["ascii", "latin1", "utf8", "utf8mb3", "utf8mb4", "binary"];
-    character_set.is_none_or(|set| same.contains(&set))
+    let others = ["ucs2", "utf16", "utf16le", "utf32", "swe7"];
+    character_set.is_none_or(|set| !others.contains(&set))
 }
 
 #[cfg(test)]
@@ -238,6 +242,7 @@ mod tests {
             ("varchar", Some("latin1"), "NULL", true),
             ("varchar", Some("utf8mb3"), "NULL", true),
             ("varchar", Some("utf8mb4"), "NULL", true),
+            ("varchar", Some("gbk"), "NULL", true),
             ("varchar", Some("ucs2"), "NULL", false),
             ("varchar", Some("utf16"), "NULL", false),
             ("varchar", Some("utf32"), "NULL", false),

@@ -9,10 +9,10 @@ use mysql::{Params, Statement, Value};
 use super::at::At;
 use super::classify::{self, Verdict, sink_error, verdict};
 use super::connect;
-use super::id_column::IdColumn;
+use super::id_column::{self, FoundColumn, IdColumn};
 use super::statement_kind::{Columns, OTHER_KEY_REPEATED, StatementKind};
 use super::statement_size::{self, StatementSize};
-use super::trial::{self, TrialId};
+use super::trial::{self, TrialId, Tried};
 use super::{PLACEHOLDERS_PER_ROW_MAX, Session};
 use crate::event::Event;
 use crate::event::batch::{BATCH_NAME_BYTES_MAX, Batch, BatchEvents};
@@ -148,9 +148,11 @@ impl<'a> Insertion<'a> {
             };
             let (seconds, rule) = (suspect.seconds, session.event_rule);
             let connection = &mut session.connection;
-            let refusal = trial::refusal(connection, &insert, seconds, (rule, id), known.clone())?;
-            if refusal.is_some() {
-                return Err(takes_no_row(suspect.fault.clone()));
+            let tried = trial::try_rows(connection, &insert, seconds, (rule, id), known.clone())?;
+            match tried {
+                Tried::Refused(_) => return Err(takes_no_row(suspect.fault.clone())),
+                Tried::TakenWithoutId => session.check_id_column(&suspect.fault)?,
+                Tried::Taken | Tried::Nothing => {}
             }
         }
         self.suspects.prove(refused);
@@ -169,6 +171,20 @@ impl<'a> Insertion<'a> {
 }
 
 impl Session {
+    /// Makes sure that the column for ids is as it was read: one that was made shorter takes no id, and its events are not
+    /// to be refused for that. Where it differs, it is read before the next attempt, which comes at once.
+    fn check_id_column(&mut self, fault: &Fault) -> Result<(), SinkError> {
+        let column = match id_column::find(&mut self.connection)? {
+            FoundColumn::Usable(column) => Some(column),
+            FoundColumn::Missing | FoundColumn::Unusable(_) => None,
+        };
+        if column == self.ids {
+            return Ok(());
+        }
+        self.columns_read_at = None;
+        Err(SinkError::Retry(fault.clone()))
+    }
+
     /// The largest statement of at most `rows` that fits into a packet.
     fn size_for(&self, batch: &Batch, rows: &Range<usize>) -> StatementSize {
         let mut size = self.sizes.fitting(rows.len());

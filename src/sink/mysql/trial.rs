@@ -39,18 +39,31 @@ impl TrialId {
     }
 }
 
-/// Tries trial rows of this second until the table takes one, and removes it. `None`: it took one. Else the last error.
-pub(crate) fn refusal(
+/// What trial rows have shown.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    /// The table takes a row.
+    Taken,
+    /// It takes one without an id, and none with an id.
+    TakenWithoutId,
+    /// It takes none. The last error.
+    Refused(Fault),
+    /// There was nothing to try.
+    Nothing,
+}
+
+/// Tries trial rows of this second until the table takes one, and removes it.
+pub(crate) fn try_rows(
     connection: &mut Conn,
     insert: &Statement,
     seconds: u64,
     (rule, id): (EventRule, TrialId),
     known: Option<Content>,
-) -> Result<Option<Fault>, SinkError> {
+) -> Result<Tried, SinkError> {
     connection
         .query_drop("SAVEPOINT hakaru_trial")
         .map_err(sink_error)?;
-    let mut last = None;
+    let mut tried = Tried::Nothing;
     // The row of the table last, since only that costs a query.
     for content in contents(rule, known).map(Some).chain([None]) {
         let content = match content {
@@ -61,22 +74,28 @@ pub(crate) fn refusal(
             continue;
         };
         for id in id.tried() {
+            let is_without_id = id == Some(Value::NULL);
             let mut row = vec![Value::UInt(seconds), name.clone(), value.clone()];
             row.extend(id);
             let row = Params::Positional(row);
             match connection.exec_drop(insert, row).map_err(verdict) {
                 Ok(()) => {
-                    let removed = connection.query_drop("ROLLBACK TO SAVEPOINT hakaru_trial");
-                    return removed.map(|()| None).map_err(sink_error);
+                    connection
+                        .query_drop("ROLLBACK TO SAVEPOINT hakaru_trial")
+                        .map_err(sink_error)?;
+                    return Ok(match is_without_id {
+                        true => Tried::TakenWithoutId,
+                        false => Tried::Taken,
+                    });
                 }
                 Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault)) => {
-                    last = Some(fault);
+                    tried = Tried::Refused(fault);
                 }
                 Err(Verdict::Ends(fault)) => return Err(fault),
             }
         }
     }
-    Ok(last)
+    Ok(tried)
 }
 
 /// Name and value of a row of the table. `None` if it has none, or the user may not read it.

@@ -15,9 +15,10 @@ pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id te
 const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden, upper(coalesce(dflt_value, 'NULL')) <> 'NULL' \
     FROM pragma_table_xinfo('eventlog') WHERE lower(name) = 'event_id'";
 
-/// Whether a trigger of the table names the column. Others do no harm: a repetition updates nothing.
+/// Whether a trigger of the table names the column, but for reading it of the new row. Others do no harm: a repetition
+/// updates nothing.
 const IS_NAMED_BY_A_TRIGGER: &str = "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'trigger' \
-    AND lower(tbl_name) = 'eventlog' AND instr(lower(sql), 'event_id') > 0";
+    AND lower(tbl_name) = 'eventlog' AND instr(replace(lower(sql), 'new.event_id', ''), 'event_id') > 0";
 
 /// How the unique indexes of this column alone, for all rows, compare. The last column of an index is that of the row's
 /// number, and no key.
@@ -200,6 +201,10 @@ mod tests {
             ),
             (
                 "AFTER INSERT ON eventlog BEGIN UPDATE eventlog SET name = 'a'; END",
+                true,
+            ),
+            (
+                "AFTER INSERT ON eventlog BEGIN INSERT INTO other VALUES (NEW.Event_ID); END",
                 true,
             ),
             // A repetition updates nothing.

@@ -31,7 +31,7 @@ fn a_column_that_does_not_hold_the_ids_of_senders_is_not_used() {
     let text = |set: &str| column(&format!("varchar(64) CHARACTER SET {set} DEFAULT NULL"));
     let trigger = |event: &str, body: &str| {
         with_column(&format!(
-            "CREATE TRIGGER changes BEFORE {event} ON eventlog FOR EACH ROW {body}"
+            "CREATE TRIGGER changes {event} ON eventlog FOR EACH ROW {body}"
         ))
     };
     let mut alterations: Vec<Alteration> = vec![
@@ -46,15 +46,21 @@ fn a_column_that_does_not_hold_the_ids_of_senders_is_not_used() {
         (column("varbinary(64) DEFAULT ''"), "DEFAULT NULL"),
         (column("varbinary(64)"), ""),
         (
-            trigger("UPDATE", "SET NEW.value = 1"),
-            "a trigger for UPDATE",
+            trigger("BEFORE UPDATE", "SET NEW.value = 1"),
+            "a trigger BEFORE UPDATE",
         ),
         (
-            trigger("INSERT", "SET NEW.Event_ID = LOWER(NEW.Event_ID)"),
-            "a trigger for INSERT",
+            trigger("BEFORE INSERT", "SET NEW.Event_ID = LOWER(NEW.Event_ID)"),
+            "a trigger BEFORE INSERT",
         ),
-        (trigger("INSERT", "SET NEW.value = NEW.value + 1"), ""),
-        (trigger("DELETE", "SET @last = OLD.event_id"), ""),
+        (
+            trigger("BEFORE INSERT", "SET NEW.value = NEW.value + 1"),
+            "",
+        ),
+        (trigger("BEFORE DELETE", "SET @last = OLD.event_id"), ""),
+        // As tools do that copy a table while it is used.
+        (trigger("AFTER INSERT", "SET @last = NEW.event_id"), ""),
+        (trigger("AFTER UPDATE", "SET @last = NEW.event_id"), ""),
     ];
     if engine().family == Family::MariaDb {
         let versioned = with_column("ALTER TABLE eventlog ADD SYSTEM VERSIONING");
@@ -82,6 +88,24 @@ fn a_column_that_does_not_hold_the_ids_of_senders_is_not_used() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A column that is made too short takes no id. What is refused for that is stored without one.
+#[test]
+fn events_are_not_refused_where_the_column_becomes_too_short() {
+    let database = server_with(ADD_COLUMN);
+    let hakaru = start(&database);
+    send(&hakaru, "a", 1, "short");
+    wait_for_end(&hakaru, 1);
+    database.run("ALTER TABLE eventlog MODIFY event_id varbinary(20) DEFAULT NULL");
+    for value in 2..5 {
+        send(&hakaru, "a", value, &format!("{value:040}"));
+    }
+    wait_for_end(&hakaru, 4);
+    assert_eq!(hakaru.events("ids_ignored").len(), 1);
+    let identity = hakaru.stop();
+    assert_eq!((identity.stored, identity.dead_lettered), (4, 0));
+    assert_eq!(ids(&database), ["short"]);
 }
 
 /// What a `binary` column adds to the ids is in the packets.

@@ -13,7 +13,7 @@ use crate::sink::mysql::checkpoint_rows::{
     adopt_statement, checkpoint_query, copy_statement, step_statement,
 };
 use crate::sink::mysql::classify::sink_error;
-use crate::sink::mysql::trial::TrialId;
+use crate::sink::mysql::trial::{TrialId, Tried};
 use crate::sink::mysql::{ROW, columns, connect, trial};
 use crate::sink::sealed_copy::EPOCH_END;
 use crate::sink::{CREATE_CHECKPOINTS, DATABASE_ROW, Epoch, Fault, FaultKind, SinkError, Step};
@@ -73,15 +73,15 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
         .query_drop("START TRANSACTION")
         .map_err(sink_error)?;
     let insert = connection.prep(insert).map_err(sink_error);
-    let refusal = insert
-        .and_then(|insert| trial::refusal(connection, &insert, now, (rule, TrialId::None), None));
+    let tried = insert
+        .and_then(|insert| trial::try_rows(connection, &insert, now, (rule, TrialId::None), None));
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
-    match refusal? {
+    match tried? {
         // A rollback does not give back the id, also not when a batch is tried again.
-        None => Ok(Observation::new(
+        Tried::Taken | Tried::TakenWithoutId | Tried::Nothing => Ok(Observation::new(
             "a row was inserted and rolled back; its id is skipped",
         )),
-        Some(fault) => {
+        Tried::Refused(fault) => {
             Ok(Observation::new(format!("the table takes no row: {fault}")).error(TAKES_NO_ROW))
         }
     }
