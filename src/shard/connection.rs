@@ -107,13 +107,9 @@ impl Connection<'_> {
                 if !unsent.is_empty() {
                     self.write(unsent, next).await?;
                 }
-                if next == Next::AwaitRoom {
-                    patience.wait(&self.shard.ingest).await;
-                    continue;
-                }
-                patience = Patience::WHOLE;
                 match next {
-                    Next::AwaitRoom | Next::Write => {}
+                    Next::AwaitRoom => patience.wait(&self.shard.ingest).await,
+                    Next::Write => {}
                     Next::Read(_) => break,
                     Next::Close if input.is_empty() => return Ok(()),
                     Next::Close | Next::CloseAfterSender => {

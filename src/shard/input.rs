@@ -79,7 +79,7 @@ impl Inputs {
 pub fn make_room(input: &mut BytesMut, last: usize) {
     if !input.is_empty() {
         // A head stays in front while its body is read, so that a read may be small and fill all of the room.
-        // What is answered is no part of the capacity any more, so that says little behind it.
+        // `capacity` does not count the bytes of requests that are already answered, so the length of the last read counts too.
         let capacity = input.capacity();
         if last >= capacity - input.len() && capacity < INPUT_BYTES_MAX {
             let wanted = (capacity.max(last) * 2).clamp(INPUT_BYTES_MIN, INPUT_BYTES_MAX);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_behind_answered_requests_stay_large() {
+    fn reads_after_answered_requests_stay_large() {
         for left in [1, 24, 500] {
             let mut input = BytesMut::with_capacity(INPUT_BYTES_MIN);
             input.resize(INPUT_BYTES_MIN, b'g');

@@ -133,7 +133,12 @@ impl Service for EventService<'_> {
             cors: Cors::to(request.origin),
             ..plain
         };
-        self.take_body(request, body, taken, out)
+        let responded = self.take_body(request, body, taken, out);
+        if responded == Responded::Done {
+            // The next request of the connection has its own, also in this turn.
+            *self.patience = Patience::WHOLE;
+        }
+        responded
     }
 
     fn write(&mut self, out: &mut Vec<u8>, answer: &Answer<'_>) {
@@ -220,8 +225,6 @@ impl EventService<'_> {
             }
             TakenAll::Taken => self.answer_taken(&found, scratch.events.len(), taken, out),
         }
-        // The next request of the connection has its own.
-        *self.patience = Patience::WHOLE;
         Responded::Done
     }
 

@@ -51,13 +51,14 @@ impl KeptBody {
         }
     }
 
-    /// Reserves the memory for a body of so many bytes, before it arrives: otherwise bodies that arrive at one pace would
-    /// use the budget up together, and none would be complete.
+    /// Reserves the memory for a body of so many bytes before it arrives. Otherwise many bodies that arrive at the same time
+    /// could use up the budget before any of them is complete.
     pub fn reserve(&mut self, length: usize) -> Result<(), BudgetSpent> {
         let more = length.saturating_sub(self.reserved);
-        let kept_free = match length > SMALL_BODY_BYTES {
-            true => self.budget.small,
-            false => 0,
+        let kept_free = if length > SMALL_BODY_BYTES {
+            self.budget.small
+        } else {
+            0
         };
         let left = self.budget.left.get();
         if left < more.saturating_add(kept_free) {

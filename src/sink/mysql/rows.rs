@@ -152,7 +152,7 @@ impl<'a> Insertion<'a> {
             match tried {
                 Tried::Refused(_) => return Err(takes_no_row(suspect.fault.clone())),
                 Tried::TakenWithoutId => session.check_id_column(&suspect.fault)?,
-                Tried::Taken | Tried::Nothing => {}
+                Tried::Taken => {}
             }
         }
         self.suspects.prove(refused);

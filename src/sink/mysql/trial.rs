@@ -48,8 +48,6 @@ pub(crate) enum Tried {
     TakenWithoutId,
     /// It takes none. The last error.
     Refused(Fault),
-    /// There was nothing to try.
-    Nothing,
 }
 
 /// Tries trial rows of this second until the table takes one, and removes it.
@@ -63,7 +61,7 @@ pub(crate) fn try_rows(
     connection
         .query_drop("SAVEPOINT hakaru_trial")
         .map_err(sink_error)?;
-    let mut tried = Tried::Nothing;
+    let mut last = None;
     // The row of the table last, since only that costs a query.
     for content in contents(rule, known).map(Some).chain([None]) {
         let content = match content {
@@ -83,19 +81,23 @@ pub(crate) fn try_rows(
                     connection
                         .query_drop("ROLLBACK TO SAVEPOINT hakaru_trial")
                         .map_err(sink_error)?;
-                    return Ok(match is_without_id {
-                        true => Tried::TakenWithoutId,
-                        false => Tried::Taken,
+                    return Ok(if is_without_id {
+                        Tried::TakenWithoutId
+                    } else {
+                        Tried::Taken
                     });
                 }
                 Err(Verdict::RefusesRow(fault) | Verdict::RepeatsPrimaryKey(fault)) => {
-                    tried = Tried::Refused(fault);
+                    last = Some(fault);
                 }
                 Err(Verdict::Ends(fault)) => return Err(fault),
             }
         }
     }
-    Ok(tried)
+    let Some(fault) = last else {
+        unreachable!("rows of chance are always tried");
+    };
+    Ok(Tried::Refused(fault))
 }
 
 /// Name and value of a row of the table. `None` if it has none, or the user may not read it.

@@ -15,8 +15,8 @@ pub(crate) const ADD_COLUMN: &str = "ALTER TABLE eventlog ADD COLUMN event_id te
 const COLUMN: &str = "SELECT upper(type), \"notnull\", hidden, upper(coalesce(dflt_value, 'NULL')) <> 'NULL' \
     FROM pragma_table_xinfo('eventlog') WHERE lower(name) = 'event_id'";
 
-/// Whether a trigger of the table names the column, but for reading it of the new row. Others do no harm: a repetition
-/// updates nothing.
+/// Whether a trigger of the table names the column other than as `NEW.event_id`, and so may change it. Other triggers do
+/// no harm: a repetition updates nothing.
 const IS_NAMED_BY_A_TRIGGER: &str = "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'trigger' \
     AND lower(tbl_name) = 'eventlog' AND instr(replace(lower(sql), 'new.event_id', ''), 'event_id') > 0";
 

@@ -78,7 +78,7 @@ pub(super) fn insert(server: &mut Server<'_>) -> Result<Observation, SinkError> 
     connection.query_drop("ROLLBACK").map_err(sink_error)?;
     match tried? {
         // A rollback does not give back the id, also not when a batch is tried again.
-        Tried::Taken | Tried::TakenWithoutId | Tried::Nothing => Ok(Observation::new(
+        Tried::Taken | Tried::TakenWithoutId => Ok(Observation::new(
             "a row was inserted and rolled back; its id is skipped",
         )),
         Tried::Refused(fault) => {
