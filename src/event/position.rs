@@ -21,6 +21,14 @@ impl LaneId {
         Self(!self.0)
     }
 
+    /// The key that a lane gets after this one. All copies of a lane get the same keys in the same order, and no key comes
+    /// twice: a step of a linear congruential generator whose period is all numbers of 128 bits.
+    pub fn next_key(self) -> Self {
+        const FACTOR: u128 = 0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645;
+        const SUMMAND: u128 = 0x5851_F42D_4C95_7F2D_1405_7B7E_F767_814F;
+        Self(self.0.wrapping_mul(FACTOR).wrapping_add(SUMMAND))
+    }
+
     /// The bytes that the journal stores.
     pub fn to_le_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()

@@ -1,13 +1,15 @@
 //! The keys of a lane's checkpoints in the database, noted in the file `keys` beside its segments.
 //!
 //! The first key is the lane's id. A lane gets another one when the checkpoint under its last key proves to be of
-//! another copy of the lane, or was altered: from then on its events are stored under the new key.
+//! another copy of the lane, or was altered: from then on its events are stored under the new key. All copies of a lane get
+//! the same keys in the same order. So those that have the same events store them under one key, once.
 
 use std::io;
 use std::path::Path;
 
 use super::durable_note;
 use crate::event::position::{LaneId, Position};
+use crate::os::bugs::{Bug, planted};
 
 /// The file's name in the directory of its lane.
 const NAME: &str = "keys";
@@ -67,6 +69,18 @@ impl LaneKeys {
     pub fn given_at(&self, from: Position) -> Option<LaneId> {
         let last = self.forks.last().filter(|fork| fork.from == from);
         last.map(|fork| fork.key)
+    }
+
+    /// The keys of the lane with one more, under which it is stored from the position `from` on.
+    pub fn with_next(&self, from: Position) -> Self {
+        let mut keys = self.clone();
+        let key = if planted(Bug::KeyOfItsOwn) {
+            LaneId::random().unwrap_or(self.own)
+        } else {
+            self.current().next_key()
+        };
+        keys.push(key, from);
+        keys
     }
 
     /// Stores under `key` from the position `from` on.

@@ -45,6 +45,8 @@ pub(crate) enum Bug {
     RestoreNotPassedOn,
     /// A writer without new events does not ask whether its checkpoints are still there.
     ProbeAsksForNothing,
+    /// Each copy of a lane that gets another key gets one that no other copy has.
+    KeyOfItsOwn,
     /// A decision about a held lane is applied although the database went back since.
     OldDecisionApplied,
     /// A decision that is void leaves the lane held for the same events, though the database lacks events before them.

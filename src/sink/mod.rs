@@ -44,11 +44,11 @@ pub trait Sink: Send {
     fn checkpoint(&mut self, lane: LaneId) -> Result<Option<Checkpoint>, SinkError>;
 
     /// What [`Self::adopt`] would find. Nothing is changed: who owns the lane may still store more of it.
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError>;
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError>;
 
     /// Makes this process the owner of a lane: increments its epoch, so that no earlier owner can store any more.
-    /// A lane without a checkpoint starts at the position `from`. The copy of the checkpoint follows if it belongs to it.
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError>;
+    /// A lane without a checkpoint gets that of `begin`. The copy of the checkpoint follows if it belongs to it.
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError>;
 
     /// Begins a transaction, moves the lane's checkpoint and its copy by `step`, and inserts the events of `batch` from the
     /// index `from` on, without those in `refused`. An event that the database refuses is left out and added to
@@ -118,6 +118,11 @@ impl FoundRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// That of the first owner.
+    pub const FIRST: Self = Self(1);
+}
+
 /// How far a lane is stored, and which owner may store more of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -125,6 +130,24 @@ pub struct Checkpoint {
     pub epoch: Epoch,
     /// The events before it are stored.
     pub position: Position,
+}
+
+/// Where the checkpoint of a lane begins that has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    /// The events before it are stored under another key, or the lane never had them.
+    pub position: Position,
+    /// The last events before it, if they are known.
+    pub last: Option<Fingerprint>,
+}
+
+impl From<Position> for Begin {
+    fn from(position: Position) -> Self {
+        Self {
+            position,
+            last: None,
+        }
+    }
 }
 
 /// A compare-and-set of a checkpoint. It is in the transaction of the rows, so that each event is stored once.

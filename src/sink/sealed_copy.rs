@@ -12,7 +12,7 @@
 //! The fingerprint tells whether a checkpoint is about the events of one's own lane. Where a machine goes back to an earlier
 //! state with its memory, it takes other events into a lane that is stored further already.
 
-use super::{Checkpoint, Epoch};
+use super::{Begin, Checkpoint, Epoch};
 use crate::event::fingerprint::Fingerprint;
 use crate::event::position::{LaneId, Position};
 
@@ -53,10 +53,10 @@ pub(crate) struct Adoption {
 }
 
 impl Adoption {
-    /// Adopts a lane, given its row and that of its copy. Without a row, the checkpoint begins at `from`.
+    /// Adopts a lane, given its row and that of its copy. Without a row, the checkpoint is that of `begin`.
     pub(crate) fn new(
         lane: LaneId,
-        from: Position,
+        begin: Begin,
         row: Option<Checkpoint>,
         copy: Option<Checkpoint>,
     ) -> Self {
@@ -68,17 +68,17 @@ impl Adoption {
         let epoch = unsealed.map(|(epoch, _)| epoch);
         // Somebody may have set it to the greatest number.
         let next = |epoch: Epoch| match epoch.0 {
-            last if last >= EPOCH_END - 1 => Epoch(1),
+            last if last >= EPOCH_END - 1 => Epoch::FIRST,
             epoch => Epoch(epoch + 1),
         };
         let checkpoint = Checkpoint {
             epoch: next(row.map(|row| row.epoch).or(epoch).unwrap_or(Epoch(0))),
-            position: row.map_or(from, |row| row.position),
+            position: row.map_or(begin.position, |row| row.position),
         };
         let sealed = match copy {
             Some(copy) => unsealed.map(|(_, last)| (copy.position, last)),
             // A lane without rows is new. One that has a row alone gets the other with its first step.
-            None => row.is_none().then_some((from, None)),
+            None => row.is_none().then_some((begin.position, begin.last)),
         };
         Self {
             found: FoundCheckpoint {
@@ -173,7 +173,7 @@ mod tests {
         let Adoption {
             found,
             copy: written,
-        } = Adoption::new(lane(), Position(7), row, copy);
+        } = Adoption::new(lane(), Position(7).into(), row, copy);
         let is_at = matches!(found.copy, SealedCopy::At { .. });
         assert_eq!(written.is_some(), is_at, "{found:?}");
         if let (Some(written), SealedCopy::At { position, last }) = (written, found.copy) {

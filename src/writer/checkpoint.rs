@@ -58,7 +58,7 @@ impl Storing {
             Notes::Ours { keys, from } => (keys, from),
             Notes::Other(adopted) => return Ok(adopted),
         };
-        let found = self.writer.sink.adopt(keys.current(), from)?;
+        let found = self.adopt(lane, &keys, from)?;
         self.lanes.of(lane).read_keys(keys.clone());
         let found = self.believe_copy(lane, &keys, found)?;
         self.lanes.of(lane).adopted(found.checkpoint);

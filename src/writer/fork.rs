@@ -1,16 +1,17 @@
 //! Stores a lane under another key, where its checkpoint is that of another lane.
 
-use std::io;
-
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use crate::event::position::{LaneId, Position};
+use super::last_events::fingerprint_before;
+use crate::event::position::Position;
 use crate::journal::lane_handle::LaneHandle;
 use crate::journal::lane_keys::LaneKeys;
-use crate::sink::{Checkpoint, Fault, SinkError};
+use crate::sink::sealed_copy::FoundCheckpoint;
+use crate::sink::{Begin, Checkpoint, SinkError};
 
 impl Storing {
-    /// Gives a lane another key, under which its events are stored from `from` on.
+    /// Gives a lane its next key, under which its events are stored from `from` on. Other copies of the lane get the same
+    /// key, and may have stored what they share with this one under it: its checkpoint is judged as well.
     pub(super) fn fork(
         &mut self,
         lane: &LaneHandle,
@@ -18,7 +19,7 @@ impl Storing {
         from: Position,
         end: Option<Position>,
     ) -> Result<Adopted, SinkError> {
-        let (keys, checkpoint) = self.another_key(lane, from)?;
+        let keys = self.lanes.of(lane).keys.with_next(from);
         // Letters are told to the shard before it is told that they are passed.
         self.count_before(lane, from);
         // A write that fails may have put the note in its place. Then the next attempt goes on with the new key.
@@ -32,33 +33,52 @@ impl Storing {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }
         log_fork(lane, found, from, end);
-        Ok(self.use_keys(lane, keys, checkpoint))
+        self.lanes.of(lane).go_on_under(keys.clone(), from);
+        let found = self.adopt(lane, &keys, from)?;
+        let found = self.believe_copy(lane, &keys, found)?;
+        self.lanes.of(lane).adopted(found.checkpoint);
+        if found.checkpoint.position < from {
+            // It is that of a copy with other events before `from`.
+            return self.fork(lane, found.checkpoint.position, from, end);
+        }
+        match self.verdict(lane, found)? {
+            Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
+            Err(adopted) => Ok(adopted),
+        }
     }
 
-    /// Finds another key for a lane, whose checkpoint is `from`. It is in the database before it is noted, and noted
-    /// before anything is stored under it. Where it cannot be noted, the next attempt finds the same one.
+    /// Finds another key for a lane that is stored up to `from`. Keys whose checkpoints are elsewhere are those of other
+    /// copies of the lane.
     pub(super) fn another_key(
         &mut self,
         lane: &LaneHandle,
         from: Position,
     ) -> Result<(LaneKeys, Checkpoint), SinkError> {
-        let with = |keys: &LaneKeys, key| {
-            let mut keys = keys.clone();
-            keys.push(key, from);
-            keys
-        };
-        let unused = self.lanes.of(lane).unused_keys(from);
-        for key in unused {
-            let checkpoint = self.writer.sink.adopt(key, from)?.checkpoint;
+        let mut keys = self.lanes.of(lane).keys.clone();
+        loop {
+            keys = keys.with_next(from);
+            let found = self.adopt(lane, &keys, from)?;
+            let checkpoint = self.believe_copy(lane, &keys, found)?.checkpoint;
             if checkpoint.position == from {
-                return Ok((with(&self.lanes.of(lane).keys, key), checkpoint));
+                return Ok((keys, checkpoint));
             }
         }
-        let key = LaneId::random().map_err(stop)?;
-        let checkpoint = self.writer.sink.adopt(key, from)?.checkpoint;
-        let state = self.lanes.of(lane);
-        state.set_new_key(key);
-        Ok((with(&state.keys, key), checkpoint))
+    }
+
+    /// Makes this process the owner of a lane under the last of its keys. A checkpoint that is new begins at `from`. Under a
+    /// key that others get as well, it says at once whose events come before.
+    pub(super) fn adopt(
+        &mut self,
+        lane: &LaneHandle,
+        keys: &LaneKeys,
+        from: Position,
+    ) -> Result<FoundCheckpoint, SinkError> {
+        let last = keys.given().and_then(|_| fingerprint_before(lane, from));
+        let begin = Begin {
+            position: from,
+            last,
+        };
+        self.writer.sink.adopt(keys.current(), begin)
     }
 
     /// Stores a lane under the last of its keys, which are noted, from its checkpoint on.
@@ -94,8 +114,4 @@ fn log_fork(lane: &LaneHandle, found: Position, from: Position, end: Option<Posi
          under a new key, and events go into another lane",
         lane.id(), found.0, end.unwrap_or(from).0
     );
-}
-
-fn stop(fault: io::Error) -> SinkError {
-    SinkError::Stop(Fault::new(fault.to_string()))
 }

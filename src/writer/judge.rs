@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
-use super::last_events::{LastEvents, known_end};
+use super::last_events::LastEvents;
 use super::proof::ProofError;
 use super::row_answers::Proof;
 use super::verdict::Verdict;
@@ -53,10 +53,7 @@ impl Storing {
         };
         let verdict = match judged {
             Ok(_) if last == LastEvents::Others => match lane.on_disk() {
-                Some(disk) => match known_end(disk) {
-                    Ok(end) => self.judge_others(lane, disk, found, end),
-                    Err(fault) => return unreadable(fault),
-                },
+                Some(disk) => self.judge_others(lane, disk, found),
                 None => Ok(Verdict::Forked {
                     from: self.lanes.of(lane).stored(),
                     end: None,

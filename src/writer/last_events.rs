@@ -14,14 +14,14 @@ use super::verdict::Verdict;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::fingerprint::Fingerprint;
 use crate::event::position::Position;
-use crate::journal::held_lane::Hold;
+use crate::journal::held_lane::{HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{LaneReader, ReadError};
 use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
-use crate::sink::FoundRow;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
+use crate::sink::{Checkpoint, Epoch, FoundRow};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
 const REFUSED_MAX: u64 = 64;
@@ -44,6 +44,14 @@ enum LaterRows {
     UpTo(Position),
     /// An event cannot be read, or there are too many rows to be searched.
     Unknown,
+}
+
+/// What the checkpoints under the later keys of a lane say.
+pub(super) struct LaterKeys {
+    /// All events before it are stored.
+    pub(super) stored: Position,
+    /// No event from it on is stored under one of them.
+    pub(super) furthest: Position,
 }
 
 impl LastEvents {
@@ -186,17 +194,39 @@ impl Storing {
         Ok(found)
     }
 
+    /// What the checkpoints say under the keys that this lane gets next. Other copies of it may have them already, and have
+    /// stored under them what they share with this one.
+    pub(super) fn later_keys(&mut self, lane: &LaneHandle) -> Result<LaterKeys, ProofError> {
+        let state = self.lanes.of(lane);
+        let (mut stored, mut key) = (state.stored(), state.keys.current());
+        let mut furthest = stored;
+        loop {
+            key = key.next_key();
+            let found = self.writer.sink.look(key, stored.into())?;
+            let Checkpoint { epoch, position } = found.checkpoint;
+            if epoch == Epoch::FIRST {
+                return Ok(LaterKeys { stored, furthest });
+            }
+            furthest = furthest.max(position);
+            if position > stored && self.last_events(lane, found)? == LastEvents::Own {
+                reached("last events: own, under a later key");
+                stored = position;
+            }
+        }
+    }
+
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
-    /// stored than this process knows: they come before the others, and rows tell which they are. The lane ends at `end`.
+    /// stored than this process knows: they come before the others, and rows tell which they are.
     pub(super) fn judge_others(
         &mut self,
         lane: &LaneHandle,
         disk: &DiskLane,
         found: FoundCheckpoint,
-        end: Position,
     ) -> Result<Verdict, ProofError> {
-        let from = self.lanes.of(lane).stored();
-        let position = found.checkpoint.position;
+        let later = self.later_keys(lane)?;
+        let from = later.stored;
+        let end = known_end(disk).map_err(ProofError::Journal)?;
+        let position = found.checkpoint.position.max(later.furthest);
         // The last event before the checkpoint is none of those that both have.
         let to = end.min(Position(position.0.saturating_sub(1)));
         let forked = |from| {
@@ -212,7 +242,10 @@ impl Storing {
                      events of both were stored after {}",
                     position.0, from.0
                 ),
-                checkpoint: Some(found.checkpoint.into()),
+                checkpoint: Some(HeldCheckpoint {
+                    position,
+                    epoch: found.checkpoint.epoch.0,
+                }),
             }))
         };
         if from >= to {

@@ -119,7 +119,7 @@ impl Storing {
 
     /// The checkpoint of a lane as it would be found if the lane was taken over now.
     fn look(&mut self, key: LaneId, begins: Position) -> Result<Checkpoint, SinkError> {
-        let FoundCheckpoint { checkpoint, copy } = self.writer.sink.look(key, begins)?;
+        let FoundCheckpoint { checkpoint, copy } = self.writer.sink.look(key, begins.into())?;
         let position = match copy {
             SealedCopy::At { position, .. } => position,
             SealedCopy::Missing | SealedCopy::Altered => checkpoint.position,
@@ -137,7 +137,7 @@ impl Storing {
         keys: &LaneKeys,
         begins: Position,
     ) -> Result<FoundCheckpoint, SinkError> {
-        let found = self.writer.sink.adopt(keys.current(), begins)?;
+        let found = self.adopt(lane, keys, begins)?;
         self.believe_copy(lane, keys, found)
     }
 
@@ -209,7 +209,8 @@ impl Storing {
         Ok(Ok((checkpoint, verdict)))
     }
 
-    /// Leaves the checkpoint of a lane to its owner, and goes on under another key.
+    /// Leaves the checkpoint of a lane to its owner, and goes on under another key. Where other copies of the lane have stored
+    /// more under that since the lane was held, rows tell what.
     fn settle_with_another_key(
         &mut self,
         lane: &LaneHandle,
@@ -217,7 +218,17 @@ impl Storing {
         hold: &Hold,
         decision: Decision,
     ) -> Result<Adopted, SinkError> {
-        let (keys, checkpoint) = self.another_key(lane, hold.settled(decision))?;
+        let to = hold.settled(decision);
+        let later = match self.later_keys(lane) {
+            Ok(later) => later,
+            Err(fault) => return self.wait_for_proof(lane, fault),
+        };
+        let to = to.max(later.stored);
+        if later.furthest > to {
+            let fork = |storing: &mut Self| storing.fork(lane, later.furthest, to, None);
+            return self.settled_by(lane, disk, later.furthest, fork);
+        }
+        let (keys, checkpoint) = self.another_key(lane, to)?;
         if let Err(fault) = keys.write(&disk.directory) {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }
@@ -268,16 +279,28 @@ impl Storing {
         (keys, found): (LaneKeys, Checkpoint),
         verdict: Verdict,
     ) -> Result<Adopted, SinkError> {
+        let act = |storing: &mut Self| storing.act_on(lane, keys, found, verdict);
+        self.settled_by(lane, disk, found.position, act)
+    }
+
+    /// Goes on with a lane as `act` does, and not as was decided: its checkpoint is at `found`.
+    fn settled_by(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        found: Position,
+        act: impl FnOnce(&mut Self) -> Result<Adopted, SinkError>,
+    ) -> Result<Adopted, SinkError> {
         log::warn!(
-            event = "lane_settled_elsewhere", lane:% = lane.id(), position = found.position.0;
+            event = "lane_settled_elsewhere", lane:% = lane.id(), position = found.0;
             "lane {}: since it was held, its checkpoint was moved or the lane was taken over, as by a process on a copy of the \
              data directory that was settled first, or the database was restored; the checkpoint is {}, and the decision is \
              not applied",
-            lane.id(), found.position.0
+            lane.id(), found.0
         );
         // It may be held again, for other events.
         self.lanes.of(lane).end_hold();
-        let adopted = self.act_on(lane, keys, found, verdict)?;
+        let adopted = act(self)?;
         if matches!(adopted, Adopted::At(_)) {
             if let Err(fault) = Hold::remove(&disk.directory) {
                 self.lanes.of(lane).checkpoint = None;

@@ -39,7 +39,7 @@ fn store(database: &DatabaseServer, zone: &str, seconds: &[u64]) -> Result<(), S
     }
     sink.open()?;
     let lane = LaneId::random().unwrap();
-    let checkpoint = sink.adopt(lane, Position::START)?.checkpoint;
+    let checkpoint = sink.adopt(lane, Position::START.into())?.checkpoint;
     let step = Step {
         lane,
         epoch: checkpoint.epoch,

@@ -96,6 +96,7 @@ const BRANCHES: &[&str] = &[
     "lane: waits, unwritable",
     "last events: beyond the end",
     "last events: others",
+    "last events: own, under a later key",
     "last events: own",
     "log: checkpoint_put_back",
     "log: commit_outcome_unknown",

@@ -24,7 +24,7 @@ const COMMON: [Trouble; 13] = [
 ];
 
 /// Troubles of which what is promised depends on who caused them. Most seeds have one family, others two.
-const FAMILIES: [&[Trouble]; 12] = [
+const FAMILIES: [&[Trouble]; 13] = [
     &[],
     &[
         Trouble::DiskFails,
@@ -56,6 +56,12 @@ const FAMILIES: [&[Trouble]; 12] = [
     &[Trouble::MachineReverted],
     &[Trouble::MemoryCopied],
     &[Trouble::MemoryReverted],
+    &[
+        Trouble::MemoryReverted,
+        Trouble::MemoryCopied,
+        Trouble::MachineReverted,
+        Trouble::MachineCopied,
+    ],
 ];
 
 /// The families by which machines have the same journal, by their first troubles.
@@ -67,7 +73,7 @@ const COPIES: [Trouble; 4] = [
 ];
 
 /// Families that do not meet, by their first troubles, and why.
-const APART: [(Trouble, &[Trouble], &str); 9] = [
+const APART: [(Trouble, &[Trouble], &str); 7] = [
     (
         Trouble::LettersReplayed,
         &COPIES,
@@ -97,18 +103,7 @@ const APART: [(Trouble, &[Trouble], &str); 9] = [
     (
         Trouble::Backup,
         &COPIES,
-        "a fault that is not mended: a copy that has another key stores what a restore took under that key, also what was \
-         stored under the first one before, and so do the other copies",
-    ),
-    (
-        Trouble::MemoryCopied,
-        &[Trouble::MachineCopied, Trouble::MachineReverted],
-        EACH_ITS_KEY,
-    ),
-    (
-        Trouble::MemoryReverted,
-        &[Trouble::MachineCopied, Trouble::MachineReverted],
-        EACH_ITS_KEY,
+        "a fault that is not mended: a checkpoint that has gone back does not say whose events it counts",
     ),
     (
         Trouble::CheckpointSetBack,
@@ -121,10 +116,6 @@ const APART: [(Trouble, &[Trouble], &str); 9] = [
         "blocks that cannot be read do not say whose events a checkpoint counts",
     ),
 ];
-
-/// Why a copy of a disk does not meet one of a memory.
-const EACH_ITS_KEY: &str = "a fault that is not mended: each copy of a lane that goes on beside another one with other events gets a key of its own, \
-     and stores under it what they share";
 
 /// Whether `next` and one of `drawn` do not meet.
 fn are_apart(next: Trouble, drawn: &[Trouble]) -> bool {

@@ -13,7 +13,7 @@ use crate::os::reached::reached;
 use crate::os::simulated::{self, Pause, pause, set_busy};
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
 use crate::sink::{
-    Checkpoint, Fault, FoundRow, Inserted, InsertedRows, Refused, Sink, SinkError, Step,
+    Begin, Checkpoint, Fault, FoundRow, Inserted, InsertedRows, Refused, Sink, SinkError, Step,
 };
 
 /// How long a statement waits for a row lock (`innodb_lock_wait_timeout`).
@@ -209,14 +209,14 @@ impl Sink for SimulatedSink {
         })
     }
 
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
         self.call(losses!("a checkpoint is read"), |server, _| {
             let row = |key: LaneId| server.content.checkpoints.get(&key).copied();
-            Ok(Adoption::new(lane, from, row(lane), row(lane.complement())).found)
+            Ok(Adoption::new(lane, begin, row(lane), row(lane.complement())).found)
         })
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
         self.wait_for_lock(lane)?;
         self.call(losses!("a lane is taken over"), |server, session| {
             may_write(server)?;
@@ -227,7 +227,7 @@ impl Sink for SimulatedSink {
             let rows = &mut server.content.checkpoints;
             let row = rows.get(&lane).copied();
             let copy = rows.get(&lane.complement()).copied();
-            let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+            let Adoption { found, copy } = Adoption::new(lane, begin, row, copy);
             rows.insert(lane, found.checkpoint);
             rows.extend(copy.map(|copy| (lane.complement(), copy)));
             Ok(found)

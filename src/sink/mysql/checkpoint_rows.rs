@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 use super::classify::sink_error;
 use crate::event::position::{LaneId, Position};
 use crate::sink::sealed_copy::{Adoption, EPOCH_END, FoundCheckpoint};
-use crate::sink::{Checkpoint, Epoch, Fault, SinkError, Step};
+use crate::sink::{Begin, Checkpoint, Epoch, Fault, SinkError, Step};
 
 /// Creates a lane's checkpoint, or increments its epoch.
 pub(crate) fn adopt_statement(lane: LaneId, from: Position) -> String {
@@ -86,11 +86,11 @@ fn query(connection: &mut Conn, query: &str) -> Result<Option<Checkpoint>, SinkE
 pub(super) fn look(
     connection: &mut Conn,
     lane: LaneId,
-    from: Position,
+    begin: Begin,
 ) -> Result<FoundCheckpoint, SinkError> {
     let row = read_locked(connection, lane)?;
     let copy = read_locked(connection, lane.complement())?;
-    Ok(Adoption::new(lane, from, row, copy).found)
+    Ok(Adoption::new(lane, begin, row, copy).found)
 }
 
 /// Makes this process the owner of a lane. If it is repeated after a lost answer, the epoch increases twice: it says who may
@@ -98,13 +98,13 @@ pub(super) fn look(
 pub(super) fn adopt(
     connection: &mut Conn,
     lane: LaneId,
-    from: Position,
+    begin: Begin,
 ) -> Result<FoundCheckpoint, SinkError> {
     let run = |connection: &mut Conn, statement: &str| {
         connection.query_drop(statement).map_err(sink_error)
     };
     run(connection, "START TRANSACTION")?;
-    run(connection, &adopt_statement(lane, from))?;
+    run(connection, &adopt_statement(lane, begin.position))?;
     let is_new = connection.affected_rows() == 1;
     let raised = read_locked(connection, lane)?.ok_or_else(|| {
         let text = format!("the checkpoint of lane {lane} was created and is missing");
@@ -119,7 +119,7 @@ pub(super) fn adopt(
         Some(_) => read_locked(connection, lane.complement())?,
         None => None,
     };
-    let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+    let Adoption { found, copy } = Adoption::new(lane, begin, row, copy);
     if found.checkpoint.epoch != raised.epoch {
         run(connection, &epoch_statement(lane, found.checkpoint.epoch))?;
     }

@@ -34,13 +34,13 @@ use self::session_settings::SessionSettings;
 use self::statement_kind::{Columns, StatementKind};
 use self::statement_size::StatementSizes;
 use super::{
-    Checkpoint, Fault, FoundRow, Inserted, InsertedRows, PROBE_EVERY, Refused, Sink, SinkError,
-    Step,
+    Begin, Checkpoint, Fault, FoundRow, Inserted, InsertedRows, PROBE_EVERY, Refused, Sink,
+    SinkError, Step,
 };
 use crate::event::Event;
 use crate::event::batch::{Batch, BatchEvents};
 use crate::event::database_id::DatabaseId;
-use crate::event::position::{LaneId, Position};
+use crate::event::position::LaneId;
 use crate::event::rule::{EventRule, Ids};
 use crate::sink::dsn::MySqlTarget;
 use crate::sink::sealed_copy::FoundCheckpoint;
@@ -266,12 +266,12 @@ impl Sink for MySqlSink {
         checkpoint_rows::read_locked(&mut self.session()?.connection, lane)
     }
 
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        checkpoint_rows::look(&mut self.session()?.connection, lane, from)
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::look(&mut self.session()?.connection, lane, begin)
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        checkpoint_rows::adopt(&mut self.session()?.connection, lane, from)
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::adopt(&mut self.session()?.connection, lane, begin)
     }
 
     fn insert(

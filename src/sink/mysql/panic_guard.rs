@@ -4,11 +4,11 @@ use super::classify::panic_fault;
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
-use crate::event::position::{LaneId, Position};
+use crate::event::position::LaneId;
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::sealed_copy::FoundCheckpoint;
-use crate::sink::{Checkpoint, Fault, FoundRow, Inserted, Refused, Sink, SinkError, Step};
+use crate::sink::{Begin, Checkpoint, Fault, FoundRow, Inserted, Refused, Sink, SinkError, Step};
 
 /// A sink whose panics are errors. After one the connection is replaced, as after any error of a connection.
 #[derive(Debug)]
@@ -50,12 +50,12 @@ impl<S: Sink> Sink for PanicGuard<S> {
         self.call(|sink| sink.checkpoint(lane), SinkError::Reconnect)
     }
 
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        self.call(|sink| sink.look(lane, from), SinkError::Reconnect)
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        self.call(|sink| sink.look(lane, begin), SinkError::Reconnect)
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        self.call(|sink| sink.adopt(lane, from), SinkError::Reconnect)
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        self.call(|sink| sink.adopt(lane, begin), SinkError::Reconnect)
     }
 
     fn insert(
@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::event::UnixMillis;
     use crate::event::batch::BatchEvents;
+    use crate::event::position::Position;
     use crate::sink::{Epoch, FaultKind};
 
     /// In the order in which they are called.
@@ -154,11 +155,11 @@ mod tests {
             panic!("checkpoint")
         }
 
-        fn look(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
+        fn look(&mut self, _: LaneId, _: Begin) -> Result<FoundCheckpoint, SinkError> {
             panic!("look")
         }
 
-        fn adopt(&mut self, _: LaneId, _: Position) -> Result<FoundCheckpoint, SinkError> {
+        fn adopt(&mut self, _: LaneId, _: Begin) -> Result<FoundCheckpoint, SinkError> {
             panic!("adopt")
         }
 
@@ -225,8 +226,8 @@ mod tests {
                 .unwrap_err(),
             sink.reread_database().unwrap_err(),
             sink.checkpoint(lane).unwrap_err(),
-            sink.look(lane, Position::START).unwrap_err(),
-            sink.adopt(lane, Position::START).unwrap_err(),
+            sink.look(lane, Position::START.into()).unwrap_err(),
+            sink.adopt(lane, Position::START.into()).unwrap_err(),
             inserted.unwrap_err(),
             sink.is_row_of(1, event).unwrap_err(),
             sink.has_row_after(1, event).unwrap_err(),

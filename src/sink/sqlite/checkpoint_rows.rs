@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use super::signed;
 use crate::event::position::{LaneId, Position};
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
-use crate::sink::{Checkpoint, Epoch, Step};
+use crate::sink::{Begin, Checkpoint, Epoch, Step};
 
 /// Reads a row.
 pub(super) const READ: &str = "SELECT epoch, position FROM hakaru_checkpoint WHERE lane = ?1";
@@ -25,31 +25,27 @@ pub(super) fn read(connection: &Connection, lane: LaneId) -> Result<Option<Check
     row.optional()
 }
 
-fn adoption(connection: &Connection, lane: LaneId, from: Position) -> Result<Adoption> {
+fn adoption(connection: &Connection, lane: LaneId, begin: Begin) -> Result<Adoption> {
     let row = read(connection, lane)?;
     let copy = connection
         .query_row(READ, params![lane.complement().to_string()], read_copy)
         .optional()?;
-    Ok(Adoption::new(lane, from, row, copy))
+    Ok(Adoption::new(lane, begin, row, copy))
 }
 
 /// What [`adopt`] would find.
-pub(super) fn look(
-    connection: &Connection,
-    lane: LaneId,
-    from: Position,
-) -> Result<FoundCheckpoint> {
-    Ok(adoption(connection, lane, from)?.found)
+pub(super) fn look(connection: &Connection, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint> {
+    Ok(adoption(connection, lane, begin)?.found)
 }
 
 /// Makes this process the owner of a lane.
 pub(super) fn adopt(
     connection: &Connection,
     lane: LaneId,
-    from: Position,
+    begin: Begin,
 ) -> Result<FoundCheckpoint> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let Adoption { found, copy } = adoption(connection, lane, from)?;
+    let Adoption { found, copy } = adoption(connection, lane, begin)?;
     let Checkpoint { epoch, position } = found.checkpoint;
     let row = params![lane.to_string(), signed(epoch.0), signed(position.0)];
     connection.prepare_cached(WRITE)?.execute(row)?;

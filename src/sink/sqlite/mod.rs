@@ -16,13 +16,13 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use self::files::DatabaseFiles;
 use self::rows::{Rows, begin};
 use super::{
-    Checkpoint, DATABASE_ROW, Fault, FoundRow, InsertTimes, Inserted, InsertedRows, Refused, Sink,
-    SinkError, Step,
+    Begin, Checkpoint, DATABASE_ROW, Fault, FoundRow, InsertTimes, Inserted, InsertedRows, Refused,
+    Sink, SinkError, Step,
 };
 use crate::event::Event;
 use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
-use crate::event::position::{LaneId, Position};
+use crate::event::position::LaneId;
 use crate::event::rule::{EventRule, Ids};
 use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::trial::Content;
@@ -209,12 +209,12 @@ impl Sink for SqliteSink {
         checkpoint_rows::read(self.connection()?, lane).map_err(classify)
     }
 
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        checkpoint_rows::look(self.connection()?, lane, from).map_err(classify)
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::look(self.connection()?, lane, begin).map_err(classify)
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
-        checkpoint_rows::adopt(self.connection()?, lane, from).map_err(classify)
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
+        checkpoint_rows::adopt(self.connection()?, lane, begin).map_err(classify)
     }
 
     fn insert(

@@ -232,7 +232,7 @@ mod tests {
             batch.push(event(id, value)).unwrap();
         }
         let lane = LaneId::random().unwrap();
-        let found = sink.adopt(lane, Position::START)?.checkpoint;
+        let found = sink.adopt(lane, Position::START.into())?.checkpoint;
         let step = Step {
             lane,
             epoch: found.epoch,

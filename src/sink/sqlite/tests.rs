@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::batch::BatchEvents;
+use crate::event::position::Position;
 use crate::event::{Event, UnixMillis};
 use crate::sink::sealed_copy::SealedCopy;
 use crate::sink::{Checkpoint, Epoch};
@@ -96,7 +97,8 @@ fn insert(
     refused: &mut Refused,
 ) -> Result<Inserted, SinkError> {
     let lane = LaneId::random().unwrap();
-    let Checkpoint { epoch, position } = sink.adopt(lane, Position::START).unwrap().checkpoint;
+    let Checkpoint { epoch, position } =
+        sink.adopt(lane, Position::START.into()).unwrap().checkpoint;
     let (old, new) = (position, position.plus(names.len() - skip));
     let step = Step {
         lane,
@@ -129,7 +131,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
         ..
     } = Bench::new();
     let lane = LaneId::random().unwrap();
-    let first = sink.adopt(lane, Position::START).unwrap().checkpoint;
+    let first = sink.adopt(lane, Position::START.into()).unwrap().checkpoint;
     assert_eq!(
         first,
         Checkpoint {
@@ -165,7 +167,7 @@ fn a_step_is_taken_once_and_only_by_the_owner() {
             position: Position(1)
         }
     );
-    let second = sink.adopt(lane, Position::START).unwrap().checkpoint;
+    let second = sink.adopt(lane, Position::START.into()).unwrap().checkpoint;
     assert_eq!(
         second,
         Checkpoint {
@@ -348,16 +350,16 @@ fn a_look_finds_what_an_adoption_finds() {
     let mut bench = Bench::new();
     for _ in 0..20 {
         let lane = LaneId::random().unwrap();
-        let looked = bench.sink.look(lane, Position(3)).unwrap();
-        assert_eq!(looked, bench.sink.adopt(lane, Position(3)).unwrap());
+        let looked = bench.sink.look(lane, Position(3).into()).unwrap();
+        assert_eq!(looked, bench.sink.adopt(lane, Position(3).into()).unwrap());
         let delete = "DELETE FROM hakaru_checkpoint WHERE lane = ?1";
         bench.other.execute(delete, [lane.to_string()]).unwrap();
-        let looked = bench.sink.look(lane, Position(2)).unwrap();
+        let looked = bench.sink.look(lane, Position(2).into()).unwrap();
         let copy = SealedCopy::At {
             position: Position(3),
             last: None,
         };
         assert_eq!(looked.copy, copy);
-        assert_eq!(looked, bench.sink.adopt(lane, Position(2)).unwrap());
+        assert_eq!(looked, bench.sink.adopt(lane, Position(2).into()).unwrap());
     }
 }

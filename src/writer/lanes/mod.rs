@@ -46,8 +46,6 @@ pub(super) struct LaneState {
     pub(super) has_no_proof: bool,
     /// A decision about an earlier hold, which was logged.
     refused_settlement: Option<Settlement>,
-    /// A key that is in the database and not noted yet.
-    new_key: Option<LaneId>,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
     /// Events in the dead-letter file that are not counted yet. They are kept so that none is written twice.
@@ -73,7 +71,6 @@ impl Lanes {
             is_held: false,
             has_no_proof: false,
             refused_settlement: None,
-            new_key: None,
             counted: None,
             dead_letters: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -141,6 +138,15 @@ impl LaneState {
         self.sent = checkpoint.position;
         self.has_twin = false;
         self.known = Some(checkpoint.position);
+    }
+
+    /// The lane goes on under another key, which is noted, and is stored up to `from`.
+    pub(super) fn go_on_under(&mut self, keys: LaneKeys, from: Position) {
+        self.keys = keys;
+        self.sent = from;
+        self.has_twin = false;
+        self.taken = None;
+        self.known = Some(from);
     }
 
     /// Notes that the lane was taken over, which has raised the epoch of its checkpoint by one.
@@ -212,29 +218,15 @@ impl LaneState {
         !std::mem::replace(&mut self.is_held, true)
     }
 
-    /// Keys that the database may have and under which nothing is stored yet, if the lane is to be stored under
-    /// another key from `from` on: an earlier attempt to give it one did not come to its end.
-    pub(super) fn unused_keys(&self, from: Position) -> impl Iterator<Item = LaneId> + use<> {
-        let noted = self.keys.given_at(from);
-        noted.into_iter().chain(self.new_key)
-    }
-
-    /// Remembers a key that is in the database before it is noted.
-    pub(super) fn set_new_key(&mut self, key: LaneId) {
-        self.new_key = Some(key);
-    }
-
     /// Stores under the keys that are noted. An attempt to note another key may have failed after the note was in its
     /// place.
     pub(super) fn read_keys(&mut self, keys: LaneKeys) {
-        self.new_key = self.new_key.filter(|new| keys.given() != Some(*new));
         self.keys = keys;
     }
 
     /// Stores under the last of `keys` from now on. They are noted.
     pub(super) fn set_keys(&mut self, keys: LaneKeys) {
         self.keys = keys;
-        self.new_key = None;
     }
 
     /// Notes a decision that is about other events. Returns whether that is new.

@@ -62,7 +62,7 @@ impl Killed {
         assert_eq!(row.position, Position(6));
         // What the next process will find.
         let copy = rows.get(&self.lane.complement()).copied();
-        let found = Adoption::new(self.lane, Position::START, Some(row), copy).found;
+        let found = Adoption::new(self.lane, Position::START.into(), Some(row), copy).found;
         let is_at =
             matches!(found.copy, SealedCopy::At { position, .. } if position == Position(6));
         assert!(is_at, "{:?}", found.copy);

@@ -5,7 +5,7 @@ use crate::event::batch::Batch;
 use crate::event::database_id::DatabaseId;
 use crate::event::fingerprint::Fingerprint;
 use crate::sink::sealed_copy::{Adoption, FoundCheckpoint};
-use crate::sink::{FoundRow, Inserted, InsertedRows, Refused, Step};
+use crate::sink::{Begin, FoundRow, Inserted, InsertedRows, Refused, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// The call in which something happens.
@@ -124,7 +124,7 @@ impl FaultInjector {
             Act::StoreOthers(events) => {
                 let mut database = self.database.lock().unwrap();
                 let lane = database.adopted.unwrap();
-                let checkpoint = database.adopt(lane, Position::START).checkpoint;
+                let checkpoint = database.adopt(lane, Position::START.into()).checkpoint;
                 let step = Step {
                     lane,
                     epoch: checkpoint.epoch,
@@ -139,7 +139,7 @@ impl FaultInjector {
             Act::Steal => {
                 let mut database = self.database.lock().unwrap();
                 let lane = database.adopted.unwrap();
-                database.adopt(lane, Position::START);
+                database.adopt(lane, Position::START.into());
                 Ok(())
             }
         }
@@ -157,12 +157,12 @@ impl FaultInjector {
 }
 
 impl Database {
-    fn adopt(&mut self, lane: LaneId, from: Position) -> FoundCheckpoint {
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> FoundCheckpoint {
         self.adopted = Some(lane);
         let rows = &mut self.checkpoints;
         let row = rows.get(&lane).copied();
         let copy = rows.get(&lane.complement()).copied();
-        let Adoption { found, copy } = Adoption::new(lane, from, row, copy);
+        let Adoption { found, copy } = Adoption::new(lane, begin, row, copy);
         rows.insert(lane, found.checkpoint);
         if let Some(copy) = copy {
             rows.insert(lane.complement(), copy);
@@ -199,13 +199,13 @@ impl Sink for FaultInjector {
         Ok(database.checkpoints.get(&lane).copied())
     }
 
-    fn look(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+    fn look(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
         let database = self.database.lock().unwrap();
         let row = |key: LaneId| database.checkpoints.get(&key).copied();
-        Ok(Adoption::new(lane, from, row(lane), row(lane.complement())).found)
+        Ok(Adoption::new(lane, begin, row(lane), row(lane.complement())).found)
     }
 
-    fn adopt(&mut self, lane: LaneId, from: Position) -> Result<FoundCheckpoint, SinkError> {
+    fn adopt(&mut self, lane: LaneId, begin: Begin) -> Result<FoundCheckpoint, SinkError> {
         let mut database = self.database.lock().unwrap();
         if database
             .unadopted
@@ -214,7 +214,7 @@ impl Sink for FaultInjector {
         {
             return Err(SinkError::Reconnect(fault()));
         }
-        let found = database.adopt(lane, from);
+        let found = database.adopt(lane, begin);
         match database
             .unanswered
             .take_if(|unanswered| *unanswered == lane)

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::*;
 use crate::event::fingerprint::Fingerprint;
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
+use crate::journal::lane_keys::LaneKeys;
 use crate::journal::row_witnesses::RowWitness;
 use crate::sink::Step;
 
@@ -204,7 +205,13 @@ fn what_was_sent_to_commit_is_not_stored_again() {
 /// A machine has gone back to an earlier state with its memory, and has stored `stored` events, the last of which are others.
 /// Of those of this lane, as many are rows as `rows` says.
 fn recover_after_other_events(stored: usize, rows: usize) -> (Killed, Option<u64>) {
-    let killed = Killed::new(stored);
+    let killed = count_others(Killed::new(stored), rows);
+    let held = killed.recover(2).held();
+    (killed, held)
+}
+
+/// The checkpoint counts the events of another machine, beside the first `rows`.
+fn count_others(killed: Killed, rows: usize) -> Killed {
     {
         let mut database = killed.bench.database.lock().unwrap();
         database.rows.truncate(rows);
@@ -220,8 +227,7 @@ fn recover_after_other_events(stored: usize, rows: usize) -> (Killed, Option<u64
             .checkpoints
             .insert(killed.lane.complement(), step.copy());
     }
-    let held = killed.recover(2).held();
-    (killed, held)
+    killed
 }
 
 #[test]
@@ -235,6 +241,45 @@ fn a_checkpoint_that_counts_other_events_is_left_to_its_owner() {
         let checkpoint = database.checkpoints[&killed.lane];
         assert_eq!(checkpoint.position, Position(stored as u64));
     }
+}
+
+/// Each of two copies leaves the first key. The second one finds its events under the next, whatever rows say.
+#[test]
+fn copies_that_have_the_same_events_go_on_under_the_same_key() {
+    let (killed, _) = recover_after_other_events(6, 2);
+    let key = killed.lane.next_key();
+    let keys = LaneKeys::read(&killed.directory(), killed.lane).unwrap();
+    assert_eq!(keys.given(), Some(key));
+    std::fs::remove_file(killed.directory().join("keys")).unwrap();
+    killed.bench.database.lock().unwrap().rows.truncate(2);
+    assert_eq!(killed.recover(2).held(), None);
+    assert_eq!(killed.bench.rows(), NAMES[..2]);
+    let database = killed.bench.database.lock().unwrap();
+    assert_eq!(database.checkpoints[&key].position, Position(9));
+}
+
+/// The key of a copy whose events differ from an earlier one on is left to it.
+#[test]
+fn a_copy_that_forks_later_passes_the_key_of_one_that_forked_before() {
+    let killed = Killed::new(6);
+    let key = killed.lane.next_key();
+    let earlier = Checkpoint {
+        epoch: Epoch::FIRST,
+        position: Position(1),
+    };
+    killed
+        .bench
+        .database
+        .lock()
+        .unwrap()
+        .checkpoints
+        .insert(key, earlier);
+    let killed = count_others(killed, 2);
+    assert_eq!(killed.recover(2).held(), None);
+    assert_eq!(killed.bench.rows(), NAMES);
+    let database = killed.bench.database.lock().unwrap();
+    assert_eq!(database.checkpoints[&key].position, Position(1));
+    assert_eq!(database.checkpoints[&key.next_key()].position, Position(9));
 }
 
 /// Other nodes store events that have the same. The last of those before the checkpoint is not the lane's own.
