@@ -292,25 +292,36 @@ impl Storing {
         }
         let refused = self.lanes.refused(lane.id, from..to);
         let mut answers = Answers::default();
-        let mut next = from;
+        let (mut next, mut silent) = (from, 0);
         let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
         for index in spread(count, ROWS_ASKED) {
-            let mut position = next.max(from.plus(index));
-            while refused.contains(&position) {
-                position = position.plus(1);
-            }
-            next = position.plus(1);
-            if position >= to {
-                break;
-            }
-            let Some(event) = LaneEvent::read_around(lane, position)? else {
-                continue;
-            };
-            match self.writer.sink.has_row_after(after, event.event())? {
-                FoundRow::There => answers.add(true, &event),
-                FoundRow::Missing => answers.add(false, &event),
-                FoundRow::Repeatable => {}
-                FoundRow::Unsearched => return Ok(Proof::Unknown),
+            next = next.max(from.plus(index));
+            // They are stored in their order. Where the first one says nothing, that later ones are missing does not say that
+            // it is: the next one is asked instead.
+            loop {
+                while refused.contains(&next) {
+                    next = next.plus(1);
+                }
+                if next >= to {
+                    break;
+                }
+                let event = LaneEvent::read_around(lane, next)?;
+                next = next.plus(1);
+                if let Some(event) = event {
+                    match self.writer.sink.has_row_after(after, event.event())? {
+                        FoundRow::There => answers.add(true, &event),
+                        FoundRow::Missing => answers.add(false, &event),
+                        FoundRow::Repeatable => {}
+                        FoundRow::Unsearched => return Ok(Proof::Unknown),
+                    }
+                }
+                if answers.are_some() {
+                    break;
+                }
+                silent += 1;
+                if silent > REPEATABLE_MAX {
+                    return Ok(Proof::Unknown.counted());
+                }
             }
         }
         let proof = if refused.len() == count {

@@ -67,6 +67,10 @@ impl Answers {
         }
     }
 
+    pub(super) fn are_some(&self) -> bool {
+        self.there + self.missing > 0
+    }
+
     pub(super) fn proof(&self, end: Position) -> Proof {
         match (self.there, self.missing) {
             (0, 0) => Proof::Unknown,

@@ -58,6 +58,8 @@ pub(super) struct Database {
     pub(super) unadopted: Option<LaneId>,
     /// Whether rows have ids, by which each is found.
     pub(super) has_ids: bool,
+    /// Events whose ids the table has.
+    pub(super) repeated: Vec<String>,
 }
 
 /// What somebody does to the rows before the step of a lane that begins at a position.
@@ -242,6 +244,9 @@ impl Sink for FaultInjector {
 
     fn has_row_after(&mut self, after: u64, event: Event<'_>) -> Result<FoundRow, SinkError> {
         let database = self.database.lock().unwrap();
+        if database.repeated.iter().any(|name| name == event.name) {
+            return Ok(FoundRow::Repeatable);
+        }
         let after = usize::try_from(after).unwrap();
         let mut later = database.rows.iter().skip(after);
         let is_there = later.any(|row| row == event.name);

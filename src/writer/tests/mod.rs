@@ -4,6 +4,7 @@ mod altered_checkpoints;
 mod decisions;
 mod fault_injector;
 mod lost_checkpoints;
+mod repeated_ids;
 mod settled_copies;
 mod waiting;
 
