@@ -65,6 +65,11 @@ impl LaneKeys {
         self.forks.last().map(|fork| fork.key)
     }
 
+    /// From where on the lane is stored under the last key. The start under the first one.
+    pub fn begin(&self) -> Position {
+        self.forks.last().map_or(Position::START, |fork| fork.from)
+    }
+
     /// The key that was given to the lane last, if that was at the position `from`.
     pub fn given_at(&self, from: Position) -> Option<LaneId> {
         let last = self.forks.last().filter(|fork| fork.from == from);
@@ -81,6 +86,11 @@ impl LaneKeys {
         };
         keys.push(key, from);
         keys
+    }
+
+    /// Goes back to the key before the last one. Returns from where on the lane was stored under that.
+    pub fn pop(&mut self) -> Option<Position> {
+        self.forks.pop().map(|fork| fork.from)
     }
 
     /// Stores under `key` from the position `from` on.

@@ -37,7 +37,7 @@ pub(super) fn noted_at(directory: &Path) -> Option<SystemTime> {
 }
 
 /// Notes that the events before `stored` are stored.
-pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
+pub fn write(directory: &Path, stored: Position) -> io::Result<()> {
     let note = File::with(&directory.join(NAME), Use::Keep)?;
     // The length is constant, so that a note overwrites all of the previous one. It is not cut before: neither a kill
     // nor a full disk leaves an empty note.
@@ -45,7 +45,7 @@ pub(super) fn write(directory: &Path, stored: Position) -> io::Result<()> {
 }
 
 /// Makes what the note says durable. Its name is durable when the directory is synced.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
+pub fn sync(directory: &Path) -> io::Result<()> {
     match File::open(&directory.join(NAME)) {
         Ok(note) => note.sync_all(),
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -87,6 +87,20 @@ pub fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError
             Err(fault) => return (reader.position(), Some(fault.into())),
         }
     }
+}
+
+/// The position of the oldest event that the journal may still have of a lane.
+pub fn oldest(directory: &Path, lane: LaneId) -> io::Result<Position> {
+    for number in segments(directory)? {
+        match segment_start(directory, lane, number) {
+            Ok(Some(first)) => return Ok(first),
+            Ok(None) => {}
+            // Nobody can tell.
+            Err(fault) if fault.kind() == io::ErrorKind::InvalidData => break,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(Position::START)
 }
 
 /// The start of the last segment with a readable head. The start of the lane if there is none. With it the first error

@@ -47,6 +47,10 @@ pub(crate) enum Bug {
     ProbeAsksForNothing,
     /// Each copy of a lane that gets another key gets one that no other copy has.
     KeyOfItsOwn,
+    /// A lane stays at a key that a restored database lacks.
+    LostKeyKept,
+    /// A checkpoint that is not ahead is not asked whose events it counts.
+    BehindBelieved,
     /// A decision about a held lane is applied although the database went back since.
     OldDecisionApplied,
     /// A decision that is void leaves the lane held for the same events, though the database lacks events before them.

@@ -81,7 +81,14 @@ impl Storing {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
             Verdict::Stored { to } => self.put_back(lane, keys, found, to),
-            Verdict::Forked { from, end } => self.fork(lane, found.position, from, end),
+            Verdict::Forked { from, end } => {
+                let stored = self.lanes.of(lane).stored();
+                if from < stored {
+                    log_lost_events(lane, stored, from, true);
+                    self.announce_restore();
+                }
+                self.fork(lane, found.position, from, end)
+            }
             Verdict::Doubtful(hold) => Ok(self.hold(lane, &hold)),
         }
     }
@@ -254,6 +261,10 @@ impl Storing {
             },
             Err(wait) => return Ok(Notes::Other(Adopted::Waits(wait))),
         }
+        let keys = match self.keys_there(lane, disk, keys, noted)? {
+            Ok(keys) => keys,
+            Err(wait) => return Ok(Notes::Other(Adopted::Waits(wait))),
+        };
         let from = self.start(&keys, noted)?;
         Ok(Notes::Ours { keys, from })
     }
@@ -273,17 +284,6 @@ impl Storing {
             }
         }
         Ok(())
-    }
-
-    /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events
-    /// before `from`.
-    pub(super) fn start(&mut self, keys: &LaneKeys, from: Position) -> Result<Position, SinkError> {
-        if keys.given().is_none() {
-            return Ok(from);
-        }
-        let sink = &mut self.writer.sink;
-        let stored = keys.stored(|key| Ok(sink.checkpoint(key)?.map(|found| found.position)))?;
-        Ok(stored.max(from))
     }
 
     /// The database has lost rows on an open connection: all writers read all checkpoints again.
@@ -359,7 +359,12 @@ impl Storing {
 }
 
 /// Logs how many events the database has lost: its checkpoint has decreased from `before` to `now`.
-fn log_lost_events(lane: &LaneHandle, before: Position, now: Position, is_checked: bool) {
+pub(super) fn log_lost_events(
+    lane: &LaneHandle,
+    before: Position,
+    now: Position,
+    is_checked: bool,
+) {
     let lost = before.since(now);
     let remedy = if lane.on_disk().is_none() {
         "without a journal they cannot be stored again"

@@ -2,12 +2,15 @@
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
+use super::checkpoint::log_lost_events;
 use super::last_events::fingerprint_before;
 use crate::event::position::Position;
-use crate::journal::lane_handle::LaneHandle;
+use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
+use crate::journal::stored_note;
+use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::FoundCheckpoint;
-use crate::sink::{Begin, Checkpoint, SinkError};
+use crate::sink::{Begin, Checkpoint, Epoch, Fault, SinkError};
 
 impl Storing {
     /// Gives a lane its next key, under which its events are stored from `from` on. Other copies of the lane get the same
@@ -47,8 +50,8 @@ impl Storing {
         }
     }
 
-    /// Finds another key for a lane that is stored up to `from`. Keys whose checkpoints are elsewhere are those of other
-    /// copies of the lane.
+    /// Finds another key for a lane that is stored up to `from`, where no later key was further on. Those whose checkpoints are
+    /// behind that are of other copies of the lane.
     pub(super) fn another_key(
         &mut self,
         lane: &LaneHandle,
@@ -61,6 +64,13 @@ impl Storing {
             let checkpoint = self.believe_copy(lane, &keys, found)?.checkpoint;
             if checkpoint.position == from {
                 return Ok((keys, checkpoint));
+            }
+            if checkpoint.position > from {
+                let text = format!(
+                    "another copy of lane {} moves it at the same time",
+                    lane.id()
+                );
+                return Err(SinkError::Retry(Fault::new(text)));
             }
         }
     }
@@ -79,6 +89,54 @@ impl Storing {
             last,
         };
         self.writer.sink.adopt(keys.current(), begin)
+    }
+
+    /// The keys of a lane without the last ones that the database lacks: it was restored to before the lane got them. What was
+    /// stored under them is gone, and other copies may store it under the earlier ones.
+    pub(super) fn keys_there(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        mut keys: LaneKeys,
+        begins: Position,
+    ) -> Result<Result<LaneKeys, Wait>, SinkError> {
+        let mut from = None;
+        while let Some(key) = keys.given().filter(|_| !planted(Bug::LostKeyKept)) {
+            let found = self.writer.sink.look(key, begins.into())?;
+            if found.checkpoint.epoch != Epoch::FIRST {
+                break;
+            }
+            from = keys.pop();
+        }
+        let Some(from) = from else {
+            return Ok(Ok(keys));
+        };
+        let stored = self.lanes.of(lane).stored();
+        if from < stored {
+            log_lost_events(lane, stored, from, false);
+            self.announce_restore();
+            self.lanes.of(lane).lose(from);
+            disk.set_stored(from);
+        }
+        // How far it is stored now is known to the next process as well, before that knows the keys.
+        let noted = stored_note::write(&disk.directory, from.min(stored))
+            .and_then(|()| stored_note::sync(&disk.directory))
+            .and_then(|()| keys.write(&disk.directory));
+        Ok(match noted {
+            Ok(()) => Ok(keys),
+            Err(fault) => Err(Wait::Unwritable(fault)),
+        })
+    }
+
+    /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events
+    /// before `from`.
+    pub(super) fn start(&mut self, keys: &LaneKeys, from: Position) -> Result<Position, SinkError> {
+        if keys.given().is_none() {
+            return Ok(from);
+        }
+        let sink = &mut self.writer.sink;
+        let stored = keys.stored(|key| Ok(sink.checkpoint(key)?.map(|found| found.position)))?;
+        Ok(stored.max(from))
     }
 
     /// Stores a lane under the last of its keys, which are noted, from its checkpoint on.

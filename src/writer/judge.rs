@@ -48,7 +48,8 @@ impl Storing {
             Err(fault) => return unreadable(fault),
         };
         let judged = match last {
-            LastEvents::Own => Ok(Verdict::Ours),
+            LastEvents::Own if position >= self.lanes.of(lane).stored() => Ok(Verdict::Ours),
+            LastEvents::Own => self.judge(lane, position),
             LastEvents::Others | LastEvents::Unknown => self.judge(lane, position),
         };
         let verdict = match judged {

@@ -113,8 +113,7 @@ pub(super) fn known_end(lane: &DiskLane) -> io::Result<Position> {
 }
 
 impl Storing {
-    /// Compares the last events before a checkpoint with those that the lane has there. The journal is read only where the
-    /// checkpoint is further on than is known.
+    /// Compares the last events before a checkpoint with those that the lane has there.
     pub(super) fn last_events(
         &mut self,
         lane: &LaneHandle,
@@ -129,8 +128,7 @@ impl Storing {
             return Ok(LastEvents::Unknown);
         };
         let state = self.lanes.of(lane);
-        // One that is behind is judged by its position: the database may have gone back.
-        if position < state.stored() {
+        if position <= state.stored() && planted(Bug::BehindBelieved) {
             return Ok(LastEvents::Unknown);
         }
         if let Some(own) = state.last_before(position)
@@ -139,7 +137,7 @@ impl Storing {
             // A lane in memory is committed at a position only once, with these events.
             return Ok(LastEvents::of(own, last));
         }
-        let Some(disk) = lane.on_disk().filter(|_| position > state.stored()) else {
+        let Some(disk) = lane.on_disk() else {
             return Ok(LastEvents::Unknown);
         };
         if let Some(own) = read_before(disk, position, last.events())? {
@@ -196,9 +194,12 @@ impl Storing {
 
     /// What the checkpoints say under the keys that this lane gets next. Other copies of it may have them already, and have
     /// stored under them what they share with this one.
-    pub(super) fn later_keys(&mut self, lane: &LaneHandle) -> Result<LaterKeys, ProofError> {
-        let state = self.lanes.of(lane);
-        let (mut stored, mut key) = (state.stored(), state.keys.current());
+    pub(super) fn later_keys(
+        &mut self,
+        lane: &LaneHandle,
+        mut stored: Position,
+    ) -> Result<LaterKeys, ProofError> {
+        let mut key = self.lanes.of(lane).keys.current();
         let mut furthest = stored;
         loop {
             key = key.next_key();
@@ -223,12 +224,22 @@ impl Storing {
         disk: &DiskLane,
         found: FoundCheckpoint,
     ) -> Result<Verdict, ProofError> {
-        let later = self.later_keys(lane)?;
+        let known = self.lanes.of(lane).stored();
+        let last_row = self.last_row(disk, known)?;
+        // The database may have gone back, and lost all that was known to be stored. What the journal no longer has, nobody can
+        // store again.
+        let is_known = found.checkpoint.position >= known && last_row.is_some();
+        let stored = if is_known {
+            known
+        } else {
+            stored_note::oldest(&disk.directory, disk.id)?.min(known)
+        };
+        let later = self.later_keys(lane, stored)?;
         let from = later.stored;
         let end = known_end(disk).map_err(ProofError::Journal)?;
         let position = found.checkpoint.position.max(later.furthest);
         // The last event before the checkpoint is none of those that both have.
-        let to = end.min(Position(position.0.saturating_sub(1)));
+        let to = end.min(Position(position.0.saturating_sub(1)).max(known));
         let forked = |from| {
             let end = Some(end);
             Ok(Verdict::Forked { from, end })
@@ -251,8 +262,8 @@ impl Storing {
         if from >= to {
             return forked(from);
         }
-        // Before the first event that is stored there is no row to begin after.
-        let at_start = (from == Position::START).then_some(0);
+        // Before the oldest event there is no row to begin after.
+        let at_start = (!is_known || from == Position::START).then_some(0);
         let Some(after) = self.last_row(disk, from)?.or(at_start) else {
             return doubtful(to);
         };
@@ -270,7 +281,7 @@ impl Storing {
         }
         match self.prove_after(disk, from, first, after)? {
             // Other nodes store such rows too, where even those after the last common event have them.
-            Proof::Stored(_) if first == to && end >= position => doubtful(to),
+            Proof::Stored(_) if first == to && first > known && end >= position => doubtful(to),
             Proof::Stored(first) => forked(first),
             _ => doubtful(first),
         }

@@ -219,11 +219,11 @@ impl Storing {
         decision: Decision,
     ) -> Result<Adopted, SinkError> {
         let to = hold.settled(decision);
-        let later = match self.later_keys(lane) {
+        let later = match self.later_keys(lane, to) {
             Ok(later) => later,
             Err(fault) => return self.wait_for_proof(lane, fault),
         };
-        let to = to.max(later.stored);
+        let to = later.stored;
         if later.furthest > to {
             let fork = |storing: &mut Self| storing.fork(lane, later.furthest, to, None);
             return self.settled_by(lane, disk, later.furthest, fork);

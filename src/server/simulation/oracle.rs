@@ -302,7 +302,7 @@ impl Oracle {
                 Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
             }
             // Each copy of a lane that was not labelled yet goes into the database that it finds.
-            let is_free = self.is_copied && promised_to(served, sent).is_none()
+            let is_free = self.is_copied && promised_to(served, sent, true).is_none()
                 || self.disk_failed_at.is_some();
             equal.most += usize::from(is_free && has_two);
             equal.most += usize::from(self.in_memory.contains(number));
@@ -337,7 +337,7 @@ impl Oracle {
         let mut found = None;
         senders.each(|_, sent| {
             if (sent.value, sent.received_at) == (event.value, event.received_at) {
-                found = promised_to(&self.served, sent);
+                found = promised_to(&self.served, sent, self.is_copied);
             }
         });
         found
@@ -361,7 +361,7 @@ impl Oracle {
         let mut look = |content: &Content| {
             let values: BTreeSet<u32> = content.rows.values().map(|row| row.value).collect();
             world.senders.each(|_, sent| {
-                let (id, value) = (promised_to(&served, sent), sent.value);
+                let (id, value) = (promised_to(&served, sent, self.is_copied), sent.value);
                 if values.contains(&value)
                     && !is_twin(value)
                     && id.is_some()
@@ -382,12 +382,17 @@ impl Oracle {
 }
 
 /// The database that an event was promised to. `None`: its process had not noted that yet.
-fn promised_to(served: &BTreeMap<u32, (DatabaseId, Duration)>, sent: &Sent) -> Option<DatabaseId> {
+fn promised_to(
+    served: &BTreeMap<u32, (DatabaseId, Duration)>,
+    sent: &Sent,
+    is_copied: bool,
+) -> Option<DatabaseId> {
     let (id, since) = *served.get(&sent.process)?;
-    let promised_at = match sent.answer {
-        // It may have been copied as soon as it was received.
-        Answer::None => Duration::from_millis(sent.received_at.0).saturating_sub(simulated::EPOCH),
-        _ => sent.answered_at,
+    // It may have been copied as soon as it was received.
+    let promised_at = if is_copied || matches!(sent.answer, Answer::None) {
+        Duration::from_millis(sent.received_at.0).saturating_sub(simulated::EPOCH)
+    } else {
+        sent.answered_at
     };
     (promised_at > since + LABELLED_WITHIN).then_some(id)
 }

@@ -73,7 +73,7 @@ const COPIES: [Trouble; 4] = [
 ];
 
 /// Families that do not meet, by their first troubles, and why.
-const APART: [(Trouble, &[Trouble], &str); 7] = [
+const APART: [(Trouble, &[Trouble], &str); 6] = [
     (
         Trouble::LettersReplayed,
         &COPIES,
@@ -99,11 +99,6 @@ const APART: [(Trouble, &[Trouble], &str); 7] = [
             Trouble::MemoryReverted,
         ],
         "as with all checkpoints altered",
-    ),
-    (
-        Trouble::Backup,
-        &COPIES,
-        "a fault that is not mended: a checkpoint that has gone back does not say whose events it counts",
     ),
     (
         Trouble::CheckpointSetBack,

@@ -140,6 +140,12 @@ impl LaneState {
         self.known = Some(checkpoint.position);
     }
 
+    /// The database has lost the events from `from` on.
+    pub(super) fn lose(&mut self, from: Position) {
+        self.known = Some(from);
+        self.sent = self.sent.min(from);
+    }
+
     /// The lane goes on under another key, which is noted, and is stored up to `from`.
     pub(super) fn go_on_under(&mut self, keys: LaneKeys, from: Position) {
         self.keys = keys;
@@ -177,9 +183,11 @@ impl LaneState {
         position
     }
 
-    /// How far the lane is known to be stored: by this process, or by the note of an earlier one.
+    /// How far the lane is known to be stored: by this process, or by the notes of an earlier one, which was stored up to where
+    /// its last key begins.
     pub(super) fn stored(&self) -> Position {
         let noted = self.lane.on_disk().map(|lane| lane.stored());
+        let noted = noted.map(|noted| noted.max(self.keys.begin()));
         self.known.or(noted).unwrap_or(Position::START)
     }
 

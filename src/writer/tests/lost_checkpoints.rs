@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::*;
 use crate::event::fingerprint::Fingerprint;
 use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
-use crate::journal::lane_keys::LaneKeys;
 use crate::journal::row_witnesses::RowWitness;
+use crate::os::bugs::{Bug, plant};
 use crate::sink::Step;
 
 pub(super) const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
@@ -204,14 +204,14 @@ fn what_was_sent_to_commit_is_not_stored_again() {
 
 /// A machine has gone back to an earlier state with its memory, and has stored `stored` events, the last of which are others.
 /// Of those of this lane, as many are rows as `rows` says.
-fn recover_after_other_events(stored: usize, rows: usize) -> (Killed, Option<u64>) {
+pub(super) fn recover_after_other_events(stored: usize, rows: usize) -> (Killed, Option<u64>) {
     let killed = count_others(Killed::new(stored), rows);
     let held = killed.recover(2).held();
     (killed, held)
 }
 
 /// The checkpoint counts the events of another machine, beside the first `rows`.
-fn count_others(killed: Killed, rows: usize) -> Killed {
+pub(super) fn count_others(killed: Killed, rows: usize) -> Killed {
     {
         let mut database = killed.bench.database.lock().unwrap();
         database.rows.truncate(rows);
@@ -243,43 +243,24 @@ fn a_checkpoint_that_counts_other_events_is_left_to_its_owner() {
     }
 }
 
-/// Each of two copies leaves the first key. The second one finds its events under the next, whatever rows say.
+/// Events after a checkpoint that both rows were set back to are rows, and it was noted just there.
 #[test]
-fn copies_that_have_the_same_events_go_on_under_the_same_key() {
-    let (killed, _) = recover_after_other_events(6, 2);
-    let key = killed.lane.next_key();
-    let keys = LaneKeys::read(&killed.directory(), killed.lane).unwrap();
-    assert_eq!(keys.given(), Some(key));
-    std::fs::remove_file(killed.directory().join("keys")).unwrap();
-    killed.bench.database.lock().unwrap().rows.truncate(2);
-    assert_eq!(killed.recover(2).held(), None);
-    assert_eq!(killed.bench.rows(), NAMES[..2]);
-    let database = killed.bench.database.lock().unwrap();
-    assert_eq!(database.checkpoints[&key].position, Position(9));
-}
-
-/// The key of a copy whose events differ from an earlier one on is left to it.
-#[test]
-fn a_copy_that_forks_later_passes_the_key_of_one_that_forked_before() {
-    let killed = Killed::new(6);
-    let key = killed.lane.next_key();
-    let earlier = Checkpoint {
-        epoch: Epoch::FIRST,
-        position: Position(1),
-    };
-    killed
-        .bench
-        .database
-        .lock()
-        .unwrap()
-        .checkpoints
-        .insert(key, earlier);
-    let killed = count_others(killed, 2);
-    assert_eq!(killed.recover(2).held(), None);
-    assert_eq!(killed.bench.rows(), NAMES);
-    let database = killed.bench.database.lock().unwrap();
-    assert_eq!(database.checkpoints[&key].position, Position(1));
-    assert_eq!(database.checkpoints[&key.next_key()].position, Position(9));
+fn rows_after_the_noted_position_are_not_stored_again() {
+    for is_believed in [false, true] {
+        let killed = Killed::new(6);
+        {
+            let mut database = killed.bench.database.lock().unwrap();
+            for row in database.checkpoints.values_mut() {
+                row.position = Position(4);
+            }
+        }
+        plant(is_believed.then_some(Bug::NoteBelieved));
+        let held = killed.recover(4).held();
+        plant(None);
+        assert_eq!(held.is_none(), is_believed);
+        let stored = if is_believed { 11 } else { 6 };
+        assert_eq!(killed.bench.rows().len(), stored);
+    }
 }
 
 /// Other nodes store events that have the same. The last of those before the checkpoint is not the lane's own.

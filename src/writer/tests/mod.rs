@@ -3,6 +3,7 @@
 mod altered_checkpoints;
 mod decisions;
 mod fault_injector;
+mod later_keys;
 mod lost_checkpoints;
 mod repeated_ids;
 mod settled_copies;
