@@ -59,7 +59,7 @@ impl Storing {
             Notes::Other(adopted) => return Ok(adopted),
         };
         let found = self.adopt(lane, &keys, from)?;
-        self.lanes.of(lane).read_keys(keys.clone());
+        self.lanes.of(lane).set_keys(keys.clone());
         let found = self.believe_copy(lane, &keys, found)?;
         self.lanes.of(lane).adopted(found.checkpoint);
         match self.verdict(lane, found)? {
@@ -243,7 +243,7 @@ impl Storing {
             Ok(None) => {}
             Ok(Some(hold)) => match Settlement::read(&disk.directory) {
                 Ok(Some(settled)) if settled.is_about(&hold) => {
-                    self.lanes.of(lane).read_keys(keys);
+                    self.lanes.of(lane).set_keys(keys);
                     if let Err(fault) = self.learn_letters(lane, hold.from) {
                         return Ok(Notes::unreadable(fault));
                     }

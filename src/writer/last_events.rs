@@ -54,6 +54,17 @@ pub(super) struct LaterKeys {
     pub(super) furthest: Position,
 }
 
+/// How far a lane is known to be stored whose checkpoint counts other events.
+struct Known {
+    /// It was stored up to there.
+    known: Position,
+    /// The database has gone back since.
+    is_gone: bool,
+    /// Rows are asked from the oldest event on that the journal has, since those before `known` may be gone. What it no longer
+    /// has, nobody can store again.
+    oldest: Option<Position>,
+}
+
 impl LastEvents {
     fn of(own: Fingerprint, found: Fingerprint) -> Self {
         if own == found {
@@ -216,6 +227,29 @@ impl Storing {
         }
     }
 
+    /// How far a lane is known to be stored whose checkpoint counts other events.
+    fn known_stored(
+        &mut self,
+        lane: &LaneHandle,
+        disk: &DiskLane,
+        found: Position,
+    ) -> Result<Known, ProofError> {
+        let state = self.lanes.of(lane);
+        let (known, was_asked) = (state.stored(), state.was_asked());
+        let is_noted = disk.rows().last_before(known).is_some();
+        let is_gone = found < known || is_noted && self.last_row(disk, known)?.is_none();
+        let oldest = if is_gone || !is_noted && !was_asked {
+            Some(stored_note::oldest(&disk.directory, disk.id)?.min(known))
+        } else {
+            None
+        };
+        Ok(Known {
+            known,
+            is_gone,
+            oldest,
+        })
+    }
+
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
     /// stored than this process knows: they come before the others, and rows tell which they are.
     pub(super) fn judge_others(
@@ -224,16 +258,12 @@ impl Storing {
         disk: &DiskLane,
         found: FoundCheckpoint,
     ) -> Result<Verdict, ProofError> {
-        let known = self.lanes.of(lane).stored();
-        let last_row = self.last_row(disk, known)?;
-        // The database may have gone back, and lost all that was known to be stored. What the journal no longer has, nobody can
-        // store again.
-        let is_known = found.checkpoint.position >= known && last_row.is_some();
-        let stored = if is_known {
-            known
-        } else {
-            stored_note::oldest(&disk.directory, disk.id)?.min(known)
-        };
+        let Known {
+            known,
+            is_gone,
+            oldest,
+        } = self.known_stored(lane, disk, found.checkpoint.position)?;
+        let stored = oldest.unwrap_or(known);
         let later = self.later_keys(lane, stored)?;
         let from = later.stored;
         let end = known_end(disk).map_err(ProofError::Journal)?;
@@ -263,12 +293,17 @@ impl Storing {
             return forked(from);
         }
         // Before the oldest event there is no row to begin after.
-        let at_start = (!is_known || from == Position::START).then_some(0);
+        let at_start = (oldest.is_some() || from == Position::START).then_some(0);
         let Some(after) = self.last_row(disk, from)?.or(at_start) else {
             return doubtful(to);
         };
         let Some(first) = self.first_missing_after(disk, from, to, Some(after))? else {
-            return doubtful(to);
+            // Rows that nobody can ask for say nothing against what is known.
+            return if known == to && !is_gone {
+                forked(known)
+            } else {
+                doubtful(to)
+            };
         };
         // The other one may have refused some that come before one that it has stored: only it has their letters.
         match self.later_rows(disk, first..to, after)? {

@@ -183,12 +183,16 @@ impl LaneState {
         position
     }
 
-    /// How far the lane is known to be stored: by this process, or by the notes of an earlier one, which was stored up to where
-    /// its last key begins.
+    /// How far the lane is known to be stored: by this process, or by the notes of an earlier one. Its last key begins there.
     pub(super) fn stored(&self) -> Position {
         let noted = self.lane.on_disk().map(|lane| lane.stored());
-        let noted = noted.map(|noted| noted.max(self.keys.begin()));
-        self.known.or(noted).unwrap_or(Position::START)
+        self.known
+            .unwrap_or_else(|| noted.unwrap_or_default().max(self.keys.begin()))
+    }
+
+    /// Whether this process knows from the database how far the lane is stored.
+    pub(super) fn was_asked(&self) -> bool {
+        self.known.is_some()
     }
 
     /// The position beyond which this process has not moved the checkpoint.
@@ -226,13 +230,7 @@ impl LaneState {
         !std::mem::replace(&mut self.is_held, true)
     }
 
-    /// Stores under the keys that are noted. An attempt to note another key may have failed after the note was in its
-    /// place.
-    pub(super) fn read_keys(&mut self, keys: LaneKeys) {
-        self.keys = keys;
-    }
-
-    /// Stores under the last of `keys` from now on. They are noted.
+    /// Stores under the last of `keys`, which are noted. An attempt to note it may have failed after it was in its place.
     pub(super) fn set_keys(&mut self, keys: LaneKeys) {
         self.keys = keys;
     }
