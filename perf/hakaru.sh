@@ -48,14 +48,14 @@ hakaru_peak_mib() { awk '/^VmHWM/ { printf "%.0f\n", $2 / 1024 }' "/proc/$HAKARU
 
 # machine_line: the machine.
 machine_line() {
-  echo "$(uname -srm), $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
+  echo "$(uname -srm), $(nproc) cores, $(sed -n '/^model name.*: / { s///p; q }' /proc/cpuinfo)"
 }
 
 # revision_line: the revision of this tree. Changes in recorded runs do not count.
 revision_line() {
   local here changed
   here=$(dirname "${BASH_SOURCE[0]}")/..
-  changed=$(git -C "$here" status --porcelain -- . ':!perf/runs' 2>/dev/null | head -n 1)
+  changed=$(git -C "$here" status --porcelain -- . ':!perf/runs' 2>/dev/null | sed -n 1p)
   echo "$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unknown)${changed:+, with changes}"
 }
 
