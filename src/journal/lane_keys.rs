@@ -65,11 +65,6 @@ impl LaneKeys {
         self.forks.last().map(|fork| fork.key)
     }
 
-    /// From where on the lane is stored under the last key. The start under the first one.
-    pub fn begin(&self) -> Position {
-        self.forks.last().map_or(Position::START, |fork| fork.from)
-    }
-
     /// The key that was given to the lane last, if that was at the position `from`.
     pub fn given_at(&self, from: Position) -> Option<LaneId> {
         let last = self.forks.last().filter(|fork| fork.from == from);

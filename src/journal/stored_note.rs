@@ -89,18 +89,16 @@ pub fn end_or_more(directory: &Path, lane: LaneId) -> (Position, Option<EndError
     }
 }
 
-/// The position of the oldest event that the journal may still have of a lane.
+/// The position of the oldest event that the journal may still have of a lane. The start of the lane where nobody can tell.
 pub fn oldest(directory: &Path, lane: LaneId) -> io::Result<Position> {
-    for number in segments(directory)? {
-        match segment_start(directory, lane, number) {
-            Ok(Some(first)) => return Ok(first),
-            Ok(None) => {}
-            // Nobody can tell.
-            Err(fault) if fault.kind() == io::ErrorKind::InvalidData => break,
-            Err(fault) => return Err(fault),
-        }
+    let Some(first) = segments(directory)?.first().copied() else {
+        return Ok(Position::START);
+    };
+    match segment_start(directory, lane, first) {
+        Ok(start) => Ok(start.unwrap_or(Position::START)),
+        Err(fault) if fault.kind() == io::ErrorKind::InvalidData => Ok(Position::START),
+        Err(fault) => Err(fault),
     }
-    Ok(Position::START)
 }
 
 /// The start of the last segment with a readable head. The start of the lane if there is none. With it the first error

@@ -81,14 +81,7 @@ impl Storing {
             Verdict::Ours | Verdict::Ahead { .. } => self.accept(lane, found),
             Verdict::Behind { is_checked } => self.accept_restore(lane, found, is_checked),
             Verdict::Stored { to } => self.put_back(lane, keys, found, to),
-            Verdict::Forked { from, end } => {
-                let stored = self.lanes.of(lane).stored();
-                if from < stored {
-                    log_lost_events(lane, stored, from, true);
-                    self.announce_restore();
-                }
-                self.fork(lane, found.position, from, end)
-            }
+            Verdict::Forked { from, end } => self.fork(lane, found.position, from, end),
             Verdict::Doubtful(hold) => Ok(self.hold(lane, &hold)),
         }
     }
@@ -263,7 +256,7 @@ impl Storing {
         }
         let keys = match self.keys_there(lane, disk, keys, noted)? {
             Ok(keys) => keys,
-            Err(wait) => return Ok(Notes::Other(Adopted::Waits(wait))),
+            Err(adopted) => return Ok(Notes::Other(adopted)),
         };
         let from = self.start(&keys, noted)?;
         Ok(Notes::Ours { keys, from })

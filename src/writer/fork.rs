@@ -1,9 +1,13 @@
 //! Stores a lane under another key, where its checkpoint is that of another lane.
 
+use std::io;
+
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::checkpoint::log_lost_events;
-use super::last_events::fingerprint_before;
+use super::last_events::{LastEvents, fingerprint_before};
+use super::row_answers::Proof;
+use super::verdict::Verdict;
 use crate::event::position::Position;
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
@@ -28,7 +32,7 @@ impl Storing {
         // A write that fails may have put the note in its place. Then the next attempt goes on with the new key.
         self.leave_key(lane, from);
         if let Some(disk) = lane.on_disk()
-            && let Err(fault) = keys.write(&disk.directory)
+            && let Err(fault) = note(disk, &keys, from)
         {
             if LaneKeys::read(&disk.directory, disk.id).is_ok_and(|noted| noted == keys) {
                 log_fork(lane, found, from, end);
@@ -41,8 +45,10 @@ impl Storing {
         let found = self.believe_copy(lane, &keys, found)?;
         self.lanes.of(lane).adopted(found.checkpoint);
         if found.checkpoint.position < from {
-            // It is that of a copy with other events before `from`.
-            return self.fork(lane, found.checkpoint.position, from, end);
+            let Some(moved) = self.catch_up(lane, &keys, found, from)? else {
+                return self.fork(lane, found.checkpoint.position, from, end);
+            };
+            return self.act_on(lane, keys, moved, Verdict::Ours);
         }
         match self.verdict(lane, found)? {
             Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
@@ -61,9 +67,15 @@ impl Storing {
         loop {
             keys = keys.with_next(from);
             let found = self.adopt(lane, &keys, from)?;
-            let checkpoint = self.believe_copy(lane, &keys, found)?.checkpoint;
+            let found = self.believe_copy(lane, &keys, found)?;
+            let checkpoint = found.checkpoint;
             if checkpoint.position == from {
                 return Ok((keys, checkpoint));
+            }
+            if checkpoint.position < from
+                && let Some(moved) = self.catch_up(lane, &keys, found, from)?
+            {
+                return Ok((keys, moved));
             }
             if checkpoint.position > from {
                 let text = format!(
@@ -73,6 +85,25 @@ impl Storing {
                 return Err(SinkError::Retry(Fault::new(text)));
             }
         }
+    }
+
+    /// Moves a checkpoint that is behind `from`, up to where the lane is stored, if it counts the events of the lane. `None`: it
+    /// is that of a copy with other events.
+    fn catch_up(
+        &mut self,
+        lane: &LaneHandle,
+        keys: &LaneKeys,
+        found: FoundCheckpoint,
+        from: Position,
+    ) -> Result<Option<Checkpoint>, SinkError> {
+        match self.last_events(lane, found) {
+            Ok(LastEvents::Own) => {}
+            Ok(LastEvents::Others | LastEvents::Unknown) => return Ok(None),
+            Err(fault) => return Err(SinkError::Retry(Fault::new(fault.to_string()))),
+        }
+        let last = fingerprint_before(lane, from);
+        self.move_checkpoint(keys.current(), found.checkpoint, from, last)
+            .map(Some)
     }
 
     /// Makes this process the owner of a lane under the last of its keys. A checkpoint that is new begins at `from`. Under a
@@ -92,40 +123,52 @@ impl Storing {
     }
 
     /// The keys of a lane without the last ones that the database lacks: it was restored to before the lane got them. What was
-    /// stored under them is gone, and other copies may store it under the earlier ones.
+    /// stored under them is gone, and other copies may store it under the earlier ones. Where its rows are there, somebody has
+    /// removed the checkpoints, and the keys stay.
     pub(super) fn keys_there(
         &mut self,
         lane: &LaneHandle,
         disk: &DiskLane,
-        mut keys: LaneKeys,
+        keys: LaneKeys,
         begins: Position,
-    ) -> Result<Result<LaneKeys, Wait>, SinkError> {
-        let mut from = None;
-        while let Some(key) = keys.given().filter(|_| !planted(Bug::LostKeyKept)) {
+    ) -> Result<Result<LaneKeys, Adopted>, SinkError> {
+        let (mut earlier, mut from) = (keys.clone(), None);
+        while let Some(key) = earlier.given().filter(|_| !planted(Bug::LostKeyKept)) {
             let found = self.writer.sink.look(key, begins.into())?;
             if found.checkpoint.epoch != Epoch::FIRST {
                 break;
             }
-            from = keys.pop();
+            from = earlier.pop();
         }
         let Some(from) = from else {
             return Ok(Ok(keys));
         };
         let stored = self.lanes.of(lane).stored();
         if from < stored {
-            log_lost_events(lane, stored, from, false);
-            self.announce_restore();
-            self.lanes.of(lane).lose(from);
+            let is_noted = !disk.rows().spread(from, stored, 1).is_empty();
+            match self.prove_stored(disk, from, stored) {
+                Ok(Proof::Missing) => {}
+                Ok(Proof::Unknown) if !is_noted => {}
+                Ok(_) => return Ok(Ok(keys)),
+                Err(fault) => return self.wait_for_proof(lane, fault).map(Err),
+            }
+            self.accept_loss(lane, from, is_noted);
+        }
+        Ok(match note(disk, &earlier, from.min(stored)) {
+            Ok(()) => Ok(earlier),
+            Err(fault) => Err(Adopted::Waits(Wait::Unwritable(fault))),
+        })
+    }
+
+    /// The database has lost what was stored of a lane from `from` on.
+    pub(super) fn accept_loss(&mut self, lane: &LaneHandle, from: Position, is_checked: bool) {
+        log_lost_events(lane, self.lanes.of(lane).stored(), from, is_checked);
+        self.announce_restore();
+        self.lanes.of(lane).go_back(from);
+        if let Some(disk) = lane.on_disk() {
+            disk.rows().truncate(from);
             disk.set_stored(from);
         }
-        // How far it is stored now is known to the next process as well, before that knows the keys.
-        let noted = stored_note::write(&disk.directory, from.min(stored))
-            .and_then(|()| stored_note::sync(&disk.directory))
-            .and_then(|()| keys.write(&disk.directory));
-        Ok(match noted {
-            Ok(()) => Ok(keys),
-            Err(fault) => Err(Wait::Unwritable(fault)),
-        })
     }
 
     /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events
@@ -161,6 +204,13 @@ impl Storing {
             disk.set_stored(from);
         }
     }
+}
+
+/// Notes that a lane is stored up to `from`, and under which keys it goes on. A crash between leaves what is true as well.
+pub(super) fn note(disk: &DiskLane, keys: &LaneKeys, from: Position) -> io::Result<()> {
+    stored_note::write(&disk.directory, from)?;
+    stored_note::sync(&disk.directory)?;
+    keys.write(&disk.directory)
 }
 
 fn log_fork(lane: &LaneHandle, found: Position, from: Position, end: Option<Position>) {

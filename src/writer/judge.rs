@@ -54,7 +54,15 @@ impl Storing {
         };
         let verdict = match judged {
             Ok(_) if last == LastEvents::Others => match lane.on_disk() {
-                Some(disk) => self.judge_others(lane, disk, found),
+                Some(disk) => {
+                    let verdict = self.judge_others(lane, disk, found);
+                    if let Ok(Verdict::Forked { from, .. }) = verdict
+                        && from < self.lanes.of(lane).stored()
+                    {
+                        self.accept_loss(lane, from, true);
+                    }
+                    verdict
+                }
                 None => Ok(Verdict::Forked {
                     from: self.lanes.of(lane).stored(),
                     end: None,

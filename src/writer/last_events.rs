@@ -17,11 +17,12 @@ use crate::event::position::Position;
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::reader::{LaneReader, ReadError};
+use crate::journal::row_witnesses::RowWitness;
 use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
-use crate::sink::{Checkpoint, Epoch, FoundRow};
+use crate::sink::{Checkpoint, Epoch, FoundRow, SinkError};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
 const REFUSED_MAX: u64 = 64;
@@ -52,17 +53,6 @@ pub(super) struct LaterKeys {
     pub(super) stored: Position,
     /// No event from it on is stored under one of them.
     pub(super) furthest: Position,
-}
-
-/// How far a lane is known to be stored whose checkpoint counts other events.
-struct Known {
-    /// It was stored up to there.
-    known: Position,
-    /// The database has gone back since.
-    is_gone: bool,
-    /// Rows are asked from the oldest event on that the journal has, since those before `known` may be gone. What it no longer
-    /// has, nobody can store again.
-    oldest: Option<Position>,
 }
 
 impl LastEvents {
@@ -151,11 +141,16 @@ impl Storing {
         let Some(disk) = lane.on_disk() else {
             return Ok(LastEvents::Unknown);
         };
+        let stored = state.stored();
         if let Some(own) = read_before(disk, position, last.events())? {
+            if own == last {
+                // It is not read again.
+                self.lanes.of(lane).remember_last(position, own);
+            }
             return Ok(LastEvents::of(own, last));
         }
         match stored_note::end_or_more(&disk.directory, disk.id) {
-            (end, None) if end < position && !disk.is_removed() => {
+            (end, None) if end < position && position > stored && !disk.is_removed() => {
                 reached("last events: beyond the end");
                 Ok(LastEvents::Others)
             }
@@ -227,27 +222,45 @@ impl Storing {
         }
     }
 
-    /// How far a lane is known to be stored whose checkpoint counts other events.
+    /// How far a lane was known to be stored whose checkpoint counts other events, up to where it is, and whether the database
+    /// has gone back. It is stored up to after the last row that is still there, or to where it was known to be. Where neither
+    /// is known, that is the oldest event that the journal has: what it no longer has, nobody can store again.
     fn known_stored(
         &mut self,
         lane: &LaneHandle,
         disk: &DiskLane,
         found: Position,
-    ) -> Result<Known, ProofError> {
+    ) -> Result<(Position, Position, bool), ProofError> {
         let state = self.lanes.of(lane);
         let (known, was_asked) = (state.stored(), state.was_asked());
-        let is_noted = disk.rows().last_before(known).is_some();
-        let is_gone = found < known || is_noted && self.last_row(disk, known)?.is_none();
-        let oldest = if is_gone || !is_noted && !was_asked {
-            Some(stored_note::oldest(&disk.directory, disk.id)?.min(known))
-        } else {
-            None
+        let noted = disk.rows().last_before(known);
+        let newest = self.newest_row(disk, known)?;
+        let from = match newest {
+            Some(row) => row.end.min(known),
+            None if noted.is_none() && was_asked => known,
+            None => stored_note::oldest(&disk.directory, disk.id)?.min(known),
         };
-        Ok(Known {
-            known,
-            is_gone,
-            oldest,
-        })
+        Ok((known, from, found < known || newest != noted))
+    }
+
+    /// The last of the noted rows of events before a position that is still there.
+    fn newest_row(
+        &mut self,
+        disk: &DiskLane,
+        mut before: Position,
+    ) -> Result<Option<RowWitness>, ProofError> {
+        loop {
+            let noted = disk.rows().last_before(before);
+            let Some(row) = noted else {
+                return Ok(None);
+            };
+            if let Some(event) = LaneEvent::read_alone(disk, row.position)?
+                && self.writer.sink.is_row_of(row.row, event.event())?
+            {
+                return Ok(Some(row));
+            }
+            before = row.position;
+        }
     }
 
     /// Judges a checkpoint that counts the events of another one that has this lane. Of those that both have, more may be
@@ -258,12 +271,7 @@ impl Storing {
         disk: &DiskLane,
         found: FoundCheckpoint,
     ) -> Result<Verdict, ProofError> {
-        let Known {
-            known,
-            is_gone,
-            oldest,
-        } = self.known_stored(lane, disk, found.checkpoint.position)?;
-        let stored = oldest.unwrap_or(known);
+        let (known, stored, is_gone) = self.known_stored(lane, disk, found.checkpoint.position)?;
         let later = self.later_keys(lane, stored)?;
         let from = later.stored;
         let end = known_end(disk).map_err(ProofError::Journal)?;
@@ -283,8 +291,9 @@ impl Storing {
                      events of both were stored after {}",
                     position.0, from.0
                 ),
+                // It is left to its owner, whatever is decided.
                 checkpoint: Some(HeldCheckpoint {
-                    position,
+                    position: position.max(to.plus(1)),
                     epoch: found.checkpoint.epoch.0,
                 }),
             }))
@@ -293,17 +302,19 @@ impl Storing {
             return forked(from);
         }
         // Before the oldest event there is no row to begin after.
-        let at_start = (oldest.is_some() || from == Position::START).then_some(0);
+        let at_start = (from == stored && stored < known || from == Position::START).then_some(0);
         let Some(after) = self.last_row(disk, from)?.or(at_start) else {
             return doubtful(to);
         };
-        let Some(first) = self.first_missing_after(disk, from, to, Some(after))? else {
+        let first = match self.first_missing_after(disk, from, to, Some(after)) {
+            Ok(Some(first)) => first,
             // Rows that nobody can ask for say nothing against what is known.
-            return if known == to && !is_gone {
-                forked(known)
-            } else {
-                doubtful(to)
-            };
+            Ok(None) | Err(ProofError::Database(SinkError::Stop(_))) if !is_gone && known == to => {
+                return forked(known);
+            }
+            Ok(None) => return doubtful(to),
+            Err(ProofError::Database(SinkError::Stop(_))) if !is_gone => return doubtful(to),
+            Err(fault) => return Err(fault),
         };
         // The other one may have refused some that come before one that it has stored: only it has their letters.
         match self.later_rows(disk, first..to, after)? {

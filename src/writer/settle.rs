@@ -2,6 +2,7 @@
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
+use super::fork::note;
 use super::last_events::fingerprint_before;
 use super::row_answers::Proof;
 use super::verdict::Verdict;
@@ -223,13 +224,12 @@ impl Storing {
             Ok(later) => later,
             Err(fault) => return self.wait_for_proof(lane, fault),
         };
-        let to = later.stored;
         if later.furthest > to {
-            let fork = |storing: &mut Self| storing.fork(lane, later.furthest, to, None);
+            let fork = |storing: &mut Self| storing.fork(lane, later.furthest, later.stored, None);
             return self.settled_by(lane, disk, later.furthest, fork);
         }
         let (keys, checkpoint) = self.another_key(lane, to)?;
-        if let Err(fault) = keys.write(&disk.directory) {
+        if let Err(fault) = note(disk, &keys, checkpoint.position) {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }
         Ok(self.go_on(lane, disk, hold, decision, (keys, checkpoint)))

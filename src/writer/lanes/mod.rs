@@ -33,18 +33,17 @@ pub(super) struct LaneState {
     /// Its checkpoint was further on under its own epoch: a process that shares this one's memory, as after a snapshot of
     /// a virtual machine, goes on with the lane and stores other events; or somebody has altered it.
     pub(super) has_twin: bool,
-    /// The last events before the position up to which this process has sent a COMMIT last.
+    /// The last events before a position: up to which this process has sent a COMMIT last, or that it has compared.
     last: Option<(Position, Fingerprint)>,
     /// The position up to which this process has sent a COMMIT last, and how many of its events were duplicates.
     duplicates: Option<(Position, u64)>,
-    /// The checkpoint as this process took it over last. It may have been lost to it before it was judged, so that `sent`
-    /// knows nothing of it.
+    /// The checkpoint as this process took it over last. It may have been lost to it before it was judged.
     taken: Option<Checkpoint>,
     /// Whether it waits for a person.
     is_held: bool,
     /// The database did not say which of its rows are there, when it was asked last.
     pub(super) has_no_proof: bool,
-    /// A decision about an earlier hold, which was logged.
+    /// A decision about an earlier hold.
     refused_settlement: Option<Settlement>,
     /// Events before it are counted as stored or as dead-lettered. `None` before the checkpoint was first read.
     counted: Option<Position>,
@@ -140,10 +139,11 @@ impl LaneState {
         self.known = Some(checkpoint.position);
     }
 
-    /// The database has lost the events from `from` on.
-    pub(super) fn lose(&mut self, from: Position) {
+    /// The database has lost events.
+    pub(super) fn go_back(&mut self, from: Position) {
         self.known = Some(from);
         self.sent = self.sent.min(from);
+        self.taken = None;
     }
 
     /// The lane goes on under another key, which is noted, and is stored up to `from`.
@@ -183,11 +183,10 @@ impl LaneState {
         position
     }
 
-    /// How far the lane is known to be stored: by this process, or by the notes of an earlier one. Its last key begins there.
+    /// How far the lane is known to be stored: by this process, or by the note of an earlier one.
     pub(super) fn stored(&self) -> Position {
-        let noted = self.lane.on_disk().map(|lane| lane.stored());
-        self.known
-            .unwrap_or_else(|| noted.unwrap_or_default().max(self.keys.begin()))
+        let noted = || self.lane.on_disk().map(|lane| lane.stored());
+        self.known.or_else(noted).unwrap_or_default()
     }
 
     /// Whether this process knows from the database how far the lane is stored.
@@ -224,13 +223,18 @@ impl LaneState {
         (at == position).then_some(last)
     }
 
+    /// Notes the last events before a position that the database has.
+    pub(super) fn remember_last(&mut self, position: Position, last: Fingerprint) {
+        self.last = Some((position, last));
+    }
+
     /// Notes that the lane waits for a person. Returns whether that is new.
     pub(super) fn set_held(&mut self) -> bool {
         self.checkpoint = None;
         !std::mem::replace(&mut self.is_held, true)
     }
 
-    /// Stores under the last of `keys`, which are noted. An attempt to note it may have failed after it was in its place.
+    /// Stores under the last of `keys`, which are noted.
     pub(super) fn set_keys(&mut self, keys: LaneKeys) {
         self.keys = keys;
     }
