@@ -4,6 +4,9 @@ use super::lost_checkpoints::{Killed, NAMES, count_others, recover_after_other_e
 use super::*;
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, plant};
+use crate::sink::Begin;
+use crate::sink::sealed_copy::Adoption;
+use crate::writer::last_events::fingerprint_before;
 
 /// Each of two copies leaves the first key. The second one finds its events under the next, whatever rows say.
 #[test]
@@ -47,26 +50,48 @@ fn a_key_that_the_database_lacks_is_given_up() {
     }
 }
 
-/// The key of a copy whose events differ from an earlier one on is left to it.
+/// Where its rows are there, somebody has removed the checkpoints: nothing is stored again.
 #[test]
-fn a_copy_that_forks_later_passes_the_key_of_one_that_forked_before() {
-    let killed = Killed::new(6);
+fn a_key_whose_rows_are_there_is_kept() {
+    let (killed, _) = recover_after_other_events(6, 2);
+    killed.bench.database.lock().unwrap().checkpoints.clear();
+    assert_eq!(killed.recover(9).held(), Some(9));
+    assert_eq!(killed.bench.rows(), NAMES);
+    let keys = LaneKeys::read(&killed.directory(), killed.lane).unwrap();
+    assert_eq!(keys.given(), Some(killed.lane.next_key()));
+}
+
+/// A copy finds the next key of a lane at position 1, where it counts the events that it has itself, or others. Returns where
+/// the checkpoints of the next two keys are then.
+fn find_next_key(is_own: bool) -> [Option<Position>; 2] {
+    let killed = count_others(Killed::new(6), 2);
     let key = killed.lane.next_key();
-    let earlier = Checkpoint {
-        epoch: Epoch::FIRST,
+    let begin = Begin {
         position: Position(1),
+        last: is_own.then(|| {
+            let lane = killed.bench.lock(killed.lane, Origin::Found);
+            fingerprint_before(&handle(&lane), Position(1)).unwrap()
+        }),
     };
-    killed
-        .bench
-        .database
-        .lock()
-        .unwrap()
-        .checkpoints
-        .insert(key, earlier);
-    let killed = count_others(killed, 2);
+    let Adoption { found, copy } = Adoption::new(key, begin, None, None);
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        let rows = &mut database.checkpoints;
+        rows.insert(key, found.checkpoint);
+        rows.insert(key.complement(), copy.unwrap());
+    }
     assert_eq!(killed.recover(2).held(), None);
     assert_eq!(killed.bench.rows(), NAMES);
     let database = killed.bench.database.lock().unwrap();
-    assert_eq!(database.checkpoints[&key].position, Position(1));
-    assert_eq!(database.checkpoints[&key.next_key()].position, Position(9));
+    [key, key.next_key()].map(|key| Some(database.checkpoints.get(&key)?.position))
+}
+
+#[test]
+fn the_key_of_a_copy_with_other_events_is_passed_by() {
+    assert_eq!(find_next_key(false), [Some(Position(1)), Some(Position(9))]);
+}
+
+#[test]
+fn the_key_of_a_copy_with_the_same_events_is_moved_on() {
+    assert_eq!(find_next_key(true), [Some(Position(9)), None]);
 }
