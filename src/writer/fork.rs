@@ -45,6 +45,9 @@ impl Storing {
         let found = self.believe_copy(lane, &keys, found)?;
         self.lanes.of(lane).adopted(found.checkpoint);
         if found.checkpoint.position < from {
+            if let Err(fault) = self.learn_letters(lane, from) {
+                return Ok(Adopted::Waits(Wait::Unreadable(fault)));
+            }
             let Some(moved) = self.catch_up(lane, &keys, found, from)? else {
                 return self.fork(lane, found.checkpoint.position, from, end);
             };
@@ -138,12 +141,15 @@ impl Storing {
             if found.checkpoint.epoch != Epoch::FIRST {
                 break;
             }
-            from = earlier.pop();
+            let popped = earlier.pop();
+            from = popped.map(|popped| from.map_or(popped, |from: Position| from.min(popped)));
         }
         let Some(from) = from else {
             return Ok(Ok(keys));
         };
         let stored = self.lanes.of(lane).stored();
+        // What is before `begins` was never in this database.
+        let from = from.max(begins.min(stored));
         if from < stored {
             let is_noted = !disk.rows().spread(from, stored, 1).is_empty();
             match self.prove_stored(disk, from, stored) {

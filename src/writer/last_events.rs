@@ -235,12 +235,13 @@ impl Storing {
         let (known, was_asked) = (state.stored(), state.was_asked());
         let noted = disk.rows().last_before(known);
         let newest = self.newest_row(disk, known)?;
+        let is_gone = found < known || newest != noted;
         let from = match newest {
+            _ if !is_gone && (newest.is_some() || was_asked) => known,
             Some(row) => row.end.min(known),
-            None if noted.is_none() && was_asked => known,
             None => stored_note::oldest(&disk.directory, disk.id)?.min(known),
         };
-        Ok((known, from, found < known || newest != noted))
+        Ok((known, from, is_gone))
     }
 
     /// The last of the noted rows of events before a position that is still there.
@@ -313,7 +314,7 @@ impl Storing {
                 return forked(known);
             }
             Ok(None) => return doubtful(to),
-            Err(ProofError::Database(SinkError::Stop(_))) if !is_gone => return doubtful(to),
+            Err(ProofError::Database(SinkError::Stop(_))) => return doubtful(to),
             Err(fault) => return Err(fault),
         };
         // The other one may have refused some that come before one that it has stored: only it has their letters.

@@ -337,7 +337,11 @@ fn says_nothing_new(verdict: &Verdict, hold: &Hold) -> bool {
 /// Whether the database has gone back since the lane was held.
 fn went_back(hold: &Hold, now: Checkpoint) -> bool {
     match hold.checkpoint {
-        Some(held) => now.position < hold.from.min(held.position) || now.epoch.0 <= held.epoch,
+        Some(held) => {
+            // Where that of others is beyond the events in question, this one may be before them.
+            let is_before = held.position <= hold.to && now.position < hold.from.min(held.position);
+            is_before || now.epoch.0 <= held.epoch
+        }
         None => now.position < hold.from,
     }
 }

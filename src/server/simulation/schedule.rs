@@ -24,7 +24,7 @@ const COMMON: [Trouble; 13] = [
 ];
 
 /// Troubles of which what is promised depends on who caused them. Most seeds have one family, others two.
-const FAMILIES: [&[Trouble]; 13] = [
+const FAMILIES: [&[Trouble]; 12] = [
     &[],
     &[
         Trouble::DiskFails,
@@ -56,12 +56,6 @@ const FAMILIES: [&[Trouble]; 13] = [
     &[Trouble::MachineReverted],
     &[Trouble::MemoryCopied],
     &[Trouble::MemoryReverted],
-    &[
-        Trouble::MemoryReverted,
-        Trouble::MemoryCopied,
-        Trouble::MachineReverted,
-        Trouble::MachineCopied,
-    ],
 ];
 
 /// The families by which machines have the same journal, by their first troubles.
