@@ -95,7 +95,7 @@ pub fn oldest(directory: &Path, lane: LaneId) -> io::Result<Position> {
         return Ok(Position::START);
     };
     match segment_start(directory, lane, first) {
-        Ok(start) => Ok(start.unwrap_or(Position::START)),
+        Ok(start) => Ok(start.unwrap_or_default()),
         Err(fault) if fault.kind() == io::ErrorKind::InvalidData => Ok(Position::START),
         Err(fault) => Err(fault),
     }

@@ -28,6 +28,13 @@ pub struct FoundCheckpoint {
     pub copy: SealedCopy,
 }
 
+impl FoundCheckpoint {
+    /// Whether the database has neither the checkpoint nor its copy: this process is the first owner.
+    pub fn is_new(self) -> bool {
+        self.checkpoint.epoch == Epoch::FIRST
+    }
+}
+
 /// What the copy of a checkpoint says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedCopy {

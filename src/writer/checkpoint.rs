@@ -120,15 +120,7 @@ impl Storing {
         found: Checkpoint,
         is_checked: bool,
     ) -> Result<Adopted, SinkError> {
-        let stored = self.lanes.of(lane).stored();
-        log_lost_events(lane, stored, found.position, is_checked);
-        lane.set_stored(found.position);
-        if let Some(disk) = lane.on_disk() {
-            // Their ids are given to other rows now.
-            disk.rows().truncate(found.position);
-        }
-        // The database may have lost events of all lanes.
-        self.announce_restore();
+        self.accept_loss(lane, found.position, is_checked);
         self.accept(lane, found)
     }
 

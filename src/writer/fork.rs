@@ -1,11 +1,13 @@
 //! Stores a lane under another key, where its checkpoint is that of another lane.
 
+use std::cmp::Ordering;
 use std::io;
 
 use super::Storing;
 use super::adopted::{Adopted, Wait};
 use super::checkpoint::log_lost_events;
 use super::last_events::{LastEvents, fingerprint_before};
+use super::proof::ProofError;
 use super::row_answers::Proof;
 use super::verdict::Verdict;
 use crate::event::position::Position;
@@ -14,7 +16,7 @@ use crate::journal::lane_keys::LaneKeys;
 use crate::journal::stored_note;
 use crate::os::bugs::{Bug, planted};
 use crate::sink::sealed_copy::FoundCheckpoint;
-use crate::sink::{Begin, Checkpoint, Epoch, Fault, SinkError};
+use crate::sink::{Begin, Checkpoint, Fault, SinkError};
 
 impl Storing {
     /// Gives a lane its next key, under which its events are stored from `from` on. Other copies of the lane get the same
@@ -48,10 +50,11 @@ impl Storing {
             if let Err(fault) = self.learn_letters(lane, from) {
                 return Ok(Adopted::Waits(Wait::Unreadable(fault)));
             }
-            let Some(moved) = self.catch_up(lane, &keys, found, from)? else {
-                return self.fork(lane, found.checkpoint.position, from, end);
+            return match self.catch_up(lane, &keys, found, from) {
+                Ok(Some(moved)) => self.act_on(lane, keys, moved, Verdict::Ours),
+                Ok(None) => self.fork(lane, found.checkpoint.position, from, end),
+                Err(fault) => self.wait_for_proof(lane, fault),
             };
-            return self.act_on(lane, keys, moved, Verdict::Ours);
         }
         match self.verdict(lane, found)? {
             Ok(verdict) => self.act_on(lane, keys, found.checkpoint, verdict),
@@ -59,54 +62,49 @@ impl Storing {
         }
     }
 
-    /// Finds another key for a lane that is stored up to `from`, where no later key was further on. Those whose checkpoints are
-    /// behind that are of other copies of the lane.
+    /// Finds another key for a lane that is stored up to `from`, where no later key was further on. A key whose checkpoint stands
+    /// earlier and counts other events belongs to another copy of the lane.
     pub(super) fn another_key(
         &mut self,
         lane: &LaneHandle,
         from: Position,
-    ) -> Result<(LaneKeys, Checkpoint), SinkError> {
+    ) -> Result<(LaneKeys, Checkpoint), ProofError> {
         let mut keys = self.lanes.of(lane).keys.clone();
         loop {
             keys = keys.with_next(from);
             let found = self.adopt(lane, &keys, from)?;
             let found = self.believe_copy(lane, &keys, found)?;
-            let checkpoint = found.checkpoint;
-            if checkpoint.position == from {
-                return Ok((keys, checkpoint));
-            }
-            if checkpoint.position < from
-                && let Some(moved) = self.catch_up(lane, &keys, found, from)?
-            {
-                return Ok((keys, moved));
-            }
-            if checkpoint.position > from {
-                let text = format!(
-                    "another copy of lane {} moves it at the same time",
-                    lane.id()
-                );
-                return Err(SinkError::Retry(Fault::new(text)));
+            match found.checkpoint.position.cmp(&from) {
+                Ordering::Equal => return Ok((keys, found.checkpoint)),
+                Ordering::Less => {
+                    if let Some(moved) = self.catch_up(lane, &keys, found, from)? {
+                        return Ok((keys, moved));
+                    }
+                }
+                Ordering::Greater => {
+                    let id = lane.id();
+                    let text = format!("another copy of lane {id} moves it at the same time");
+                    return Err(SinkError::Retry(Fault::new(text)).into());
+                }
             }
         }
     }
 
-    /// Moves a checkpoint that is behind `from`, up to where the lane is stored, if it counts the events of the lane. `None`: it
-    /// is that of a copy with other events.
+    /// Moves a checkpoint on to `from`, up to where the lane is stored, if it counts the events of the lane. `None`: it is that
+    /// of a copy with other events.
     fn catch_up(
         &mut self,
         lane: &LaneHandle,
         keys: &LaneKeys,
         found: FoundCheckpoint,
         from: Position,
-    ) -> Result<Option<Checkpoint>, SinkError> {
-        match self.last_events(lane, found) {
-            Ok(LastEvents::Own) => {}
-            Ok(LastEvents::Others | LastEvents::Unknown) => return Ok(None),
-            Err(fault) => return Err(SinkError::Retry(Fault::new(fault.to_string()))),
+    ) -> Result<Option<Checkpoint>, ProofError> {
+        if self.last_events(lane, found)? != LastEvents::Own {
+            return Ok(None);
         }
         let last = fingerprint_before(lane, from);
-        self.move_checkpoint(keys.current(), found.checkpoint, from, last)
-            .map(Some)
+        let moved = self.move_checkpoint(keys.current(), found.checkpoint, from, last)?;
+        Ok(Some(moved))
     }
 
     /// Makes this process the owner of a lane under the last of its keys. A checkpoint that is new begins at `from`. Under a
@@ -117,12 +115,15 @@ impl Storing {
         keys: &LaneKeys,
         from: Position,
     ) -> Result<FoundCheckpoint, SinkError> {
-        let last = keys.given().and_then(|_| fingerprint_before(lane, from));
+        let key = keys.current();
+        let sink = &mut self.writer.sink;
+        // The journal is read only for a checkpoint that begins.
+        let begins = keys.given().is_some() && sink.look(key, from.into())?.is_new();
         let begin = Begin {
             position: from,
-            last,
+            last: begins.then(|| fingerprint_before(lane, from)).flatten(),
         };
-        self.writer.sink.adopt(keys.current(), begin)
+        sink.adopt(key, begin)
     }
 
     /// The keys of a lane without the last ones that the database lacks: it was restored to before the lane got them. What was
@@ -137,8 +138,7 @@ impl Storing {
     ) -> Result<Result<LaneKeys, Adopted>, SinkError> {
         let (mut earlier, mut from) = (keys.clone(), None);
         while let Some(key) = earlier.given().filter(|_| !planted(Bug::LostKeyKept)) {
-            let found = self.writer.sink.look(key, begins.into())?;
-            if found.checkpoint.epoch != Epoch::FIRST {
+            if !self.writer.sink.look(key, begins.into())?.is_new() {
                 break;
             }
             let popped = earlier.pop();
@@ -169,12 +169,14 @@ impl Storing {
     /// The database has lost what was stored of a lane from `from` on.
     pub(super) fn accept_loss(&mut self, lane: &LaneHandle, from: Position, is_checked: bool) {
         log_lost_events(lane, self.lanes.of(lane).stored(), from, is_checked);
-        self.announce_restore();
-        self.lanes.of(lane).go_back(from);
+        lane.set_stored(from);
         if let Some(disk) = lane.on_disk() {
+            // Their ids are given to other rows now.
             disk.rows().truncate(from);
-            disk.set_stored(from);
         }
+        self.lanes.of(lane).go_back(from);
+        // It may have lost events of all lanes.
+        self.announce_restore();
     }
 
     /// Where the checkpoint of a lane begins, if the database has none under the last key. It never had the events

@@ -22,7 +22,7 @@ use crate::journal::stored_note::{self, EndError};
 use crate::os::bugs::{Bug, planted};
 use crate::os::reached::reached;
 use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
-use crate::sink::{Checkpoint, Epoch, FoundRow, SinkError};
+use crate::sink::{FoundRow, SinkError};
 
 /// Most events in a row that may have been refused elsewhere, before one that is stored.
 const REFUSED_MAX: u64 = 64;
@@ -53,6 +53,17 @@ pub(super) struct LaterKeys {
     pub(super) stored: Position,
     /// No event from it on is stored under one of them.
     pub(super) furthest: Position,
+}
+
+/// What is known of a lane whose checkpoint counts other events.
+struct KnownStored {
+    /// It was stored up to there.
+    to: Position,
+    /// It is still stored up to there: to after the last noted row that the database has. Where none is noted, or it has none,
+    /// this is the oldest event that the journal has: what it no longer has, nobody can store again.
+    from: Position,
+    /// Whether the database has gone back, so that events between them may be gone.
+    is_gone: bool,
 }
 
 impl LastEvents {
@@ -210,10 +221,10 @@ impl Storing {
         loop {
             key = key.next_key();
             let found = self.writer.sink.look(key, stored.into())?;
-            let Checkpoint { epoch, position } = found.checkpoint;
-            if epoch == Epoch::FIRST {
+            if found.is_new() {
                 return Ok(LaterKeys { stored, furthest });
             }
+            let position = found.checkpoint.position;
             furthest = furthest.max(position);
             if position > stored && self.last_events(lane, found)? == LastEvents::Own {
                 reached("last events: own, under a later key");
@@ -222,26 +233,24 @@ impl Storing {
         }
     }
 
-    /// How far a lane was known to be stored whose checkpoint counts other events, up to where it is, and whether the database
-    /// has gone back. It is stored up to after the last row that is still there, or to where it was known to be. Where neither
-    /// is known, that is the oldest event that the journal has: what it no longer has, nobody can store again.
+    /// What is known of a lane whose checkpoint is at `found` and counts other events.
     fn known_stored(
         &mut self,
         lane: &LaneHandle,
         disk: &DiskLane,
         found: Position,
-    ) -> Result<(Position, Position, bool), ProofError> {
+    ) -> Result<KnownStored, ProofError> {
         let state = self.lanes.of(lane);
-        let (known, was_asked) = (state.stored(), state.was_asked());
-        let noted = disk.rows().last_before(known);
-        let newest = self.newest_row(disk, known)?;
-        let is_gone = found < known || newest != noted;
+        let (to, was_asked) = (state.stored(), state.was_asked());
+        let noted = disk.rows().last_before(to);
+        let newest = self.newest_row(disk, to)?;
+        let is_gone = found < to || newest != noted;
         let from = match newest {
-            _ if !is_gone && (newest.is_some() || was_asked) => known,
-            Some(row) => row.end.min(known),
-            None => stored_note::oldest(&disk.directory, disk.id)?.min(known),
+            _ if !is_gone && (newest.is_some() || was_asked) => to,
+            Some(row) => row.end.min(to),
+            None => stored_note::oldest(&disk.directory, disk.id)?.min(to),
         };
-        Ok((known, from, is_gone))
+        Ok(KnownStored { to, from, is_gone })
     }
 
     /// The last of the noted rows of events before a position that is still there.
@@ -272,13 +281,13 @@ impl Storing {
         disk: &DiskLane,
         found: FoundCheckpoint,
     ) -> Result<Verdict, ProofError> {
-        let (known, stored, is_gone) = self.known_stored(lane, disk, found.checkpoint.position)?;
-        let later = self.later_keys(lane, stored)?;
+        let known = self.known_stored(lane, disk, found.checkpoint.position)?;
+        let later = self.later_keys(lane, known.from)?;
         let from = later.stored;
-        let end = known_end(disk).map_err(ProofError::Journal)?;
+        let end = known_end(disk)?;
         let position = found.checkpoint.position.max(later.furthest);
         // The last event before the checkpoint is none of those that both have.
-        let to = end.min(Position(position.0.saturating_sub(1)).max(known));
+        let to = end.min(Position(position.0.saturating_sub(1)).max(known.to));
         let forked = |from| {
             let end = Some(end);
             Ok(Verdict::Forked { from, end })
@@ -303,18 +312,18 @@ impl Storing {
             return forked(from);
         }
         // Before the oldest event there is no row to begin after.
-        let at_start = (from == stored && stored < known || from == Position::START).then_some(0);
+        let at_start =
+            (from == known.from && from < known.to || from == Position::START).then_some(0);
         let Some(after) = self.last_row(disk, from)?.or(at_start) else {
             return doubtful(to);
         };
         let first = match self.first_missing_after(disk, from, to, Some(after)) {
             Ok(Some(first)) => first,
             // Rows that nobody can ask for say nothing against what is known.
-            Ok(None) | Err(ProofError::Database(SinkError::Stop(_))) if !is_gone && known == to => {
-                return forked(known);
+            Ok(None) | Err(ProofError::Database(SinkError::Stop(_))) => {
+                let is_stored = !known.is_gone && known.to == to;
+                return if is_stored { forked(to) } else { doubtful(to) };
             }
-            Ok(None) => return doubtful(to),
-            Err(ProofError::Database(SinkError::Stop(_))) => return doubtful(to),
             Err(fault) => return Err(fault),
         };
         // The other one may have refused some that come before one that it has stored: only it has their letters.
@@ -328,7 +337,7 @@ impl Storing {
         }
         match self.prove_after(disk, from, first, after)? {
             // Other nodes store such rows too, where even those after the last common event have them.
-            Proof::Stored(_) if first == to && first > known && end >= position => doubtful(to),
+            Proof::Stored(_) if first == to && first > known.to && end >= position => doubtful(to),
             Proof::Stored(first) => forked(first),
             _ => doubtful(first),
         }

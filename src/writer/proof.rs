@@ -296,8 +296,8 @@ impl Storing {
         let count = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
         for index in spread(count, ROWS_ASKED) {
             next = next.max(from.plus(index));
-            // They are stored in their order. Where the first one says nothing, that later ones are missing does not say that
-            // it is: the next one is asked instead.
+            // Events are stored in their order: if the first one is missing, all are. Where it says nothing, the next one is
+            // asked instead.
             loop {
                 while refused.contains(&next) {
                     next = next.plus(1);

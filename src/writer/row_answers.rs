@@ -67,6 +67,7 @@ impl Answers {
         }
     }
 
+    /// Whether any event has said something.
     pub(super) fn are_some(&self) -> bool {
         self.there + self.missing > 0
     }

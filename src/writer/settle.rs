@@ -228,7 +228,10 @@ impl Storing {
             let fork = |storing: &mut Self| storing.fork(lane, later.furthest, later.stored, None);
             return self.settled_by(lane, disk, later.furthest, fork);
         }
-        let (keys, checkpoint) = self.another_key(lane, to)?;
+        let (keys, checkpoint) = match self.another_key(lane, to) {
+            Ok(found) => found,
+            Err(fault) => return self.wait_for_proof(lane, fault),
+        };
         if let Err(fault) = note(disk, &keys, checkpoint.position) {
             return Ok(Adopted::Waits(Wait::Unwritable(fault)));
         }

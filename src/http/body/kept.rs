@@ -51,8 +51,8 @@ impl KeptBody {
         }
     }
 
-    /// Reserves the memory for a body of so many bytes before it arrives. Otherwise many bodies that arrive at the same time
-    /// could use up the budget before any of them is complete.
+    /// Reserves memory for a whole body before it arrives. Otherwise bodies that arrive together could use up the budget, and
+    /// none of them would be complete.
     pub fn reserve(&mut self, length: usize) -> Result<(), BudgetSpent> {
         let more = length.saturating_sub(self.reserved);
         let kept_free = if length > SMALL_BODY_BYTES {

@@ -302,7 +302,7 @@ impl Oracle {
                 Answer::Shed => equal.most += usize::from(self.may_be_row(sent)),
             }
             // Each copy of a lane that was not labelled yet goes into the database that it finds.
-            let is_free = self.is_copied && promised_to(served, sent, true).is_none()
+            let is_free = self.is_copied && promised_to(served, sent, self.is_copied).is_none()
                 || self.disk_failed_at.is_some();
             equal.most += usize::from(is_free && has_two);
             equal.most += usize::from(self.in_memory.contains(number));

@@ -139,19 +139,17 @@ impl LaneState {
         self.known = Some(checkpoint.position);
     }
 
-    /// The database has lost events.
+    /// The database has lost the events from `from` on, and may have lost earlier ones.
     pub(super) fn go_back(&mut self, from: Position) {
-        self.known = Some(from);
+        self.known = None;
         self.sent = self.sent.min(from);
-        self.taken = None;
     }
 
     /// The lane goes on under another key, which is noted, and is stored up to `from`.
     pub(super) fn go_on_under(&mut self, keys: LaneKeys, from: Position) {
-        self.keys = keys;
+        self.set_keys(keys);
         self.sent = from;
         self.has_twin = false;
-        self.taken = None;
         self.known = Some(from);
     }
 
@@ -236,6 +234,8 @@ impl LaneState {
 
     /// Stores under the last of `keys`, which are noted.
     pub(super) fn set_keys(&mut self, keys: LaneKeys) {
+        // The epochs of another key say nothing.
+        self.taken = self.taken.filter(|_| keys.current() == self.keys.current());
         self.keys = keys;
     }
 

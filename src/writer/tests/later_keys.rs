@@ -11,16 +11,21 @@ use crate::writer::last_events::fingerprint_before;
 /// Each of two copies leaves the first key. The second one finds its events under the next, whatever rows say.
 #[test]
 fn copies_that_have_the_same_events_go_on_under_the_same_key() {
-    let (killed, _) = recover_after_other_events(6, 2);
-    let key = killed.lane.next_key();
-    let keys = LaneKeys::read(&killed.directory(), killed.lane).unwrap();
-    assert_eq!(keys.given(), Some(key));
-    std::fs::remove_file(killed.directory().join("keys")).unwrap();
-    killed.bench.database.lock().unwrap().rows.truncate(2);
-    assert_eq!(killed.recover(2).held(), None);
-    assert_eq!(killed.bench.rows(), NAMES[..2]);
-    let database = killed.bench.database.lock().unwrap();
-    assert_eq!(database.checkpoints[&key].position, Position(9));
+    for has_own_key in [false, true] {
+        plant(has_own_key.then_some(Bug::KeyOfItsOwn));
+        let (killed, _) = recover_after_other_events(6, 2);
+        let keys = LaneKeys::read(&killed.directory(), killed.lane).unwrap();
+        assert_eq!(keys.given() != Some(killed.lane.next_key()), has_own_key);
+        std::fs::remove_file(killed.directory().join("keys")).unwrap();
+        killed.bench.database.lock().unwrap().rows.truncate(2);
+        assert_eq!(killed.recover(2).held(), None);
+        plant(None);
+        let rows = if has_own_key { &NAMES[..] } else { &NAMES[..2] };
+        assert_eq!(killed.bench.rows(), rows);
+        let database = killed.bench.database.lock().unwrap();
+        let given = keys.given().unwrap();
+        assert_eq!(database.checkpoints[&given].position, Position(9));
+    }
 }
 
 /// A database that was restored to before a lane got its key has what it had before: all copies begin there.
@@ -47,6 +52,20 @@ fn a_key_that_the_database_lacks_is_given_up() {
         let used = if is_kept { key } else { killed.lane };
         assert_eq!(database.checkpoints[&used].position, Position(9));
         assert_eq!(database.checkpoints.contains_key(&key), is_kept);
+    }
+}
+
+/// After a restore, another copy has stored as many of its own events as this one had stored.
+#[test]
+fn a_checkpoint_that_others_have_filled_again_is_left_to_them() {
+    for is_believed in [false, true] {
+        let killed = count_others(Killed::new(6), 2);
+        plant(is_believed.then_some(Bug::BehindBelieved));
+        assert_eq!(killed.recover(6).held(), None);
+        plant(None);
+        let lost = if is_believed { 2..6 } else { 2..2 };
+        let rows = [&NAMES[..lost.start], &NAMES[lost.end..]].concat();
+        assert_eq!(killed.bench.rows(), rows);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 const EVENTS: usize = 40;
-/// Where the checkpoint was noted, and where the first event is that says something.
+/// How many events are noted as stored.
 const NOTED: usize = 10;
 
 /// Somebody sets the checkpoint and its copy back, and `silent` events after the noted ones say nothing. The one after
