@@ -107,8 +107,8 @@ impl Storing {
         Ok(Some(moved))
     }
 
-    /// Makes this process the owner of a lane under the last of its keys. A checkpoint that is new begins at `from`. Under a
-    /// key that others get as well, it says at once whose events come before.
+    /// Makes this process the owner of a lane under the last of its keys. A checkpoint that is new begins at `from`, and says
+    /// at once whose events come before: other copies of the lane have the same key.
     pub(super) fn adopt(
         &mut self,
         lane: &LaneHandle,
@@ -117,8 +117,8 @@ impl Storing {
     ) -> Result<FoundCheckpoint, SinkError> {
         let key = keys.current();
         let sink = &mut self.writer.sink;
-        // The journal is read only for a checkpoint that begins.
-        let begins = keys.given().is_some() && sink.look(key, from.into())?.is_new();
+        // The journal is read only for a checkpoint that begins after the start of the lane.
+        let begins = from > Position::START && sink.look(key, from.into())?.is_new();
         let begin = Begin {
             position: from,
             last: begins.then(|| fingerprint_before(lane, from)).flatten(),

@@ -62,7 +62,7 @@ struct KnownStored {
     /// It is still stored up to there: to after the last noted row that the database has. Where none is noted, or it has none,
     /// this is the oldest event that the journal has: what it no longer has, nobody can store again.
     from: Position,
-    /// Whether the database has gone back, so that events between them may be gone.
+    /// Whether the database has or may have gone back, so that events between them may be gone.
     is_gone: bool,
 }
 
@@ -244,9 +244,11 @@ impl Storing {
         let (to, was_asked) = (state.stored(), state.was_asked());
         let noted = disk.rows().last_before(to);
         let newest = self.newest_row(disk, to)?;
-        let is_gone = found < to || newest != noted;
+        // Rows are noted once a second: the database may have gone back to after the last noted one.
+        let is_witnessed = was_asked || noted.is_some_and(|row| row.end >= to);
+        let is_gone = found < to || newest != noted || !is_witnessed;
         let from = match newest {
-            _ if !is_gone && (newest.is_some() || was_asked) => to,
+            _ if !is_gone => to,
             Some(row) => row.end.min(to),
             None => stored_note::oldest(&disk.directory, disk.id)?.min(to),
         };

@@ -3,6 +3,7 @@
 use super::lost_checkpoints::{Killed, NAMES, count_others, recover_after_other_events};
 use super::*;
 use crate::journal::lane_keys::LaneKeys;
+use crate::journal::lane_label::LaneLabel;
 use crate::os::bugs::{Bug, plant};
 use crate::sink::Begin;
 use crate::sink::sealed_copy::Adoption;
@@ -113,4 +114,29 @@ fn the_key_of_a_copy_with_other_events_is_passed_by() {
 #[test]
 fn the_key_of_a_copy_with_the_same_events_is_moved_on() {
     assert_eq!(find_next_key(true), [Some(Position(9)), None]);
+}
+
+/// A copy of the lane that has stored less in the first database compares its events with those.
+#[test]
+fn a_checkpoint_that_begins_in_another_database_says_whose_events_come_before() {
+    let killed = Killed::new(9);
+    {
+        let mut database = killed.bench.database.lock().unwrap();
+        database.rows.clear();
+        database.checkpoints.clear();
+    }
+    let label = LaneLabel::Any { was: None };
+    label.write(&killed.directory()).unwrap();
+    let found = killed.recover(9);
+    assert_eq!(killed.bench.rows(), [""; 0]);
+    let last = fingerprint_before(&handle(&found), Position(9));
+    assert!(last.is_some());
+    let begins = Begin {
+        position: Position(9),
+        last,
+    };
+    let expected = Adoption::new(killed.lane, begins, None, None);
+    let database = killed.bench.database.lock().unwrap();
+    let copy = database.checkpoints[&killed.lane.complement()];
+    assert_eq!(Some(copy), expected.copy);
 }

@@ -243,6 +243,17 @@ fn a_checkpoint_that_counts_other_events_is_left_to_its_owner() {
     }
 }
 
+/// The database went back to after the last row that was noted, and a copy of the machine has filled it again.
+#[test]
+fn a_position_that_is_noted_after_the_last_noted_row_is_no_proof() {
+    let killed = count_others(Killed::new(9), 4);
+    let held = killed.recover_noted(9, 4).held();
+    assert_eq!(
+        (held, killed.bench.rows()),
+        (None, NAMES.map(str::to_owned).to_vec())
+    );
+}
+
 /// Events after a checkpoint that both rows were set back to are rows, and it was noted just there.
 #[test]
 fn rows_after_the_noted_position_are_not_stored_again() {
