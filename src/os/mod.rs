@@ -18,3 +18,4 @@ pub mod random;
 pub(crate) mod reached;
 #[cfg(test)]
 pub(crate) mod simulated;
+pub mod socket;

@@ -30,6 +30,7 @@ use crate::os::memory;
 use crate::os::notifier::ShardNotifier;
 use crate::server::config::{Adopt, Config};
 use crate::server::upgrade::{Inherited, Program};
+use crate::shard::balance::{Balance, ShardBalance};
 use crate::shard::ingest::Medium;
 use crate::shard::{self, ShardParts};
 
@@ -47,6 +48,15 @@ struct ShardsStart<'a> {
     /// What becomes of listening sockets at the end.
     backlog: Backlog,
     opened: Sender<Arc<DiskLane>>,
+}
+
+/// What differs from shard to shard.
+struct ShardPlace {
+    index: usize,
+    core: Core,
+    /// Where its notifications arrive.
+    heard: UnixStream,
+    balance: ShardBalance,
 }
 
 /// The database of the datasource, and what lanes of earlier processes say about it.
@@ -169,25 +179,34 @@ impl Server {
         counters: Vec<Recorder<ShardCounters>>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
-        let shards = listeners.into_iter().zip(counters).zip(cores);
-        for (index, ((listeners, counters), &core)) in shards.enumerate() {
-            self.start_shard(index, core, listeners, counters, start)?;
+        let notifiers = cores.iter().map(|_| ShardNotifier::new());
+        let (notifiers, heard): (Vec<_>, Vec<_>) = notifiers.collect::<io::Result<_>>()?;
+        self.notifiers = notifiers;
+        let balance = Balance::new(self.notifiers.iter().cloned());
+        let shards = listeners.into_iter().zip(counters).zip(heard).zip(cores);
+        for (index, (((listeners, counters), heard), &core)) in shards.enumerate() {
+            let place = ShardPlace {
+                index,
+                core,
+                heard,
+                balance: balance.of(index),
+            };
+            self.start_shard(place, listeners, counters, start)?;
         }
         Ok(())
     }
 
     fn start_shard(
         &mut self,
-        index: usize,
-        core: Core,
+        place: ShardPlace,
         listeners: Vec<TcpListener>,
         counters: Recorder<ShardCounters>,
         start: &ShardsStart<'_>,
     ) -> io::Result<()> {
         let (config, shared, driver) = (start.config, &self.shared, start.driver);
+        let (index, core) = (place.index, place.core);
         let (control, far_end) = UnixStream::pair()?;
-        let (notifier, heard) = ShardNotifier::new()?;
-        let medium = self.medium(index, &notifier, start)?;
+        let medium = self.medium(index, &self.notifiers[index], start)?;
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
         let parts = ShardParts {
@@ -197,12 +216,13 @@ impl Server {
             handoff,
             medium,
             waiters_max: start.waiters_max,
-            notifier: heard,
+            notifier: place.heard,
             counters,
             paths: EventPaths::new(config.event_paths.clone()),
             event_rule: Arc::clone(&shared.event_rule),
             body_limit: config.body_limit,
             driver,
+            balance: place.balance,
             slots: Arc::clone(&shared.slots),
             linger: config.linger,
             drain: config.drain_timeout / 2,
@@ -219,7 +239,6 @@ impl Server {
         shared
             .threads
             .start(format!("shard-{index}"), Role::Shard, run)?;
-        self.notifiers.push(notifier);
         self.controls.push(control);
         self.shards_running += 1;
         Ok(())

@@ -17,7 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::os::connection_limit::{ConnectionLimit, ConnectionPermit};
 use crate::os::io_driver::IoDriver;
 use crate::os::listen::Backlog;
-use crate::shard::connection;
+use crate::shard::connection::{self, Origin};
 use crate::shard::state::Shard;
 
 /// How long accepting pauses when there is no file descriptor left, or no connection slot and none to be had.
@@ -156,7 +156,7 @@ impl Acceptor {
             Some(slot) => slot,
             None => self.wait_for_slot().await,
         };
-        monoio::spawn(connection::serve(stream, Rc::clone(&self.shard), slot));
+        connection::start(stream, Rc::clone(&self.shard), slot, Origin::Accepted);
     }
 
     /// Closes connections, the one that is idle longest first, until a slot is free. Where this shard has no

@@ -1,5 +1,6 @@
 //! One core and all it owns: its connections, its open batch, its lane, its end of the handoff.
 
+pub mod balance;
 pub mod committer;
 pub mod connection;
 pub mod deadlines;
@@ -19,7 +20,9 @@ use std::time::{Duration, Instant};
 use monoio::io::AsyncReadRent;
 use monoio::time::timeout;
 
+use self::balance::{MovedConnection, ShardBalance};
 use self::committer::CommitPacing;
+use self::connection::Origin;
 use self::deadlines::EndEarly;
 use self::ingest::{Ingest, Medium};
 use self::listener::Stopping;
@@ -86,6 +89,8 @@ pub struct ShardParts {
     pub body_limit: usize,
     /// What its event loop waits with.
     pub driver: IoDriver,
+    /// Its busy connections beside those of the other shards.
+    pub balance: ShardBalance,
     /// The bound on connections, of all shards together.
     pub slots: Arc<ConnectionLimit>,
     /// A batch is sealed when its oldest event is this old.
@@ -115,6 +120,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         parts.event_rule,
         parts.body_limit,
         parts.driver,
+        parts.balance,
     ));
     let mut control = monoio::net::UnixStream::from_std(parts.control)?;
     // io_uring waits on a blocking socket; epoll needs a non-blocking one.
@@ -158,6 +164,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         },
     };
     shard.is_draining.set(true);
+    serve_moved(&shard, shard.balance.close());
     let stop = |accepting: listener::Accepting| accepting.stop(drain.backlog);
     let stopping: Vec<Stopping> = accepting.into_iter().map(stop).collect();
     wait_for_connections(&shard, &stopping, drain).await;
@@ -229,6 +236,7 @@ async fn sweep_each_second(shard: Rc<Shard>, slots: Arc<ConnectionLimit>) {
         }
         shard.deadlines.borrow_mut().tick();
         sweep(&shard, shard.end_early.get());
+        shard.compare_loads();
         let mut deadlines = shard.deadlines.borrow_mut();
         for _ in 0..slots.sought() {
             deadlines.close_longest_idle(Instant::now());
@@ -265,6 +273,19 @@ async fn seal_by_age(shard: Rc<Shard>, linger: Duration) {
     }
 }
 
+/// Serves connections that have come from other shards.
+fn serve_moved(shard: &Rc<Shard>, connections: Vec<MovedConnection>) {
+    for MovedConnection { stream, permit } in connections {
+        match monoio::net::TcpStream::from_std(stream) {
+            Ok(stream) => connection::start(stream, Rc::clone(shard), permit, Origin::Moved),
+            Err(fault) => {
+                log::debug!("a connection cannot be moved: {fault}");
+                shard.balance.subtract(1);
+            }
+        }
+    }
+}
+
 /// Processes what the disk thread and the writer have done, whenever one of them sends a notification.
 async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::UnixStream) {
     let mut bytes = vec![0; 64];
@@ -272,7 +293,10 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
         let (read, buffer) = notifier.read(bytes).await;
         bytes = buffer;
         match read {
-            Ok(length) if length > 0 => shard.ingest.borrow_mut().on_notify(),
+            Ok(length) if length > 0 => {
+                shard.ingest.borrow_mut().on_notify();
+                serve_moved(&shard, shard.balance.arrived());
+            }
             // The disk thread and the lanes held the other end: the shard is about to end.
             Ok(_) => return log::debug!("nothing notifies the shard any more"),
             Err(fault) => {
@@ -282,6 +306,7 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
                 );
                 monoio::time::sleep(BUSY_POLL).await;
                 shard.ingest.borrow_mut().on_notify();
+                serve_moved(&shard, shard.balance.arrived());
             }
         }
     }

@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::deadlines::{Deadlines, EndEarly};
+use super::balance::ShardBalance;
+use super::deadlines::{ConnectionId, Deadlines, EndEarly};
 use super::ingest::Ingest;
 use super::input::Inputs;
 use super::service::Bodies;
@@ -47,6 +49,8 @@ pub struct Shard {
     spare_outs: RefCell<Vec<Outgoing>>,
     /// All open connections and how long they may take.
     pub deadlines: RefCell<Deadlines>,
+    /// Its busy connections beside those of the other shards.
+    pub balance: ShardBalance,
     /// Which connections end early because the shard drains.
     pub end_early: Cell<EndEarly>,
     /// Whether connections end with their next answer.
@@ -83,6 +87,7 @@ impl Shard {
         event_rule: Arc<SharedEventRule>,
         body_limit: usize,
         driver: IoDriver,
+        balance: ShardBalance,
     ) -> Self {
         Self {
             ingest: RefCell::new(ingest),
@@ -97,11 +102,41 @@ impl Shard {
             bodies: Bodies::new(body_limit),
             spare_outs: RefCell::default(),
             deadlines: RefCell::default(),
+            balance,
             end_early: Cell::new(EndEarly::None),
             is_draining: Cell::new(false),
             ended: Cell::new(0),
             awaiting_end: RefCell::default(),
         }
+    }
+
+    /// Watches a connection, which may have been busy before.
+    pub fn watch(&self, fd: RawFd, is_busy: bool) -> ConnectionId {
+        let mut deadlines = self.deadlines.borrow_mut();
+        if is_busy {
+            deadlines.watch_busy(fd)
+        } else {
+            deadlines.watch(fd)
+        }
+    }
+
+    /// Forgets a connection that has ended. Must be called before its socket is closed.
+    pub fn forget(&self, id: ConnectionId) {
+        if self.deadlines.borrow_mut().forget(id) {
+            self.balance.subtract(1);
+        }
+    }
+
+    /// Whether a connection is to be served by another shard from now on.
+    pub fn should_move(&self, id: ConnectionId) -> bool {
+        self.balance.has_surplus() && self.deadlines.borrow().is_busy(id)
+    }
+
+    /// Compares the loads of the shards once a second.
+    pub fn compare_loads(&self) {
+        let quiet = self.deadlines.borrow_mut().end_of_busy();
+        self.balance.subtract(quiet);
+        self.balance.compare();
     }
 
     /// Notes that a connection has ended and that its slot is free.

@@ -35,6 +35,7 @@ mod dead_letters;
 mod disk_faults;
 mod documents;
 mod drain;
+mod even_shards;
 mod forked_lanes;
 mod full_disk;
 mod gone_senders;

@@ -22,6 +22,13 @@ const FOUND_AT_ONCE: usize = 256;
 /// After such a look no other is taken for so long for each connection: it is a small part of the time.
 const LOOK_INTERVAL: Duration = Duration::from_nanos(50);
 
+/// After so many turns with answers a connection is busy, and counts when the shards compare their loads. A browser sends
+/// fewer requests on a connection.
+const BUSY_TURNS: u8 = 16;
+
+/// After so many seconds without a request a connection is not busy any more.
+const QUIET_SECONDS: u32 = 2;
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -65,6 +72,8 @@ struct Watched {
     since: u32,
     /// Tells its phases apart, and which of two connections began its own earlier.
     begun: u64,
+    /// Turns with answers since it was watched or quiet, [`BUSY_TURNS`] at most.
+    turns: u8,
     /// Whether its input was shut by us.
     is_input_shut: bool,
     late: bool,
@@ -111,15 +120,51 @@ impl Deadlines {
             phase: Phase::Idle,
             since,
             begun: self.begun,
+            turns: 0,
             is_input_shut: false,
             late: false,
         }))
     }
 
+    /// Watches a connection that is busy already.
+    pub fn watch_busy(&mut self, fd: RawFd) -> ConnectionId {
+        let id = self.watch(fd);
+        self.watched[id.0].turns = BUSY_TURNS;
+        id
+    }
+
     /// Forgets a connection. Must be called before its socket is closed, since the number of the descriptor
-    /// may be used again at once.
-    pub fn forget(&mut self, id: ConnectionId) {
-        self.watched.remove(id.0);
+    /// may be used again at once. Returns whether it was busy.
+    pub fn forget(&mut self, id: ConnectionId) -> bool {
+        self.watched.remove(id.0).is_busy()
+    }
+
+    /// Counts a turn with answers. Returns whether it made the connection busy.
+    pub fn count_turn(&mut self, id: ConnectionId) -> bool {
+        let watched = &mut self.watched[id.0];
+        if watched.is_busy() {
+            return false;
+        }
+        watched.turns += 1;
+        watched.is_busy()
+    }
+
+    /// Whether the connection is busy: it had [`BUSY_TURNS`] turns, and was never quiet for long.
+    pub fn is_busy(&self, id: ConnectionId) -> bool {
+        self.watched[id.0].is_busy()
+    }
+
+    /// Ends the time of those that are busy and have had no request for [`QUIET_SECONDS`]. Returns how many those are.
+    #[must_use]
+    pub fn end_of_busy(&mut self) -> usize {
+        let mut ended = 0;
+        for (_, watched) in &mut self.watched {
+            if self.second - watched.since > QUIET_SECONDS {
+                ended += usize::from(watched.is_busy());
+                watched.turns = 0;
+            }
+        }
+        ended
     }
 
     /// The connection begins `phase` now, even if it is the same phase again.
@@ -248,6 +293,10 @@ impl Deadlines {
 }
 
 impl Watched {
+    fn is_busy(&self) -> bool {
+        self.turns >= BUSY_TURNS
+    }
+
     /// Whether its answer waits and its sender is known to be gone. Notes when the sender has ended its side.
     fn is_peer_gone(&mut self, second: u32) -> bool {
         match self.phase {

@@ -174,3 +174,29 @@ fn an_end_of_input_of_our_own_making_is_no_end_of_the_sender() {
     pass(&mut deadlines, 60);
     assert!(!deadlines.is_late(id));
 }
+
+#[test]
+fn a_connection_is_busy_from_its_sixteenth_turn_until_it_is_quiet() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut deadlines = Deadlines::default();
+    let id = deadlines.watch(ours.as_raw_fd());
+    for _ in 1..BUSY_TURNS {
+        assert!(!deadlines.count_turn(id));
+        assert!(!deadlines.is_busy(id));
+    }
+    assert!(deadlines.count_turn(id));
+    assert!(deadlines.is_busy(id));
+    assert!(!deadlines.count_turn(id), "it is counted once");
+    for _ in 0..QUIET_SECONDS {
+        deadlines.tick();
+        assert_eq!(deadlines.end_of_busy(), 0);
+    }
+    deadlines.tick();
+    assert_eq!(deadlines.end_of_busy(), 1);
+    assert_eq!(deadlines.end_of_busy(), 0);
+    assert!(!deadlines.is_busy(id));
+    assert!(!deadlines.forget(id));
+    let id = deadlines.watch_busy(ours.as_raw_fd());
+    assert!(deadlines.is_busy(id));
+    assert!(deadlines.forget(id));
+}

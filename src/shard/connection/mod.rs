@@ -1,5 +1,7 @@
 //! One connection: reads bytes, passes them to the conversation, sends its answers.
 
+mod closing;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,9 +14,8 @@ use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::http::BODY_LIMIT_MAX;
 use crate::http::conversation::{Conversation, Next, OUTPUT_BYTES_MAX, RequestProgress};
 use crate::http::response::Status;
 use crate::os::connection_limit::ConnectionPermit;
@@ -33,9 +34,6 @@ const CONNECTION_OVERHEAD_BYTES: usize = 2 * 1024;
 pub const CONNECTION_BYTES_MAX: usize =
     INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + CONNECTION_OVERHEAD_BYTES;
 
-/// Most bytes that a peer may still send after its last answer, before the connection is closed: the rest of a body, and more.
-const CLOSING_BYTES_MAX: usize = 2 * BODY_LIMIT_MAX;
-
 /// Reads in a row that may end without waiting. On epoll a read of a socket that has more data never
 /// returns to the event loop by itself. One busy peer would block timers and all other connections.
 const READS_WITHOUT_WAIT_MAX: u32 = 32;
@@ -44,23 +42,60 @@ const READS_WITHOUT_WAIT_MAX: u32 = 32;
 /// when it waits.
 const READ_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a peer that was too slow has to read the 408.
-const LATE_READ_TIME: Duration = Duration::from_secs(1);
+/// How a connection comes to a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was accepted.
+    Accepted,
+    /// It has moved here from another shard, and counts as busy.
+    Moved,
+}
 
-/// Serves a connection to its end and gives its slot back.
-pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPermit) {
-    let id = shard.deadlines.borrow_mut().watch(stream.as_raw_fd());
-    let mut connection = Connection {
-        stream: &mut stream,
-        shard: &shard,
-        id,
-        reads_without_wait: 0,
-    };
-    if let Err(fault) = connection.converse().await {
-        // Peers may close a connection at any time.
-        log::trace!("connection ended: {fault}");
+/// Why a shard serves a connection no more.
+enum Left {
+    /// It has ended.
+    Ended,
+    /// The shard has more busy connections than another. No byte of the next request was read.
+    Moves,
+}
+
+/// Starts to serve a connection.
+pub fn start(stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPermit, origin: Origin) {
+    let id = shard.watch(stream.as_raw_fd(), origin == Origin::Moved);
+    monoio::spawn(serve(stream, shard, slot, id));
+}
+
+/// Serves a connection until it ends, which gives its slot back, or moves to another shard.
+async fn serve(
+    mut stream: TcpStream,
+    shard: Rc<Shard>,
+    mut slot: ConnectionPermit,
+    mut id: ConnectionId,
+) {
+    loop {
+        let mut connection = Connection {
+            stream: &mut stream,
+            shard: &shard,
+            id,
+            reads_without_wait: 0,
+        };
+        match connection.converse().await {
+            Ok(Left::Moves) => {}
+            Ok(Left::Ended) => break,
+            Err(fault) => {
+                // Peers may close a connection at any time.
+                log::trace!("connection ended: {fault}");
+                break;
+            }
+        }
+        shard.deadlines.borrow_mut().forget(id);
+        match shard.balance.hand_over(stream, slot) {
+            Ok(()) => return,
+            Err(kept) => (stream, slot) = kept,
+        }
+        id = shard.watch(stream.as_raw_fd(), true);
     }
-    shard.deadlines.borrow_mut().forget(id);
+    shard.forget(id);
     // Closed here: dropping the stream would submit two more operations to io_uring.
     if let Err(fault) = nix::unistd::close(stream) {
         log::debug!("close of a connection: {fault}");
@@ -85,7 +120,7 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn converse(&mut self) -> io::Result<()> {
+    async fn converse(&mut self) -> io::Result<Left> {
         let mut conversation = Conversation::new();
         let mut input = BytesMut::new();
         let mut length = 0;
@@ -93,7 +128,8 @@ impl Connection<'_> {
         loop {
             length = self.read(&mut input, length).await?;
             if length == 0 {
-                return self.end_of_input(&mut conversation, input).await;
+                self.end_of_input(&mut conversation, input).await?;
+                return Ok(Left::Ended);
             }
             loop {
                 let (next, waiting) = self.turn(&mut conversation, &mut input, &mut patience);
@@ -110,11 +146,17 @@ impl Connection<'_> {
                 match next {
                     Next::AwaitRoom => patience.wait(&self.shard.ingest).await,
                     Next::Write => {}
+                    Next::Read(RequestProgress::None)
+                        if self.shard.should_move(self.id) && input.is_empty() =>
+                    {
+                        return Ok(Left::Moves);
+                    }
                     Next::Read(_) => break,
-                    Next::Close if input.is_empty() => return Ok(()),
+                    Next::Close if input.is_empty() => return Ok(Left::Ended),
                     Next::Close | Next::CloseAfterSender => {
                         conversation.end();
-                        return self.close_after_sender(input).await;
+                        self.close_after_sender(input).await?;
+                        return Ok(Left::Ended);
                     }
                 }
             }
@@ -225,6 +267,9 @@ impl Connection<'_> {
             }
             phase => deadlines.begin(self.id, phase),
         }
+        if next == Next::Read(RequestProgress::None) && deadlines.count_turn(self.id) {
+            shard.balance.add();
+        }
         let waiting = |ticket| Waiting {
             ticket,
             answers,
@@ -304,65 +349,6 @@ impl Connection<'_> {
             .deadlines
             .borrow_mut()
             .begin(self.id, phase(next));
-        Ok(())
-    }
-
-    /// The peer sends no more, or took too long. If it took too long over a request, it is answered 408.
-    async fn end_of_input(
-        &mut self,
-        conversation: &mut Conversation,
-        input: BytesMut,
-    ) -> io::Result<()> {
-        let is_late = self.shard.deadlines.borrow().is_late(self.id);
-        if !is_late || conversation.is_idle(&input) {
-            return Ok(());
-        }
-        let now = self.shard.read_clock();
-        let unsent = {
-            let mut out = self.shard.out.borrow_mut();
-            out.clear();
-            let Outgoing { bytes, taken } = &mut *out;
-            let mut patience = Patience::NONE;
-            let mut service = EventService {
-                ingest: &mut self.shard.ingest.borrow_mut(),
-                answers: &self.shard.answers.borrow(),
-                taken,
-                counters: &self.shard.counters,
-                paths: &self.shard.paths,
-                event_rule: &self.shard.event_rule,
-                now,
-                bodies: &self.shard.bodies,
-                patience: &mut patience,
-                is_draining: self.shard.is_draining.get(),
-            };
-            conversation.late(&input, bytes, &mut service);
-            self.send(bytes)?
-        };
-        conversation.end();
-        // A peer this slow is not waited for if its socket does not take the answer at once.
-        log::trace!("{} bytes of a 408 were not sent", unsent.len());
-        // The sweep has shut down the input, so the peer's own close cannot be waited for.
-        monoio::time::sleep(LATE_READ_TIME).await;
-        self.close_after_sender(input).await
-    }
-
-    /// Reads until the peer closes, within bounds, before the socket is closed. Closing a socket with unread
-    /// input resets the connection, and the peer may lose the last answer (RFC 9112 section 9.6).
-    async fn close_after_sender(&mut self, input: BytesMut) -> io::Result<()> {
-        self.shard
-            .deadlines
-            .borrow_mut()
-            .begin(self.id, Phase::Closing);
-        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        let mut input = input;
-        let mut passed = 0;
-        while passed < CLOSING_BYTES_MAX {
-            input.clear();
-            match self.read(&mut input, 0).await? {
-                0 => break,
-                length => passed += length,
-            }
-        }
         Ok(())
     }
 }
