@@ -1,6 +1,9 @@
--- One event per millisecond and connection.
+-- One event per millisecond and connection, or per as many milliseconds as the argument says.
 
-function init()
+local period = 1
+
+function init(arguments)
+  period = tonumber(arguments[1]) or period
   request_bytes = wrk.format("GET", "/hakaru?name=open&value=0", { ["Host"] = "hakaru" })
 end
 
@@ -9,7 +12,7 @@ function request()
 end
 
 function delay()
-  return 1
+  return period
 end
 
 function done(summary, latency, _)

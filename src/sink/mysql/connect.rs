@@ -9,6 +9,7 @@ use super::classify::{OTHER_PLUGIN, panic_fault, refusal, sink_error};
 use super::columns::event_rule;
 use super::route::routes;
 use super::session_settings::{SessionSettings, first_statements};
+use super::statement_size::Engine;
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Secret, Tls};
@@ -252,18 +253,30 @@ pub(crate) fn has_transactions(connection: &mut Conn, table: &str) -> Result<(),
     }
 }
 
-/// The largest EXECUTE to send, in bytes.
-pub(super) fn packet_bytes_max(
+/// What bounds the statements to a server.
+pub(super) struct StatementBounds {
+    /// The largest EXECUTE to send, in bytes.
+    pub(super) packet_bytes_max: usize,
+    /// It decides how many rows a statement has.
+    pub(super) engine: Engine,
+}
+
+/// Asks for what bounds the statements.
+pub(super) fn statement_bounds(
     connection: &mut Conn,
     target: &MySqlTarget,
-) -> Result<usize, SinkError> {
-    let server: Option<usize> = connection
-        .query_first("SELECT @@max_allowed_packet")
+) -> Result<StatementBounds, SinkError> {
+    let found: Option<(Option<usize>, Option<String>)> = connection
+        .query_first("SELECT @@max_allowed_packet, VERSION()")
         .map_err(sink_error)?;
+    let (server, version) = found.unwrap_or_default();
     let asked = target.packet_bytes_max.map(|bytes| bytes as usize);
     let smallest = [server, asked]
         .into_iter()
         .flatten()
         .fold(PACKET_BYTES_MAX, usize::min);
-    Ok(smallest.saturating_sub(PACKET_HEAD_BYTES))
+    Ok(StatementBounds {
+        packet_bytes_max: smallest.saturating_sub(PACKET_HEAD_BYTES),
+        engine: Engine::of(&version.unwrap_or_default()),
+    })
 }

@@ -215,8 +215,8 @@ impl Sink for MySqlSink {
         let (mut connection, settings) = connect::connect_session(&self.target)?;
         connect::find_table(&mut connection)?;
         connect::find_checkpoints(&mut connection)?;
-        let packet_bytes_max = connect::packet_bytes_max(&mut connection, &self.target)?;
-        let sizes = StatementSizes::new(self.events_max);
+        let bounds = connect::statement_bounds(&mut connection, &self.target)?;
+        let sizes = StatementSizes::new(self.events_max, bounds.engine);
         let statements = [(); StatementKind::COUNT].map(|()| vec![None; sizes.len()]);
         let mut session = Session {
             connection,
@@ -228,7 +228,7 @@ impl Sink for MySqlSink {
             sizes,
             statements,
             late_times: LateTimes::default(),
-            packet_bytes_max,
+            packet_bytes_max: bounds.packet_bytes_max,
             inserted: None,
             database: None,
         };
