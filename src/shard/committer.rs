@@ -100,8 +100,9 @@ impl CommitPacing {
         })
     }
 
-    /// Returns when the next write may begin, at the latest after [`PACING_TIME_MAX`] and one turn. The last
-    /// write took `took`. `taken` returns the position after the last event.
+    /// Returns when the next write may begin, at the latest after [`PACING_TIME_MAX`], one turn and one yield, which takes
+    /// as long as the kernel lets others have the core. The last write took `took`. `taken` returns the position after the
+    /// last event.
     async fn wait(
         &mut self,
         took: Duration,
