@@ -33,6 +33,14 @@ impl FoundCheckpoint {
     pub fn is_new(self) -> bool {
         self.checkpoint.epoch == Epoch::FIRST
     }
+
+    /// Where the checkpoint was moved to last: one that was altered alone is put back to its copy.
+    pub fn position(self) -> Position {
+        match self.copy {
+            SealedCopy::At { position, .. } => position,
+            SealedCopy::Missing | SealedCopy::Altered => self.checkpoint.position,
+        }
+    }
 }
 
 /// What the copy of a checkpoint says.

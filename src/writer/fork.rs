@@ -127,8 +127,10 @@ impl Storing {
     }
 
     /// The keys of a lane without the last ones that the database lacks: it was restored to before the lane got them. What was
-    /// stored under them is gone, and other copies may store it under the earlier ones. Where its rows are there, somebody has
-    /// removed the checkpoints, and the keys stay.
+    /// stored under them is gone, and other copies may store it under the earlier ones. A key counts as missing as well where its
+    /// checkpoint is before the position at which this lane got it. Another copy that has stored less got it, after the
+    /// restore or before this lane has moved the checkpoint on. Where the rows are there, somebody has removed or altered the
+    /// checkpoints, and the keys stay.
     pub(super) fn keys_there(
         &mut self,
         lane: &LaneHandle,
@@ -137,12 +139,17 @@ impl Storing {
         begins: Position,
     ) -> Result<Result<LaneKeys, Adopted>, SinkError> {
         let (mut earlier, mut from) = (keys.clone(), None);
-        while let Some(key) = earlier.given().filter(|_| !planted(Bug::LostKeyKept)) {
-            if !self.writer.sink.look(key, begins.into())?.is_new() {
+        loop {
+            let (key, mut before) = (earlier.current(), earlier.clone());
+            let Some(popped) = before.pop().filter(|_| !planted(Bug::LostKeyKept)) else {
+                break;
+            };
+            let found = self.writer.sink.look(key, begins.into())?;
+            if !found.is_new() && found.position() >= popped {
                 break;
             }
-            let popped = earlier.pop();
-            from = popped.map(|popped| from.map_or(popped, |from: Position| from.min(popped)));
+            earlier = before;
+            from = Some(from.map_or(popped, |from: Position| from.min(popped)));
         }
         let Some(from) = from else {
             return Ok(Ok(keys));

@@ -11,7 +11,7 @@ use crate::journal::held_lane::{Decision, HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
 use crate::journal::lane_keys::LaneKeys;
 use crate::os::bugs::{Bug, planted};
-use crate::sink::sealed_copy::{FoundCheckpoint, SealedCopy};
+use crate::sink::sealed_copy::FoundCheckpoint;
 use crate::sink::{Checkpoint, SinkError};
 
 impl Storing {
@@ -120,14 +120,10 @@ impl Storing {
 
     /// The checkpoint of a lane as it would be found if the lane was taken over now.
     fn look(&mut self, key: LaneId, begins: Position) -> Result<Checkpoint, SinkError> {
-        let FoundCheckpoint { checkpoint, copy } = self.writer.sink.look(key, begins.into())?;
-        let position = match copy {
-            SealedCopy::At { position, .. } => position,
-            SealedCopy::Missing | SealedCopy::Altered => checkpoint.position,
-        };
+        let found = self.writer.sink.look(key, begins.into())?;
         Ok(Checkpoint {
-            position,
-            ..checkpoint
+            position: found.position(),
+            ..found.checkpoint
         })
     }
 

@@ -81,25 +81,53 @@ fn a_key_whose_rows_are_there_is_kept() {
     assert_eq!(keys.given(), Some(killed.lane.next_key()));
 }
 
+/// Another copy has got the next key of a lane at this position. It has the same events there, or others.
+fn begin_next_key(killed: &Killed, position: Position, is_own: bool) -> LaneId {
+    let key = killed.lane.next_key();
+    let begin = Begin {
+        position,
+        last: is_own.then(|| {
+            let lane = killed.bench.lock(killed.lane, Origin::Found);
+            fingerprint_before(&handle(&lane), position).unwrap()
+        }),
+    };
+    let Adoption { found, copy } = Adoption::new(key, begin, None, None);
+    let mut database = killed.bench.database.lock().unwrap();
+    let rows = &mut database.checkpoints;
+    rows.insert(key, found.checkpoint);
+    rows.insert(key.complement(), copy.unwrap());
+    key
+}
+
+/// After a restore, one copy has stored the lane again under the first key, with events of its own, and another one that has
+/// less has got the next key again. This one had got it later.
+#[test]
+fn a_key_that_a_copy_with_less_has_got_again_is_given_up() {
+    for is_kept in [false, true] {
+        let killed = count_others(Killed::new(6), 6);
+        let key = begin_next_key(&killed, Position(2), true);
+        let mut keys = LaneKeys::new(killed.lane);
+        keys.push(key, Position(6));
+        keys.write(&killed.directory()).unwrap();
+        // What the restore has taken has other ids now.
+        let other = "other".to_owned();
+        killed.bench.database.lock().unwrap().rows.insert(2, other);
+        plant(is_kept.then_some(Bug::LostKeyKept));
+        assert_eq!(killed.recover(6).held(), None);
+        plant(None);
+        let again = if is_kept { &NAMES[2..6] } else { &[] };
+        let rows = [&NAMES[..2], &["other"], &NAMES[2..6], again, &NAMES[6..]].concat();
+        assert_eq!(killed.bench.rows(), rows);
+        let database = killed.bench.database.lock().unwrap();
+        assert_eq!(database.checkpoints[&key].position, Position(9));
+    }
+}
+
 /// A copy finds the next key of a lane at position 1, where it counts the events that it has itself, or others. Returns where
 /// the checkpoints of the next two keys are then.
 fn find_next_key(is_own: bool) -> [Option<Position>; 2] {
     let killed = count_others(Killed::new(6), 2);
-    let key = killed.lane.next_key();
-    let begin = Begin {
-        position: Position(1),
-        last: is_own.then(|| {
-            let lane = killed.bench.lock(killed.lane, Origin::Found);
-            fingerprint_before(&handle(&lane), Position(1)).unwrap()
-        }),
-    };
-    let Adoption { found, copy } = Adoption::new(key, begin, None, None);
-    {
-        let mut database = killed.bench.database.lock().unwrap();
-        let rows = &mut database.checkpoints;
-        rows.insert(key, found.checkpoint);
-        rows.insert(key.complement(), copy.unwrap());
-    }
+    let key = begin_next_key(&killed, Position(1), is_own);
     assert_eq!(killed.recover(2).held(), None);
     assert_eq!(killed.bench.rows(), NAMES);
     let database = killed.bench.database.lock().unwrap();
