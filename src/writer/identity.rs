@@ -218,6 +218,15 @@ pub(super) enum Claim {
     Unreadable(io::Error),
 }
 
+/// Where the checkpoint of a lane begins that is stored into the database that is served. What is before it was stored in
+/// another one.
+pub(super) fn begins(lane: &DiskLane) -> io::Result<Position> {
+    Ok(match LaneLabel::read(&lane.directory)? {
+        LaneLabel::Database { from, .. } => from,
+        LaneLabel::Missing | LaneLabel::Address(_) | LaneLabel::Any { .. } => Position::START,
+    })
+}
+
 fn other_database(expected: DatabaseId, found: Option<DatabaseId>) -> SinkError {
     let found = match found {
         Some(found) => format!("has the id {found}"),

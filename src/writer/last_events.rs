@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use super::Storing;
+use super::identity::begins;
 use super::lane_event::LaneEvent;
 use super::proof::ProofError;
 use super::row_answers::Proof;
@@ -57,10 +58,13 @@ pub(super) struct LaterKeys {
 
 /// What is known of a lane whose checkpoint counts other events.
 struct KnownStored {
+    /// What is before this was stored in another database.
+    begins: Position,
     /// It was stored up to there.
     to: Position,
     /// It is still stored up to there: to after the last noted row that the database has. Where none is noted, or it has none,
-    /// this is the oldest event that the journal has: what it no longer has, nobody can store again.
+    /// this is where the lane begins in this database, or the oldest event that the journal has: what it no longer has, nobody
+    /// can store again.
     from: Position,
     /// Whether the database has or may have gone back, so that events between them may be gone.
     is_gone: bool,
@@ -247,12 +251,21 @@ impl Storing {
         // Rows are noted once a second: the database may have gone back to after the last noted one.
         let is_witnessed = was_asked || noted.is_some_and(|row| row.end >= to);
         let is_gone = found < to || newest != noted || !is_witnessed;
+        let begins = begins(disk)?;
         let from = match newest {
             _ if !is_gone => to,
-            Some(row) => row.end.min(to),
-            None => stored_note::oldest(&disk.directory, disk.id)?.min(to),
+            Some(row) => row.end.max(begins).min(to),
+            None => {
+                let oldest = stored_note::oldest(&disk.directory, disk.id)?;
+                oldest.max(begins).min(to)
+            }
         };
-        Ok(KnownStored { to, from, is_gone })
+        Ok(KnownStored {
+            begins,
+            to,
+            from,
+            is_gone,
+        })
     }
 
     /// The last of the noted rows of events before a position that is still there.
@@ -313,9 +326,8 @@ impl Storing {
         if from >= to {
             return forked(from);
         }
-        // Before the oldest event there is no row to begin after.
-        let at_start =
-            (from == known.from && from < known.to || from == Position::START).then_some(0);
+        // Before the oldest event there is no row to begin after, and none before the first one in this database.
+        let at_start = (from == known.from && from < known.to || from <= known.begins).then_some(0);
         let Some(after) = self.last_row(disk, from)?.or(at_start) else {
             return doubtful(to);
         };

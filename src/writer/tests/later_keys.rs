@@ -168,3 +168,19 @@ fn a_checkpoint_that_begins_in_another_database_says_whose_events_come_before() 
     let copy = database.checkpoints[&killed.lane.complement()];
     assert_eq!(Some(copy), expected.copy);
 }
+
+/// A person has let two copies of a lane into another database. What the first one was noted to have is not stored there, and is
+/// not missing.
+#[test]
+fn what_another_database_has_is_not_looked_for_beside_other_events() {
+    for (rows, waiting) in [(0, None), (1, Some(1))] {
+        let killed = count_others(Killed::new(9), 0);
+        let of_both = NAMES[6..6 + rows].iter().map(|name| (*name).to_owned());
+        killed.bench.database.lock().unwrap().rows.extend(of_both);
+        let label = LaneLabel::Any { was: None };
+        label.write(&killed.directory()).unwrap();
+        assert_eq!(killed.recover(6).held(), waiting);
+        let stored = if waiting.is_some() { 6 + rows } else { 9 };
+        assert_eq!(killed.bench.rows(), NAMES[6..stored]);
+    }
+}
