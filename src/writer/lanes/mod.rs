@@ -266,11 +266,6 @@ impl LaneState {
         } else {
             0
         };
-        let counted_dead = if planted(Bug::LettersNotCounted) {
-            0
-        } else {
-            dead
-        };
         self.dead_letters = self.dead_letters.split_off(&end);
         // Events before the run that were not counted are missing, and known to be lost.
         let passed = self.not_lost(counted, end);
@@ -279,7 +274,7 @@ impl LaneState {
         Settled {
             stored: new - dead - duplicates * u64::from(!planted(Bug::DuplicateStored)),
             duplicates,
-            dead_lettered: counted_dead,
+            dead_lettered: dead * u64::from(!planted(Bug::LettersNotCounted)),
             lost: 0,
             passed,
         }
@@ -288,6 +283,10 @@ impl LaneState {
     /// Counts the events before a checkpoint that was accepted: another process has stored those that this one has not.
     /// A reader starts at the checkpoint, so no run has them.
     pub(super) fn count_before(&mut self, position: Position, is_awaited: bool) -> Settled {
+        // No checkpoint was accepted yet where the lane was held.
+        if !self.lane.is_found() {
+            self.begin_at(Position::START);
+        }
         let Some(counted) = self.counted.filter(|counted| *counted < position) else {
             return Settled::default();
         };

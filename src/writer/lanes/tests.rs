@@ -111,6 +111,17 @@ fn lost_events_that_are_stored_after_all_are_counted_as_lost() {
     assert_eq!(stored, settled(12, 0, 12));
 }
 
+/// A lane of this process is held, and no checkpoint of it was accepted before.
+#[test]
+fn what_is_stored_before_the_events_that_a_person_decides_about_is_counted() {
+    let lane = LaneHandle::Memory(Arc::new(MemoryLane::new().unwrap()));
+    let mut lanes = Lanes::default();
+    let state = lanes.of(&lane);
+    let before = state.count_before(Position(3), false);
+    let decided = state.count(Position(3), Position(19), false);
+    assert_eq!((before, decided), (settled(3, 0, 3), settled(16, 0, 16)));
+}
+
 /// While this process waited for the lane, another one has stored events of it.
 #[test]
 fn what_another_process_has_stored_is_counted_before_the_reader_goes_on() {
