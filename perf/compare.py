@@ -6,6 +6,8 @@ import sys
 from collections import defaultdict
 from statistics import median
 
+import rivals
+
 
 def derive(sample):
     """The figures of one sample."""
@@ -94,13 +96,13 @@ def plot(summary, about, path):
         names = list(servers)[::-1]
         least = [servers[n]["cpu_us"] - servers[n]["cpu_us_least"] for n in names]
         most = [servers[n]["cpu_us_most"] - servers[n]["cpu_us"] for n in names]
-        colors = ["#999999" if n == "floor" or n.startswith("nginx") else "#2a6fbb" for n in names]
+        colors = ["#999999" if servers[n]["missing"] is None else "#2a6fbb" if rivals.is_hakaru(n) else "#c8742a" for n in names]
         ax.barh(names, [servers[n]["cpu_us"] for n in names], xerr=[least, most], color=colors, ecolor="#333333")
         ax.set_title(scenario, fontsize=10)
         ax.set_xlabel("CPU of the server, µs per event", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Grey: answers and stores nothing. Blue: hakaru, each event is a row.", fontsize=10)
+    figure.suptitle("Grey: answers and stores nothing. Blue: hakaru, each event is a row. Orange: others that store.", fontsize=10)
     figure.text(0.01, 0.005, " · ".join(about.split("\n")[1:]), fontsize=6, color="#555555")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(path)
@@ -109,6 +111,9 @@ def plot(summary, about, path):
 def main():
     if sys.argv[1:] == ["--line"]:
         sample = json.loads(sys.stdin.read())
+        if "killed" in sample:
+            print(f"{sample['scenario']} round {sample['round']}: {sample['server']:<17} lost {rivals.lost(sample)} by kill -9")
+            return 0
         f = derive(sample)
         print(f"{sample['scenario']} round {sample['round']}: {sample['server']:<17} {f['cpu_us']:7.2f} us  {f['rate']:7.0f}/s"
               f"  refused {f['refused']}  errors {f['errors']}  missing {cell(f['missing'], 'd')}")
@@ -118,22 +123,31 @@ def main():
         about = file.read().rstrip()
     with open(samples_path, encoding="utf-8") as file:
         samples = [json.loads(line) for line in file]
-    summary = summarize(samples)
-    text = "\n\n".join([about] + [table(*one) for one in summary.items()])
+    killed = [sample for sample in samples if "killed" in sample]
+    summary = summarize([sample for sample in samples if "killed" not in sample])
+    stored = rivals.summarize(samples) if killed else {}
+    text = "\n\n".join([about] + [table(*one) for one in summary.items()] + [rivals.table(*one) for one in stored.items()])
     print(text)
     if output:
         os.makedirs(output, exist_ok=True)
         with open(os.path.join(output, "compare.txt"), "w", encoding="utf-8") as file:
             file.write(text + "\n")
         with open(os.path.join(output, "compare.json"), "w", encoding="utf-8") as file:
-            document = {"about": dict(line.split(None, 1) for line in about.split("\n")), "medians": summary, "samples": samples}
+            document = {"about": dict(line.split(None, 1) for line in about.split("\n")), "medians": summary, "stored": stored, "samples": samples}
             json.dump(document, file, indent=1)
             file.write("\n")
-        plot(summary, about, os.path.join(output, "compare.svg"))
-    missing = sum(f["missing"] or 0 for servers in summary.values() for f in servers.values())
+        if killed:
+            rivals.plot(stored, about, os.path.join(output, "rivals.svg"))
+        else:
+            plot(summary, about, os.path.join(output, "compare.svg"))
+    # The others promise nothing.
+    missing = sum(f["missing"] or 0 for servers in summary.values() for name, f in servers.items() if rivals.is_hakaru(name))
+    lost = sum(rivals.lost(sample) for sample in killed if sample["server"].startswith("journaled"))
     if missing:
         print(f"FAILED: {missing} answered events are no rows", file=sys.stderr)
-    return 1 if missing else 0
+    if lost:
+        print(f"FAILED: {lost} answered events were lost by kill -9", file=sys.stderr)
+    return 1 if missing or lost else 0
 
 
 if __name__ == "__main__":

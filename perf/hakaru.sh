@@ -3,7 +3,7 @@
 
 # hakaru_binary PATH: prints PATH. If it is empty, builds a release and prints its path. Status 2 if PATH cannot be run.
 hakaru_binary() {
-  local manifest target
+  local manifest
   if [ -n "$1" ]; then
     if [ -f "$1" ] && [ -x "$1" ]; then
       echo "$1"
@@ -15,9 +15,13 @@ hakaru_binary() {
   echo 'building hakaru ...' >&2
   manifest=$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml
   cargo build --release --quiet --manifest-path "$manifest"
-  target=$(cargo metadata --format-version 1 --no-deps --manifest-path "$manifest" |
-    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-  echo "$target/release/hakaru"
+  echo "$(cargo_target)/release/hakaru"
+}
+
+# cargo_target: the directory of what cargo builds of this tree.
+cargo_target() {
+  cargo metadata --format-version 1 --no-deps --manifest-path "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml" |
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
 # hakaru_start BINARY DIRECTORY DATASOURCE [FLAG...]: sets HAKARU_PID, HAKARU_PORT and HAKARU_ADMIN_PORT; its log is DIRECTORY/hakaru.log.

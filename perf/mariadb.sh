@@ -80,6 +80,13 @@ process_stop() {
   fi
 }
 
+# process_kill PID...: sends SIGKILL to children and waits until they have ended.
+process_kill() {
+  local pid
+  for pid; do [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true; done
+  for pid; do [ -z "$pid" ] || { wait "$pid"; } 2>/dev/null || true; done
+}
+
 # process_cpu_us PID: user and system time so far, in microseconds.
 process_cpu_us() {
   local fields
