@@ -149,12 +149,12 @@ impl Deadlines {
         watched.is_busy()
     }
 
-    /// Whether the connection is busy: it had [`BUSY_TURNS`] turns, and was never quiet for long.
+    /// Whether the connection is busy: it had some turns with answers, and no long break since.
     pub fn is_busy(&self, id: ConnectionId) -> bool {
         self.watched[id.0].is_busy()
     }
 
-    /// Ends the time of those that are busy and have had no request for [`QUIET_SECONDS`]. Returns how many those are.
+    /// Ends the time of those that are busy and have had no request for some seconds. Returns how many those are.
     #[must_use]
     pub fn end_of_busy(&mut self) -> usize {
         let mut ended = 0;
