@@ -34,7 +34,6 @@ use crate::admin::overview::Stage;
 use crate::event::ack::Ack;
 use crate::journal::lane_handle::DiskLane;
 use crate::os::logging::{self, LastLines};
-use crate::os::notifier::ShardNotifier;
 use crate::os::process_list;
 
 /// A server that runs.
@@ -46,8 +45,6 @@ struct Server {
     /// To each shard and to the admin port. A byte means that there is a successor; the end of the stream
     /// makes a shard drain.
     controls: Vec<UnixStream>,
-    /// Kept open: a notifier without another end would be heard as the end.
-    notifiers: Vec<ShardNotifier>,
     /// The janitor ends with the last of these.
     opened: Option<Sender<Arc<DiskLane>>>,
     ack: Ack,
@@ -154,7 +151,6 @@ impl Server {
             stage: Arc::default(),
             notices,
             controls: Vec::new(),
-            notifiers: Vec::new(),
             opened: None,
             ack,
             shards_running: 0,

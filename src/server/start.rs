@@ -54,6 +54,7 @@ struct ShardsStart<'a> {
 struct ShardPlace {
     index: usize,
     core: Core,
+    notifier: ShardNotifier,
     /// Where its notifications arrive.
     heard: UnixStream,
     balance: ShardBalance,
@@ -181,13 +182,14 @@ impl Server {
     ) -> io::Result<()> {
         let notifiers = cores.iter().map(|_| ShardNotifier::new());
         let (notifiers, heard): (Vec<_>, Vec<_>) = notifiers.collect::<io::Result<_>>()?;
-        self.notifiers = notifiers;
-        let balance = Balance::new(self.notifiers.iter().cloned());
-        let shards = listeners.into_iter().zip(counters).zip(heard).zip(cores);
-        for (index, (((listeners, counters), heard), &core)) in shards.enumerate() {
+        let balance = Balance::new(notifiers.iter().cloned());
+        let ends = notifiers.into_iter().zip(heard);
+        let shards = listeners.into_iter().zip(counters).zip(ends).zip(cores);
+        for (index, (((listeners, counters), (notifier, heard)), &core)) in shards.enumerate() {
             let place = ShardPlace {
                 index,
                 core,
+                notifier,
                 heard,
                 balance: balance.of(index),
             };
@@ -206,7 +208,7 @@ impl Server {
         let (config, shared, driver) = (start.config, &self.shared, start.driver);
         let (index, core) = (place.index, place.core);
         let (control, far_end) = UnixStream::pair()?;
-        let medium = self.medium(index, &self.notifiers[index], start)?;
+        let medium = self.medium(index, &place.notifier, start)?;
         let inbox = &start.inboxes[index % start.inboxes.len()];
         let handoff = Handoff::new(inbox.clone(), config.batch_events);
         let parts = ShardParts {

@@ -16,7 +16,7 @@ use crate::os::socket;
 /// A connection on its way to another shard.
 #[derive(Debug)]
 pub struct MovedConnection {
-    /// Its socket. No byte of its next request was read.
+    /// Its socket. Nothing of its next request was read.
     pub stream: TcpStream,
     /// Its slot.
     pub permit: ConnectionPermit,
@@ -31,7 +31,8 @@ pub struct Balance(Vec<Load>);
 struct Load {
     /// Their number, those that are on their way to the shard included.
     busy: AtomicUsize,
-    /// Those on their way; not more than there are slots for connections. `None`: the shard drains and takes no more.
+    /// Those on their way; not more than there are slots for connections. `None`: the shard takes none, since it does not
+    /// serve yet, or drains.
     arriving: Mutex<Option<Vec<MovedConnection>>>,
     notifier: ShardNotifier,
 }
@@ -41,7 +42,7 @@ impl Balance {
     pub fn new(shards: impl IntoIterator<Item = ShardNotifier>) -> Arc<Self> {
         let load = |notifier| Load {
             busy: AtomicUsize::new(0),
-            arriving: Mutex::new(Some(Vec::new())),
+            arriving: Mutex::new(None),
             notifier,
         };
         Arc::new(Self(shards.into_iter().map(load).collect()))
@@ -79,6 +80,11 @@ pub struct ShardBalance {
 impl ShardBalance {
     fn load(&self) -> &Load {
         &self.all.0[self.own]
+    }
+
+    /// Takes connections from other shards from now on.
+    pub fn open(&self) {
+        *self.load().arriving() = Some(Vec::new());
     }
 
     /// One more connection of this shard is busy.
@@ -151,6 +157,13 @@ impl ShardBalance {
     }
 }
 
+/// A shard that has ended, after a panic too, serves no more connections.
+impl Drop for ShardBalance {
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -170,6 +183,7 @@ mod tests {
             (0..busy).for_each(|_| shard.add());
         }
         for shard in &shards {
+            shard.open();
             shard.compare();
         }
         (shards, heard)
@@ -237,6 +251,17 @@ mod tests {
         assert!(!moved);
         assert_eq!(loads(&shards), [3, 1]);
         assert!(!shards[0].has_surplus());
+    }
+
+    #[test]
+    fn a_shard_that_does_not_serve_yet_or_has_ended_takes_no_connection() {
+        let (mut shards, _heard) = shards(&[4, 0]);
+        *shards[1].load().arriving() = None;
+        assert!(!hand_over(&shards[0]).0);
+        shards[1].open();
+        assert!(hand_over(&shards[0]).0);
+        drop(shards.pop());
+        assert!(!hand_over(&shards[0]).0);
     }
 
     #[test]

@@ -146,6 +146,7 @@ pub async fn run(parts: ShardParts, accepts: impl FnOnce()) -> std::io::Result<(
         let slots = Arc::clone(&parts.slots);
         accepting.push(listener::start(listener, Rc::clone(&shard), slots)?);
     }
+    shard.balance.open();
     accepts();
 
     // The read also ends when the thread that holds the other end has ended.
@@ -297,7 +298,7 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
                 shard.ingest.borrow_mut().on_notify();
                 serve_moved(&shard, shard.balance.arrived());
             }
-            // The disk thread and the lanes held the other end: the shard is about to end.
+            // The shards hold the other end, so that this is the end of the process.
             Ok(_) => return log::debug!("nothing notifies the shard any more"),
             Err(fault) => {
                 log::warn!(

@@ -129,7 +129,9 @@ impl Shard {
 
     /// Whether a connection is to be served by another shard from now on.
     pub fn should_move(&self, id: ConnectionId) -> bool {
-        self.balance.has_surplus() && self.deadlines.borrow().is_busy(id)
+        self.balance.has_surplus()
+            && !self.is_draining.get()
+            && self.deadlines.borrow().may_move(id)
     }
 
     /// Compares the loads of the shards once a second.

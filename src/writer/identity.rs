@@ -222,8 +222,13 @@ pub(super) enum Claim {
 /// another one.
 pub(super) fn begins(lane: &DiskLane) -> io::Result<Position> {
     Ok(match LaneLabel::read(&lane.directory)? {
-        LaneLabel::Database { from, .. } => from,
-        LaneLabel::Missing | LaneLabel::Address(_) | LaneLabel::Any { .. } => Position::START,
+        LaneLabel::Database { from, .. }
+        // The database that took it could not be noted.
+        | LaneLabel::Any {
+            was: Some((_, from)),
+        } => from,
+        LaneLabel::Any { was: None } => lane.stored(),
+        LaneLabel::Missing | LaneLabel::Address(_) => Position::START,
     })
 }
 

@@ -267,7 +267,7 @@ impl Connection<'_> {
             }
             phase => deadlines.begin(self.id, phase),
         }
-        if next == Next::Read(RequestProgress::None) && deadlines.count_turn(self.id) {
+        if !bytes.is_empty() && deadlines.count_turn(self.id) {
             shard.balance.add();
         }
         let waiting = |ticket| Waiting {

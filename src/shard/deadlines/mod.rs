@@ -22,12 +22,12 @@ const FOUND_AT_ONCE: usize = 256;
 /// After such a look no other is taken for so long for each connection: it is a small part of the time.
 const LOOK_INTERVAL: Duration = Duration::from_nanos(50);
 
-/// After so many turns with answers a connection is busy, and counts when the shards compare their loads. A browser sends
-/// fewer requests on a connection.
+/// With so many turns with answers in a second a connection is busy, and counts when the shards compare their loads. Slower
+/// ones are too many and too light to be moved.
 const BUSY_TURNS: u8 = 16;
 
-/// After so many seconds without a request a connection is not busy any more.
-const QUIET_SECONDS: u32 = 2;
+/// After so many seconds with fewer turns a connection is not busy any more.
+const SLOW_SECONDS: u8 = 3;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +72,11 @@ struct Watched {
     since: u32,
     /// Tells its phases apart, and which of two connections began its own earlier.
     begun: u64,
-    /// Turns with answers since it was watched or quiet, [`BUSY_TURNS`] at most.
+    /// Turns with answers in this second, [`BUSY_TURNS`] at most.
     turns: u8,
+    is_busy: bool,
+    /// Seconds in a row with fewer turns, of one that is busy.
+    slow_seconds: u8,
     /// Whether its input was shut by us.
     is_input_shut: bool,
     late: bool,
@@ -121,6 +124,8 @@ impl Deadlines {
             since,
             begun: self.begun,
             turns: 0,
+            is_busy: false,
+            slow_seconds: 0,
             is_input_shut: false,
             late: false,
         }))
@@ -129,39 +134,48 @@ impl Deadlines {
     /// Watches a connection that is busy already.
     pub fn watch_busy(&mut self, fd: RawFd) -> ConnectionId {
         let id = self.watch(fd);
-        self.watched[id.0].turns = BUSY_TURNS;
+        self.watched[id.0].is_busy = true;
         id
     }
 
     /// Forgets a connection. Must be called before its socket is closed, since the number of the descriptor
     /// may be used again at once. Returns whether it was busy.
     pub fn forget(&mut self, id: ConnectionId) -> bool {
-        self.watched.remove(id.0).is_busy()
+        self.watched.remove(id.0).is_busy
     }
 
     /// Counts a turn with answers. Returns whether it made the connection busy.
     pub fn count_turn(&mut self, id: ConnectionId) -> bool {
         let watched = &mut self.watched[id.0];
-        if watched.is_busy() {
+        if watched.turns >= BUSY_TURNS {
             return false;
         }
         watched.turns += 1;
-        watched.is_busy()
+        watched.turns == BUSY_TURNS && !std::mem::replace(&mut watched.is_busy, true)
     }
 
-    /// Whether the connection is busy: it had some turns with answers, and no long break since.
-    pub fn is_busy(&self, id: ConnectionId) -> bool {
-        self.watched[id.0].is_busy()
+    /// Whether the connection is busy and may be served by another shard. One whose input was shut ends here.
+    pub fn may_move(&self, id: ConnectionId) -> bool {
+        let watched = &self.watched[id.0];
+        watched.is_busy && !watched.is_input_shut
     }
 
-    /// Ends the time of those that are busy and have had no request for some seconds. Returns how many those are.
+    /// Begins another second. Returns how many connections are not busy any more. One whose answer waits stays busy: of a
+    /// shard whose disk or database stalls, the others must not think that it has nothing to do.
     #[must_use]
     pub fn end_of_busy(&mut self) -> usize {
         let mut ended = 0;
         for (_, watched) in &mut self.watched {
-            if self.second - watched.since > QUIET_SECONDS {
-                ended += usize::from(watched.is_busy());
-                watched.turns = 0;
+            let is_slow = std::mem::take(&mut watched.turns) < BUSY_TURNS;
+            if !is_slow || watched.phase != Phase::Idle {
+                watched.slow_seconds = 0;
+            } else if watched.is_busy {
+                watched.slow_seconds += 1;
+                if watched.slow_seconds == SLOW_SECONDS {
+                    watched.is_busy = false;
+                    watched.slow_seconds = 0;
+                    ended += 1;
+                }
             }
         }
         ended
@@ -293,10 +307,6 @@ impl Deadlines {
 }
 
 impl Watched {
-    fn is_busy(&self) -> bool {
-        self.turns >= BUSY_TURNS
-    }
-
     /// Whether its answer waits and its sender is known to be gone. Notes when the sender has ended its side.
     fn is_peer_gone(&mut self, second: u32) -> bool {
         match self.phase {

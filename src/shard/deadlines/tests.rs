@@ -175,28 +175,68 @@ fn an_end_of_input_of_our_own_making_is_no_end_of_the_sender() {
     assert!(!deadlines.is_late(id));
 }
 
+/// Has so many turns in a second. Returns whether one of them made the connection busy, and how many connections are not busy
+/// any more after it.
+fn second(deadlines: &mut Deadlines, id: ConnectionId, turns: u8) -> (bool, usize) {
+    let became_busy = (0..turns).filter(|_| deadlines.count_turn(id)).count();
+    assert!(became_busy <= 1);
+    deadlines.begin(id, Phase::Idle);
+    (became_busy == 1, deadlines.end_of_busy())
+}
+
 #[test]
-fn a_connection_is_busy_from_its_sixteenth_turn_until_it_is_quiet() {
+fn a_connection_is_busy_with_many_turns_in_a_second_until_it_is_slow_for_some() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let mut deadlines = Deadlines::default();
     let id = deadlines.watch(ours.as_raw_fd());
-    for _ in 1..BUSY_TURNS {
-        assert!(!deadlines.count_turn(id));
-        assert!(!deadlines.is_busy(id));
+    for _ in 0..10 {
+        assert_eq!(second(&mut deadlines, id, BUSY_TURNS - 1), (false, 0));
     }
-    assert!(deadlines.count_turn(id));
-    assert!(deadlines.is_busy(id));
-    assert!(!deadlines.count_turn(id), "it is counted once");
-    for _ in 0..QUIET_SECONDS {
-        deadlines.tick();
-        assert_eq!(deadlines.end_of_busy(), 0);
+    assert!(!deadlines.may_move(id));
+    assert_eq!(second(&mut deadlines, id, 100), (true, 0));
+    assert_eq!(
+        second(&mut deadlines, id, 100),
+        (false, 0),
+        "it is counted once"
+    );
+    for _ in 1..SLOW_SECONDS {
+        assert_eq!(second(&mut deadlines, id, BUSY_TURNS - 1), (false, 0));
     }
-    deadlines.tick();
-    assert_eq!(deadlines.end_of_busy(), 1);
-    assert_eq!(deadlines.end_of_busy(), 0);
-    assert!(!deadlines.is_busy(id));
+    assert_eq!(second(&mut deadlines, id, BUSY_TURNS), (false, 0));
+    for _ in 1..SLOW_SECONDS {
+        assert_eq!(second(&mut deadlines, id, 0), (false, 0));
+    }
+    assert!(deadlines.may_move(id));
+    assert_eq!(second(&mut deadlines, id, 0), (false, 1));
+    assert_eq!(second(&mut deadlines, id, 0), (false, 0));
+    assert!(!deadlines.may_move(id));
     assert!(!deadlines.forget(id));
+}
+
+#[test]
+fn a_busy_connection_whose_answer_waits_stays_busy() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut deadlines = Deadlines::default();
     let id = deadlines.watch_busy(ours.as_raw_fd());
-    assert!(deadlines.is_busy(id));
+    for phase in [
+        Phase::AwaitingAck(AckTicket::default()),
+        Phase::Request,
+        Phase::Answer,
+    ] {
+        deadlines.begin(id, phase);
+        for _ in 0..2 * SLOW_SECONDS {
+            assert_eq!(deadlines.end_of_busy(), 0, "{phase:?}");
+        }
+    }
     assert!(deadlines.forget(id));
+}
+
+#[test]
+fn a_connection_whose_input_was_shut_does_not_move() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut deadlines = Deadlines::default();
+    let id = deadlines.watch_busy(ours.as_raw_fd());
+    assert!(deadlines.may_move(id));
+    assert!(deadlines.close_longest_idle(Instant::now()));
+    assert!(!deadlines.may_move(id));
 }
