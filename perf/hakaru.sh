@@ -14,7 +14,7 @@ hakaru_binary() {
   fi
   echo 'building hakaru ...' >&2
   manifest=$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml
-  cargo build --release --quiet --manifest-path "$manifest"
+  cargo build --release --quiet --locked --manifest-path "$manifest"
   echo "$(cargo_target)/release/hakaru"
 }
 
@@ -42,6 +42,18 @@ hakaru_start() {
     fi
     sleep 0.01
   done
+}
+
+# kakeru_run FILE FLAG...: runs perf/kakeru and writes its standard output to FILE. Shows everything that it printed if
+# it failed.
+kakeru_run() {
+  local file=$1 status=0
+  shift
+  "$(dirname "${BASH_SOURCE[0]}")/kakeru" "$@" >"$file" 2>"$file.errors" || status=$?
+  [ "$status" != 0 ] || return 0
+  cat "$file" "$file.errors" >&2
+  echo "perf/kakeru $* ended with status $status" >&2
+  return 1
 }
 
 # hakaru_logged DIRECTORY NAME: a figure of the log line `ended`.
