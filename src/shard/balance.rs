@@ -157,7 +157,7 @@ impl ShardBalance {
     }
 }
 
-/// A shard that has ended, after a panic too, serves no more connections.
+/// A shard that has ended serves no more connections.
 impl Drop for ShardBalance {
     fn drop(&mut self) {
         drop(self.close());

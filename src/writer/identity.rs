@@ -220,14 +220,14 @@ pub(super) enum Claim {
 
 /// Where the checkpoint of a lane begins that is stored into the database that is served. What is before it was stored in
 /// another one.
-pub(super) fn begins(lane: &DiskLane) -> io::Result<Position> {
+pub(super) fn begins(lane: &DiskLane, served: Option<DatabaseId>) -> io::Result<Position> {
     Ok(match LaneLabel::read(&lane.directory)? {
-        LaneLabel::Database { from, .. }
-        // The database that took it could not be noted.
-        | LaneLabel::Any {
-            was: Some((_, from)),
-        } => from,
-        LaneLabel::Any { was: None } => lane.stored(),
+        LaneLabel::Database { from, .. } => from,
+        // Which database took it could not be noted.
+        LaneLabel::Any {
+            was: Some((id, from)),
+        } if Some(id) == served => from,
+        LaneLabel::Any { .. } => lane.stored(),
         LaneLabel::Missing | LaneLabel::Address(_) => Position::START,
     })
 }

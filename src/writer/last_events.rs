@@ -251,7 +251,7 @@ impl Storing {
         // Rows are noted once a second: the database may have gone back to after the last noted one.
         let is_witnessed = was_asked || noted.is_some_and(|row| row.end >= to);
         let is_gone = found < to || newest != noted || !is_witnessed;
-        let begins = begins(disk)?;
+        let begins = begins(disk, self.writer.served.id())?;
         let from = match newest {
             _ if !is_gone => to,
             Some(row) => row.end.max(begins).min(to),

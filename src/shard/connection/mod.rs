@@ -267,7 +267,7 @@ impl Connection<'_> {
             }
             phase => deadlines.begin(self.id, phase),
         }
-        if !bytes.is_empty() && deadlines.count_turn(self.id) {
+        if !bytes.is_empty() && deadlines.count_turn(self.id, events) {
             shard.balance.add();
         }
         let waiting = |ticket| Waiting {

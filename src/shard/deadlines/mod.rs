@@ -23,8 +23,11 @@ const FOUND_AT_ONCE: usize = 256;
 const LOOK_INTERVAL: Duration = Duration::from_nanos(50);
 
 /// With so many turns with answers in a second a connection is busy, and counts when the shards compare their loads. Slower
-/// ones are too many and too light to be moved.
+/// ones are many and light, and even by chance.
 const BUSY_TURNS: u8 = 16;
+
+/// A turn with so many more events counts as one more turn.
+const TURN_EVENTS: u64 = 64;
 
 /// After so many seconds with fewer turns a connection is not busy any more.
 const SLOW_SECONDS: u8 = 3;
@@ -144,13 +147,14 @@ impl Deadlines {
         self.watched.remove(id.0).is_busy
     }
 
-    /// Counts a turn with answers. Returns whether it made the connection busy.
-    pub fn count_turn(&mut self, id: ConnectionId) -> bool {
+    /// Counts a turn with answers, and with so many events. Returns whether it made the connection busy.
+    pub fn count_turn(&mut self, id: ConnectionId, events: u64) -> bool {
         let watched = &mut self.watched[id.0];
         if watched.turns >= BUSY_TURNS {
             return false;
         }
-        watched.turns += 1;
+        let weight = u8::try_from(1 + events / TURN_EVENTS).unwrap_or(BUSY_TURNS);
+        watched.turns = watched.turns.saturating_add(weight).min(BUSY_TURNS);
         watched.turns == BUSY_TURNS && !std::mem::replace(&mut watched.is_busy, true)
     }
 
@@ -160,8 +164,8 @@ impl Deadlines {
         watched.is_busy && !watched.is_input_shut
     }
 
-    /// Begins another second. Returns how many connections are not busy any more. One whose answer waits stays busy: of a
-    /// shard whose disk or database stalls, the others must not think that it has nothing to do.
+    /// Begins another second. Returns how many connections are not busy any more. One that is not idle stays busy: its answer
+    /// may wait for a disk or a database that stalls, and the others must not think that this shard has nothing to do.
     #[must_use]
     pub fn end_of_busy(&mut self) -> usize {
         let mut ended = 0;

@@ -178,7 +178,7 @@ fn an_end_of_input_of_our_own_making_is_no_end_of_the_sender() {
 /// Has so many turns in a second. Returns whether one of them made the connection busy, and how many connections are not busy
 /// any more after it.
 fn second(deadlines: &mut Deadlines, id: ConnectionId, turns: u8) -> (bool, usize) {
-    let became_busy = (0..turns).filter(|_| deadlines.count_turn(id)).count();
+    let became_busy = (0..turns).filter(|_| deadlines.count_turn(id, 1)).count();
     assert!(became_busy <= 1);
     deadlines.begin(id, Phase::Idle);
     (became_busy == 1, deadlines.end_of_busy())
@@ -211,6 +211,18 @@ fn a_connection_is_busy_with_many_turns_in_a_second_until_it_is_slow_for_some() 
     assert_eq!(second(&mut deadlines, id, 0), (false, 0));
     assert!(!deadlines.may_move(id));
     assert!(!deadlines.forget(id));
+}
+
+#[test]
+fn a_turn_with_many_events_counts_as_several() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut deadlines = Deadlines::default();
+    for (events, turns) in [(0, 16), (63, 16), (64, 8), (1000, 1), (u64::MAX, 1)] {
+        let id = deadlines.watch(ours.as_raw_fd());
+        let counted = (1..).find(|_| deadlines.count_turn(id, events));
+        assert_eq!(counted, Some(turns), "{events}");
+        assert!(deadlines.forget(id));
+    }
 }
 
 #[test]
