@@ -80,6 +80,17 @@ process_stop() {
   fi
 }
 
+# processes_end PID...: stops each of them when nothing more is asked of them. Reports one that has not ended as it should:
+# with status 0, or 143 where it has no handler of SIGTERM.
+processes_end() {
+  local pid status
+  for pid; do
+    status=0
+    process_stop "$pid" || status=$?
+    [ "$status" = 0 ] || [ "$status" = 143 ] || echo "process $pid ended with status $status" >&2
+  done
+}
+
 # process_kill PID...: sends SIGKILL to children and waits until they have ended.
 process_kill() {
   local pid

@@ -63,6 +63,15 @@ impl Load {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// Adds a connection of a shard that has `own`, if it has one fewer here even then. Another shard may have added one.
+    fn add_from(&self, own: usize) -> bool {
+        let one_more = |busy| (busy + 2 <= own).then_some(busy + 1);
+        let added = self
+            .busy
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        added.is_ok()
+    }
+
     fn arriving(&self) -> MutexGuard<'_, Option<Vec<MovedConnection>>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +102,7 @@ impl ShardBalance {
         self.compare();
     }
 
-    /// So many connections of this shard have ended, or are not busy any more.
+    /// This number of busy connections of the shard have ended, or are not busy any more.
     pub fn subtract(&self, connections: usize) {
         self.load().busy.fetch_sub(connections, Ordering::Relaxed);
     }
@@ -110,33 +119,25 @@ impl ShardBalance {
         self.surplus.get() > 0
     }
 
-    /// Moves a busy connection to the shard that has the fewest. Gives it back if none has at least two fewer than this
-    /// one, or takes connections.
+    /// Moves a busy connection to the shard that has the fewest. Gives it back if that one does not have at least two fewer
+    /// than this one, or takes no connections.
     pub fn hand_over(
         &self,
         stream: monoio::net::TcpStream,
         permit: ConnectionPermit,
     ) -> Result<(), (monoio::net::TcpStream, ConnectionPermit)> {
         let own = self.load().busy();
-        let Some(target) = self.all.0.iter().min_by_key(|load| load.busy()) else {
-            return Err((stream, permit));
-        };
-        // Another shard may have added one since.
-        let one_more = |busy| (busy + 2 <= own).then_some(busy + 1);
-        let added = target
-            .busy
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        if added.is_err() {
-            self.surplus.set(0);
-            return Err((stream, permit));
-        }
-        if let Some(arriving) = &mut *target.arriving() {
-            let stream = socket::into_std(stream);
-            arriving.push(MovedConnection { stream, permit });
-        } else {
-            target.busy.fetch_sub(1, Ordering::Relaxed);
-            self.surplus.set(0);
-            return Err((stream, permit));
+        let fewest = self.all.0.iter().min_by_key(|load| load.busy());
+        let target = fewest.unwrap_or(self.load());
+        match &mut *target.arriving() {
+            Some(arriving) if target.add_from(own) => {
+                let stream = socket::into_std(stream);
+                arriving.push(MovedConnection { stream, permit });
+            }
+            _ => {
+                self.surplus.set(0);
+                return Err((stream, permit));
+            }
         }
         target.notifier.notify();
         self.subtract(1);
@@ -173,7 +174,7 @@ mod tests {
     use crate::os::connection_limit::ConnectionLimit;
     use crate::os::io_driver::IoDriver;
 
-    /// Shards with so many busy connections, and the ends at which their notifications arrive.
+    /// Shards with these numbers of busy connections, and the sockets on which their notifications arrive.
     fn shards(busy: &[usize]) -> (Vec<ShardBalance>, Vec<UnixStream>) {
         let notifiers = busy.iter().map(|_| ShardNotifier::new().unwrap());
         let (notifiers, heard): (Vec<_>, Vec<_>) = notifiers.unzip();

@@ -77,7 +77,7 @@ pub struct ShardParts {
     pub medium: Medium,
     /// How many answers may wait while the disk or the database is stalled.
     pub waiters_max: usize,
-    /// The disk thread and the writer send a byte here when they have news for the shard.
+    /// The disk thread, the writer and the other shards send a byte here when they have news for the shard.
     pub notifier: UnixStream,
     /// Its counters.
     pub counters: Recorder<ShardCounters>,
@@ -287,17 +287,20 @@ fn serve_moved(shard: &Rc<Shard>, connections: Vec<MovedConnection>) {
     }
 }
 
-/// Processes what the disk thread and the writer have done, whenever one of them sends a notification.
+/// Processes what the disk thread, the writer and the other shards have done.
+fn on_notify(shard: &Rc<Shard>) {
+    shard.ingest.borrow_mut().on_notify();
+    serve_moved(shard, shard.balance.arrived());
+}
+
+/// Waits for notifications of the disk thread, the writer and the other shards.
 async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::UnixStream) {
     let mut bytes = vec![0; 64];
     loop {
         let (read, buffer) = notifier.read(bytes).await;
         bytes = buffer;
         match read {
-            Ok(length) if length > 0 => {
-                shard.ingest.borrow_mut().on_notify();
-                serve_moved(&shard, shard.balance.arrived());
-            }
+            Ok(length) if length > 0 => on_notify(&shard),
             // The shards hold the other end, so that this is the end of the process.
             Ok(_) => return log::debug!("nothing notifies the shard any more"),
             Err(fault) => {
@@ -306,8 +309,7 @@ async fn receive_notifications(shard: Rc<Shard>, mut notifier: monoio::net::Unix
                     "a notification cannot be read: {fault}; the shard polls for results instead"
                 );
                 monoio::time::sleep(BUSY_POLL).await;
-                shard.ingest.borrow_mut().on_notify();
-                serve_moved(&shard, shard.balance.arrived());
+                on_notify(&shard);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -107,16 +106,6 @@ impl Shard {
             is_draining: Cell::new(false),
             ended: Cell::new(0),
             awaiting_end: RefCell::default(),
-        }
-    }
-
-    /// Watches a connection, which may have been busy before.
-    pub fn watch(&self, fd: RawFd, is_busy: bool) -> ConnectionId {
-        let mut deadlines = self.deadlines.borrow_mut();
-        if is_busy {
-            deadlines.watch_busy(fd)
-        } else {
-            deadlines.watch(fd)
         }
     }
 

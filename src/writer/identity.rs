@@ -146,19 +146,7 @@ impl Storing {
         if !is_ours {
             return Ok(Claim::Foreign);
         }
-        let from = match &label {
-            LaneLabel::Database { from, .. }
-                if served.belongs_by_label(&label) == Belongs::Here =>
-            {
-                *from
-            }
-            LaneLabel::Any {
-                was: Some((id, from)),
-            } if Some(*id) == served.id() => *from,
-            // What another database is noted to have is not stored here once more.
-            LaneLabel::Database { .. } | LaneLabel::Any { .. } => lane.stored(),
-            LaneLabel::Address(_) | LaneLabel::Missing => Position::START,
-        };
+        let from = self.begins(lane, &label);
         let own = served.label(from);
         let is_noted = label == own;
         let write = || {
@@ -184,6 +172,23 @@ impl Storing {
             );
         }
         Ok(Claim::Ours { from })
+    }
+
+    /// Where the checkpoint of a lane with this label begins in the database that is served. What is before it was stored in
+    /// another one.
+    pub(super) fn begins(&self, lane: &DiskLane, label: &LaneLabel) -> Position {
+        let served = &self.writer.served;
+        match label {
+            LaneLabel::Database { from, .. } if served.belongs_by_label(label) == Belongs::Here => {
+                *from
+            }
+            LaneLabel::Any {
+                was: Some((id, from)),
+            } if Some(*id) == served.id() => *from,
+            // What another database is noted to have is not stored here once more.
+            LaneLabel::Database { .. } | LaneLabel::Any { .. } => lane.stored(),
+            LaneLabel::Address(_) | LaneLabel::Missing => Position::START,
+        }
     }
 
     /// Whether a lane without a label belongs here. An older version wrote it. Either the database has its
@@ -216,20 +221,6 @@ pub(super) enum Claim {
     Foreign,
     /// Its label cannot be read, or not be written.
     Unreadable(io::Error),
-}
-
-/// Where the checkpoint of a lane begins that is stored into the database that is served. What is before it was stored in
-/// another one.
-pub(super) fn begins(lane: &DiskLane, served: Option<DatabaseId>) -> io::Result<Position> {
-    Ok(match LaneLabel::read(&lane.directory)? {
-        LaneLabel::Database { from, .. } => from,
-        // Which database took it could not be noted.
-        LaneLabel::Any {
-            was: Some((id, from)),
-        } if Some(id) == served => from,
-        LaneLabel::Any { .. } => lane.stored(),
-        LaneLabel::Missing | LaneLabel::Address(_) => Position::START,
-    })
 }
 
 fn other_database(expected: DatabaseId, found: Option<DatabaseId>) -> SinkError {

@@ -7,7 +7,6 @@ use std::io;
 use std::ops::Range;
 
 use super::Storing;
-use super::identity::begins;
 use super::lane_event::LaneEvent;
 use super::proof::ProofError;
 use super::row_answers::Proof;
@@ -17,6 +16,7 @@ use crate::event::fingerprint::Fingerprint;
 use crate::event::position::Position;
 use crate::journal::held_lane::{HeldCheckpoint, Hold};
 use crate::journal::lane_handle::{DiskLane, LaneHandle};
+use crate::journal::lane_label::LaneLabel;
 use crate::journal::reader::{LaneReader, ReadError};
 use crate::journal::row_witnesses::RowWitness;
 use crate::journal::stored_note::{self, EndError};
@@ -251,7 +251,7 @@ impl Storing {
         // Rows are noted once a second: the database may have gone back to after the last noted one.
         let is_witnessed = was_asked || noted.is_some_and(|row| row.end >= to);
         let is_gone = found < to || newest != noted || !is_witnessed;
-        let begins = begins(disk, self.writer.served.id())?;
+        let begins = self.begins(disk, &LaneLabel::read(&disk.directory)?);
         let from = match newest {
             _ if !is_gone => to,
             Some(row) => row.end.max(begins).min(to),

@@ -61,7 +61,11 @@ enum Left {
 
 /// Starts to serve a connection.
 pub fn start(stream: TcpStream, shard: Rc<Shard>, slot: ConnectionPermit, origin: Origin) {
-    let id = shard.watch(stream.as_raw_fd(), origin == Origin::Moved);
+    let fd = stream.as_raw_fd();
+    let id = match origin {
+        Origin::Accepted => shard.deadlines.borrow_mut().watch(fd),
+        Origin::Moved => shard.deadlines.borrow_mut().watch_busy(fd),
+    };
     monoio::spawn(serve(stream, shard, slot, id));
 }
 
@@ -88,12 +92,14 @@ async fn serve(
                 break;
             }
         }
+        // It stays busy, here or there.
         shard.deadlines.borrow_mut().forget(id);
         match shard.balance.hand_over(stream, slot) {
             Ok(()) => return,
             Err(kept) => (stream, slot) = kept,
         }
-        id = shard.watch(stream.as_raw_fd(), true);
+        let fd = stream.as_raw_fd();
+        id = shard.deadlines.borrow_mut().watch_busy(fd);
     }
     shard.forget(id);
     // Closed here: dropping the stream would submit two more operations to io_uring.

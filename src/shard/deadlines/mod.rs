@@ -22,14 +22,14 @@ const FOUND_AT_ONCE: usize = 256;
 /// After such a look no other is taken for so long for each connection: it is a small part of the time.
 const LOOK_INTERVAL: Duration = Duration::from_nanos(50);
 
-/// With so many turns with answers in a second a connection is busy, and counts when the shards compare their loads. Slower
-/// ones are many and light, and even by chance.
+/// Turns with answers in one second that make a connection busy. The shards compare the numbers of their busy connections.
+/// Slower ones are many and light, and chance spreads them evenly.
 const BUSY_TURNS: u8 = 16;
 
-/// A turn with so many more events counts as one more turn.
+/// Events of a turn that count as one more turn.
 const TURN_EVENTS: u64 = 64;
 
-/// After so many seconds with fewer turns a connection is not busy any more.
+/// Idle seconds with fewer turns than [`BUSY_TURNS`] after which a connection is not busy any more.
 const SLOW_SECONDS: u8 = 3;
 
 /// What a connection is doing.
@@ -77,9 +77,8 @@ struct Watched {
     begun: u64,
     /// Turns with answers in this second, [`BUSY_TURNS`] at most.
     turns: u8,
-    is_busy: bool,
-    /// Seconds in a row with fewer turns, of one that is busy.
-    slow_seconds: u8,
+    /// Slow seconds that are left until the connection is not busy any more. 0: it is not busy.
+    busy_for: u8,
     /// Whether its input was shut by us.
     is_input_shut: bool,
     late: bool,
@@ -127,8 +126,7 @@ impl Deadlines {
             since,
             begun: self.begun,
             turns: 0,
-            is_busy: false,
-            slow_seconds: 0,
+            busy_for: 0,
             is_input_shut: false,
             late: false,
         }))
@@ -137,17 +135,17 @@ impl Deadlines {
     /// Watches a connection that is busy already.
     pub fn watch_busy(&mut self, fd: RawFd) -> ConnectionId {
         let id = self.watch(fd);
-        self.watched[id.0].is_busy = true;
+        self.watched[id.0].busy_for = SLOW_SECONDS;
         id
     }
 
     /// Forgets a connection. Must be called before its socket is closed, since the number of the descriptor
     /// may be used again at once. Returns whether it was busy.
     pub fn forget(&mut self, id: ConnectionId) -> bool {
-        self.watched.remove(id.0).is_busy
+        self.watched.remove(id.0).busy_for > 0
     }
 
-    /// Counts a turn with answers, and with so many events. Returns whether it made the connection busy.
+    /// Counts a turn with answers and its events. Returns whether it made the connection busy.
     pub fn count_turn(&mut self, id: ConnectionId, events: u64) -> bool {
         let watched = &mut self.watched[id.0];
         if watched.turns >= BUSY_TURNS {
@@ -155,13 +153,13 @@ impl Deadlines {
         }
         let weight = u8::try_from(1 + events / TURN_EVENTS).unwrap_or(BUSY_TURNS);
         watched.turns = watched.turns.saturating_add(weight).min(BUSY_TURNS);
-        watched.turns == BUSY_TURNS && !std::mem::replace(&mut watched.is_busy, true)
+        watched.turns == BUSY_TURNS && std::mem::replace(&mut watched.busy_for, SLOW_SECONDS) == 0
     }
 
     /// Whether the connection is busy and may be served by another shard. One whose input was shut ends here.
     pub fn may_move(&self, id: ConnectionId) -> bool {
         let watched = &self.watched[id.0];
-        watched.is_busy && !watched.is_input_shut
+        watched.busy_for > 0 && !watched.is_input_shut
     }
 
     /// Begins another second. Returns how many connections are not busy any more. One that is not idle stays busy: its answer
@@ -170,16 +168,15 @@ impl Deadlines {
     pub fn end_of_busy(&mut self) -> usize {
         let mut ended = 0;
         for (_, watched) in &mut self.watched {
-            let is_slow = std::mem::take(&mut watched.turns) < BUSY_TURNS;
-            if !is_slow || watched.phase != Phase::Idle {
-                watched.slow_seconds = 0;
-            } else if watched.is_busy {
-                watched.slow_seconds += 1;
-                if watched.slow_seconds == SLOW_SECONDS {
-                    watched.is_busy = false;
-                    watched.slow_seconds = 0;
-                    ended += 1;
-                }
+            let turns = std::mem::take(&mut watched.turns);
+            if watched.busy_for == 0 {
+                continue;
+            }
+            if turns >= BUSY_TURNS {
+                watched.busy_for = SLOW_SECONDS;
+            } else if watched.phase == Phase::Idle {
+                watched.busy_for -= 1;
+                ended += usize::from(watched.busy_for == 0);
             }
         }
         ended

@@ -175,8 +175,8 @@ fn an_end_of_input_of_our_own_making_is_no_end_of_the_sender() {
     assert!(!deadlines.is_late(id));
 }
 
-/// Has so many turns in a second. Returns whether one of them made the connection busy, and how many connections are not busy
-/// any more after it.
+/// Counts `turns` in one second. Returns whether one of them made the connection busy, and how many connections stopped being
+/// busy at its end.
 fn second(deadlines: &mut Deadlines, id: ConnectionId, turns: u8) -> (bool, usize) {
     let became_busy = (0..turns).filter(|_| deadlines.count_turn(id, 1)).count();
     assert!(became_busy <= 1);

@@ -7,9 +7,9 @@ use mysql::{ClientIdentity, Compression, Conn, OptsBuilder, SslOpts};
 
 use super::classify::{OTHER_PLUGIN, panic_fault, refusal, sink_error};
 use super::columns::event_rule;
+use super::engine::Engine;
 use super::route::routes;
 use super::session_settings::{SessionSettings, first_statements};
-use super::statement_size::Engine;
 use crate::event::rule::EventRule;
 use crate::os::panics;
 use crate::sink::dsn::{Address, MySqlTarget, Secret, Tls};

@@ -6,6 +6,7 @@ pub(crate) mod classify;
 pub(crate) mod columns;
 pub(crate) mod connect;
 mod database_row;
+pub(crate) mod engine;
 mod gaps;
 pub(crate) mod id_column;
 pub(crate) mod id_refusal;

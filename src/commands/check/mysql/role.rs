@@ -6,6 +6,7 @@ use super::Server;
 use crate::commands::check::Observation;
 use crate::sink::SinkError;
 use crate::sink::mysql::classify::sink_error;
+use crate::sink::mysql::engine::Engine;
 
 /// The oldest supported version of MySQL. Every MariaDB since then has a higher number.
 const OLDEST: (u32, u32) = (5, 7);
@@ -21,7 +22,7 @@ const SOURCE_HOST: [&str; 2] = ["Source_Host", "Master_Host"];
 
 pub(super) fn is_mariadb(server: &mut Server<'_>) -> Result<bool, SinkError> {
     let version: Option<String> = server.first("SELECT VERSION()")?;
-    Ok(version.is_some_and(|version| version.contains("MariaDB")))
+    Ok(version.is_some_and(|version| Engine::of(&version) == Engine::MariaDb))
 }
 
 /// The engine and its version.
